@@ -1,0 +1,220 @@
+/** Starting a `daemon` stage and waiting until it is there: the end of the process that exits, and that of the daemon. */
+import type { ChildProcess } from 'node:child_process'
+import type { Duplex } from 'node:stream'
+import { CookError, messageOf } from '../errors.ts'
+import { type Command, type System, system } from '../node/system.ts'
+import { type LogMark, lastWords, linesSince, markLog } from './log.ts'
+import { firstHandleFd, type LinkRecord, linkFd, writeStart } from './protocol.ts'
+
+const fs = process.getBuiltinModule('node:fs')
+
+/** What the daemon tells the process that started it, a line of JSON each. */
+type Word = { readonly type: 'started' | 'ready' | 'refused' | 'dying'; readonly reason?: string }
+
+export type LaunchPlan = {
+  readonly command: Command
+  readonly environment: Readonly<Record<string, string | undefined>>
+  /** Descriptors for stdout and stderr; undefined: /dev/null. */
+  readonly output: number | undefined
+  readonly waitReady: boolean
+  /** Milliseconds until the daemon must be started, or with waitReady be up. */
+  readonly readyTimeout: number
+  readonly close: readonly number[]
+  /** In a `parent` stage: the link and the handles, which pass through. */
+  readonly link?: LinkRecord
+  /** Called when the daemon is spawned. */
+  onSpawned?(pid: number): void
+}
+
+/** Starts the daemon and returns when it has come as far as a verb, or with waitReady says that it is up. */
+export async function launchDaemon(plan: LaunchPlan, os: System = system): Promise<void> {
+  const { child, pipe } = await spawnDaemon(plan, os)
+  const pid = child.pid ?? 0
+  plan.onSpawned?.(pid)
+  const words = readWords(pipe)
+  const exited = exitOf(child)
+  const mark = plan.output === undefined ? undefined : markLog(plan.output)
+  const goal = plan.waitReady ? 'was up' : 'called the library'
+  const deadline = new AbortController()
+  const timer = setTimeout(() => deadline.abort(), plan.readyTimeout)
+  const late = new Promise<'late'>((settle) => deadline.signal.addEventListener('abort', () => settle('late')))
+  try {
+    for (;;) {
+      const event = await Promise.race([words.next(), exited, late])
+      if (event === 'late') {
+        child.kill('SIGKILL')
+        await exited
+        throw new CookError('ERR_COOK_DAEMON_TIMEOUT', {
+          pid,
+          goal: plan.waitReady ? 'up' : 'started',
+          ms: plan.readyTimeout,
+        })
+      }
+      // The end of the pipe comes with the end of the daemon, whose exit code follows; what it said before was read before.
+      if (typeof event === 'string' || event === undefined)
+        throw exitError(pid, goal, await exited, words.dying(), mark)
+      if (event.type === 'refused') {
+        throw await refused(child, pid, event.reason ?? '')
+      }
+      if (event.type === 'ready' || !plan.waitReady) break
+      pipe.end()
+    }
+  } catch (error) {
+    pipe.destroy()
+    throw error
+  } finally {
+    clearTimeout(timer)
+  }
+  child.unref()
+  // Only after the caller has gone on: what it writes now stands in the log before the daemon's next line, as in the documents.
+  setImmediate(() => pipe.end())
+}
+
+async function spawnDaemon(plan: LaunchPlan, os: System): Promise<{ child: ChildProcess; pipe: Duplex }> {
+  const output = plan.output ?? 'ignore'
+  const passed = plan.link === undefined ? [] : [linkFd, ...plan.link.handles.map((_, index) => firstHandleFd + index)]
+  const fd = linkFd + passed.length
+  const environment = writeStart(plan.environment, {
+    stage: 'daemon',
+    launch: { fd, waitReady: plan.waitReady, close: plan.close },
+    ...(plan.link && { link: plan.link }),
+  })
+  // Node opens the link in the daemon as its IPC channel, as it did here.
+  if (plan.link !== undefined) environment.NODE_CHANNEL_FD = String(linkFd)
+  const child = await spawned(() =>
+    os.spawn(plan.command, { env: environment, stdio: ['ignore', output, output, ...passed, 'pipe'] }),
+  ).catch((cause: unknown) => {
+    const values = { command: plan.command.execPath, why: spawnFault(plan.command, cause) }
+    throw new CookError('ERR_COOK_DAEMON_SPAWN', values, { cause })
+  })
+  // A 'pipe' of stdio is a socket pair: it is read and written.
+  return { child, pipe: child.stdio[fd] as unknown as Duplex }
+}
+
+/** A child that runs; rejects if there is none. Most errors are events, some (E2BIG) are thrown. */
+export async function spawned(spawn: () => ChildProcess): Promise<ChildProcess> {
+  const child = spawn()
+  await new Promise<void>((done, failed) => {
+    // For good: a kill that fails is an 'error' event too, and its process is told by its exit or its link.
+    child.once('spawn', done).on('error', failed)
+  })
+  return child
+}
+
+/** Why a spawn failed, in words: ENOENT says nothing of whether the program or the directory is missing. */
+export function spawnFault(command: Command, cause: unknown): string {
+  if (!fs.existsSync(command.cwd)) return `the working directory ${command.cwd} does not exist`
+  return messageOf(cause)
+}
+
+export function exitOf(child: ChildProcess): Promise<string> {
+  return new Promise((done) => {
+    child.once('exit', (code, signal) => done(exitWords({ code, signal })))
+  })
+}
+
+/** `exit code 1` or `signal SIGKILL`. */
+export function exitWords({ code, signal }: { readonly code: number | null; readonly signal: string | null }): string {
+  return signal === null ? `exit code ${code}` : `signal ${signal}`
+}
+
+function exitError(pid: number, goal: string, how: string, dying: string | undefined, mark: LogMark | undefined) {
+  return new CookError('ERR_COOK_DAEMON_EXITED', { pid, goal, how, words: lastWords(dying, linesSince(mark)) })
+}
+
+/** A daemon that said no may still write its log and go; then it is helped. */
+async function refused(child: ChildProcess, pid: number, reason: string): Promise<CookError> {
+  const timer = setTimeout(() => child.kill('SIGKILL'), 2_000)
+  await exitOf(child)
+  clearTimeout(timer)
+  return new CookError('ERR_COOK_DAEMON_SAID_NO', { pid, reason })
+}
+
+/** The words of a daemon as they come; `next` gives undefined after the last. */
+function readWords(pipe: Duplex): { next(): Promise<Word | undefined>; dying(): string | undefined } {
+  let dying: string | undefined
+  async function* lines(): AsyncGenerator<Word> {
+    let rest = ''
+    for await (const chunk of pipe.setEncoding('utf8')) {
+      const parts = (rest + chunk).split('\n')
+      rest = parts.pop() ?? ''
+      for (const part of parts) {
+        const word = parseWord(part)
+        if (word?.type === 'dying') dying = word.reason
+        else if (word !== undefined) yield word
+      }
+    }
+  }
+  const iterator = lines()
+  return {
+    // A reset is an end: the daemon died with something unread.
+    next: async () => (await iterator.next().catch(() => undefined))?.value ?? undefined,
+    dying: () => dying,
+  }
+}
+
+function parseWord(line: string): Word | undefined {
+  try {
+    return JSON.parse(line) as Word
+  } catch {
+    // The program wrote to a descriptor that is not its own; we wait for a word of ours.
+    return undefined
+  }
+}
+
+/** The daemon's end. */
+export type Launch = {
+  readonly waitReady: boolean
+  /** Resolves when the process that started us has read that we are here; only then the link is ours alone. */
+  readonly released: Promise<void>
+  tell(word: Word): void
+  close(): void
+}
+
+/** Tells the process that started this daemon that it is here. */
+export function reportTo({
+  fd,
+  waitReady,
+  close,
+}: {
+  fd: number
+  waitReady: boolean
+  close: readonly number[]
+}): Launch {
+  for (const leaked of close) {
+    if (leaked !== fd) closeQuietly(leaked)
+  }
+  let isOpen = true
+  const launch: Launch = {
+    waitReady,
+    released: new Promise((done) => {
+      // End-of-file: it has let go, or is gone. A launcher stopped by ^Z holds its daemon back, as it would any child of a shell.
+      fs.read(fd, Buffer.alloc(1), 0, 1, null, () => {
+        if (!waitReady) launch.close()
+        done()
+      })
+    }),
+    tell(word) {
+      if (!isOpen) return
+      try {
+        fs.writeSync(fd, `${JSON.stringify(word)}\n`)
+      } catch {
+        // Nobody waits any more: a launcher may be interrupted, the daemon goes on.
+      }
+    },
+    close() {
+      if (isOpen) closeQuietly(fd)
+      isOpen = false
+    },
+  }
+  launch.tell({ type: 'started' })
+  return launch
+}
+
+function closeQuietly(fd: number): void {
+  try {
+    fs.closeSync(fd)
+  } catch {
+    // It is closed already.
+  }
+}

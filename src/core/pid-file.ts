@@ -1,0 +1,57 @@
+/** The pid file: written whole or not at all, and never over that of another living process. */
+import { CookError, messageOf } from '../errors.ts'
+import { startedAt, system } from '../node/system.ts'
+import type { Identity } from './protocol.ts'
+
+const fs = process.getBuiltinModule('node:fs')
+
+/** A clock that is set while the machine runs moves what we compute as the start of a process; file times have ticks of their own. */
+const slack = 2_000
+
+/** Writes our pid. Throws if the file names a living process that is not one of `own`. */
+export function writePidFile(file: string, own: readonly Identity[]): void {
+  const owner = livingOwner(file)
+  const ownPids = [process.pid, ...own.map(([pid]) => pid)]
+  if (owner !== undefined && !ownPids.includes(owner)) throw new CookError('ERR_COOK_PID_FILE_TAKEN', { file, owner })
+  replacePidFile(file)
+}
+
+/** Puts our pid back after a successor that had written its own has failed. */
+export function reclaimPidFile(file: string): void {
+  if (readPid(file) !== process.pid) replacePidFile(file)
+}
+
+/** A reader sees the old file or the new one, and a symlink in its place is replaced, not followed. */
+function replacePidFile(file: string): void {
+  const temporary = `${file}.${process.pid}.tmp`
+  try {
+    fs.rmSync(temporary, { force: true })
+    fs.writeFileSync(temporary, `${process.pid}\n`, { flag: 'wx', mode: 0o644 })
+    fs.renameSync(temporary, file)
+  } catch (cause) {
+    fs.rmSync(temporary, { force: true })
+    throw new CookError('ERR_COOK_PID_FILE', { file, why: messageOf(cause) }, { cause })
+  }
+}
+
+/** The pid in the file, if that process is alive and is older than the file: a younger one has only got the number. */
+function livingOwner(file: string): number | undefined {
+  const pid = readPid(file)
+  if (pid === undefined) return undefined
+  const startTime = system.startTime(pid)
+  if (startTime === undefined) return undefined
+  const started = startedAt(startTime)
+  return started !== undefined && started > fs.statSync(file).mtimeMs + slack ? undefined : pid
+}
+
+function readPid(file: string): number | undefined {
+  let text: string
+  try {
+    text = fs.readFileSync(file, 'utf8')
+  } catch {
+    // There is none, or it is not for us to read; writing will tell which.
+    return undefined
+  }
+  const pid = Number(text.trim())
+  return Number.isSafeInteger(pid) && pid > 0 ? pid : undefined
+}

@@ -1,0 +1,167 @@
+/** The old process's end of an upgrade: starts the new version, hears whether it is up, and stays or goes. */
+import type { ChildProcess } from 'node:child_process'
+import { CookError } from '../errors.ts'
+import { type Link, openLink } from '../node/link.ts'
+import { type Command, identify, type System, system } from '../node/system.ts'
+import type { Packed } from './handles.ts'
+import { exitWords, spawned, spawnFault } from './launch.ts'
+import { lastWords, linesSince, markLog } from './log.ts'
+import {
+  type Identity,
+  type OldEffect,
+  type OldEvent,
+  type OldSide,
+  oldSide,
+  protocolVersion,
+  stepOld,
+  writeStart,
+} from './protocol.ts'
+
+const { randomBytes } = process.getBuiltinModule('node:crypto')
+
+export type UpgradePlan = {
+  readonly stage: 'parent' | 'daemon'
+  readonly command: Command
+  readonly environment: Readonly<Record<string, string | undefined>>
+  readonly generation: number
+  readonly handles: readonly Packed[]
+  /** Generations alive before this one. */
+  readonly living: readonly Identity[]
+  /** Descriptor for the new version's stdout and stderr; undefined: our own. */
+  readonly output: number | undefined
+  readonly readyTimeout: number
+  readonly overlap: number
+  readonly signal?: AbortSignal | undefined
+}
+
+/** What the upgrade took, in milliseconds. */
+export type UpgradePhases = {
+  /** Starting the process, during which this one stands still. */
+  readonly spawn: number
+  /** From then until the new version said hello: the boot of Node and of the program. */
+  readonly boot: number
+  /** From then until it said that it is up. */
+  readonly ready: number
+  /** From then until it has taken over. */
+  readonly commit: number
+}
+
+export type Upgraded = { readonly pid: number; readonly phases: UpgradePhases }
+
+/** One upgrade, from the spawn to the commit. Rejects with a `CookError`, and then nothing of the new version runs any more. */
+export async function upgradeTo(plan: UpgradePlan, os: System = system): Promise<Upgraded> {
+  const self = os.pid
+  const nonce = randomBytes(16).toString('hex')
+  const mark = markLog(plan.output ?? 2)
+  const times = [performance.now()]
+  const child = await start(plan, nonce, os).catch((cause: unknown) => {
+    const values = { command: plan.command.execPath, why: spawnFault(plan.command, cause), self }
+    throw new CookError('ERR_COOK_SUCCESSOR_SPAWN', values, { cause })
+  })
+  times.push(performance.now())
+  const living = [...plan.living, identify(os)]
+  const settings = { stage: plan.stage, nonce, living, readyTimeout: plan.readyTimeout, overlap: plan.overlap }
+  const end = await converse(child, oldSide(settings), times, plan.signal, os)
+  if (end.at !== 'committed') throw failed(end, child.pid ?? 0, self, linesSince(mark))
+  child.unref()
+  const [called = 0, started = 0, greeted = 0, done = 0, committed = 0] = times
+  const phases = { spawn: started - called, boot: greeted - started, ready: done - greeted, commit: committed - done }
+  return { pid: end.pid ?? 0, phases }
+}
+
+async function start(plan: UpgradePlan, nonce: string, os: System): Promise<ChildProcess> {
+  const handles = plan.handles.map(({ record }) => record)
+  const link = { protocol: protocolVersion, nonce, generation: plan.generation, predecessor: identify(os), handles }
+  const output = [plan.output ?? 1, plan.output ?? 2]
+  return spawned(() =>
+    os.spawn(plan.command, {
+      env: writeStart(plan.environment, { stage: plan.stage, link }),
+      stdio: ['ignore', ...output, 'ipc', ...plan.handles.map(({ fd }) => fd)],
+    }),
+  )
+}
+
+/** Plays our side of the contract until it is decided. */
+function converse(
+  child: ChildProcess,
+  first: OldSide,
+  times: number[],
+  signal: AbortSignal | undefined,
+  os: System,
+): Promise<OldSide> {
+  return new Promise((decided) => {
+    let side = first
+    let timer: NodeJS.Timeout | undefined
+    const link: Link = openLink(child, step)
+    const stop = () => step({ type: 'stop' })
+
+    function step(event: OldEvent): void {
+      const [next, effects] = stepOld(side, event)
+      if (next.at !== side.at && next.at !== 'overlapping' && next.at !== 'ending') times.push(performance.now())
+      side = next
+      for (const effect of effects) carryOut(effect)
+    }
+
+    function carryOut(effect: OldEffect): void {
+      switch (effect.do) {
+        case 'send':
+          link.send(effect.message, effect.message.type === 'bye' ? () => link.close() : undefined)
+          return
+        case 'timer':
+          setTimer(effect.ms)
+          return
+        case 'kill':
+          child.kill('SIGKILL')
+          for (const identity of side.spawned) os.kill(identity, 'SIGKILL')
+          return
+        case 'commit':
+        case 'fail':
+          clearTimeout(timer)
+          signal?.removeEventListener('abort', stop)
+          if (effect.do === 'fail') link.close()
+          decided(side)
+          return
+      }
+    }
+
+    // What has arrived while this process was stopped or busy counts before the time that has passed: a turn of the loop in between.
+    function setTimer(ms: number): void {
+      clearTimeout(timer)
+      timer = setTimeout(() => {
+        const due = timer
+        setImmediate(() => {
+          if (due === timer) step({ type: 'timer' })
+        })
+      }, ms)
+    }
+
+    child.once('exit', (code, exitSignal) => step({ type: 'exit', exit: { code, signal: exitSignal } }))
+    setTimer(first.readyTimeout)
+    if (signal?.aborted) stop()
+    else signal?.addEventListener('abort', stop)
+  })
+}
+
+/** The failure in words. */
+function failed(end: OldSide, started: number, self: number, lines: string): CookError {
+  const pid = end.pid ?? end.spawned.at(-1)?.[0] ?? started
+  const who = `pid ${pid}`
+  const words = lastWords(end.dying, lines)
+  const failure = end.failure ?? { why: 'exited' }
+  switch (failure.why) {
+    case 'exited': {
+      // In the documents' way the process that we can wait for is the one in between.
+      const isSeen = end.exit !== undefined && (end.stage === 'daemon' || end.spawned.length === 0)
+      const how = isSeen && end.exit !== undefined ? exitWords(end.exit) : 'its link ended'
+      return new CookError('ERR_COOK_SUCCESSOR_EXITED', { who, how, words, self })
+    }
+    case 'said-no':
+      return new CookError('ERR_COOK_SUCCESSOR_SAID_NO', { pid, reason: failure.reason || 'it gave no reason', self })
+    case 'timeout':
+      return new CookError('ERR_COOK_SUCCESSOR_TIMEOUT', { who, ms: failure.ms, step: failure.step, words, self })
+    case 'broken':
+      return new CookError('ERR_COOK_LINK_BROKEN', { who, why: failure.detail, self })
+    case 'stopped':
+      return new CookError('ERR_COOK_STOPPED', { who, self })
+  }
+}

@@ -1,0 +1,506 @@
+/**
+ * The contract between two processes: environment, descriptors, messages, and what each side does at each event.
+ * Pure: nothing here touches the system. Old and new may run different versions of this file: add, ignore the unknown,
+ * never reuse a meaning. docs/protocol.md tells the same in prose.
+ */
+import { CookError } from '../errors.ts'
+
+/** Version of this contract. Both sides tell theirs; each ignores what it does not know. */
+export const protocolVersion = 1
+
+/** The documents' stage: `''` in the launcher, `parent` in the process between two daemons, `daemon` in a daemon. */
+export const ENV_NAME_DAEMON_STAGE = 'COOK_DAEMON_STAGE'
+/** The documents' summary of what was handed over, for people: `listen:1,admin:2`. */
+export const ENV_NAME_LIVING_UPGRADE = 'COOK_DAEMON_LIVING_UPGRADE'
+/** What the library believes: a {@link LinkRecord}. Its presence alone makes a start an upgrade. */
+export const envLink = 'COOK_DAEMON_LINK'
+/** What the process that started a `daemon` stage and waits for it tells it: a {@link LaunchRecord}. */
+export const envLaunch = 'COOK_DAEMON_LAUNCH'
+
+/** Node reads these two at its start; left in an environment they would make a child open a channel that is not its own. */
+const envNodeChannel = ['NODE_CHANNEL_FD', 'NODE_CHANNEL_SERIALIZATION_MODE']
+
+/** Every variable that must reach no other child of the program. */
+export const ownVariables = [ENV_NAME_DAEMON_STAGE, ENV_NAME_LIVING_UPGRADE, envLink, envLaunch] as const
+
+/** 0 to 2 are /dev/null and the log, 3 is the link, and from 4 come the handles, in order and without a hole. */
+export const linkFd = 3
+export const firstHandleFd = 4
+
+/** A reason is cut at this many bytes: on Node 26 a message of 200 KB before process.exit() was lost 14 times of 15. */
+const reasonLimit = 8 * 1024
+
+export type Stage = '' | 'parent' | 'daemon'
+
+/** Pid and start time: what tells a process from a later one with the same pid. */
+export type Identity = readonly [pid: number, startTime: string]
+
+/** A handle as it crosses: its number is its place in the list. */
+export type HandleRecord = {
+  readonly name: string
+  /** What the descriptor is, so that a wrong one is seen before it is used: fstat's inode. */
+  readonly inode: number
+} & HandleShape
+
+export type HandleShape =
+  | { readonly kind: 'tcp'; readonly address: string; readonly port: number; readonly family: 'IPv4' | 'IPv6' }
+  | { readonly kind: 'unix'; readonly path: string }
+  | { readonly kind: 'udp'; readonly address: string; readonly port: number; readonly family: 'IPv4' | 'IPv6' }
+  | { readonly kind: 'file' }
+
+export type HandleKind = HandleShape['kind']
+
+export type LinkRecord = {
+  readonly protocol: number
+  readonly nonce: string
+  readonly generation: number
+  readonly predecessor: Identity
+  readonly handles: readonly HandleRecord[]
+}
+
+export type LaunchRecord = {
+  /** The descriptor on which the starting process waits for `started`, and with waitReady for `ready`. */
+  readonly fd: number
+  readonly waitReady: boolean
+  /** Descriptors that slipped through the launcher and are to be closed. */
+  readonly close: readonly number[]
+}
+
+export type Start = { readonly stage: Stage; readonly link?: LinkRecord; readonly launch?: LaunchRecord }
+
+/** What the environment says about this start; anything half there, forged or broken throws `ERR_COOK_ENVIRONMENT`. */
+export function readStart(env: Readonly<Record<string, string | undefined>>): Start {
+  const stage = env[ENV_NAME_DAEMON_STAGE] ?? ''
+  const living = env[ENV_NAME_LIVING_UPGRADE] ?? ''
+  const [linkText, launchText] = [env[envLink], env[envLaunch]]
+  if (stage !== '' && stage !== 'parent' && stage !== 'daemon') {
+    throw broken(ENV_NAME_DAEMON_STAGE, `it is ${JSON.stringify(stage)}, not '', 'parent' or 'daemon'`)
+  }
+  if (linkText === undefined) {
+    if (living !== '') throw broken(ENV_NAME_LIVING_UPGRADE, `it is set, but ${envLink} is missing`)
+    if (stage === 'parent') throw broken(ENV_NAME_DAEMON_STAGE, `it is 'parent', but ${envLink} is missing`)
+  } else if (stage === '') {
+    throw broken(ENV_NAME_DAEMON_STAGE, `it is missing, but ${envLink} is set`)
+  }
+  if (launchText !== undefined && stage !== 'daemon') {
+    throw broken(envLaunch, `it is set, but ${ENV_NAME_DAEMON_STAGE} is not 'daemon'`)
+  }
+  const link = linkText === undefined ? undefined : parse<LinkRecord>(envLink, linkText, linkFault)
+  const launch = launchText === undefined ? undefined : parse<LaunchRecord>(envLaunch, launchText, launchFault)
+  if (link !== undefined && living !== summary(link.handles)) {
+    throw broken(ENV_NAME_LIVING_UPGRADE, `it does not say the same as ${envLink}`)
+  }
+  return { stage, ...(link && { link }), ...(launch && { launch }) }
+}
+
+/** The environment of a process that we start: that of our own start, without what was meant for us alone. */
+export function writeStart(
+  env: Readonly<Record<string, string | undefined>>,
+  start: Start,
+): Record<string, string | undefined> {
+  const own: Record<string, string | undefined> = { ...env }
+  for (const name of [...ownVariables, ...envNodeChannel]) delete own[name]
+  own[ENV_NAME_DAEMON_STAGE] = start.stage
+  if (start.link !== undefined) {
+    own[ENV_NAME_LIVING_UPGRADE] = summary(start.link.handles)
+    own[envLink] = JSON.stringify(start.link)
+  }
+  if (start.launch !== undefined) own[envLaunch] = JSON.stringify(start.launch)
+  return own
+}
+
+/** `listen:1,admin:2`, names percent-encoded, in descriptor order. */
+function summary(handles: readonly HandleRecord[]): string {
+  const counts = new Map<string, number>()
+  for (const { name } of handles) counts.set(name, (counts.get(name) ?? 0) + 1)
+  return [...counts].map(([name, count]) => `${encodeURIComponent(name)}:${count}`).join(',')
+}
+
+function broken(variable: string, why: string): CookError {
+  return new CookError('ERR_COOK_ENVIRONMENT', { variable, why })
+}
+
+function parse<Value>(variable: string, text: string, fault: (value: Fields) => string | undefined): Value {
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch (cause) {
+    throw new CookError('ERR_COOK_ENVIRONMENT', { variable, why: 'it is no JSON' }, { cause })
+  }
+  const why = isFields(value) ? fault(value) : 'it is no object'
+  if (why !== undefined) throw broken(variable, why)
+  // The one cast of this file: `fault` has just looked at every field.
+  return value as Value
+}
+
+type Fields = Readonly<Record<string, unknown>>
+
+function isFields(value: unknown): value is Fields {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && Number(value) >= 0
+}
+
+function linkFault(link: Fields): string | undefined {
+  if (!isCount(link.protocol) || link.protocol < 1) return 'its protocol is no version'
+  if (typeof link.nonce !== 'string' || link.nonce === '') return 'it has no nonce'
+  if (!isCount(link.generation) || link.generation < 2) return 'its generation is not that of a successor'
+  if (!isIdentity(link.predecessor)) return 'it names no predecessor'
+  if (!Array.isArray(link.handles)) return 'it lists no handles'
+  return link.handles.every(isHandleRecord) ? undefined : 'it has a handle that is none'
+}
+
+function isIdentity(value: unknown): value is Identity {
+  return Array.isArray(value) && isCount(value[0]) && value[0] > 0 && typeof value[1] === 'string'
+}
+
+function isHandleRecord(value: unknown): value is HandleRecord {
+  if (!isFields(value) || typeof value.name !== 'string' || !isCount(value.inode)) return false
+  if (value.kind === 'unix') return typeof value.path === 'string'
+  if (value.kind === 'file') return true
+  return (value.kind === 'tcp' || value.kind === 'udp') && typeof value.address === 'string' && isCount(value.port)
+}
+
+function launchFault(launch: Fields): string | undefined {
+  if (!isCount(launch.fd) || launch.fd < linkFd) return 'it names no descriptor'
+  if (typeof launch.waitReady !== 'boolean') return 'it does not say what is waited for'
+  return Array.isArray(launch.close) && launch.close.every(isCount) ? undefined : 'it lists no descriptors to close'
+}
+
+// ---------------------------------------------------------------------------------------------- messages on the link
+
+/** From the new version to the old one. */
+export type Upward =
+  /** From a `parent` stage: the daemon that it started, so that a timeout can end that too. */
+  | { readonly type: 'spawned'; readonly pid: number; readonly startTime: string }
+  | { readonly type: 'hello'; readonly protocol: number; readonly nonce: string; readonly pid: number }
+  /** How it came to its end, while it still can tell: an uncaught exception, or what a `parent` stage saw of its daemon. */
+  | { readonly type: 'dying'; readonly reason: string }
+  | { readonly type: 'done'; readonly ok: boolean; readonly reason: string }
+  /** The answer to `accepted`: the new version has taken over, and only now the old one leaves. */
+  | { readonly type: 'confirmed' }
+
+/** From the old version to the new one. */
+export type Downward =
+  /** All generations alive, oldest first, the sender last: none of them is a stranger to the pid file. */
+  | { readonly type: 'welcome'; readonly protocol: number; readonly living: readonly Identity[] }
+  | { readonly type: 'accepted' }
+  | { readonly type: 'refused'; readonly reason: string }
+  /** The old version needs the link no more. */
+  | { readonly type: 'bye' }
+
+export type Message = Upward | Downward
+
+/** Node keeps messages whose `cmd` begins with NODE_ away from the program's own listeners (they are `internalMessage`). */
+const cmd = 'NODE_COOK'
+
+export function toWire(message: Message): { readonly cmd: string } & Message {
+  return { cmd, ...message }
+}
+
+/** What came over the link: one of our messages, `unknown` if it is none of ours or of a later version, `broken` if it is wrong. */
+export function fromWire(raw: unknown): Message | 'unknown' | 'broken' {
+  if (!isFields(raw) || raw.cmd !== cmd) return 'unknown'
+  switch (raw.type) {
+    case 'spawned':
+      return isIdentity([raw.pid, raw.startTime])
+        ? { type: 'spawned', pid: Number(raw.pid), startTime: String(raw.startTime) }
+        : 'broken'
+    case 'hello':
+      return isCount(raw.protocol) && typeof raw.nonce === 'string' && isCount(raw.pid)
+        ? { type: 'hello', protocol: raw.protocol, nonce: raw.nonce, pid: raw.pid }
+        : 'broken'
+    case 'dying':
+      return typeof raw.reason === 'string' ? { type: 'dying', reason: cutReason(raw.reason) } : 'broken'
+    case 'done':
+      return typeof raw.ok === 'boolean' && typeof raw.reason === 'string'
+        ? { type: 'done', ok: raw.ok, reason: cutReason(raw.reason) }
+        : 'broken'
+    case 'welcome':
+      return isCount(raw.protocol) && Array.isArray(raw.living) && raw.living.every(isIdentity)
+        ? { type: 'welcome', protocol: raw.protocol, living: raw.living }
+        : 'broken'
+    case 'refused':
+      return typeof raw.reason === 'string' ? { type: 'refused', reason: cutReason(raw.reason) } : 'broken'
+    case 'confirmed':
+    case 'accepted':
+    case 'bye':
+      return { type: raw.type }
+    default:
+      return 'unknown'
+  }
+}
+
+/** At most 8 KiB of it, cut between two characters. */
+export function cutReason(reason: string): string {
+  const bytes = new TextEncoder().encode(reason)
+  if (bytes.length <= reasonLimit) return reason
+  return new TextDecoder().decode(bytes.subarray(0, reasonLimit - 4), { stream: true })
+}
+
+// ------------------------------------------------------------------------------------------------ the old one's side
+
+/** Why an upgrade failed, before it is put into words. */
+export type Failure =
+  | { readonly why: 'exited' }
+  | { readonly why: 'said-no'; readonly reason: string }
+  | { readonly why: 'timeout'; readonly step: string; readonly ms: number }
+  | { readonly why: 'broken'; readonly detail: string }
+  | { readonly why: 'stopped' }
+
+export type Exit = { readonly code: number | null; readonly signal: string | null }
+
+/** How long a successor that said no, or that was killed, may take to be gone, in milliseconds; then it is killed, or left to the kernel. */
+const endGrace = 2_000
+
+/** The predecessor's end of one upgrade. */
+export type OldSide = {
+  readonly at: 'waiting' | 'greeted' | 'overlapping' | 'offered' | 'committed' | 'ending' | 'failed'
+  readonly stage: 'parent' | 'daemon'
+  readonly nonce: string
+  readonly living: readonly Identity[]
+  readonly readyTimeout: number
+  readonly overlap: number
+  /** The pid that said hello. */
+  readonly pid?: number
+  /** Daemons that a `parent` stage told us of. */
+  readonly spawned: readonly Identity[]
+  /** What the new version told of its end. */
+  readonly dying?: string
+  /** The end of the process that we started ourselves. */
+  readonly exit?: Exit
+  /** End-of-file: no process holds the other end any more. */
+  readonly closed: boolean
+  readonly killed: boolean
+  readonly failure?: Failure
+}
+
+export type OldEvent =
+  | { readonly type: 'message'; readonly message: Message | 'unknown' | 'broken' }
+  | { readonly type: 'exit'; readonly exit: Exit }
+  | { readonly type: 'closed' }
+  | { readonly type: 'broken'; readonly detail: string }
+  | { readonly type: 'timer' }
+  | { readonly type: 'stop' }
+
+export type OldEffect =
+  | { readonly do: 'send'; readonly message: Downward }
+  /** Sets the one timer; it takes the place of the one before. */
+  | { readonly do: 'timer'; readonly ms: number }
+  /** SIGKILL for every process of the new version that we know. */
+  | { readonly do: 'kill' }
+  | { readonly do: 'commit' }
+  | { readonly do: 'fail' }
+
+/** The state after the spawn, with its first timer: {@link OldSide.readyTimeout}. */
+export function oldSide(settings: Pick<OldSide, 'stage' | 'nonce' | 'living' | 'readyTimeout' | 'overlap'>): OldSide {
+  return { ...settings, at: 'waiting', spawned: [], closed: false, killed: false }
+}
+
+/** One event on the predecessor's side. */
+export function stepOld(state: OldSide, event: OldEvent): readonly [OldSide, readonly OldEffect[]] {
+  if (state.at === 'committed' || state.at === 'failed') return [state, []]
+  switch (event.type) {
+    case 'message':
+      return onMessage(state, event.message)
+    case 'exit': {
+      const next = { ...state, exit: event.exit }
+      // The end of a `parent` stage says nothing: it exits in a good upgrade too.
+      return state.at !== 'ending' && state.stage === 'daemon' ? end(next, { why: 'exited' }) : finish(next)
+    }
+    case 'closed': {
+      const next = { ...state, closed: true }
+      return state.at === 'ending' ? finish(next) : end(next, { why: 'exited' })
+    }
+    case 'broken':
+      return end(state, { why: 'broken', detail: event.detail })
+    case 'stop':
+      // Once offered, the service may be taken already: the answer is a moment away and decides.
+      return state.at === 'offered' ? [state, []] : end(state, { why: 'stopped' })
+    case 'timer':
+      return onTimer(state)
+  }
+}
+
+function onMessage(state: OldSide, message: Message | 'unknown' | 'broken'): readonly [OldSide, readonly OldEffect[]] {
+  if (message === 'unknown') return [state, []]
+  if (state.at === 'ending') return [lastWord(state, message), []]
+  if (message === 'broken') return end(state, { why: 'broken', detail: 'a message that is none' })
+  switch (message.type) {
+    case 'spawned':
+      return [{ ...state, spawned: [...state.spawned, [message.pid, message.startTime]] }, []]
+    case 'dying':
+      return [{ ...state, dying: message.reason }, []]
+    case 'hello':
+      if (state.at !== 'waiting') return end(state, { why: 'broken', detail: 'a second hello' })
+      if (message.nonce !== state.nonce) return end(state, { why: 'broken', detail: 'a hello with a wrong nonce' })
+      return [
+        { ...state, at: 'greeted', pid: message.pid },
+        [{ do: 'send', message: { type: 'welcome', protocol: protocolVersion, living: state.living } }],
+      ]
+    case 'done':
+      if (state.at !== 'greeted') return end(state, { why: 'broken', detail: 'a done without a hello' })
+      if (!message.ok) return end(state, { why: 'said-no', reason: message.reason })
+      return state.overlap > 0 ? [{ ...state, at: 'overlapping' }, [{ do: 'timer', ms: state.overlap }]] : offer(state)
+    case 'confirmed':
+      if (state.at !== 'offered') return end(state, { why: 'broken', detail: 'a confirmation of nothing' })
+      return [{ ...state, at: 'committed' }, [{ do: 'commit' }, { do: 'send', message: { type: 'bye' } }]]
+    default:
+      return end(state, { why: 'broken', detail: `a ${message.type}, which only an old version sends` })
+  }
+}
+
+/** The exit of a process is often seen before what it wrote last: that says better why it ended. */
+function lastWord(state: OldSide, message: Message | 'broken'): OldSide {
+  if (message === 'broken' || state.failure?.why !== 'exited') return state
+  if (message.type === 'dying') return { ...state, dying: message.reason }
+  if (message.type !== 'done' || message.ok) return state
+  return { ...state, failure: { why: 'said-no', reason: message.reason } }
+}
+
+/** `done` is answered; the commit waits for the answer to that, so that a successor which dies after its `done` costs nothing. */
+function offer(state: OldSide): readonly [OldSide, readonly OldEffect[]] {
+  return [
+    { ...state, at: 'offered' },
+    [
+      { do: 'send', message: { type: 'accepted' } },
+      { do: 'timer', ms: state.readyTimeout },
+    ],
+  ]
+}
+
+function onTimer(state: OldSide): readonly [OldSide, readonly OldEffect[]] {
+  if (state.at === 'overlapping') return offer(state)
+  if (state.at === 'ending') {
+    return state.killed
+      ? [{ ...state, at: 'failed' }, [{ do: 'fail' }]]
+      : [{ ...state, killed: true }, [{ do: 'kill' }, { do: 'timer', ms: endGrace }]]
+  }
+  const step = {
+    waiting: 'it never said hello',
+    greeted: 'it said hello, but not that it is up',
+    offered: 'it was accepted, but did not confirm',
+  }
+  return end(state, { why: 'timeout', step: step[state.at as keyof typeof step], ms: state.readyTimeout })
+}
+
+/** The upgrade has failed: tell the other side, see that it ends, and only then report. */
+function end(state: OldSide, failure: Failure): readonly [OldSide, readonly OldEffect[]] {
+  if (state.at === 'ending') return finish(state)
+  // Who said no may still write its log and go; who closed the link is most likely dying: its exit is awaited.
+  const kill = failure.why !== 'said-no' && failure.why !== 'exited'
+  const [next, effects] = finish({ ...state, at: 'ending', failure, killed: kill })
+  if (next.at === 'failed') return [next, effects]
+  const reason = {
+    exited: 'it ended',
+    'said-no': 'it said no',
+    timeout: 'it was too late',
+    broken: 'the link broke',
+    stopped: 'the upgrade was stopped',
+  }
+  return [
+    next,
+    [
+      { do: 'send', message: { type: 'refused', reason: reason[failure.why] } },
+      ...(kill ? [{ do: 'kill' } as const] : []),
+      { do: 'timer', ms: endGrace },
+    ],
+  ]
+}
+
+/** Ends a failed upgrade once the process that we started is reaped and nobody holds the link. */
+function finish(state: OldSide): readonly [OldSide, readonly OldEffect[]] {
+  if (state.at !== 'ending' || state.exit === undefined || !state.closed) return [state, []]
+  return [{ ...state, at: 'failed' }, [{ do: 'fail' }]]
+}
+
+// ------------------------------------------------------------------------------------------------ the new one's side
+
+/** The successor's end of the upgrade that started it. */
+export type NewSide = {
+  readonly at: 'silent' | 'greeting' | 'welcomed' | 'asking' | 'accepted' | 'refused' | 'free'
+  readonly nonce: string
+  readonly pid: number
+  /** What the program said, which may be before the predecessor's welcome came. */
+  readonly answer?: { readonly ok: boolean; readonly reason: string }
+}
+
+export type NewEvent =
+  /** The process that started us reads the link no more: hello may be said. */
+  | { readonly type: 'go' }
+  | { readonly type: 'notify'; readonly ok: boolean; readonly reason: string }
+  | { readonly type: 'message'; readonly message: Message | 'unknown' | 'broken' }
+  | { readonly type: 'closed' }
+  /** The answer to the effect `look`. */
+  | { readonly type: 'looked'; readonly predecessorLives: boolean }
+
+export type NewEffect =
+  | { readonly do: 'send'; readonly message: Upward }
+  /** We own the service from here on. */
+  | { readonly do: 'commit' }
+  | { readonly do: 'refuse'; readonly reason: string }
+  /** Find out whether the predecessor lives: an end-of-file alone does not tell. */
+  | { readonly do: 'look' }
+  | { readonly do: 'close' }
+
+/** The state before anything was said. */
+export function newSide(nonce: string, pid: number): NewSide {
+  return { at: 'silent', nonce, pid }
+}
+
+/** One event on the successor's side. */
+export function stepNew(state: NewSide, event: NewEvent): readonly [NewSide, readonly NewEffect[]] {
+  const decided = state.at === 'accepted' || state.at === 'refused' || state.at === 'free'
+  switch (event.type) {
+    case 'go': {
+      if (state.at !== 'silent') return [state, []]
+      const hello = { type: 'hello', protocol: protocolVersion, nonce: state.nonce, pid: state.pid } as const
+      return [{ ...state, at: 'greeting' }, [{ do: 'send', message: hello }]]
+    }
+    case 'notify': {
+      const next = { ...state, answer: { ok: event.ok, reason: cutReason(event.reason) } }
+      return state.at === 'welcomed' ? ask(next) : [next, []]
+    }
+    case 'closed':
+      if (state.at === 'accepted') return [{ ...state, at: 'free' }, [{ do: 'close' }]]
+      return decided ? [state, []] : [state, [{ do: 'look' }]]
+    case 'looked':
+      if (decided) return [state, []]
+      return event.predecessorLives
+        ? refuse(state, 'it closed the link without a word')
+        : [{ ...state, at: 'free' }, [{ do: 'commit' }, { do: 'close' }]]
+    case 'message':
+      return decided && state.at !== 'accepted' ? [state, []] : onAnswer(state, event.message)
+  }
+}
+
+function onAnswer(state: NewSide, message: Message | 'unknown' | 'broken'): readonly [NewSide, readonly NewEffect[]] {
+  if (message === 'unknown') return [state, []]
+  if (message === 'broken')
+    return state.at === 'accepted' ? [state, []] : refuse(state, 'it sent a message that is none')
+  switch (message.type) {
+    case 'welcome':
+      if (state.at !== 'greeting') return [state, []]
+      return state.answer === undefined ? [{ ...state, at: 'welcomed' }, []] : ask(state)
+    case 'accepted':
+      if (state.at !== 'asking') return [state, []]
+      return [{ ...state, at: 'accepted' }, [{ do: 'send', message: { type: 'confirmed' } }, { do: 'commit' }]]
+    case 'refused':
+      return state.at === 'accepted' ? [state, []] : refuse(state, message.reason)
+    case 'bye':
+      return state.at === 'accepted' ? [{ ...state, at: 'free' }, [{ do: 'close' }]] : [state, []]
+    default:
+      return [state, []]
+  }
+}
+
+function ask(state: NewSide): readonly [NewSide, readonly NewEffect[]] {
+  const { ok = true, reason = '' } = state.answer ?? {}
+  return [{ ...state, at: 'asking' }, [{ do: 'send', message: { type: 'done', ok, reason } }]]
+}
+
+function refuse(state: NewSide, reason: string): readonly [NewSide, readonly NewEffect[]] {
+  return [{ ...state, at: 'refused' }, [{ do: 'refuse', reason }, { do: 'close' }]]
+}

@@ -1,0 +1,126 @@
+/** The one state of this library in this process, and the way every verb comes in. */
+import { CookError } from '../errors.ts'
+import { type Command, startCommand, startEnvironment } from '../node/system.ts'
+import { Claims, Registry } from './handles.ts'
+import { type Launch, reportTo } from './launch.ts'
+import { nextPhase, type Phase } from './phase.ts'
+import { cutReason, ownVariables, readStart, type Start } from './protocol.ts'
+import { type Succession, succeed } from './successor.ts'
+
+/** Version of this package; a test compares it with package.json. */
+export const version = '0.1.0'
+
+export type State = {
+  readonly version: string
+  /** Where this copy was loaded from, for the error about two copies. */
+  readonly url: string
+  /** What a successor is started with: the start of this process, not its present. */
+  readonly environment: Readonly<Record<string, string | undefined>>
+  readonly command: Command
+  /** What the environment said, or why it cannot be believed. */
+  readonly start: Start | CookError
+  readonly registry: Registry
+  /** Set by the first verb. */
+  entered?: Entered
+  phase: Phase
+  /** notifyUpgradeDone() was called. */
+  notified?: boolean
+  /** The generation of the successor that is being started, while an upgrade is in progress. */
+  upgradingTo?: number
+  /** Reopened for each successor, so that a log that was moved away is left behind. */
+  logFile?: string
+  /** What writePid() wrote last. */
+  pidFile?: string
+}
+
+export type Entered = {
+  readonly start: Start
+  readonly generation: number
+  readonly claims: Claims
+  /** The upgrade that started this process. */
+  readonly succession?: Succession
+  /** The process that waits for this daemon to come up. */
+  readonly launch?: Launch
+}
+
+// Versioned by its shape: a copy that knows another shape looks elsewhere, and is found out by the environment that the first one deleted.
+const key = Symbol.for('cook-daemon.state.1')
+const shared = globalThis as { [key]?: State }
+
+// At import, before a program can change the environment or its working directory.
+shared[key] ??= makeState()
+
+function makeState(): State {
+  const environment = startEnvironment()
+  let start: Start | CookError
+  try {
+    start = readStart(process.env)
+  } catch (error) {
+    if (!(error instanceof CookError)) throw error
+    // An import does not throw: the first verb does.
+    start = error
+  }
+  return {
+    version,
+    url: import.meta.url,
+    environment,
+    command: startCommand(environment),
+    start,
+    registry: new Registry(),
+    phase: 'ready',
+  }
+}
+
+/** The state of this process for a verb. The first one takes what the environment says out of the sight of other children. */
+export function enter(verb: string): State & { readonly entered: Entered } {
+  const state = shared[key]
+  if (process.platform === 'win32') throw new CookError('ERR_COOK_PLATFORM', { platform: process.platform })
+  if (!process.getBuiltinModule('node:worker_threads').isMainThread) {
+    throw new CookError('ERR_COOK_WORKER_THREAD', { verb })
+  }
+  if (state === undefined) throw new Error('cook-daemon: the state of this process was deleted')
+  if (state.version !== version) {
+    const values = { mine: version, myUrl: import.meta.url, other: state.version, otherUrl: state.url }
+    throw new CookError('ERR_COOK_TWO_COPIES', values)
+  }
+  if (state.start instanceof CookError) throw state.start
+  if (state.environment.NODE_UNIQUE_ID !== undefined && isClusterWorker()) {
+    throw new CookError('ERR_COOK_CLUSTER_WORKER', { verb })
+  }
+  state.entered ??= begin(state, state.start)
+  return state as State & { readonly entered: Entered }
+}
+
+function begin(state: State, start: Start): Entered {
+  for (const name of ownVariables) delete process.env[name]
+  const { stage, link } = start
+  const generation = link?.generation ?? 1
+  if (stage === 'parent') return { start, generation, claims: new Claims([]) }
+  const claims = new Claims(link?.handles ?? [])
+  const launch = start.launch && reportTo(start.launch)
+  if (link !== undefined) state.phase = 'starting'
+  const succession =
+    link &&
+    succeed(link, {
+      released: launch?.released ?? Promise.resolve(),
+      onCommit() {
+        state.phase = nextPhase(state.phase, 'serve')
+        claims.closeUnclaimed()
+      },
+    })
+  if (launch !== undefined || succession !== undefined) {
+    // Whoever waits for this process reads why it died, even where stderr is /dev/null. Both are deaf once it is up.
+    process.on('uncaughtExceptionMonitor', (error) => {
+      const reason = cutReason(error instanceof Error ? (error.stack ?? error.message) : String(error))
+      launch?.tell({ type: 'dying', reason })
+      succession?.tellDying(reason)
+    })
+  }
+  return { start, generation, claims, ...(launch && { launch }), ...(succession && { succession }) }
+}
+
+function isClusterWorker(): boolean {
+  // The types describe the ES module; getBuiltinModule gives what require() gives.
+  const cluster = process.getBuiltinModule('node:cluster') as unknown as { readonly isWorker: boolean }
+  return cluster.isWorker
+}

@@ -1,0 +1,129 @@
+/** Unix listeners whose path lives through upgrades: bound under a private name, published with link(2), kept when the old process closes. */
+import type { Server } from 'node:net'
+import { CookError, messageOf } from '../errors.ts'
+import { afterListenerClose } from '../node/sockets.ts'
+
+const fs = process.getBuiltinModule('node:fs')
+const { resolve } = process.getBuiltinModule('node:path')
+
+/** sun_path of unix(7) less its final zero. Node 20 and 22 cut a longer one silently and bind another path (measured). */
+const longest = process.platform === 'darwin' ? 103 : 107
+
+/**
+ * Listens on a Unix path whose file the close of this server does not remove: libuv removes the name that was bound, so that is a
+ * private one. Returns the absolute path.
+ */
+export async function bindUnixPath(server: Server, path: string, mode: number | undefined): Promise<string> {
+  const file = resolve(path)
+  const bound = besides(file)
+  const bytes = Buffer.byteLength(bound)
+  if (bytes > longest) throw new CookError('ERR_COOK_PATH_TOO_LONG', { path, bytes, most: longest })
+  await clear(file)
+  try {
+    fs.rmSync(bound, { force: true })
+    await listening(server, bound)
+    if (mode !== undefined) fs.chmodSync(bound, mode)
+    // Unlike rename(2), link(2) does not take a path from a process that has just bound it (measured).
+    fs.linkSync(bound, file)
+  } catch (cause) {
+    server.close()
+    const isTaken = isCode(cause, 'EEXIST')
+    const why = isTaken ? 'another process has just bound it' : messageOf(cause)
+    throw new CookError(isTaken ? 'ERR_COOK_PATH_IN_USE' : 'ERR_COOK_UNIX_PATH', { path, why }, { cause })
+  } finally {
+    fs.rmSync(bound, { force: true })
+  }
+  return file
+}
+
+/** Removes the path when the listener is closed, unless a successor serves on it by then. */
+export function removePathAtClose(server: Server, path: string, hasHandedOver: () => boolean): void {
+  const inode = inodeOf(path)
+  afterListenerClose(server, () => {
+    if (!hasHandedOver() && inodeOf(path) === inode) fs.rmSync(path, { force: true })
+  })
+}
+
+/**
+ * Keeps a path to which libuv has bound the server directly, and which it will remove with the listener: a second name puts it back
+ * in the same turn of the loop. For some microseconds a client finds no file; bindUnixPath has no such gap.
+ */
+export function keepPathAtClose(server: Server, path: string): void {
+  const spare = besides(path)
+  try {
+    fs.linkSync(path, spare)
+  } catch {
+    // The file is gone already: there is nothing to keep.
+    return
+  }
+  const removeSpare = () => fs.rmSync(spare, { force: true })
+  process.once('exit', removeSpare)
+  afterListenerClose(server, () => {
+    try {
+      fs.linkSync(spare, path)
+    } catch {
+      // Somebody was quicker and has published the path: it is there, which is what matters.
+    }
+    removeSpare()
+    process.removeListener('exit', removeSpare)
+  })
+}
+
+/** A private name in the same folder, the only place from which link(2) surely reaches the path. */
+function besides(path: string): string {
+  return `${path}.${process.pid.toString(36)}`
+}
+
+/** Removes the file of a dead owner; throws if somebody lives there, or if it is no socket. */
+async function clear(file: string): Promise<void> {
+  const stat = fs.lstatSync(file, { throwIfNoEntry: false })
+  if (stat === undefined) return
+  if (!stat.isSocket()) throw new CookError('ERR_COOK_PATH_IN_USE', { path: file, why: 'it is a file, but no socket' })
+  const answer = await knock(file)
+  if (answer === 'ENOENT') return
+  if (answer !== 'ECONNREFUSED') {
+    const why = answer === 'connected' ? 'a living process listens there' : `connecting to it gave ${answer}`
+    throw new CookError('ERR_COOK_PATH_IN_USE', { path: file, why })
+  }
+  // Moved aside before it is removed, to remove that very file: another start may have replaced it since the look.
+  const aside = `${besides(file)}-dead`
+  fs.renameSync(file, aside)
+  if (inodeOf(aside) !== stat.ino) {
+    fs.linkSync(aside, file)
+    fs.rmSync(aside)
+    throw new CookError('ERR_COOK_PATH_IN_USE', { path: file, why: 'another process has just bound it' })
+  }
+  fs.rmSync(aside)
+}
+
+/** `connected`, or the code of the error: a path without a living owner refuses. */
+function knock(file: string): Promise<string> {
+  const { connect } = process.getBuiltinModule('node:net')
+  return new Promise((answer) => {
+    const socket = connect(file, () => {
+      socket.destroy()
+      answer('connected')
+    })
+    socket.once('error', (error: NodeJS.ErrnoException) => answer(error.code ?? error.message))
+  })
+}
+
+function listening(server: Server, path: string): Promise<void> {
+  return new Promise((done, failed) => {
+    const settle = (error?: Error) => {
+      server.removeListener('error', settle)
+      server.removeListener('listening', settle)
+      if (error === undefined) done()
+      else failed(error)
+    }
+    server.once('error', settle).once('listening', settle).listen(path)
+  })
+}
+
+function inodeOf(path: string): number | undefined {
+  return fs.lstatSync(path, { throwIfNoEntry: false })?.ino
+}
+
+function isCode(error: unknown, code: string): boolean {
+  return (error as NodeJS.ErrnoException)?.code === code
+}

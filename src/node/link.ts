@@ -1,0 +1,69 @@
+/** The link: Node's IPC channel between an old and a new process, carrying the messages of core/protocol.ts and nothing else. */
+import type { ChildProcess } from 'node:child_process'
+import { fromWire, type Message, toWire } from '../core/protocol.ts'
+import { messageOf } from '../errors.ts'
+import { watchChannel } from './sockets.ts'
+
+export type LinkEvent =
+  | { readonly type: 'message'; readonly message: Message | 'broken' | 'unknown' }
+  | { readonly type: 'closed' }
+  | { readonly type: 'broken'; readonly detail: string }
+
+export type Link = {
+  /** Never throws; `done` is called when the message is with the kernel, or cannot be any more. */
+  send(message: Message, done?: () => void): void
+  /** Keeps the process alive, or lets it end: an open channel alone does not hold it. */
+  hold(on: boolean): void
+  close(): void
+}
+
+/** The predecessor's end, on a child that was spawned with `'ipc'`. */
+export function openLink(child: ChildProcess, onEvent: (event: LinkEvent) => void): Link {
+  return makeLink(child, child.send.bind(child), child.disconnect.bind(child), onEvent)
+}
+
+/**
+ * The successor's end: takes the channel out of the program's sight, as in a process that was started by hand. Undefined if there is
+ * none any more, because the predecessor is gone.
+ */
+export function takeLink(onEvent: (event: LinkEvent) => void): Link | undefined {
+  const { send, disconnect } = process
+  if (send === undefined || !process.connected) return undefined
+  const link = makeLink(process, send.bind(process), disconnect.bind(process), onEvent)
+  Reflect.deleteProperty(process, 'send')
+  Reflect.deleteProperty(process, 'disconnect')
+  return link
+}
+
+type Send = (message: object, sendHandle: undefined, options: undefined, done: () => void) => boolean
+
+function makeLink(
+  target: ChildProcess | NodeJS.Process,
+  send: Send,
+  disconnect: () => void,
+  onEvent: (event: LinkEvent) => void,
+): Link {
+  const unwatch = watchChannel(target, {
+    message(raw) {
+      const message = fromWire(raw)
+      if (message !== 'unknown') onEvent({ type: 'message', message })
+      return message !== 'unknown'
+    },
+    closed() {
+      unwatch()
+      onEvent({ type: 'closed' })
+    },
+    broken: (error) => onEvent({ type: 'broken', detail: messageOf(error) }),
+  })
+  return {
+    // A failed send is not told here: the end of the channel is told as `closed`, once.
+    send: (message, done) => void send(toWire(message), undefined, undefined, () => done?.()),
+    hold(on) {
+      if (on) target.channel?.ref()
+      else target.channel?.unref()
+    },
+    close() {
+      if (target.connected) disconnect()
+    },
+  }
+}

@@ -1,0 +1,174 @@
+/** The operating system as this library sees it: processes and their identity, files, the start of this process. */
+import type { ChildProcess } from 'node:child_process'
+import type { Identity } from '../core/protocol.ts'
+
+// Named exports of node:child_process cost an ES module 15 % of its boot (measured), so built-ins are asked for when they are
+// needed. Our own files are all loaded at the start: what stands in their place after a deployment is another version.
+const { readFileSync, readdirSync, statSync } = process.getBuiltinModule('node:fs')
+
+/** How a process of ours is started: what the operator typed, with nothing resolved. */
+export type Command = {
+  readonly execPath: string
+  readonly execArgv: readonly string[]
+  /** The script and what follows it. */
+  readonly args: readonly string[]
+  readonly cwd: string
+}
+
+export type SpawnOptions = {
+  readonly env: Readonly<Record<string, string | undefined>>
+  /** By descriptor number, without a hole. */
+  readonly stdio: readonly ('ignore' | 'ipc' | 'pipe' | number)[]
+}
+
+/** What a unit test plays in place of the operating system. */
+export type System = {
+  readonly pid: number
+  /** Start time of a living process, undefined for one that is gone, a zombie, or on its way out. */
+  startTime(pid: number): string | undefined
+  spawn(command: Command, options: SpawnOptions): ChildProcess
+  kill(identity: Identity, signal: NodeJS.Signals): void
+}
+
+export const system: System = {
+  pid: process.pid,
+  startTime: process.platform === 'linux' ? startTimeFromProc : startTimeFromPs,
+  spawn(command, { env, stdio }) {
+    const { spawn } = process.getBuiltinModule('node:child_process')
+    // detached: a session of its own, so that no terminal takes it down.
+    return spawn(command.execPath, [...command.execArgv, ...command.args], {
+      cwd: command.cwd,
+      env,
+      stdio: [...stdio],
+      detached: true,
+      windowsHide: true,
+    })
+  },
+  kill(identity, signal) {
+    // Between the look and the signal the pid could pass to another process; the kernel gives a pid again only after all others.
+    if (!isAlive(identity)) return
+    try {
+      process.kill(identity[0], signal)
+    } catch {
+      // It ended between the look and the signal: what we wanted.
+    }
+  },
+}
+
+/** True while this very process runs; a zombie is gone. */
+export function isAlive([pid, startTime]: Identity, os: Pick<System, 'startTime'> = system): boolean {
+  return os.startTime(pid) === startTime
+}
+
+/** This process. */
+export function identify(os: Pick<System, 'pid' | 'startTime'> = system): Identity {
+  return [os.pid, os.startTime(os.pid) ?? '']
+}
+
+/** PF_EXITING of the kernel's task flags: files are closed, so the link has ended, a moment before the process is a zombie. */
+const exiting = 0x4
+
+/** Field 22 of /proc/PID/stat, in clock ticks since boot (proc_pid_stat(5)). */
+function startTimeFromProc(pid: number): string | undefined {
+  let stat: string
+  try {
+    stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
+  } catch {
+    // No such process.
+    return undefined
+  }
+  // The name of the program, field 2, is in parentheses and may hold anything, parentheses too.
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+  const [state, flags, startTime] = [fields[0], Number(fields[6]), fields[19]]
+  return state === 'Z' || state === 'X' || (flags & exiting) !== 0 ? undefined : startTime
+}
+
+function startTimeFromPs(pid: number): string | undefined {
+  const { spawnSync } = process.getBuiltinModule('node:child_process')
+  const { stdout, status } = spawnSync('ps', ['-o', 'stat=,lstart=', '-p', String(pid)], { encoding: 'utf8' })
+  const [, state, startTime] = /^\s*(\S+)\s+(.+?)\s*$/.exec(stdout ?? '') ?? []
+  return status !== 0 || state === undefined || state.startsWith('Z') ? undefined : startTime
+}
+
+/** Milliseconds since the epoch at which a process started, or undefined where that cannot be known. */
+export function startedAt(startTime: string): number | undefined {
+  if (process.platform !== 'linux') return Date.parse(startTime) || undefined
+  const uptime = Number(readFileSync('/proc/uptime', 'latin1').split(' ')[0])
+  // USER_HZ is 100 on every architecture that Node runs on.
+  return Date.now() - uptime * 1000 + Number(startTime) * 10
+}
+
+/**
+ * The environment with which this process was started. Not `process.env`: what dotenv or loadEnvFile wrote into that would be handed
+ * down for ever, and a changed file would never arrive (measured).
+ */
+export function startEnvironment(): Readonly<Record<string, string | undefined>> {
+  if (process.platform !== 'linux') return { ...process.env }
+  const env: Record<string, string> = {}
+  for (const pair of readFileSync('/proc/self/environ', 'utf8').split('\0')) {
+    const at = pair.indexOf('=')
+    if (at > 0) env[pair.slice(0, at)] ??= pair.slice(at + 1)
+  }
+  if (env.NODE_OPTIONS !== undefined)
+    env.NODE_OPTIONS = env.NODE_OPTIONS.split(' ')
+      .filter((arg) => !isInspect(arg))
+      .join(' ')
+  return env
+}
+
+/** What the operator typed to start this process, so that a symlink in it is followed again at each upgrade. */
+export function startCommand(env: Readonly<Record<string, string | undefined>>): Command {
+  const real = workingDirectory()
+  const typed = env.PWD !== undefined && isSameDirectory(env.PWD, real) ? env.PWD : real
+  const [script, ...rest] = process.argv.slice(1)
+  // Node makes argv[1] absolute from the resolved working directory, which undoes a symlink in that.
+  const args =
+    script === undefined ? [] : [script.startsWith(`${real}/`) ? typed + script.slice(real.length) : script, ...rest]
+  return { execPath: process.execPath, execArgv: process.execArgv.filter((arg) => !isInspect(arg)), args, cwd: typed }
+}
+
+/** A successor with the same inspector port could not open it, and an open debugger must not be handed on. */
+function isInspect(arg: string): boolean {
+  return /^--(inspect|debug)/.test(arg)
+}
+
+function workingDirectory(): string {
+  try {
+    return process.cwd()
+  } catch {
+    // The directory was deleted, as old releases are; $PWD may name the new one by now.
+    return process.env.PWD ?? '/'
+  }
+}
+
+function isSameDirectory(one: string, other: string): boolean {
+  try {
+    const [a, b] = [statSync(one), statSync(other)]
+    return one.startsWith('/') && a.ino === b.ino && a.dev === b.dev
+  } catch {
+    // One of them does not exist.
+    return false
+  }
+}
+
+/**
+ * Descriptors above 2 that every child of this process would inherit. Node closes the first 16 on exec and those up to the first hole, so
+ * one at 200, as in the shell's `flock` idiom, slips through (measured). Linux only; elsewhere none are found.
+ */
+export function inheritableDescriptors(): readonly number[] {
+  if (process.platform !== 'linux') return []
+  const closeOnExec = 0o2000000
+  return readdirSync('/proc/self/fd')
+    .map(Number)
+    .filter((fd) => fd > 2 && (descriptorFlags(fd) & closeOnExec) === 0)
+}
+
+function descriptorFlags(fd: number): number {
+  try {
+    const [, flags = '2000000'] = /^flags:\s*(\d+)/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1')) ?? []
+    return Number.parseInt(flags, 8)
+  } catch {
+    // It was the descriptor of the listing itself, closed by now.
+    return 0o2000000
+  }
+}

@@ -1,0 +1,342 @@
+/** The documents' verbs: a process becomes a daemon, hands its handles to its successor, and hears whether that is up. */
+import type { Socket as UdpSocket } from 'node:dgram'
+import type { Server } from 'node:net'
+import type { Inherited } from './core/handles.ts'
+import { launchDaemon } from './core/launch.ts'
+import { openLog } from './core/log.ts'
+import { nextPhase } from './core/phase.ts'
+import { reclaimPidFile, writePidFile } from './core/pid-file.ts'
+import { type UpgradePhases, upgradeTo } from './core/predecessor.ts'
+import type { HandleKind } from './core/protocol.ts'
+import { type Entered, enter, type State } from './core/state.ts'
+import { bindUnixPath, keepPathAtClose, removePathAtClose } from './core/unix-path.ts'
+import { CookError, messageOf } from './errors.ts'
+import { type Command, inheritableDescriptors } from './node/system.ts'
+import { checkDaemonizeOptions, checkUpgradeOptions, type DaemonizeOptions, type UpgradeOptions } from './options.ts'
+
+const { closeSync } = process.getBuiltinModule('node:fs')
+const { resolve } = process.getBuiltinModule('node:path')
+
+const defaultReadyTimeout = 60_000
+
+/** A TCP listener of the predecessor: give it to `server.listen(inherited)`. */
+export type InheritedListener = {
+  readonly kind: 'tcp'
+  readonly name: string
+  readonly fd: number
+  readonly address: string
+  readonly port: number
+  readonly family: 'IPv4' | 'IPv6'
+}
+
+/** A Unix listener of the predecessor: give it to `server.listen(inherited)`. Node's `server.address()` will not tell the path; this does. */
+export type InheritedUnixListener = {
+  readonly kind: 'unix'
+  readonly name: string
+  readonly fd: number
+  readonly path: string
+}
+
+/** A UDP socket of the predecessor: give it to `socket.bind(inherited)`. */
+export type InheritedUdpSocket = {
+  readonly kind: 'udp'
+  readonly name: string
+  readonly fd: number
+  readonly address: string
+  readonly port: number
+  readonly family: 'IPv4' | 'IPv6'
+}
+
+/** A plain descriptor of the predecessor, for `node:fs`. */
+export type InheritedFile = { readonly kind: 'file'; readonly name: string; readonly fd: number }
+
+/** What an upgrade that succeeded was like. */
+export type UpgradeReport = {
+  /** Process of the new version. */
+  readonly pid: number
+  /** 1 for the first start, one more for each successor. */
+  readonly generation: number
+  /** What took how long, in milliseconds. */
+  readonly phases: UpgradePhases
+  /** Resolves when everything that followed the commit is over. With these verbs the program itself drains: nothing follows. */
+  readonly drained: Promise<DrainCounts>
+}
+
+/** What became of the live connections. */
+export type DrainCounts = {
+  readonly handedOver: number
+  readonly served: number
+  readonly closed: number
+  readonly cut: number
+}
+
+/**
+ * Turns this process into a daemon: `Daemonize()` of the documents. Resolves to true in the daemon, and to false in the process that must now exit,
+ * which is the launcher, or in an upgrade the process between two daemons. The daemon is a process of its own with a new session, no terminal, and stdin from /dev/null.
+ * It is a session leader, so opening a terminal without O_NOCTTY would make that its own: Node has no second fork.
+ *
+ * Rejects only in a process that would exit: `ERR_COOK_DAEMON_SPAWN`, `ERR_COOK_DAEMON_EXITED` (with exit code, signal and last stderr lines),
+ * `ERR_COOK_DAEMON_SAID_NO`, `ERR_COOK_DAEMON_TIMEOUT`, `ERR_COOK_OPTION`. Nothing is left running then.
+ */
+export async function daemonize(options: DaemonizeOptions = {}): Promise<boolean> {
+  const state = enter('daemonize()')
+  checkDaemonizeOptions(options)
+  const { start, launch } = state.entered
+  if (options.logFile !== undefined) state.logFile = resolve(options.logFile)
+  if (start.stage !== 'daemon') {
+    await launchStage(state, options)
+    return false
+  }
+  if (options.umask !== undefined) process.umask(options.umask)
+  await launch?.released
+  return true
+}
+
+async function launchStage(state: State & { readonly entered: Entered }, options: DaemonizeOptions): Promise<void> {
+  const { link } = state.entered.start
+  const cwd = options.cwd === undefined ? state.command.cwd : resolve(options.cwd)
+  const output = state.logFile === undefined ? link && 1 : openLog(state.logFile)
+  try {
+    await launchDaemon({
+      command: { ...state.command, cwd },
+      environment: { ...state.environment, ...options.env, ...(options.cwd !== undefined && { PWD: cwd }) },
+      output,
+      // In an upgrade it is the predecessor who waits until the new version is up.
+      waitReady: link === undefined && (options.waitReady ?? false),
+      readyTimeout: options.readyTimeout ?? defaultReadyTimeout,
+      close: link === undefined ? inheritableDescriptors() : [],
+      ...(link && { link: link }),
+    })
+  } finally {
+    if (state.logFile !== undefined && output !== undefined) closeSync(output)
+  }
+}
+
+/** True in a process that was started by an upgrade, from its start on: `In_upgrade()` of the documents. */
+export function inUpgrade(): boolean {
+  return enter('inUpgrade()').entered.start.link !== undefined
+}
+
+/**
+ * Claims the TCP listeners that the predecessor registered under a name, in the order in which it added them: `Inherit_TCPListeners(name)` of the documents.
+ * Give each to `server.listen(inherited)`; both processes accept until the old one closes. A descriptor can be listened on once in a process.
+ * Throws `ERR_COOK_NOT_IN_UPGRADE`, `ERR_COOK_UNKNOWN_NAME`, `ERR_COOK_STAGE`, `ERR_COOK_ENVIRONMENT`.
+ */
+export function inheritTcpListeners(name: string): InheritedListener[] {
+  return claim('inheritTcpListeners()', name, 'tcp')
+}
+
+/** Claims Unix listeners; see {@link inheritTcpListeners}. */
+export function inheritUnixListeners(name: string): InheritedUnixListener[] {
+  return claim('inheritUnixListeners()', name, 'unix')
+}
+
+/** Claims UDP sockets; see {@link inheritTcpListeners}. Until the old process closes its socket, each datagram goes to one of the two. */
+export function inheritUdpSockets(name: string): InheritedUdpSocket[] {
+  return claim('inheritUdpSockets()', name, 'udp')
+}
+
+/** Claims plain descriptors; see {@link inheritTcpListeners}. */
+export function inheritFiles(name: string): InheritedFile[] {
+  return claim('inheritFiles()', name, 'file')
+}
+
+function claim<Kind extends HandleKind>(verb: string, name: string, kind: Kind): Extract<Inherited, { kind: Kind }>[] {
+  const { start, claims } = enter(verb).entered
+  if (start.link === undefined) throw new CookError('ERR_COOK_NOT_IN_UPGRADE', { verb })
+  if (start.stage === 'parent') throw new CookError('ERR_COOK_STAGE', { verb })
+  return claims.claim(name, kind)
+}
+
+/**
+ * Registers a listening server, or a claimed listener, for the next upgrade: `AddInherit_TCPListener(name, l, true)` of the documents. Any `net.Server` will do: net, http, https, http2.
+ * Several can have one name; the same one twice counts once. The documents do not say what their boolean means: here, `replace` first drops what of this kind is registered under the name.
+ * Throws `ERR_COOK_NOT_LISTENING`, `ERR_COOK_HANDLE_KIND`, `ERR_COOK_HANDLE_NAME`, `ERR_COOK_CLUSTER_WORKER`.
+ */
+export function addInheritTcpListener(name: string, server: Server | InheritedListener, replace = false): void {
+  add('addInheritTcpListener()', name, 'tcp', server, replace)
+}
+
+/**
+ * Registers a Unix listener; see {@link addInheritTcpListener}. Its path stays when this process closes it after an upgrade. Opened with
+ * {@link listenUnix} it stays without a gap; opened with `server.listen(path)`, clients may find no file for some microseconds.
+ */
+export function addInheritUnixListener(name: string, server: Server | InheritedUnixListener, replace = false): void {
+  const state = enter('addInheritUnixListener()')
+  if ('listen' in server) knowPath(state, server)
+  add('addInheritUnixListener()', name, 'unix', server, replace)
+}
+
+/** Registers a bound UDP socket; see {@link addInheritTcpListener}. */
+export function addInheritUdpSocket(name: string, socket: UdpSocket | InheritedUdpSocket, replace = false): void {
+  add('addInheritUdpSocket()', name, 'udp', socket, replace)
+}
+
+/** Registers a plain descriptor, its number or anything with an `fd`; see {@link addInheritTcpListener}. Keep it open until the upgrade. */
+export function addInheritFile(name: string, file: number | { readonly fd: number }, replace = false): void {
+  add('addInheritFile()', name, 'file', file, replace)
+}
+
+function add(
+  verb: string,
+  name: string,
+  kind: HandleKind,
+  source: Parameters<State['registry']['add']>[2],
+  replace: boolean,
+): void {
+  enter(verb).registry.add(name, kind, source, replace)
+}
+
+/** An inherited Unix listener does not know its path: we do, by its descriptor. */
+function knowPath(state: State & { readonly entered: Entered }, server: Server): void {
+  if (state.registry.paths.has(server)) return
+  const path = state.entered.claims.unixPathOf(server)
+  if (path !== undefined) adoptPath(state, server, path)
+}
+
+function adoptPath(state: State, server: Server, path: string): void {
+  state.registry.paths.set(server, path)
+  server.address = () => path
+  removePathAtClose(server, path, () => state.phase === 'draining')
+}
+
+/**
+ * Opens a Unix listener whose path lives through upgrades without a gap: bound under a private name beside the path and published with link(2). The file of a dead process is replaced; `mode` is
+ * the file's mode, by default what the umask leaves. Resolves when the server listens; its `address()` gives the path.
+ * Rejects with `ERR_COOK_PATH_TOO_LONG`, `ERR_COOK_PATH_IN_USE`, `ERR_COOK_UNIX_PATH`. Not in the documents.
+ */
+export async function listenUnix(
+  server: Server,
+  path: string,
+  options: { readonly mode?: number } = {},
+): Promise<void> {
+  const state = enter('listenUnix()')
+  adoptPath(state, server, await bindUnixPath(server, path, options.mode))
+}
+
+/**
+ * Starts the new version, hands it what is registered, and waits for its answer: `Upgrade()` of the documents. Resolves at the commit: the new version serves, and this process
+ * closes its listeners, finishes what it accepted and exits. Rejects if the upgrade failed: nothing of the new version runs any more, and this process keeps serving.
+ *
+ * The new version is what was typed to start this one, with symlinks followed again, and with the environment of that start.
+ *
+ * Rejects with `ERR_COOK_SUCCESSOR_EXITED` (`code`s of the process and its last stderr lines in the text), `ERR_COOK_SUCCESSOR_SAID_NO`,
+ * `ERR_COOK_SUCCESSOR_TIMEOUT`, `ERR_COOK_SUCCESSOR_SPAWN`, `ERR_COOK_LINK_BROKEN`, `ERR_COOK_STOPPED`, `ERR_COOK_UPGRADE_IN_PROGRESS`, `ERR_COOK_UPGRADED`,
+ * `ERR_COOK_NOT_COMMITTED`, `ERR_COOK_NOT_LISTENING`, `ERR_COOK_OPTION`.
+ */
+export async function upgrade(options: UpgradeOptions = {}): Promise<UpgradeReport> {
+  const verb = 'upgrade()'
+  const state = enter(verb)
+  checkUpgradeOptions(options)
+  const { entered } = state
+  if (entered.start.stage === 'parent') throw new CookError('ERR_COOK_STAGE', { verb })
+  if (state.upgradingTo !== undefined) {
+    throw new CookError('ERR_COOK_UPGRADE_IN_PROGRESS', { generation: state.upgradingTo, pid: process.pid })
+  }
+  if (state.phase === 'draining') throw new CookError('ERR_COOK_UPGRADED', { pid: process.pid })
+  demandCommit(verb, entered)
+  const generation = entered.generation + 1
+  const handles = state.registry.pack()
+  state.phase = nextPhase(state.phase, 'upgrade')
+  state.upgradingTo = generation
+  let output: number | undefined
+  try {
+    output = reopenedLog(state)
+    const { pid, phases } = await upgradeTo({
+      stage: options.stage ?? 'parent',
+      command: commandFor(state, options),
+      environment: options.env ?? state.environment,
+      generation,
+      handles,
+      living: entered.succession?.living ?? [],
+      output,
+      readyTimeout: options.readyTimeout ?? defaultReadyTimeout,
+      overlap: options.overlap ?? 0,
+      signal: options.signal,
+    })
+    state.phase = nextPhase(state.phase, 'commit')
+    for (const server of state.registry.unixListeners()) {
+      if (!state.registry.paths.has(server)) keepPathAtClose(server, String(server.address()))
+    }
+    const drained = Promise.resolve({ handedOver: 0, served: 0, closed: 0, cut: 0 })
+    return { pid, generation, phases, drained }
+  } catch (error) {
+    state.phase = nextPhase(state.phase, 'roll back')
+    if (state.pidFile !== undefined) reclaimPidFile(state.pidFile)
+    throw error
+  } finally {
+    delete state.upgradingTo
+    if (output !== undefined) closeSync(output)
+  }
+}
+
+/** The log under its name, which is another file after a rotation; undefined: our own stdout and stderr. */
+function reopenedLog(state: State): number | undefined {
+  if (state.logFile === undefined) return undefined
+  try {
+    return openLog(state.logFile)
+  } catch {
+    // Its folder is gone or full: no reason to refuse an upgrade, since our own log is still open.
+    return undefined
+  }
+}
+
+function commandFor({ command }: State, options: UpgradeOptions): Command {
+  const [script, ...args] = command.args
+  const typed = options.script ?? script
+  return {
+    execPath: options.execPath ?? command.execPath,
+    execArgv: options.execArgv ?? command.execArgv,
+    args: typed === undefined ? [] : [typed, ...(options.args ?? args)],
+    cwd: options.cwd ?? command.cwd,
+  }
+}
+
+/**
+ * Puts the registry back to what it was before anything was added, after an upgrade that failed: `Restore_inherit_files()` of the documents. Closes nothing.
+ * A process that was handed handles does not have them registered by that: register again what the next upgrade is to hand over.
+ */
+export function restoreInheritFiles(): void {
+  enter('restoreInheritFiles()').registry.restore()
+}
+
+/**
+ * Tells whoever started this process whether it is up: `Notify_upgrade_done(bool)` of the documents. In an upgrade that is the predecessor: resolves at the commit, from which on this process owns
+ * the service, and handles that nobody claimed are closed. In the first start of a daemon it is the launcher, if that was told to `waitReady`.
+ * With `ok` false it resolves when the predecessor has heard it, and this process must end; `reason`, at most 8 KiB, is in its error.
+ *
+ * If the predecessor is gone by then, this process goes on and serves. Rejects with `ERR_COOK_REFUSED` (too late: end this process), `ERR_COOK_NOT_IN_UPGRADE`, `ERR_COOK_NOTIFIED_TWICE`, `ERR_COOK_STAGE`.
+ */
+export async function notifyUpgradeDone(ok = true, reason = ''): Promise<void> {
+  const verb = 'notifyUpgradeDone()'
+  const state = enter(verb)
+  const { start, launch, succession } = state.entered
+  if (start.stage === 'parent') throw new CookError('ERR_COOK_STAGE', { verb })
+  if (succession === undefined && launch?.waitReady !== true) throw new CookError('ERR_COOK_NOT_IN_UPGRADE', { verb })
+  if (state.notified) throw new CookError('ERR_COOK_NOTIFIED_TWICE', {})
+  state.notified = true
+  if (succession !== undefined) return succession.notify(ok, reason)
+  launch?.tell(ok ? { type: 'ready' } : { type: 'refused', reason })
+  launch?.close()
+}
+
+/**
+ * Writes this process's pid into a file: `Write_pid(file)` of the documents. The file is replaced at once, and one that names another living process than a predecessor is left
+ * alone. Throws `ERR_COOK_PID_FILE`, `ERR_COOK_PID_FILE_TAKEN`, and `ERR_COOK_NOT_COMMITTED` before `notifyUpgradeDone()` has resolved: until then the predecessor owns it.
+ */
+export function writePid(file: string): void {
+  const verb = 'writePid()'
+  const state = enter(verb)
+  demandCommit(verb, state.entered)
+  if (typeof file !== 'string' || file === '') {
+    throw new CookError('ERR_COOK_PID_FILE', { file: String(file), why: 'it is no path' })
+  }
+  const path = resolve(file)
+  writePidFile(path, state.entered.succession?.living ?? [])
+  state.pidFile = path
+}
+
+function demandCommit(verb: string, { succession }: Entered): void {
+  if (succession === undefined || succession.isCommitted) return
+  throw new CookError('ERR_COOK_NOT_COMMITTED', { verb, predecessor: succession.predecessor[0] })
+}
