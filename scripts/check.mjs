@@ -1,0 +1,24 @@
+/** Everything that can be said about the project without running it: one line for each look, its words only where it is not content. */
+import { spawnSync } from 'node:child_process'
+
+process.chdir(new URL('..', import.meta.url).pathname)
+
+/** Name, and what `node` runs. The build comes first: the others look at what it made, and a fresh clone has no tools yet. */
+const looks = [
+  ['compiles', 'scripts/build.mjs'],
+  ['biome', 'node_modules/@biomejs/biome/bin/biome', 'ci', '--colors=off', '--error-on-warnings', '.'],
+  ['knip', 'node_modules/knip/bin/knip.js'],
+  ['publint', 'node_modules/publint/src/cli.js', '--strict'],
+  ['attw', 'node_modules/@arethetypeswrong/cli/dist/index.js', '--pack', '.', '--profile', 'esm-only'],
+  ['docs/errors.md', 'dist/scripts/docs-errors.js', '--check'],
+]
+
+for (const [name, ...args] of looks) {
+  const { status, signal, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' })
+  if (status === 0) {
+    console.log(`ok      ${name}`)
+    continue
+  }
+  console.log(`failed  ${name} (${signal ?? `exit code ${status}`})\n${stdout}${stderr}`)
+  process.exitCode = 1
+}

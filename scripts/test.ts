@@ -1,0 +1,92 @@
+/** Runs the compiled tests, tells their real numbers in its last line, and fails a run that leaves anything behind. */
+import { mkdtempSync, readdirSync, realpathSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { basename, join, resolve } from 'node:path'
+import { run } from 'node:test'
+import { spec } from 'node:test/reporters'
+import { fileURLToPath } from 'node:url'
+import { removeLeftovers } from './leftovers.ts'
+
+/** Time for one test file, in milliseconds; then it is ended, and counts as failed. */
+const fileTimeout = 240_000
+/** Process tests start several processes each; with more files at once they would measure the scheduler. */
+const filesAtOnce = 2
+
+const root = fileURLToPath(new URL('../..', import.meta.url))
+const counts = { passed: 0, failed: 0, skipped: 0 }
+
+// The name of the folder is also the mark by which everything that this run starts is found again.
+const folder = mkdtempSync(join(realpathSync(tmpdir()), 'cook-'))
+const mark = basename(folder)
+Object.assign(process.env, { COOK_TEST_RUN: mark, COOK_TEST_TMP: folder, TMPDIR: folder })
+
+const files = testFiles(process.argv.slice(2))
+if (files.length > 0) await runFiles(files)
+else process.stdout.write('no test file has such a name\n')
+
+const left = await removeLeftovers(mark, folder)
+for (const what of left) process.stdout.write(`✖ left behind: ${what}\n`)
+counts.failed += left.length
+
+if (counts.failed > 0 || counts.passed === 0) process.exitCode = 1
+process.stdout.write(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped\n`)
+
+/** Compiled files whose source is still there: a deleted test may live on in dist. */
+function testFiles(filters: readonly string[]): string[] {
+  return ['test/unit', 'test/process']
+    .flatMap((place) => readdirSync(join(root, place)).map((name) => join(place, name)))
+    .filter((path) => path.endsWith('.test.ts'))
+    .filter((path) => filters.length === 0 || filters.some((filter) => path.includes(filter)))
+    .map((path) => join(root, 'dist', path.replace(/\.ts$/, '.js')))
+}
+
+async function runFiles(files: string[]): Promise<void> {
+  const stopped = new AbortController()
+  // A run that is interrupted still ends what it started.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stopped.abort())
+  const events = run({ files, concurrency: filesAtOnce, timeout: fileTimeout, signal: stopped.signal })
+  // A file that calls process.exit() with 0 takes its other tests along without a word: what began has to end.
+  const begun = new Map<string, number>()
+  const count = (event: Place, change: 1 | -1): void => {
+    const place = `${event.file}:${event.line} ${event.name}`
+    if (!isFile(event)) begun.set(place, (begun.get(place) ?? 0) + change)
+  }
+  events.on('test:enqueue', (event) => count(event, 1))
+  events.on('test:pass', (event) => {
+    count(event, -1)
+    if (isSkipped(event.skip) || isSkipped(event.todo)) counts.skipped += 1
+    else if (event.details.type === 'suite') return
+    // A file without any test is told as one that passed, under its own name.
+    else if (isFile(event)) fail(`${event.name} holds no test`)
+    else counts.passed += 1
+  })
+  events.on('test:fail', (event) => {
+    count(event, -1)
+    if (isSkipped(event.todo)) counts.skipped += 1
+    // A suite that only repeats the failure of a test in it is not counted; one whose hook failed is.
+    else if (event.details.type !== 'suite' || failureType(event.details.error) !== 'subtestsFailed') counts.failed += 1
+  })
+  for await (const text of events.compose(new spec())) process.stdout.write(text)
+  for (const [place, open] of begun) if (open > 0) fail(`never ended: ${place}`)
+}
+
+type Place = { readonly name: string; readonly file?: string | undefined; readonly line?: number | undefined }
+
+/** Whether the event is about a file as a whole: its name is then the path. */
+function isFile({ name }: Place): boolean {
+  return files.includes(resolve(name))
+}
+
+function fail(why: string): void {
+  counts.failed += 1
+  process.stdout.write(`✖ ${why}\n`)
+}
+
+/** Node gives true, or the reason as a text, which may be empty. */
+function isSkipped(value: string | boolean | undefined): boolean {
+  return value !== undefined && value !== false
+}
+
+function failureType(error: unknown): unknown {
+  return typeof error === 'object' && error !== null && 'failureType' in error ? error.failureType : undefined
+}
