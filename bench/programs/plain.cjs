@@ -1,0 +1,10 @@
+/** plain.ts as CommonJS. */
+const { createServer } = require('node:http')
+
+const server = createServer((_request, response) => {
+  response.end('hello')
+})
+server.listen({ port: 0, host: '127.0.0.1' }, () => {
+  process.send(server.address().port)
+})
+process.once('disconnect', () => process.exit())

@@ -1,0 +1,25 @@
+/** upgradable.ts as CommonJS, which shows what a program in the other format pays. */
+const { createServer } = require('node:http')
+const { daemonize, inheritTcpListeners, inUpgrade, notifyUpgradeDone } = require('cook-daemon')
+
+async function main() {
+  // The documents' way, in which each start of the program is two boots.
+  if (process.env.BENCH_WAY === 'parent' && !(await daemonize())) process.exit()
+
+  const server = createServer((_request, response) => {
+    response.end('hello')
+  })
+  const [inherited] = inUpgrade() ? inheritTcpListeners('http') : []
+  server.listen(inherited ?? { port: 0, host: '127.0.0.1' }, async () => {
+    if (inUpgrade()) await notifyUpgradeDone()
+    // There in a plain start alone: what is measured ends here.
+    if (process.send) {
+      process.once('disconnect', () => process.exit()).send('listening')
+      return
+    }
+    const { obey } = await import('../../dist/bench/programs/control.js')
+    await obey(server)
+  })
+}
+
+main()
