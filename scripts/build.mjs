@@ -6,7 +6,9 @@ process.chdir(new URL('..', import.meta.url).pathname)
 
 const installed = 'node_modules/.package-lock.json'
 if (!existsSync(installed) || statSync(installed).mtimeMs < statSync('package-lock.json').mtimeMs) {
-  run('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'])
+  // Not `npm ci`: it refuses a lock file made where the registry lacks the binaries of other platforms (measured with npm 11). This one
+  // takes every version from the lock file too, and leaves the file alone.
+  run('npm', ['install', '--no-save', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'])
 }
 // A file deleted from the sources must not live on in dist, where a test or the package would still find it.
 if (!existsSync('dist')) rmSync('node_modules/.cache/tsc.tsbuildinfo', { force: true })

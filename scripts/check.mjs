@@ -21,4 +21,6 @@ for (const [name, ...args] of looks) {
   }
   console.log(`failed  ${name} (${signal ?? `exit code ${status}`})\n${stdout}${stderr}`)
   process.exitCode = 1
+  // Without the build there is nothing to look at.
+  if (name === 'compiles') break
 }

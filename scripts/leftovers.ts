@@ -19,15 +19,15 @@ export async function removeLeftovers(mark: string, folder: string): Promise<rea
   const left: string[] = []
   if (process.platform === 'linux') {
     await untilNone(mark, grace)
-    // What is killed may have started another one a moment before.
-    for (let found = findMarked(mark); found.length > 0; found = findMarked(mark)) {
-      left.push(...found.map(({ words }) => words))
+    const seen = new Set<string>()
+    // More than once: what is killed may have started another one a moment before.
+    for (let round = 0; round < 3; round += 1) {
+      const found = findMarked(mark)
+      for (const { words } of found) seen.add(words)
       for (const one of found) kill(one, mark)
-      if (!(await untilNone(mark, killGrace))) {
-        left.push('a process that SIGKILL does not end')
-        break
-      }
+      if (found.length > 0) await untilNone(mark, killGrace)
     }
+    left.push(...seen, ...findMarked(mark).map(({ pid }) => `process ${pid}, which SIGKILL does not end`))
     left.push(...zombies())
   }
   left.push(...readdirSync(folder, { recursive: true }).map((name) => join(folder, String(name))))
@@ -37,7 +37,8 @@ export async function removeLeftovers(mark: string, folder: string): Promise<rea
 
 async function untilNone(mark: string, ms: number): Promise<boolean> {
   const deadline = performance.now() + ms
-  while (findMarked(mark).length > 0) {
+  // A zombie too needs a moment: libuv reaps it when it comes to it.
+  while (findMarked(mark).length > 0 || zombies().length > 0) {
     if (performance.now() > deadline) return false
     await sleep(20)
   }
