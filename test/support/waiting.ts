@@ -17,10 +17,14 @@ export async function within<Value>(name: string, promise: Promise<Value>, ms = 
 }
 
 /** Looks again and again for what has no event of its own: the state of another process, a file. */
-export async function eventually<Value>(name: string, look: () => Value | undefined, ms = deadline): Promise<Value> {
+export async function eventually<Value>(
+  name: string,
+  look: () => Value | undefined | Promise<Value | undefined>,
+  ms = deadline,
+): Promise<Value> {
   const end = performance.now() + ms
   for (;;) {
-    const found = look()
+    const found = await look()
     if (found !== undefined) return found
     if (performance.now() > end) throw new Error(`waited ${ms} ms for ${name}`)
     await new Promise((done) => setTimeout(done, 2))
