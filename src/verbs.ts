@@ -2,7 +2,7 @@
 import type { Socket as UdpSocket } from 'node:dgram'
 import type { Server } from 'node:net'
 import type { Inherited } from './core/handles.ts'
-import { launchDaemon } from './core/launch.ts'
+import { launchDaemon, passOn } from './core/launch.ts'
 import { openLog } from './core/log.ts'
 import { nextPhase } from './core/phase.ts'
 import { reclaimPidFile, writePidFile } from './core/pid-file.ts'
@@ -10,7 +10,7 @@ import { type UpgradePhases, upgradeTo } from './core/predecessor.ts'
 import type { HandleKind } from './core/protocol.ts'
 import { type Entered, enter, type State } from './core/state.ts'
 import { bindUnixPath, keepPathAtClose, removePathAtClose } from './core/unix-path.ts'
-import { CookError, messageOf } from './errors.ts'
+import { CookError } from './errors.ts'
 import { type Command, inheritableDescriptors } from './node/system.ts'
 import { checkDaemonizeOptions, checkUpgradeOptions, type DaemonizeOptions, type UpgradeOptions } from './options.ts'
 
@@ -97,7 +97,7 @@ async function launchStage(state: State & { readonly entered: Entered }, options
   const cwd = options.cwd === undefined ? state.command.cwd : resolve(options.cwd)
   const output = state.logFile === undefined ? link && 1 : openLog(state.logFile)
   try {
-    await launchDaemon({
+    await (link === undefined ? launchDaemon : passOn)({
       command: { ...state.command, cwd },
       environment: { ...state.environment, ...options.env, ...(options.cwd !== undefined && { PWD: cwd }) },
       output,
@@ -310,12 +310,17 @@ export function restoreInheritFiles(): void {
 export async function notifyUpgradeDone(ok = true, reason = ''): Promise<void> {
   const verb = 'notifyUpgradeDone()'
   const state = enter(verb)
-  const { start, launch, succession } = state.entered
+  const { start, launch, succession, claims } = state.entered
   if (start.stage === 'parent') throw new CookError('ERR_COOK_STAGE', { verb })
   if (succession === undefined && launch?.waitReady !== true) throw new CookError('ERR_COOK_NOT_IN_UPGRADE', { verb })
   if (state.notified) throw new CookError('ERR_COOK_NOTIFIED_TWICE', {})
   state.notified = true
-  if (succession !== undefined) return succession.notify(ok, reason)
+  if (succession !== undefined) {
+    await succession.notify(ok, reason)
+    // Not at the commit itself: with a predecessor that died early that comes before the program has claimed anything.
+    if (ok) claims.closeUnclaimed()
+    return
+  }
   launch?.tell(ok ? { type: 'ready' } : { type: 'refused', reason })
   launch?.close()
 }

@@ -2,9 +2,11 @@
 import type { ChildProcess } from 'node:child_process'
 import type { Duplex } from 'node:stream'
 import { CookError, messageOf } from '../errors.ts'
+import { type Link, takeLink } from '../node/link.ts'
+import { channelDescriptor } from '../node/sockets.ts'
 import { type Command, type System, system } from '../node/system.ts'
 import { type LogMark, lastWords, linesSince, markLog } from './log.ts'
-import { firstHandleFd, type LinkRecord, linkFd, writeStart } from './protocol.ts'
+import { cutReason, firstHandleFd, type LinkRecord, linkFd, writeStart } from './protocol.ts'
 
 const fs = process.getBuiltinModule('node:fs')
 
@@ -22,15 +24,31 @@ export type LaunchPlan = {
   readonly close: readonly number[]
   /** In a `parent` stage: the link and the handles, which pass through. */
   readonly link?: LinkRecord
-  /** Called when the daemon is spawned. */
-  onSpawned?(pid: number): void
+}
+
+/** In an upgrade: tells the predecessor of the daemon that this `parent` stage starts, and then lets go of the link. */
+export async function passOn(plan: LaunchPlan, os: System = system): Promise<void> {
+  // Undefined: the predecessor is gone, and the daemon will find that out and serve.
+  const link = channelDescriptor() === linkFd ? takeLink(() => {}) : undefined
+  try {
+    await launchDaemon(plan, link, os)
+  } catch (error) {
+    await new Promise<void>((sent) => {
+      if (link === undefined) sent()
+      else link.send({ type: 'dying', reason: cutReason(messageOf(error)) }, sent)
+    })
+    throw error
+  } finally {
+    // Before the daemon is released: from then on only it reads the link.
+    link?.close()
+  }
 }
 
 /** Starts the daemon and returns when it has come as far as a verb, or with waitReady says that it is up. */
-export async function launchDaemon(plan: LaunchPlan, os: System = system): Promise<void> {
-  const { child, pipe } = await spawnDaemon(plan, os)
+export async function launchDaemon(plan: LaunchPlan, link?: Link, os: System = system): Promise<void> {
+  const { child, pipe } = await spawnDaemon(plan, link !== undefined, os)
   const pid = child.pid ?? 0
-  plan.onSpawned?.(pid)
+  link?.send({ type: 'spawned', pid, startTime: os.startTime(pid) ?? '' })
   const words = readWords(pipe)
   const exited = exitOf(child)
   const mark = plan.output === undefined ? undefined : markLog(plan.output)
@@ -70,9 +88,14 @@ export async function launchDaemon(plan: LaunchPlan, os: System = system): Promi
   setImmediate(() => pipe.end())
 }
 
-async function spawnDaemon(plan: LaunchPlan, os: System): Promise<{ child: ChildProcess; pipe: Duplex }> {
+async function spawnDaemon(
+  plan: LaunchPlan,
+  hasLink: boolean,
+  os: System,
+): Promise<{ child: ChildProcess; pipe: Duplex }> {
   const output = plan.output ?? 'ignore'
-  const passed = plan.link === undefined ? [] : [linkFd, ...plan.link.handles.map((_, index) => firstHandleFd + index)]
+  const handles = plan.link?.handles.map((_, index) => firstHandleFd + index) ?? []
+  const passed = plan.link === undefined ? [] : [hasLink ? linkFd : ('ignore' as const), ...handles]
   const fd = linkFd + passed.length
   const environment = writeStart(plan.environment, {
     stage: 'daemon',
@@ -80,7 +103,7 @@ async function spawnDaemon(plan: LaunchPlan, os: System): Promise<{ child: Child
     ...(plan.link && { link: plan.link }),
   })
   // Node opens the link in the daemon as its IPC channel, as it did here.
-  if (plan.link !== undefined) environment.NODE_CHANNEL_FD = String(linkFd)
+  if (hasLink) environment.NODE_CHANNEL_FD = String(linkFd)
   const child = await spawned(() =>
     os.spawn(plan.command, { env: environment, stdio: ['ignore', output, output, ...passed, 'pipe'] }),
   ).catch((cause: unknown) => {
@@ -107,7 +130,7 @@ export function spawnFault(command: Command, cause: unknown): string {
   return messageOf(cause)
 }
 
-export function exitOf(child: ChildProcess): Promise<string> {
+function exitOf(child: ChildProcess): Promise<string> {
   return new Promise((done) => {
     child.once('exit', (code, signal) => done(exitWords({ code, signal })))
   })
@@ -195,12 +218,7 @@ export function reportTo({
       })
     }),
     tell(word) {
-      if (!isOpen) return
-      try {
-        fs.writeSync(fd, `${JSON.stringify(word)}\n`)
-      } catch {
-        // Nobody waits any more: a launcher may be interrupted, the daemon goes on.
-      }
+      if (isOpen) tellLauncher(fd, word)
     },
     close() {
       if (isOpen) closeQuietly(fd)
@@ -209,6 +227,15 @@ export function reportTo({
   }
   launch.tell({ type: 'started' })
   return launch
+}
+
+/** A word of the daemon to the process that started it. */
+export function tellLauncher(fd: number, word: Word): void {
+  try {
+    fs.writeSync(fd, `${JSON.stringify(word)}\n`)
+  } catch {
+    // Nobody waits any more: a launcher may be interrupted, the daemon goes on.
+  }
 }
 
 function closeQuietly(fd: number): void {

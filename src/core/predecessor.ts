@@ -2,11 +2,12 @@
 import type { ChildProcess } from 'node:child_process'
 import { CookError } from '../errors.ts'
 import { type Link, openLink } from '../node/link.ts'
-import { type Command, identify, type System, system } from '../node/system.ts'
+import { type Command, identify, isAlive, type System, system } from '../node/system.ts'
 import type { Packed } from './handles.ts'
 import { exitWords, spawned, spawnFault } from './launch.ts'
 import { lastWords, linesSince, markLog } from './log.ts'
 import {
+  endGrace,
   type Identity,
   type OldEffect,
   type OldEvent,
@@ -115,11 +116,15 @@ function converse(
           for (const identity of side.spawned) os.kill(identity, 'SIGKILL')
           return
         case 'commit':
+          clearTimeout(timer)
+          signal?.removeEventListener('abort', stop)
+          decided(side)
+          return
         case 'fail':
           clearTimeout(timer)
           signal?.removeEventListener('abort', stop)
-          if (effect.do === 'fail') link.close()
-          decided(side)
+          link.close()
+          void untilGone(side.spawned, os).then(() => decided(side))
           return
       }
     }
@@ -140,6 +145,20 @@ function converse(
     if (signal?.aborted) stop()
     else signal?.addEventListener('abort', stop)
   })
+}
+
+/**
+ * A daemon that a `parent` stage started is no child of ours: that its link has ended is no proof that it is gone. There is no event
+ * for that either.
+ */
+async function untilGone(identities: readonly Identity[], os: System): Promise<void> {
+  const turn = 5
+  for (let waited = 0; waited < 2 * endGrace; waited += turn) {
+    const living = identities.filter((identity) => isAlive(identity, os))
+    if (living.length === 0) return
+    if (waited === endGrace) for (const identity of living) os.kill(identity, 'SIGKILL')
+    await new Promise((done) => setTimeout(done, turn))
+  }
 }
 
 /** The failure in words. */

@@ -15,7 +15,7 @@ export const ENV_NAME_LIVING_UPGRADE = 'COOK_DAEMON_LIVING_UPGRADE'
 /** What the library believes: a {@link LinkRecord}. Its presence alone makes a start an upgrade. */
 export const envLink = 'COOK_DAEMON_LINK'
 /** What the process that started a `daemon` stage and waits for it tells it: a {@link LaunchRecord}. */
-export const envLaunch = 'COOK_DAEMON_LAUNCH'
+const envLaunch = 'COOK_DAEMON_LAUNCH'
 
 /** Node reads these two at its start; left in an environment they would make a child open a channel that is not its own. */
 const envNodeChannel = ['NODE_CHANNEL_FD', 'NODE_CHANNEL_SERIALIZATION_MODE']
@@ -253,7 +253,7 @@ export type Failure =
 export type Exit = { readonly code: number | null; readonly signal: string | null }
 
 /** How long a successor that said no, or that was killed, may take to be gone, in milliseconds; then it is killed, or left to the kernel. */
-const endGrace = 2_000
+export const endGrace = 2_000
 
 /** The predecessor's end of one upgrade. */
 export type OldSide = {

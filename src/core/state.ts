@@ -2,9 +2,9 @@
 import { CookError } from '../errors.ts'
 import { type Command, startCommand, startEnvironment } from '../node/system.ts'
 import { Claims, Registry } from './handles.ts'
-import { type Launch, reportTo } from './launch.ts'
+import { type Launch, reportTo, tellLauncher } from './launch.ts'
 import { nextPhase, type Phase } from './phase.ts'
-import { cutReason, ownVariables, readStart, type Start } from './protocol.ts'
+import { cutReason, ownVariables, readStart, type Start, toWire } from './protocol.ts'
 import { type Succession, succeed } from './successor.ts'
 
 /** Version of this package; a test compares it with package.json. */
@@ -60,7 +60,7 @@ function makeState(): State {
     // An import does not throw: the first verb does.
     start = error
   }
-  return {
+  const state: State = {
     version,
     url: import.meta.url,
     environment,
@@ -69,6 +69,22 @@ function makeState(): State {
     registry: new Registry(),
     phase: 'ready',
   }
+  if (!(start instanceof CookError) && (start.launch ?? start.link) !== undefined) tellWhyItDies(state, start)
+  return state
+}
+
+/** Whoever waits for this process reads why it died, even where stderr is /dev/null. Both are deaf once it is up. */
+function tellWhyItDies(state: State, { launch }: Start): void {
+  process.on('uncaughtExceptionMonitor', (error) => {
+    const reason = cutReason(error instanceof Error ? (error.stack ?? error.message) : String(error))
+    if (state.entered !== undefined) {
+      state.entered.launch?.tell({ type: 'dying', reason })
+      state.entered.succession?.tellDying(reason)
+    }
+    // Before the first verb nobody has taken up either yet.
+    else if (launch !== undefined) tellLauncher(launch.fd, { type: 'dying', reason })
+    else process.send?.(toWire({ type: 'dying', reason }), undefined, undefined, () => {})
+  })
 }
 
 /** The state of this process for a verb. The first one takes what the environment says out of the sight of other children. */
@@ -105,17 +121,8 @@ function begin(state: State, start: Start): Entered {
       released: launch?.released ?? Promise.resolve(),
       onCommit() {
         state.phase = nextPhase(state.phase, 'serve')
-        claims.closeUnclaimed()
       },
     })
-  if (launch !== undefined || succession !== undefined) {
-    // Whoever waits for this process reads why it died, even where stderr is /dev/null. Both are deaf once it is up.
-    process.on('uncaughtExceptionMonitor', (error) => {
-      const reason = cutReason(error instanceof Error ? (error.stack ?? error.message) : String(error))
-      launch?.tell({ type: 'dying', reason })
-      succession?.tellDying(reason)
-    })
-  }
   return { start, generation, claims, ...(launch && { launch }), ...(succession && { succession }) }
 }
 

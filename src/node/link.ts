@@ -30,8 +30,8 @@ export function takeLink(onEvent: (event: LinkEvent) => void): Link | undefined 
   const { send, disconnect } = process
   if (send === undefined || !process.connected) return undefined
   const link = makeLink(process, send.bind(process), disconnect.bind(process), onEvent)
+  // Not `disconnect`: Node's own reader calls that at the end of the channel.
   Reflect.deleteProperty(process, 'send')
-  Reflect.deleteProperty(process, 'disconnect')
   return link
 }
 
