@@ -168,7 +168,7 @@ export class Lab {
   async #onConnection(socket: Socket): Promise<void> {
     this.#sockets.add(socket)
     socket.on('error', () => {}).once('close', () => this.#sockets.delete(socket))
-    const lines = createInterface({ input: socket })[Symbol.asyncIterator]()
+    const lines = linesOf(socket)
     const first = await lines.next()
     if (first.done === true) return
     const line = JSON.parse(first.value) as Line
@@ -184,12 +184,21 @@ export class Lab {
     // A process that is killed may have started another that reports only now: as long as one is there, so are we.
     while (this.#sockets.size > 0) {
       for (const puppet of this.#all) puppet.kill('SIGKILL')
-      await Promise.race([...this.#sockets].map((socket) => once(socket, 'close')))
+      await Promise.race([...this.#sockets].map((socket) => new Promise((closed) => socket.once('close', closed))))
     }
     await Promise.all(this.#all.map(({ gone }) => gone))
     await Promise.all(this.#children.map((child) => child.exitCode ?? child.signalCode ?? once(child, 'exit')))
     this.#server.close()
     rmSync(this.folder, { recursive: true, force: true })
+  }
+}
+
+/** Ends with the process at the other end, however that ended: one that is killed with something unread resets the socket. */
+async function* linesOf(socket: Socket): AsyncGenerator<string> {
+  try {
+    for await (const line of createInterface({ input: socket })) yield line
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ECONNRESET') throw error
   }
 }
 
