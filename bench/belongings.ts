@@ -7,6 +7,8 @@ export type Belongings = {
   readonly environment: number
   /** Megabytes that are resident. */
   readonly memory: number
+  /** Milliseconds of processor time that it has used, which other processes disturb far less than the time on the clock. */
+  readonly processor: number
 }
 
 export function belongingsOf(pid: number | undefined): Belongings {
@@ -16,5 +18,13 @@ export function belongingsOf(pid: number | undefined): Belongings {
     descriptors: readdirSync(`/proc/${pid}/fd`).length,
     environment: readFileSync(`/proc/${pid}/environ`).length,
     memory: (Number(kilobytes) * 1024) / 1e6,
+    processor: processorTimeOf(pid),
   }
+}
+
+/** All threads; in nanoseconds, where /proc/PID/stat counts in hundredths of a second. */
+function processorTimeOf(pid: number | undefined): number {
+  const threads = readdirSync(`/proc/${pid}/task`)
+  const times = threads.map((id) => Number(readFileSync(`/proc/${pid}/task/${id}/schedstat`, 'latin1').split(' ')[0]))
+  return times.reduce((sum, time) => sum + time, 0) / 1e6
 }

@@ -19,8 +19,10 @@ export async function* measureImport({ pairs }: Bench): AsyncGenerator<Row> {
     }
     const [timeWith, timeWithout] = [withIt.map(({ time }) => time), without.map(({ time }) => time)]
     const memory = [withIt.map(({ memory }) => memory), without.map(({ memory }) => memory)] as const
+    const processor = [withIt.map(({ processor }) => processor), without.map(({ processor }) => processor)] as const
     yield { what: `import, ${format}`, unit: 'ms', goal: 5, ...compare(timeWith, timeWithout, difference) }
     yield { what: '  the fastest of each', unit: 'ms', ...compareFastest(timeWith, timeWithout, difference) }
+    yield { what: '  in processor time', unit: 'ms', ...compare(...processor, difference) }
     yield { what: '  start with / without', unit: 'x', ...compare(timeWith, timeWithout, ratio) }
     yield { what: '  start without', unit: 'ms', ...summarize(timeWithout) }
     yield { what: `import, ${format}`, unit: 'MB', goal: 2, ...compare(...memory, difference) }
@@ -28,7 +30,7 @@ export async function* measureImport({ pairs }: Bench): AsyncGenerator<Row> {
   }
 }
 
-type Start = { readonly time: number; readonly memory: number }
+type Start = { readonly time: number; readonly memory: number; readonly processor: number }
 
 async function measureStart(name: 'importing' | 'plain', format: Format): Promise<Start> {
   const before = performance.now()
@@ -36,7 +38,7 @@ async function measureStart(name: 'importing' | 'plain', format: Format): Promis
   await messageFrom(child)
   const time = performance.now() - before
   await sleep(30)
-  const { memory } = belongingsOf(child.pid)
+  const { memory, processor } = belongingsOf(child.pid)
   await end(child)
-  return { time, memory }
+  return { time, memory, processor }
 }

@@ -5,8 +5,8 @@ import { end, formats, messageFrom, programFile, startNode } from './processes.t
 import type { Row } from './rows.ts'
 import { compare, ratio, summarize } from './statistics.ts'
 
-/** A run takes about a third of a second: long enough to be even, short enough that a pair sees the same machine. */
-const requests = 5_000
+/** A run takes a quarter to half of a second: long enough to be even, short enough that a pair sees the same machine. */
+const requests = 10_000
 
 export async function* measureThroughput({ pairs }: Bench): AsyncGenerator<Row> {
   for (const format of formats) {
