@@ -82,6 +82,9 @@ async function start(plan: UpgradePlan, nonce: string, os: System): Promise<Chil
   )
 }
 
+/** How much of a deadline passes at most while this process is stopped, in milliseconds. */
+const longestSlice = 250
+
 /** Plays our side of the contract until it is decided. */
 function converse(
   child: ChildProcess,
@@ -129,15 +132,19 @@ function converse(
       }
     }
 
-    // What has arrived while this process was stopped or busy counts before the time that has passed: a turn of the loop in between.
+    // In slices, so that time in which this process was stopped or blocked does not count against the new version, and with a turn of the
+    // loop before the verdict, in which what has arrived meanwhile is heard.
     function setTimer(ms: number): void {
       clearTimeout(timer)
+      const slice = Math.min(ms, longestSlice)
       timer = setTimeout(() => {
         const due = timer
         setImmediate(() => {
-          if (due === timer) step({ type: 'timer' })
+          if (due !== timer) return
+          if (ms > slice) setTimer(ms - slice)
+          else step({ type: 'timer' })
         })
-      }, ms)
+      }, slice)
     }
 
     child.once('exit', (code, exitSignal) => step({ type: 'exit', exit: { code, signal: exitSignal } }))
