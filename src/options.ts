@@ -53,6 +53,11 @@ export type UpgradeOptions = {
   readonly env?: Readonly<Record<string, string | undefined>>
 }
 
+export type ListenUnixOptions = {
+  /** Mode of the file, for example `0o660`: who may connect. @default what the umask leaves */
+  readonly mode?: number
+}
+
 type Kind = 'string' | 'boolean' | 'duration' | 'mode' | 'strings' | 'record' | 'signal' | 'stage'
 
 const daemonizeKinds: Readonly<Record<keyof DaemonizeOptions, Kind>> = {
@@ -77,12 +82,18 @@ const upgradeKinds: Readonly<Record<keyof UpgradeOptions, Kind>> = {
   env: 'record',
 }
 
+const listenUnixKinds: Readonly<Record<keyof ListenUnixOptions, Kind>> = { mode: 'mode' }
+
 export function checkDaemonizeOptions(options: DaemonizeOptions): void {
   check(options, daemonizeKinds)
 }
 
 export function checkUpgradeOptions(options: UpgradeOptions): void {
   check(options, upgradeKinds)
+}
+
+export function checkListenUnixOptions(options: ListenUnixOptions): void {
+  check(options, listenUnixKinds)
 }
 
 /** setTimeout takes no longer ones: it would fire at once. */

@@ -12,7 +12,14 @@ import { type Entered, enter, type State } from './core/state.ts'
 import { bindUnixPath, keepPathAtClose, removePathAtClose } from './core/unix-path.ts'
 import { CookError } from './errors.ts'
 import { type Command, inheritableDescriptors } from './node/system.ts'
-import { checkDaemonizeOptions, checkUpgradeOptions, type DaemonizeOptions, type UpgradeOptions } from './options.ts'
+import {
+  checkDaemonizeOptions,
+  checkListenUnixOptions,
+  checkUpgradeOptions,
+  type DaemonizeOptions,
+  type ListenUnixOptions,
+  type UpgradeOptions,
+} from './options.ts'
 
 const { closeSync } = process.getBuiltinModule('node:fs')
 const { resolve } = process.getBuiltinModule('node:path')
@@ -197,20 +204,17 @@ function knowPath(state: State & { readonly entered: Entered }, server: Server):
 function adoptPath(state: State, server: Server, path: string): void {
   state.registry.paths.set(server, path)
   server.address = () => path
-  removePathAtClose(server, path, () => state.phase === 'draining')
+  removePathAtClose(server, path, () => state.phase !== 'starting' && state.phase !== 'draining')
 }
 
 /**
- * Opens a Unix listener whose path lives through upgrades without a gap: bound under a private name beside the path and published with link(2). The file of a dead process is replaced; `mode` is
- * the file's mode, by default what the umask leaves. Resolves when the server listens; its `address()` gives the path.
- * Rejects with `ERR_COOK_PATH_TOO_LONG`, `ERR_COOK_PATH_IN_USE`, `ERR_COOK_UNIX_PATH`. Not in the documents.
+ * Opens a Unix listener whose path lives through upgrades without a gap: bound under a private name beside the path and published with link(2). The file of a dead
+ * process is replaced. Resolves when the server listens; its `address()` gives the path.
+ * Rejects with `ERR_COOK_PATH_TOO_LONG`, `ERR_COOK_PATH_IN_USE`, `ERR_COOK_UNIX_PATH`, `ERR_COOK_OPTION`. Not in the documents.
  */
-export async function listenUnix(
-  server: Server,
-  path: string,
-  options: { readonly mode?: number } = {},
-): Promise<void> {
+export async function listenUnix(server: Server, path: string, options: ListenUnixOptions = {}): Promise<void> {
   const state = enter('listenUnix()')
+  checkListenUnixOptions(options)
   adoptPath(state, server, await bindUnixPath(server, path, options.mode))
 }
 

@@ -1,4 +1,5 @@
 /** Unix listeners whose path lives through upgrades: bound under a private name, published with link(2), kept when the old process closes. */
+import type { Stats } from 'node:fs'
 import type { Server } from 'node:net'
 import { CookError, messageOf } from '../errors.ts'
 import { afterListenerClose } from '../node/sockets.ts'
@@ -18,7 +19,9 @@ export async function bindUnixPath(server: Server, path: string, mode: number | 
   const bound = besides(file)
   const bytes = Buffer.byteLength(bound)
   if (bytes > longest) throw new CookError('ERR_COOK_PATH_TOO_LONG', { path, bytes, most: longest })
-  await clear(file)
+  await clear(file).catch((cause: unknown) => {
+    throw cause instanceof CookError ? cause : unixPathError(path, cause)
+  })
   try {
     fs.rmSync(bound, { force: true })
     await listening(server, bound)
@@ -27,20 +30,18 @@ export async function bindUnixPath(server: Server, path: string, mode: number | 
     fs.linkSync(bound, file)
   } catch (cause) {
     server.close()
-    const isTaken = isCode(cause, 'EEXIST')
-    const why = isTaken ? 'another process has just bound it' : messageOf(cause)
-    throw new CookError(isTaken ? 'ERR_COOK_PATH_IN_USE' : 'ERR_COOK_UNIX_PATH', { path, why }, { cause })
+    throw isCode(cause, 'EEXIST') ? justBound(path, cause) : unixPathError(path, cause)
   } finally {
     fs.rmSync(bound, { force: true })
   }
   return file
 }
 
-/** Removes the path when the listener is closed, unless a successor serves on it by then. */
-export function removePathAtClose(server: Server, path: string, hasHandedOver: () => boolean): void {
+/** Removes the path when the listener is closed, if it is this process's by then: not a successor's, nor still the predecessor's. */
+export function removePathAtClose(server: Server, path: string, isOurs: () => boolean): void {
   const inode = inodeOf(path)
   afterListenerClose(server, () => {
-    if (!hasHandedOver() && inodeOf(path) === inode) fs.rmSync(path, { force: true })
+    if (isOurs() && inodeOf(path) === inode) fs.rmSync(path, { force: true })
   })
 }
 
@@ -69,6 +70,10 @@ export function keepPathAtClose(server: Server, path: string): void {
   })
 }
 
+function unixPathError(path: string, cause: unknown): CookError {
+  return new CookError('ERR_COOK_UNIX_PATH', { path, why: messageOf(cause) }, { cause })
+}
+
 /** A private name in the same folder, the only place from which link(2) surely reaches the path. */
 function besides(path: string): string {
   return `${path}.${process.pid.toString(36)}`
@@ -85,15 +90,39 @@ async function clear(file: string): Promise<void> {
     const why = answer === 'connected' ? 'a living process listens there' : `connecting to it gave ${answer}`
     throw new CookError('ERR_COOK_PATH_IN_USE', { path: file, why })
   }
-  // Moved aside before it is removed, to remove that very file: another start may have replaced it since the look.
-  const aside = `${besides(file)}-dead`
-  fs.renameSync(file, aside)
-  if (inodeOf(aside) !== stat.ino) {
-    fs.linkSync(aside, file)
-    fs.rmSync(aside)
-    throw new CookError('ERR_COOK_PATH_IN_USE', { path: file, why: 'another process has just bound it' })
+  removeDead(file, stat)
+}
+
+/** A start takes microseconds for this; a claim that is older, in milliseconds, is of one that was killed in them. */
+const claimAge = 5_000
+
+/**
+ * Removes the very file that was seen dead, and no other that stands there by now. A second name of it, which link(2) gives to one process only, is the
+ * right to remove the first: as long as the dead one is there nobody can publish another. (Moving it aside to look at it took the path from living ones.)
+ */
+function removeDead(file: string, dead: Stats): void {
+  const claim = `${file}.dead-${dead.ino}`
+  const claimed = fs.lstatSync(claim, { throwIfNoEntry: false })
+  if (claimed !== undefined && Date.now() - claimed.ctimeMs > claimAge) fs.rmSync(claim, { force: true })
+  try {
+    fs.linkSync(file, claim)
+  } catch (error) {
+    // Another start has just removed it: which of us publishes is for link(2) to decide.
+    if (isCode(error, 'ENOENT')) return
+    throw isCode(error, 'EEXIST') ? justBound(file, error) : error
   }
-  fs.rmSync(aside)
+  try {
+    const found = fs.lstatSync(claim)
+    // File systems give a freed inode number again at once: the time belongs to it.
+    if (found.ino !== dead.ino || found.mtimeMs !== dead.mtimeMs) throw justBound(file)
+    fs.rmSync(file)
+  } finally {
+    fs.rmSync(claim)
+  }
+}
+
+function justBound(path: string, cause?: unknown): CookError {
+  return new CookError('ERR_COOK_PATH_IN_USE', { path, why: 'another process has just bound it' }, { cause })
 }
 
 /** `connected`, or the code of the error: a path without a living owner refuses. */
