@@ -18,7 +18,12 @@ export function writePidFile(file: string, own: readonly Identity[]): void {
 
 /** Puts our pid back after a successor that had written its own has failed. */
 export function reclaimPidFile(file: string): void {
-  if (readPid(file) !== process.pid) replacePidFile(file)
+  if (readPid(file) === process.pid) return
+  try {
+    writePidFile(file, [])
+  } catch {
+    // Its folder is gone, or it names somebody else who lives: the error of the upgrade is the one that must be told.
+  }
 }
 
 /** A reader sees the old file or the new one, and a symlink in its place is replaced, not followed. */
