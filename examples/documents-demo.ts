@@ -1,4 +1,5 @@
 /** The documents' demo, ported line by line: a daemon that logs what it accepts, and upgrades itself on SIGUSR1. */
+import { on, once } from 'node:events'
 import { mkdtempSync, openSync, writeSync } from 'node:fs'
 import { createServer, type Server, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -64,7 +65,7 @@ async function main(): Promise<void> {
 }
 
 async function normalHandler(port: number): Promise<void> {
-  let listener: Server
+  let listener: Listener
   try {
     listener = await listen({ host: '127.0.0.1', port })
   } catch (err) {
@@ -76,7 +77,7 @@ async function normalHandler(port: number): Promise<void> {
 }
 
 async function upgradeHandler(): Promise<void> {
-  let listener: Server
+  let listener: Listener
   try {
     const [inherited] = inheritTcpListeners('listen')
     listener = await listen(inherited as InheritedListener)
@@ -92,18 +93,13 @@ async function upgradeHandler(): Promise<void> {
   await acceptLoop('upgrade', listener)
 }
 
-/** `for { listener.SetDeadline(10 s); conn, err := listener.Accept(); … }`: ends with the listener. */
-async function acceptLoop(name: string, listener: Server): Promise<void> {
+/** `for { listener.SetDeadline(10 s); conn, err := listener.Accept(); … }`: ends when the listener is closed. */
+async function acceptLoop(name: string, { accepts }: Listener): Promise<void> {
   const deadline = setInterval(() => logf(`${name} listener timeout: ${new Date().toISOString()}`), 10_000)
-  listener.on('connection', (conn: Socket) => {
+  for await (const [conn] of accepts) {
     deadline.refresh()
     logf(`${name} listener accept from: ${conn.remoteAddress}:${conn.remotePort}`)
-    connections.add(conn)
-    conn.once('close', () => connections.delete(conn))
-    // A client that goes away in a hurry is its own affair.
-    conn.on('error', () => {}).resume()
-  })
-  await new Promise((closed) => listener.once('close', closed))
+  }
   clearInterval(deadline)
 }
 
@@ -116,7 +112,7 @@ const goNames = {
 } as const
 
 /** The documents' list without SIGKILL, which no process can catch and Node refuses to try. */
-function registerSignal(listener: Server): void {
+function registerSignal(listener: Listener): void {
   let isReceiving = true
   for (const name of Object.keys(goNames) as (keyof typeof goNames)[]) {
     process.on(name, async () => {
@@ -129,11 +125,11 @@ function registerSignal(listener: Server): void {
   }
 }
 
-async function onSignal(name: keyof typeof goNames, listener: Server): Promise<void> {
+async function onSignal(name: keyof typeof goNames, { server }: Listener): Promise<void> {
   logf(`receive signal: ${goNames[name]}`)
   if (name !== 'SIGUSR1') return
   try {
-    addInheritTcpListener('listen', listener, true)
+    addInheritTcpListener('listen', server, true)
   } catch (err) {
     logf(`add listener to remain file list failed: ${text(err)}`)
     return // ignore failed
@@ -149,21 +145,29 @@ async function onSignal(name: keyof typeof goNames, listener: Server): Promise<v
   logf('execute upgrade')
   // here you would do something about clean. or wait client exit
   await sleep(10_000)
-  listener.close()
+  server.close()
   await Promise.all([...connections].map((conn) => new Promise((closed) => conn.once('close', closed))))
   process.exit(0)
 }
 
-function listen(where: InheritedListener | { readonly host: string; readonly port: number }): Promise<Server> {
-  const server = createServer()
-  return new Promise((listening, failed) => {
-    server.once('error', failed)
-    server.listen(where, () => listening(server))
+/** Node accepts from the first moment on: what comes before the loop waits in `accepts`, as it would in Go's queue. */
+type Listener = { readonly server: Server; readonly accepts: AsyncIterable<[Socket]> }
+
+async function listen(where: InheritedListener | { readonly host: string; readonly port: number }): Promise<Listener> {
+  const server = createServer((conn) => {
+    connections.add(conn)
+    conn.once('close', () => connections.delete(conn))
+    // A client that goes away in a hurry is its own affair.
+    conn.on('error', () => {}).resume()
   })
+  const accepts = on(server, 'connection', { close: ['close'] }) as AsyncIterable<[Socket]>
+  server.listen(where)
+  await once(server, 'listening')
+  return { server, accepts }
 }
 
 async function freePort(): Promise<number> {
-  const server = await listen({ host: '127.0.0.1', port: 0 })
+  const { server } = await listen({ host: '127.0.0.1', port: 0 })
   const { port } = server.address() as { port: number }
   await new Promise((closed) => server.close(closed))
   return port
