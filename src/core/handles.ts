@@ -73,6 +73,8 @@ export class Registry {
 
 function descriptorOf(source: HandleSource): number | undefined {
   if (typeof source === 'number') return source
+  // A program without types passes the first of a list that is empty.
+  if (typeof source !== 'object' || source === null) return undefined
   if (isServer(source)) return listenerDescriptor(source)
   if (isUdpSocket(source)) return udpDescriptor(source)
   return source.fd
