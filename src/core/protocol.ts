@@ -71,14 +71,17 @@ export type Start = { readonly stage: Stage; readonly link?: LinkRecord; readonl
 /** What the environment says about this start; anything half there, forged or broken throws `ERR_COOK_ENVIRONMENT`. */
 export function readStart(env: Readonly<Record<string, string | undefined>>): Start {
   const stage = env[ENV_NAME_DAEMON_STAGE] ?? ''
-  const living = env[ENV_NAME_LIVING_UPGRADE] ?? ''
-  const [linkText, launchText] = [env[envLink], env[envLaunch]]
+  const [living, linkText, launchText] = [env[ENV_NAME_LIVING_UPGRADE], env[envLink], env[envLaunch]]
   if (stage !== '' && stage !== 'parent' && stage !== 'daemon') {
     throw broken(ENV_NAME_DAEMON_STAGE, `it is ${JSON.stringify(stage)}, not '', 'parent' or 'daemon'`)
   }
   if (linkText === undefined) {
-    if (living !== '') throw broken(ENV_NAME_LIVING_UPGRADE, `it is set, but ${envLink} is missing`)
+    // Set counts, not what to: in an upgrade without handles it is empty.
+    if (living !== undefined) throw broken(ENV_NAME_LIVING_UPGRADE, `it is set, but ${envLink} is missing`)
     if (stage === 'parent') throw broken(ENV_NAME_DAEMON_STAGE, `it is 'parent', but ${envLink} is missing`)
+    if (stage === 'daemon' && launchText === undefined) {
+      throw broken(ENV_NAME_DAEMON_STAGE, `it is 'daemon', but neither ${envLink} nor ${envLaunch} is set`)
+    }
   } else if (stage === '') {
     throw broken(ENV_NAME_DAEMON_STAGE, `it is missing, but ${envLink} is set`)
   }
@@ -89,6 +92,10 @@ export function readStart(env: Readonly<Record<string, string | undefined>>): St
   const launch = launchText === undefined ? undefined : parse<LaunchRecord>(envLaunch, launchText, launchFault)
   if (link !== undefined && living !== summary(link.handles)) {
     throw broken(ENV_NAME_LIVING_UPGRADE, `it does not say the same as ${envLink}`)
+  }
+  const launchFd = link === undefined ? linkFd : firstHandleFd + link.handles.length
+  if (launch !== undefined && launch.fd !== launchFd) {
+    throw broken(envLaunch, `it names descriptor ${launch.fd}, and by ${envLink} it is ${launchFd}`)
   }
   return { stage, ...(link && { link }), ...(launch && { launch }) }
 }
@@ -157,10 +164,17 @@ function isIdentity(value: unknown): value is Identity {
 }
 
 function isHandleRecord(value: unknown): value is HandleRecord {
-  if (!isFields(value) || typeof value.name !== 'string' || !isCount(value.inode)) return false
+  if (!isFields(value) || typeof value.name !== 'string' || !isWhole(value.name) || !isCount(value.inode)) return false
   if (value.kind === 'unix') return typeof value.path === 'string'
   if (value.kind === 'file') return true
-  return (value.kind === 'tcp' || value.kind === 'udp') && typeof value.address === 'string' && isCount(value.port)
+  if (value.kind !== 'tcp' && value.kind !== 'udp') return false
+  const isFamily = value.family === 'IPv4' || value.family === 'IPv6'
+  return isFamily && typeof value.address === 'string' && isCount(value.port)
+}
+
+/** Whether a name can cross: half a character, a lone surrogate, has no percent-encoding. */
+export function isWhole(name: string): boolean {
+  return !/\p{Surrogate}/u.test(name)
 }
 
 function launchFault(launch: Fields): string | undefined {
@@ -237,7 +251,7 @@ export function fromWire(raw: unknown): Message | 'unknown' | 'broken' {
 export function cutReason(reason: string): string {
   const bytes = new TextEncoder().encode(reason)
   if (bytes.length <= reasonLimit) return reason
-  return new TextDecoder().decode(bytes.subarray(0, reasonLimit - 4), { stream: true })
+  return new TextDecoder('utf-8', { ignoreBOM: true }).decode(bytes.subarray(0, reasonLimit - 4), { stream: true })
 }
 
 // ------------------------------------------------------------------------------------------------ the old one's side
