@@ -189,7 +189,14 @@ function launchFault(launch: Fields): string | undefined {
 export type Upward =
   /** From a `parent` stage: the daemon that it started, so that a timeout can end that too. */
   | { readonly type: 'spawned'; readonly pid: number; readonly startTime: string }
-  | { readonly type: 'hello'; readonly protocol: number; readonly nonce: string; readonly pid: number }
+  /** Whoever it is that came to speak, for a kill: not always the process that was started. */
+  | {
+      readonly type: 'hello'
+      readonly protocol: number
+      readonly nonce: string
+      readonly pid: number
+      readonly startTime: string
+    }
   /** How it came to its end, while it still can tell: an uncaught exception, or what a `parent` stage saw of its daemon. */
   | { readonly type: 'dying'; readonly reason: string }
   | { readonly type: 'done'; readonly ok: boolean; readonly reason: string }
@@ -223,8 +230,14 @@ export function fromWire(raw: unknown): Message | 'unknown' | 'broken' {
         ? { type: 'spawned', pid: Number(raw.pid), startTime: String(raw.startTime) }
         : 'broken'
     case 'hello':
-      return isCount(raw.protocol) && typeof raw.nonce === 'string' && isCount(raw.pid)
-        ? { type: 'hello', protocol: raw.protocol, nonce: raw.nonce, pid: raw.pid }
+      return isCount(raw.protocol) && typeof raw.nonce === 'string' && isIdentity([raw.pid, raw.startTime])
+        ? {
+            type: 'hello',
+            protocol: raw.protocol,
+            nonce: raw.nonce,
+            pid: Number(raw.pid),
+            startTime: String(raw.startTime),
+          }
         : 'broken'
     case 'dying':
       return typeof raw.reason === 'string' ? { type: 'dying', reason: cutReason(raw.reason) } : 'broken'
@@ -279,8 +292,8 @@ export type OldSide = {
   readonly overlap: number
   /** The pid that said hello. */
   readonly pid?: number
-  /** Daemons that a `parent` stage told us of. */
-  readonly spawned: readonly Identity[]
+  /** Processes of the new version that are told of on the link: the one that we started may be none of them. */
+  readonly known: readonly Identity[]
   /** What the new version told of its end. */
   readonly dying?: string
   /** The end of the process that we started ourselves. */
@@ -310,7 +323,7 @@ export type OldEffect =
 
 /** The state after the spawn, with its first timer: {@link OldSide.readyTimeout}. */
 export function oldSide(settings: Pick<OldSide, 'stage' | 'nonce' | 'living' | 'readyTimeout' | 'overlap'>): OldSide {
-  return { ...settings, at: 'waiting', spawned: [], closed: false, killed: false }
+  return { ...settings, at: 'waiting', known: [], closed: false, killed: false }
 }
 
 /** One event on the predecessor's side. */
@@ -340,18 +353,18 @@ export function stepOld(state: OldSide, event: OldEvent): readonly [OldSide, rea
 
 function onMessage(state: OldSide, message: Message | 'unknown' | 'broken'): readonly [OldSide, readonly OldEffect[]] {
   if (message === 'unknown') return [state, []]
-  if (state.at === 'ending') return [lastWord(state, message), []]
+  if (state.at === 'ending') return lastWord(state, message)
   if (message === 'broken') return end(state, { why: 'broken', detail: 'a message that is none' })
   switch (message.type) {
     case 'spawned':
-      return [{ ...state, spawned: [...state.spawned, [message.pid, message.startTime]] }, []]
+      return [know(state, message), []]
     case 'dying':
       return [{ ...state, dying: message.reason }, []]
     case 'hello':
       if (state.at !== 'waiting') return end(state, { why: 'broken', detail: 'a second hello' })
       if (message.nonce !== state.nonce) return end(state, { why: 'broken', detail: 'a hello with a wrong nonce' })
       return [
-        { ...state, at: 'greeted', pid: message.pid },
+        { ...know(state, message), at: 'greeted', pid: message.pid },
         [{ do: 'send', message: { type: 'welcome', protocol: protocolVersion, living: state.living } }],
       ]
     case 'done':
@@ -366,12 +379,23 @@ function onMessage(state: OldSide, message: Message | 'unknown' | 'broken'): rea
   }
 }
 
-/** The exit of a process is often seen before what it wrote last: that says better why it ended. */
-function lastWord(state: OldSide, message: Message | 'broken'): OldSide {
-  if (message === 'broken' || state.failure?.why !== 'exited') return state
-  if (message.type === 'dying') return { ...state, dying: message.reason }
-  if (message.type !== 'done' || message.ok) return state
-  return { ...state, failure: { why: 'said-no', reason: message.reason } }
+function know(state: OldSide, { pid, startTime }: { readonly pid: number; readonly startTime: string }): OldSide {
+  const isKnown = state.known.some(([one, started]) => one === pid && started === startTime)
+  return isKnown ? state : { ...state, known: [...state.known, [pid, startTime]] }
+}
+
+/** What still comes from a new version that has failed. */
+function lastWord(state: OldSide, message: Message | 'broken'): readonly [OldSide, readonly OldEffect[]] {
+  if (message === 'broken') return [state, []]
+  // Started in the moment in which we killed the others; it can have read no `refused`.
+  if (message.type === 'spawned' || (message.type === 'hello' && message.nonce === state.nonce)) {
+    return [know(state, message), state.killed ? [{ do: 'kill' }] : []]
+  }
+  // The exit of a process is often seen before what it wrote last: that says better why it ended.
+  if (state.failure?.why !== 'exited') return [state, []]
+  if (message.type === 'dying') return [{ ...state, dying: message.reason }, []]
+  if (message.type !== 'done' || message.ok) return [state, []]
+  return [{ ...state, failure: { why: 'said-no', reason: message.reason } }, []]
 }
 
 /** `done` is answered; the commit waits for the answer to that, so that a successor which dies after its `done` costs nothing. */
@@ -436,7 +460,7 @@ function finish(state: OldSide): readonly [OldSide, readonly OldEffect[]] {
 export type NewSide = {
   readonly at: 'silent' | 'greeting' | 'welcomed' | 'asking' | 'accepted' | 'refused' | 'free'
   readonly nonce: string
-  readonly pid: number
+  readonly self: Identity
   /** What the program said, which may be before the predecessor's welcome came. */
   readonly answer?: { readonly ok: boolean; readonly reason: string }
 }
@@ -460,8 +484,8 @@ export type NewEffect =
   | { readonly do: 'close' }
 
 /** The state before anything was said. */
-export function newSide(nonce: string, pid: number): NewSide {
-  return { at: 'silent', nonce, pid }
+export function newSide(nonce: string, self: Identity): NewSide {
+  return { at: 'silent', nonce, self }
 }
 
 /** One event on the successor's side. */
@@ -470,7 +494,8 @@ export function stepNew(state: NewSide, event: NewEvent): readonly [NewSide, rea
   switch (event.type) {
     case 'go': {
       if (state.at !== 'silent') return [state, []]
-      const hello = { type: 'hello', protocol: protocolVersion, nonce: state.nonce, pid: state.pid } as const
+      const { nonce, self } = state
+      const hello = { type: 'hello', protocol: protocolVersion, nonce, pid: self[0], startTime: self[1] } as const
       return [{ ...state, at: 'greeting' }, [{ do: 'send', message: hello }]]
     }
     case 'notify': {
