@@ -269,10 +269,16 @@ type Broken = { readonly what: string; readonly environment: Environment; readon
 const whole: Environment = { stage: 'daemon', living: 'listen:1', link }
 
 const broken: readonly Broken[] = [
-  { what: 'without the stage', environment: { ...whole, stage: '' }, variable: 'COOK_DAEMON_STAGE' },
+  { what: 'without the stage', environment: { living: 'listen:1', link }, variable: 'COOK_DAEMON_STAGE' },
   { what: 'with an unknown stage', environment: { ...whole, stage: 'king' }, variable: 'COOK_DAEMON_STAGE' },
+  { what: 'with nothing but a daemon stage', environment: { stage: 'daemon' }, variable: 'COOK_DAEMON_STAGE' },
   { what: 'with nothing but a parent stage', environment: { stage: 'parent' }, variable: 'COOK_DAEMON_STAGE' },
   { what: 'without the summary', environment: { stage: 'daemon', link }, variable: 'COOK_DAEMON_LIVING_UPGRADE' },
+  {
+    what: 'without the summary of nothing',
+    environment: { stage: 'daemon', link: { ...link, handles: [] } },
+    variable: 'COOK_DAEMON_LIVING_UPGRADE',
+  },
   { what: 'with another summary', environment: { ...whole, living: 'a:1' }, variable: 'COOK_DAEMON_LIVING_UPGRADE' },
   {
     what: 'with a summary alone',
@@ -306,6 +312,7 @@ const broken: readonly Broken[] = [
   ...[
     { what: 'that is no JSON', launch: 'x' },
     { what: 'without a descriptor', launch: { ...launch, fd: 1 } },
+    { what: 'with another descriptor than the one there is', launch: { ...launch, fd: 4 } },
     { what: 'without the goal', launch: { ...launch, waitReady: undefined } },
     { what: 'without what is to be closed', launch: { ...launch, close: undefined } },
   ].map(({ what, launch }) => ({
@@ -330,8 +337,8 @@ for (const { what, environment, variable } of broken) {
 function variables({ stage, living, link, launch }: Environment): Record<string, string> {
   const text = (value: unknown) => (typeof value === 'string' ? value : JSON.stringify(value))
   return {
-    ...(stage && { COOK_DAEMON_STAGE: stage }),
-    ...(living && { COOK_DAEMON_LIVING_UPGRADE: living }),
+    ...(stage !== undefined && { COOK_DAEMON_STAGE: stage }),
+    ...(living !== undefined && { COOK_DAEMON_LIVING_UPGRADE: living }),
     ...(link !== undefined && { COOK_DAEMON_LINK: text(link) }),
     ...(launch !== undefined && { COOK_DAEMON_LAUNCH: text(launch) }),
   }
