@@ -24,8 +24,9 @@ const inbox = Buffer.allocUnsafeSlow(64 * 1024)
 
 export class Connection {
   isOver = false
+  hasFailed = false
   /** Called when the connection is over, whoever ended it. */
-  onOver: () => void = () => {}
+  readonly onOver = new Set<() => void>()
   readonly #owner: ConnectionOwner
   readonly #socket: Socket
   readonly #reader: AnswerReader
@@ -41,8 +42,8 @@ export class Connection {
   #waitsForEnd: number | undefined
   #settle: () => void = () => {}
 
-  /** Undefined, and counted, if nobody accepts. `first` is the kind of request that the connection was meant for. */
-  static open(where: NetConnectOpts, owner: ConnectionOwner, first: Request['kind']): Promise<Connection | undefined> {
+  /** Undefined, and counted, if nobody accepts: what the connection was meant for has failed then. */
+  static open(where: NetConnectOpts, owner: ConnectionOwner, first: Batch): Promise<Connection | undefined> {
     return new Promise((opened) => {
       let connection: Connection | undefined
       const socket = connect({
@@ -54,8 +55,10 @@ export class Connection {
         },
       })
       const onError = (error: NodeJS.ErrnoException) => {
-        owner.tally.request(first)
-        owner.tally.fail(owner.client, kindOfError(error), `connecting: ${error.message}`, true)
+        for (const { kind } of first.requests) {
+          owner.tally.request(kind)
+          owner.tally.fail(owner.client, kindOfError(error), `connecting: ${error.message}`, true)
+        }
         opened(undefined)
       }
       socket.once('error', onError).once('connect', () => {
@@ -78,10 +81,9 @@ export class Connection {
     socket.once('end', () => this.#onEnd()).on('error', (error) => this.#onError(error))
   }
 
-  /** Sends a batch; resolves when everything in it is answered, or the connection over. */
-  async exchange(batch: Batch): Promise<void> {
+  /** Sends a batch; resolves when everything in it is answered, or the connection over. The latency counts from `at`. */
+  async exchange(batch: Batch, at = performance.now()): Promise<void> {
     if (this.isOver) return
-    const at = performance.now()
     for (const request of batch.requests) {
       this.#owner.tally.request(request.kind)
       this.#asked.push({ ...request, at })
@@ -107,7 +109,7 @@ export class Connection {
     this.isOver = true
     this.#socket.destroy()
     this.#settle()
-    this.onOver()
+    for (const over of this.onOver) over()
   }
 
   /** False stops the reading. */
@@ -201,6 +203,7 @@ export class Connection {
     const [first, ...others] = this.#asked
     if (first === undefined) tally.fail(client, kind, words, false)
     else tally.fail(client, kind, `${first.kind} ${first.id}: ${words}`, true)
+    this.hasFailed = true
     const kindOfOthers = kind === 'reset' || kind === 'late' ? kind : 'closed'
     for (const other of others) tally.fail(client, kindOfOthers, `${other.kind} ${other.id}: ${words}`, true)
     this.destroy()

@@ -38,8 +38,7 @@ export function keepAliveClients(where: NetConnectOpts, options: KeepAliveOption
     let firstPause = index % silence.every === silence.every - 1 ? random(1, silence.most) : 0
 
     do {
-      const kind = batch.requests[0]?.kind ?? 'small'
-      const connection = await Connection.open(where, { client: index, tally, deadline }, kind)
+      const connection = await Connection.open(where, { client: index, tally, deadline }, batch)
       isReady()
       if (connection === undefined) await course.pause(refusedPause)
       else {

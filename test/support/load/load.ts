@@ -29,7 +29,7 @@ export type Course = {
   unwatch(connection: Watched): void
 }
 
-export type Watched = { onOver: () => void; checkDeadline(now: number): void; destroy(): void }
+export type Watched = { readonly onOver: Set<() => void>; checkDeadline(now: number): void; destroy(): void }
 
 /** Connections that a load opens at once: a listener's queue holds 511. */
 const connectingAtOnce = 100
@@ -75,11 +75,12 @@ export function runLoad(
     return new Promise((resolve) => {
       const timer = Number.isFinite(ms) ? setTimeout(wake, ms) : undefined
       wakes.add(wake)
-      if (connection !== undefined) connection.onOver = wake
+      connection?.onOver.add(wake)
 
       function wake(): void {
         clearTimeout(timer)
         wakes.delete(wake)
+        connection?.onOver.delete(wake)
         resolve()
       }
     })
