@@ -170,7 +170,7 @@ export function addInheritTcpListener(name: string, server: Server | InheritedLi
  */
 export function addInheritUnixListener(name: string, server: Server | InheritedUnixListener, replace = false): void {
   const state = enter('addInheritUnixListener()')
-  if ('listen' in server) knowPath(state, server)
+  if (typeof server === 'object' && server !== null && 'listen' in server) knowPath(state, server)
   add('addInheritUnixListener()', name, 'unix', server, replace)
 }
 
@@ -317,6 +317,7 @@ export async function notifyUpgradeDone(ok = true, reason = ''): Promise<void> {
   const { start, launch, succession, claims } = state.entered
   if (start.stage === 'parent') throw new CookError('ERR_COOK_STAGE', { verb })
   if (succession === undefined && launch?.waitReady !== true) throw new CookError('ERR_COOK_NOT_IN_UPGRADE', { verb })
+  if (typeof ok !== 'boolean') throw new CookError('ERR_COOK_OPTION', { option: 'ok', why: 'it must be true or false' })
   if (state.notified) throw new CookError('ERR_COOK_NOTIFIED_TWICE', {})
   state.notified = true
   if (succession !== undefined) {

@@ -3,7 +3,7 @@ import type { Socket as UdpSocket } from 'node:dgram'
 import type { Server } from 'node:net'
 import { CookError } from '../errors.ts'
 import { listenerDescriptor, udpDescriptor } from '../node/sockets.ts'
-import { envLink, firstHandleFd, type HandleKind, type HandleRecord, type HandleShape } from './protocol.ts'
+import { envLink, firstHandleFd, type HandleKind, type HandleRecord, type HandleShape, isWhole } from './protocol.ts'
 
 const fs = process.getBuiltinModule('node:fs')
 
@@ -26,7 +26,8 @@ export class Registry {
 
   /** Adds a handle, in order; one that is there under this name already stays where it is. */
   add(name: string, kind: HandleKind, source: HandleSource, replace: boolean): void {
-    if (typeof name !== 'string' || name === '' || name.length > 255 || name.startsWith('cook:')) {
+    const isName = typeof name === 'string' && name !== '' && name.length <= 255 && isWhole(name)
+    if (!isName || name.startsWith('cook:')) {
       throw new CookError('ERR_COOK_HANDLE_NAME', { name: JSON.stringify(name) ?? String(name) })
     }
     const entry = { name, kind, source }
@@ -73,6 +74,8 @@ export class Registry {
 
 function descriptorOf(source: HandleSource): number | undefined {
   if (typeof source === 'number') return source
+  // A program without types passes the first of a list that is empty.
+  if (typeof source !== 'object' || source === null) return undefined
   if (isServer(source)) return listenerDescriptor(source)
   if (isUdpSocket(source)) return udpDescriptor(source)
   return source.fd

@@ -60,7 +60,7 @@ export async function upgradeTo(plan: UpgradePlan, os: System = system): Promise
   })
   times.push(performance.now())
   const living = [...plan.living, identify(os)]
-  const settings = { stage: plan.stage, nonce, living, readyTimeout: plan.readyTimeout, overlap: plan.overlap }
+  const settings = { stage: plan.stage, nonce, living, tickets: {}, readyTimeout: plan.readyTimeout, overlap: plan.overlap }
   const end = await converse(child, oldSide(settings), times, plan.signal, os)
   if (end.at !== 'committed') throw failed(end, child.pid ?? 0, self, linesSince(mark))
   child.unref()
@@ -115,7 +115,7 @@ function converse(
           return
         case 'kill':
           child.kill('SIGKILL')
-          for (const identity of side.spawned) os.kill(identity, 'SIGKILL')
+          for (const identity of side.known) os.kill(identity, 'SIGKILL')
           return
         case 'commit':
           clearTimeout(timer)
@@ -126,7 +126,7 @@ function converse(
           clearTimeout(timer)
           signal?.removeEventListener('abort', stop)
           link.close()
-          void untilGone(side.spawned, os).then(() => decided(side))
+          void untilGone(side.known, os).then(() => decided(side))
           return
       }
     }
@@ -169,14 +169,14 @@ async function untilGone(identities: readonly Identity[], os: System): Promise<v
 
 /** The failure in words. */
 function failed(end: OldSide, started: number, self: number, lines: string): CookError {
-  const pid = end.pid ?? end.spawned.at(-1)?.[0] ?? started
+  const pid = end.pid ?? end.known.at(-1)?.[0] ?? started
   const who = `pid ${pid}`
   const words = lastWords(end.dying, lines)
   const failure = end.failure ?? { why: 'exited' }
   switch (failure.why) {
     case 'exited': {
       // In the documents' way the process that we can wait for is the one in between.
-      const isSeen = end.exit !== undefined && (end.stage === 'daemon' || end.spawned.length === 0)
+      const isSeen = end.exit !== undefined && (end.stage === 'daemon' || end.known.length === 0)
       const how = isSeen && end.exit !== undefined ? exitWords(end.exit) : 'its link ended'
       return new CookError('ERR_COOK_SUCCESSOR_EXITED', { who, how, words, self })
     }

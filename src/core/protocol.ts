@@ -77,8 +77,13 @@ export function readStart(env: Readonly<Record<string, string | undefined>>): St
     throw broken(ENV_NAME_DAEMON_STAGE, `it is ${JSON.stringify(stage)}, not '', 'parent' or 'daemon'`)
   }
   if (linkText === undefined) {
-    if (living !== '') throw broken(ENV_NAME_LIVING_UPGRADE, `it is set, but ${envLink} is missing`)
+    // In an upgrade without handles it is set and empty.
+    const isSet = living !== '' || (stage !== '' && env[ENV_NAME_LIVING_UPGRADE] !== undefined)
+    if (isSet) throw broken(ENV_NAME_LIVING_UPGRADE, `it is set, but ${envLink} is missing`)
     if (stage === 'parent') throw broken(ENV_NAME_DAEMON_STAGE, `it is 'parent', but ${envLink} is missing`)
+    if (stage === 'daemon' && launchText === undefined) {
+      throw broken(ENV_NAME_DAEMON_STAGE, `it is 'daemon', but neither ${envLink} nor ${envLaunch} is set`)
+    }
   } else if (stage === '') {
     throw broken(ENV_NAME_DAEMON_STAGE, `it is missing, but ${envLink} is set`)
   }
@@ -89,6 +94,10 @@ export function readStart(env: Readonly<Record<string, string | undefined>>): St
   const launch = launchText === undefined ? undefined : parse<LaunchRecord>(envLaunch, launchText, launchFault)
   if (link !== undefined && living !== summary(link.handles)) {
     throw broken(ENV_NAME_LIVING_UPGRADE, `it does not say the same as ${envLink}`)
+  }
+  const launchFd = link === undefined ? linkFd : firstHandleFd + link.handles.length
+  if (launch !== undefined && launch.fd !== launchFd) {
+    throw broken(envLaunch, `it names descriptor ${launch.fd}, and by ${envLink} it is ${launchFd}`)
   }
   return { stage, ...(link && { link }), ...(launch && { launch }) }
 }
@@ -157,10 +166,17 @@ function isIdentity(value: unknown): value is Identity {
 }
 
 function isHandleRecord(value: unknown): value is HandleRecord {
-  if (!isFields(value) || typeof value.name !== 'string' || !isCount(value.inode)) return false
+  if (!isFields(value) || typeof value.name !== 'string' || !isWhole(value.name) || !isCount(value.inode)) return false
   if (value.kind === 'unix') return typeof value.path === 'string'
   if (value.kind === 'file') return true
-  return (value.kind === 'tcp' || value.kind === 'udp') && typeof value.address === 'string' && isCount(value.port)
+  if (value.kind !== 'tcp' && value.kind !== 'udp') return false
+  const isFamily = value.family === 'IPv4' || value.family === 'IPv6'
+  return isFamily && typeof value.address === 'string' && isCount(value.port)
+}
+
+/** Whether a name can cross: half a character, a lone surrogate, has no percent-encoding. */
+export function isWhole(name: string): boolean {
+  return !/\p{Surrogate}/u.test(name)
 }
 
 function launchFault(launch: Fields): string | undefined {
@@ -175,18 +191,47 @@ function launchFault(launch: Fields): string | undefined {
 export type Upward =
   /** From a `parent` stage: the daemon that it started, so that a timeout can end that too. */
   | { readonly type: 'spawned'; readonly pid: number; readonly startTime: string }
-  | { readonly type: 'hello'; readonly protocol: number; readonly nonce: string; readonly pid: number }
+  /** Whoever it is that came to speak, for a kill: not always the process that was started. */
+  | {
+      readonly type: 'hello'
+      readonly protocol: number
+      readonly nonce: string
+      readonly pid: number
+      readonly startTime: string
+    }
   /** How it came to its end, while it still can tell: an uncaught exception, or what a `parent` stage saw of its daemon. */
   | { readonly type: 'dying'; readonly reason: string }
+  /** A value of the predecessor's saveState hook is wanted, before `done`. */
+  | { readonly type: 'ask'; readonly name: string }
   | { readonly type: 'done'; readonly ok: boolean; readonly reason: string }
   /** The answer to `accepted`: the new version has taken over, and only now the old one leaves. */
   | { readonly type: 'confirmed' }
+  /** A live connection has arrived; `isKept` false: nobody here wanted it, and it was closed. */
+  | { readonly type: 'taken'; readonly id: number; readonly isKept: boolean }
 
 /** From the old version to the new one. */
 export type Downward =
   /** All generations alive, oldest first, the sender last: none of them is a stranger to the pid file. */
-  | { readonly type: 'welcome'; readonly protocol: number; readonly living: readonly Identity[] }
+  | {
+      readonly type: 'welcome'
+      readonly protocol: number
+      readonly living: readonly Identity[]
+      /** TLS ticket keys by handle name, base64, to be set before the successor listens. */
+      readonly tickets: Readonly<Record<string, string>>
+    }
+  /** A piece of what was asked for, or of what onRelease returned: v8.serialize bytes, base64; several pieces make one value. */
+  | {
+      readonly type: 'value'
+      readonly name: string
+      readonly version: number
+      readonly part: string
+      readonly isLast: boolean
+      /** Set instead: why there is no value. */
+      readonly fault?: string
+    }
   | { readonly type: 'accepted' }
+  /** A live connection comes with this message, for the server or the program's own protocol of that name. */
+  | { readonly type: 'connection'; readonly id: number; readonly to: string; readonly state?: string }
   | { readonly type: 'refused'; readonly reason: string }
   /** The old version needs the link no more. */
   | { readonly type: 'bye' }
@@ -209,18 +254,45 @@ export function fromWire(raw: unknown): Message | 'unknown' | 'broken' {
         ? { type: 'spawned', pid: Number(raw.pid), startTime: String(raw.startTime) }
         : 'broken'
     case 'hello':
-      return isCount(raw.protocol) && typeof raw.nonce === 'string' && isCount(raw.pid)
-        ? { type: 'hello', protocol: raw.protocol, nonce: raw.nonce, pid: raw.pid }
+      return isCount(raw.protocol) && typeof raw.nonce === 'string' && isIdentity([raw.pid, raw.startTime])
+        ? {
+            type: 'hello',
+            protocol: raw.protocol,
+            nonce: raw.nonce,
+            pid: Number(raw.pid),
+            startTime: String(raw.startTime),
+          }
         : 'broken'
     case 'dying':
       return typeof raw.reason === 'string' ? { type: 'dying', reason: cutReason(raw.reason) } : 'broken'
+    case 'ask':
+      return typeof raw.name === 'string' ? { type: 'ask', name: raw.name } : 'broken'
+    case 'taken':
+      return isCount(raw.id) && typeof raw.isKept === 'boolean'
+        ? { type: 'taken', id: raw.id, isKept: raw.isKept }
+        : 'broken'
+    case 'value':
+      return typeof raw.name === 'string' && isCount(raw.version) && typeof raw.part === 'string'
+        ? {
+            type: 'value',
+            name: raw.name,
+            version: raw.version,
+            part: raw.part,
+            isLast: raw.isLast === true,
+            ...(typeof raw.fault === 'string' && { fault: cutReason(raw.fault) }),
+          }
+        : 'broken'
+    case 'connection':
+      return isCount(raw.id) && typeof raw.to === 'string'
+        ? { type: 'connection', id: raw.id, to: raw.to, ...(typeof raw.state === 'string' && { state: raw.state }) }
+        : 'broken'
     case 'done':
       return typeof raw.ok === 'boolean' && typeof raw.reason === 'string'
         ? { type: 'done', ok: raw.ok, reason: cutReason(raw.reason) }
         : 'broken'
     case 'welcome':
       return isCount(raw.protocol) && Array.isArray(raw.living) && raw.living.every(isIdentity)
-        ? { type: 'welcome', protocol: raw.protocol, living: raw.living }
+        ? { type: 'welcome', protocol: raw.protocol, living: raw.living, tickets: stringsOf(raw.tickets) }
         : 'broken'
     case 'refused':
       return typeof raw.reason === 'string' ? { type: 'refused', reason: cutReason(raw.reason) } : 'broken'
@@ -233,11 +305,16 @@ export function fromWire(raw: unknown): Message | 'unknown' | 'broken' {
   }
 }
 
+function stringsOf(value: unknown): Readonly<Record<string, string>> {
+  const entries = isFields(value) ? Object.entries(value) : []
+  return Object.fromEntries(entries.filter((entry): entry is [string, string] => typeof entry[1] === 'string'))
+}
+
 /** At most 8 KiB of it, cut between two characters. */
 export function cutReason(reason: string): string {
   const bytes = new TextEncoder().encode(reason)
   if (bytes.length <= reasonLimit) return reason
-  return new TextDecoder().decode(bytes.subarray(0, reasonLimit - 4), { stream: true })
+  return new TextDecoder('utf-8', { ignoreBOM: true }).decode(bytes.subarray(0, reasonLimit - 4), { stream: true })
 }
 
 // ------------------------------------------------------------------------------------------------ the old one's side
@@ -261,12 +338,13 @@ export type OldSide = {
   readonly stage: 'parent' | 'daemon'
   readonly nonce: string
   readonly living: readonly Identity[]
+  readonly tickets: Readonly<Record<string, string>>
   readonly readyTimeout: number
   readonly overlap: number
   /** The pid that said hello. */
   readonly pid?: number
-  /** Daemons that a `parent` stage told us of. */
-  readonly spawned: readonly Identity[]
+  /** Processes of the new version that are told of on the link: the one that we started may be none of them. */
+  readonly known: readonly Identity[]
   /** What the new version told of its end. */
   readonly dying?: string
   /** The end of the process that we started ourselves. */
@@ -291,12 +369,18 @@ export type OldEffect =
   | { readonly do: 'timer'; readonly ms: number }
   /** SIGKILL for every process of the new version that we know. */
   | { readonly do: 'kill' }
+  /** Ask the saveState hook and send what it gives. */
+  | { readonly do: 'save'; readonly name: string }
+  /** Both accept for a while. */
+  | { readonly do: 'overlap' }
   | { readonly do: 'commit' }
   | { readonly do: 'fail' }
 
 /** The state after the spawn, with its first timer: {@link OldSide.readyTimeout}. */
-export function oldSide(settings: Pick<OldSide, 'stage' | 'nonce' | 'living' | 'readyTimeout' | 'overlap'>): OldSide {
-  return { ...settings, at: 'waiting', spawned: [], closed: false, killed: false }
+export function oldSide(
+  settings: Pick<OldSide, 'stage' | 'nonce' | 'living' | 'tickets' | 'readyTimeout' | 'overlap'>,
+): OldSide {
+  return { ...settings, at: 'waiting', known: [], closed: false, killed: false }
 }
 
 /** One event on the predecessor's side. */
@@ -326,38 +410,57 @@ export function stepOld(state: OldSide, event: OldEvent): readonly [OldSide, rea
 
 function onMessage(state: OldSide, message: Message | 'unknown' | 'broken'): readonly [OldSide, readonly OldEffect[]] {
   if (message === 'unknown') return [state, []]
-  if (state.at === 'ending') return [lastWord(state, message), []]
+  if (state.at === 'ending') return lastWord(state, message)
   if (message === 'broken') return end(state, { why: 'broken', detail: 'a message that is none' })
   switch (message.type) {
     case 'spawned':
-      return [{ ...state, spawned: [...state.spawned, [message.pid, message.startTime]] }, []]
+      return [know(state, message), []]
     case 'dying':
       return [{ ...state, dying: message.reason }, []]
     case 'hello':
       if (state.at !== 'waiting') return end(state, { why: 'broken', detail: 'a second hello' })
       if (message.nonce !== state.nonce) return end(state, { why: 'broken', detail: 'a hello with a wrong nonce' })
       return [
-        { ...state, at: 'greeted', pid: message.pid },
-        [{ do: 'send', message: { type: 'welcome', protocol: protocolVersion, living: state.living } }],
+        { ...know(state, message), at: 'greeted', pid: message.pid },
+        [
+          {
+            do: 'send',
+            message: { type: 'welcome', protocol: protocolVersion, living: state.living, tickets: state.tickets },
+          },
+        ],
       ]
     case 'done':
       if (state.at !== 'greeted') return end(state, { why: 'broken', detail: 'a done without a hello' })
       if (!message.ok) return end(state, { why: 'said-no', reason: message.reason })
       return state.overlap > 0 ? [{ ...state, at: 'overlapping' }, [{ do: 'timer', ms: state.overlap }]] : offer(state)
+    case 'ask':
+      if (state.at !== 'greeted') return end(state, { why: 'broken', detail: 'a question for state without a hello' })
+      return [state, [{ do: 'save', name: message.name }]]
     case 'confirmed':
       if (state.at !== 'offered') return end(state, { why: 'broken', detail: 'a confirmation of nothing' })
-      return [{ ...state, at: 'committed' }, [{ do: 'commit' }, { do: 'send', message: { type: 'bye' } }]]
+      return [{ ...state, at: 'committed' }, [{ do: 'commit' }]]
     default:
-      return end(state, { why: 'broken', detail: `a ${message.type}, which only an old version sends` })
+      return end(state, { why: 'broken', detail: `a message ${message.type} out of place` })
   }
 }
 
-/** The exit of a process is often seen before what it wrote last: that says better why it ended. */
-function lastWord(state: OldSide, message: Message | 'broken'): OldSide {
-  if (message === 'broken' || state.failure?.why !== 'exited') return state
-  if (message.type === 'dying') return { ...state, dying: message.reason }
-  if (message.type !== 'done' || message.ok) return state
-  return { ...state, failure: { why: 'said-no', reason: message.reason } }
+function know(state: OldSide, { pid, startTime }: { readonly pid: number; readonly startTime: string }): OldSide {
+  const isKnown = state.known.some(([one, started]) => one === pid && started === startTime)
+  return isKnown ? state : { ...state, known: [...state.known, [pid, startTime]] }
+}
+
+/** What still comes from a new version that has failed. */
+function lastWord(state: OldSide, message: Message | 'broken'): readonly [OldSide, readonly OldEffect[]] {
+  if (message === 'broken') return [state, []]
+  // Started in the moment in which we killed the others; it can have read no `refused`.
+  if (message.type === 'spawned' || (message.type === 'hello' && message.nonce === state.nonce)) {
+    return [know(state, message), state.killed ? [{ do: 'kill' }] : []]
+  }
+  // The exit of a process is often seen before what it wrote last: that says better why it ended.
+  if (state.failure?.why !== 'exited') return [state, []]
+  if (message.type === 'dying') return [{ ...state, dying: message.reason }, []]
+  if (message.type !== 'done' || message.ok) return [state, []]
+  return [{ ...state, failure: { why: 'said-no', reason: message.reason } }, []]
 }
 
 /** `done` is answered; the commit waits for the answer to that, so that a successor which dies after its `done` costs nothing. */
@@ -422,7 +525,7 @@ function finish(state: OldSide): readonly [OldSide, readonly OldEffect[]] {
 export type NewSide = {
   readonly at: 'silent' | 'greeting' | 'welcomed' | 'asking' | 'accepted' | 'refused' | 'free'
   readonly nonce: string
-  readonly pid: number
+  readonly self: Identity
   /** What the program said, which may be before the predecessor's welcome came. */
   readonly answer?: { readonly ok: boolean; readonly reason: string }
 }
@@ -446,8 +549,8 @@ export type NewEffect =
   | { readonly do: 'close' }
 
 /** The state before anything was said. */
-export function newSide(nonce: string, pid: number): NewSide {
-  return { at: 'silent', nonce, pid }
+export function newSide(nonce: string, self: Identity): NewSide {
+  return { at: 'silent', nonce, self }
 }
 
 /** One event on the successor's side. */
@@ -456,7 +559,8 @@ export function stepNew(state: NewSide, event: NewEvent): readonly [NewSide, rea
   switch (event.type) {
     case 'go': {
       if (state.at !== 'silent') return [state, []]
-      const hello = { type: 'hello', protocol: protocolVersion, nonce: state.nonce, pid: state.pid } as const
+      const { nonce, self } = state
+      const hello = { type: 'hello', protocol: protocolVersion, nonce, pid: self[0], startTime: self[1] } as const
       return [{ ...state, at: 'greeting' }, [{ do: 'send', message: hello }]]
     }
     case 'notify': {

@@ -2,7 +2,7 @@
 import { CookError } from '../errors.ts'
 import { type Link, type LinkEvent, takeLink } from '../node/link.ts'
 import { channelDescriptor } from '../node/sockets.ts'
-import { isAlive, type System, system } from '../node/system.ts'
+import { identify, isAlive, type System, system } from '../node/system.ts'
 import {
   envLink,
   type Identity,
@@ -34,7 +34,7 @@ export type SuccessionPlan = {
 /** Takes up the link to the predecessor. Throws `ERR_COOK_ENVIRONMENT` if descriptor 3 is no link although the predecessor lives. */
 export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = system): Succession {
   const { predecessor, nonce } = record
-  let side = newSide(nonce, os.pid)
+  let side = newSide(nonce, identify(os))
   let living: readonly Identity[] = [predecessor]
   let isCommitted = false
   let wasAsked = false
