@@ -238,6 +238,9 @@ export type Downward =
 
 export type Message = Upward | Downward
 
+/** The value that the predecessor's onRelease returned; the names of states that a program gives do not begin so. */
+export const takeoverName = 'cook:takeover'
+
 /** Node keeps messages whose `cmd` begins with NODE_ away from the program's own listeners (they are `internalMessage`). */
 const cmd = 'NODE_COOK'
 
