@@ -4,7 +4,7 @@ import { becomeDaemon } from './core/daemonizing.ts'
 import { Mover } from './core/mover.ts'
 import { nextPhase, type Phase, type Step } from './core/phase.ts'
 import { reclaimPidFile, releasePidFile, writePidFile } from './core/pid-file.ts'
-import type { UpgradePhases, Upgraded } from './core/predecessor.ts'
+import type { Upgraded, UpgradePhases } from './core/predecessor.ts'
 import { takeoverName } from './core/protocol.ts'
 import { type Entered, enter, type State } from './core/state.ts'
 import { openUnixPath, ownUnixPath } from './core/unix-path.ts'
@@ -73,7 +73,12 @@ class Daemon {
   readonly #listeners: Listener[] = []
   readonly #receivers = new Map<string, (socket: Socket, state: unknown) => void>()
   readonly #onDrain: (() => unknown)[] = []
-  readonly #ownCounts: { -readonly [Name in keyof DrainCounts]: number } = { handedOver: 0, served: 0, closed: 0, cut: 0 }
+  readonly #ownCounts: { -readonly [Name in keyof DrainCounts]: number } = {
+    handedOver: 0,
+    served: 0,
+    closed: 0,
+    cut: 0,
+  }
   #isReady = false
   #wasTakenOver = false
   #mover: Mover | undefined
@@ -136,7 +141,10 @@ class Daemon {
         await openUnixPath(this.#state, server, options.path, options.mode)
       }
     } catch (cause) {
-      this.#listeners.splice(this.#listeners.findIndex((one) => one.server === server), 1)
+      this.#listeners.splice(
+        this.#listeners.findIndex((one) => one.server === server),
+        1,
+      )
       if (cause instanceof CookError) throw cause
       throw new CookError('ERR_COOK_LISTEN', { name, why: messageOf(cause) }, { cause })
     }
@@ -243,9 +251,11 @@ class Daemon {
    */
   async handOver(name: string, socket: Socket, state?: unknown): Promise<boolean> {
     const mover = this.#mover
-    if (mover === undefined || !mover.isOpen) throw new CookError('ERR_COOK_HAND_OVER', { why: 'there is no successor' })
+    if (mover === undefined || !mover.isOpen)
+      throw new CookError('ERR_COOK_HAND_OVER', { why: 'there is no successor' })
     if (socket.destroyed) throw new CookError('ERR_COOK_HAND_OVER', { why: 'it is closed' })
-    if ('encrypted' in socket) throw new CookError('ERR_COOK_HAND_OVER', { why: 'it is a TLS connection, whose keys cannot move' })
+    if ('encrypted' in socket)
+      throw new CookError('ERR_COOK_HAND_OVER', { why: 'it is a TLS connection, whose keys cannot move' })
     const text = toText(name, state)
     stopReading(socket)
     // What the program has written goes out first.
@@ -329,7 +339,10 @@ class Daemon {
     const hook = Object.hasOwn(saveState, name) ? saveState[name] : undefined
     if (hook === undefined) {
       const names = Object.keys(saveState).join(', ') || 'none'
-      throw new CookError('ERR_COOK_STATE', { name, why: `the predecessor has no state of that name; it has: ${names}` })
+      throw new CookError('ERR_COOK_STATE', {
+        name,
+        why: `the predecessor has no state of that name; it has: ${names}`,
+      })
     }
     const value = await inTime(stateTimeout, Promise.resolve(hook.save()), () => {
       throw new CookError('ERR_COOK_STATE', { name, why: `its save() took longer than ${stateTimeout} ms` })
@@ -485,6 +498,8 @@ function aborted(signal: AbortSignal): Promise<void> {
 }
 
 /** exactOptionalPropertyTypes: an option that is not given is not there. */
-function withoutUndefined<Options extends object>(options: Options): { [Name in keyof Options]: NonNullable<Options[Name]> } {
+function withoutUndefined<Options extends object>(
+  options: Options,
+): { [Name in keyof Options]: NonNullable<Options[Name]> } {
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as never
 }

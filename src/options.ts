@@ -178,7 +178,6 @@ type Kind =
   | 'signal'
   | 'stage'
 
-
 const daemonizeKinds: Readonly<Record<keyof DaemonizeOptions, Kind>> = {
   logFile: 'string',
   cwd: 'string',
@@ -279,10 +278,15 @@ const tests: Readonly<Record<Kind, readonly [isIt: (value: unknown) => boolean, 
   function: [(value) => typeof value === 'function', 'a function'],
   rule: [(value) => typeof value === 'boolean' || typeof value === 'function', 'true, false or a function'],
   count: [(value) => Number.isInteger(value) && Number(value) >= 1, 'a whole number of at least 1'],
-  port: [(value) => Number.isInteger(value) && Number(value) >= 0 && Number(value) <= 65_535, 'a number from 0 to 65535'],
+  port: [
+    (value) => Number.isInteger(value) && Number(value) >= 0 && Number(value) <= 65_535,
+    'a number from 0 to 65535',
+  ],
   state: [
     (value) =>
-      typeof value === 'object' && value !== null && Object.values(value).every((one) => typeof one?.save === 'function'),
+      typeof value === 'object' &&
+      value !== null &&
+      Object.values(value).every((one) => typeof one?.save === 'function'),
     'an object of { version, save() } by name',
   ],
   signal: [(value) => value instanceof AbortSignal, 'an AbortSignal'],

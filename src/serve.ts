@@ -20,7 +20,10 @@ export async function serve(server: Server, options: ServeOptions): Promise<Daem
   }
   process.on(signals?.upgrade ?? defaultSignals.upgrade, () => {
     // A failure is an event, and this process keeps serving.
-    daemon?.upgrade().then(({ drained }) => drained.then(() => daemon?.phase === 'gone' && exit(0)), () => {})
+    daemon?.upgrade().then(
+      ({ drained }) => drained.then(() => daemon?.phase === 'gone' && exit(0)),
+      () => {},
+    )
   })
   const created = await createDaemon(rest)
   await created.listen(server, Object.fromEntries(given))

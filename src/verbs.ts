@@ -1,8 +1,8 @@
 /** The documents' verbs: a process becomes a daemon, hands its handles to its successor, and hears whether that is up. */
 import type { Socket as UdpSocket } from 'node:dgram'
 import type { Server } from 'node:net'
-import type { Inherited } from './core/handles.ts'
 import { becomeDaemon } from './core/daemonizing.ts'
+import type { Inherited } from './core/handles.ts'
 import { writePidFile } from './core/pid-file.ts'
 import type { UpgradePhases } from './core/predecessor.ts'
 import type { HandleKind } from './core/protocol.ts'
@@ -15,6 +15,7 @@ import {
   checkListenUnixOptions,
   checkUpgradeOptions,
   type DaemonizeOptions,
+  type DrainCounts,
   type ListenUnixOptions,
   type UpgradeOptions,
 } from './options.ts'
@@ -62,14 +63,6 @@ export type UpgradeReport = {
   readonly phases: UpgradePhases
   /** Resolves when everything that followed the commit is over. With these verbs the program itself drains: nothing follows. */
   readonly drained: Promise<DrainCounts>
-}
-
-/** What became of the live connections. */
-export type DrainCounts = {
-  readonly handedOver: number
-  readonly served: number
-  readonly closed: number
-  readonly cut: number
 }
 
 /**

@@ -71,15 +71,13 @@ export type Start = { readonly stage: Stage; readonly link?: LinkRecord; readonl
 /** What the environment says about this start; anything half there, forged or broken throws `ERR_COOK_ENVIRONMENT`. */
 export function readStart(env: Readonly<Record<string, string | undefined>>): Start {
   const stage = env[ENV_NAME_DAEMON_STAGE] ?? ''
-  const living = env[ENV_NAME_LIVING_UPGRADE] ?? ''
-  const [linkText, launchText] = [env[envLink], env[envLaunch]]
+  const [living, linkText, launchText] = [env[ENV_NAME_LIVING_UPGRADE], env[envLink], env[envLaunch]]
   if (stage !== '' && stage !== 'parent' && stage !== 'daemon') {
     throw broken(ENV_NAME_DAEMON_STAGE, `it is ${JSON.stringify(stage)}, not '', 'parent' or 'daemon'`)
   }
   if (linkText === undefined) {
-    // In an upgrade without handles it is set and empty.
-    const isSet = living !== '' || (stage !== '' && env[ENV_NAME_LIVING_UPGRADE] !== undefined)
-    if (isSet) throw broken(ENV_NAME_LIVING_UPGRADE, `it is set, but ${envLink} is missing`)
+    // Set counts, not what to: in an upgrade without handles it is empty.
+    if (living !== undefined) throw broken(ENV_NAME_LIVING_UPGRADE, `it is set, but ${envLink} is missing`)
     if (stage === 'parent') throw broken(ENV_NAME_DAEMON_STAGE, `it is 'parent', but ${envLink} is missing`)
     if (stage === 'daemon' && launchText === undefined) {
       throw broken(ENV_NAME_DAEMON_STAGE, `it is 'daemon', but neither ${envLink} nor ${envLaunch} is set`)
@@ -217,7 +215,7 @@ export type Downward =
       readonly protocol: number
       readonly living: readonly Identity[]
       /** TLS ticket keys by handle name, base64, to be set before the successor listens. */
-      readonly tickets: Readonly<Record<string, string>>
+      readonly tickets?: Readonly<Record<string, string>>
     }
   /** A piece of what was asked for, or of what onRelease returned: v8.serialize bytes, base64; several pieces make one value. */
   | {
@@ -295,7 +293,12 @@ export function fromWire(raw: unknown): Message | 'unknown' | 'broken' {
         : 'broken'
     case 'welcome':
       return isCount(raw.protocol) && Array.isArray(raw.living) && raw.living.every(isIdentity)
-        ? { type: 'welcome', protocol: raw.protocol, living: raw.living, tickets: stringsOf(raw.tickets) }
+        ? {
+            type: 'welcome',
+            protocol: raw.protocol,
+            living: raw.living,
+            ...(isFields(raw.tickets) && { tickets: stringsOf(raw.tickets) }),
+          }
         : 'broken'
     case 'refused':
       return typeof raw.reason === 'string' ? { type: 'refused', reason: cutReason(raw.reason) } : 'broken'
@@ -381,9 +384,10 @@ export type OldEffect =
 
 /** The state after the spawn, with its first timer: {@link OldSide.readyTimeout}. */
 export function oldSide(
-  settings: Pick<OldSide, 'stage' | 'nonce' | 'living' | 'tickets' | 'readyTimeout' | 'overlap'>,
+  settings: Pick<OldSide, 'stage' | 'nonce' | 'living' | 'readyTimeout' | 'overlap'> &
+    Partial<Pick<OldSide, 'tickets'>>,
 ): OldSide {
-  return { ...settings, at: 'waiting', known: [], closed: false, killed: false }
+  return { tickets: {}, ...settings, at: 'waiting', known: [], closed: false, killed: false }
 }
 
 /** One event on the predecessor's side. */

@@ -74,7 +74,7 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
   function onMessage(message: Message, socket: Socket | undefined): void {
     if (message.type === 'welcome') {
       living = message.living
-      tickets.resolve(message.tickets)
+      tickets.resolve(message.tickets ?? {})
     } else if (message.type === 'value') {
       onValue(message)
     } else if (message.type === 'connection') {

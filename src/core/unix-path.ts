@@ -40,7 +40,12 @@ async function bindUnixPath(server: Server, path: string, mode: number | undefin
 }
 
 /** Opens a Unix listener of this process: the server knows its public path, and the file goes when the service does. */
-export async function openUnixPath(state: State, server: Server, path: string, mode: number | undefined): Promise<void> {
+export async function openUnixPath(
+  state: State,
+  server: Server,
+  path: string,
+  mode: number | undefined,
+): Promise<void> {
   ownUnixPath(state, server, await bindUnixPath(server, path, mode))
 }
 

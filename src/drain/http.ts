@@ -33,7 +33,8 @@ export function drainHttp(draining: Draining): ProtocolDrain {
   let isFinishing = false
   let sweep: NodeJS.Timeout | undefined
 
-  const canMove = (socket: Socket) => mayMove && mover.isOpen && (rule === true || (rule as (s: Socket) => boolean)(socket))
+  const canMove = (socket: Socket) =>
+    mayMove && mover.isOpen && (rule === true || (rule as (s: Socket) => boolean)(socket))
 
   async function move(socket: Socket, isUrgent: boolean): Promise<void> {
     if (mover === undefined || (waiting.has(socket) && !isUrgent)) return
@@ -60,7 +61,8 @@ export function drainHttp(draining: Draining): ProtocolDrain {
     if (from !== server || !canMove(socket)) return
     // In this very turn, behind Node's own end of the response and before anything else is read: the one moment at which a busy connection is idle.
     process.nextTick(() => {
-      if (!socket.destroyed && socket.writableLength === 0 && idleHttpConnections(server).has(socket)) void move(socket, true)
+      if (!socket.destroyed && socket.writableLength === 0 && idleHttpConnections(server).has(socket))
+        void move(socket, true)
     })
   }
 
@@ -78,7 +80,11 @@ export function drainHttp(draining: Draining): ProtocolDrain {
   subscribe('http.server.request.start', onStart)
   return {
     async moveIdle() {
-      await Promise.all(idle().filter(canMove).map((socket) => move(socket, false)))
+      await Promise.all(
+        idle()
+          .filter(canMove)
+          .map((socket) => move(socket, false)),
+      )
     },
     finish() {
       isFinishing = true
@@ -101,13 +107,22 @@ export function drainHttp(draining: Draining): ProtocolDrain {
 
 /** A connection that was handed over while idle looks fresh to Node: no keep-alive timer runs, and the client would get a 408 unasked for. */
 export function armKeepAlive(server: Server, socket: Socket): void {
-  const { keepAliveTimeout, headersTimeout } = server as unknown as Record<'keepAliveTimeout' | 'headersTimeout', number>
-  const checkInterval = (server as unknown as { connectionsCheckingInterval?: number }).connectionsCheckingInterval ?? 30_000
-  const limits = [keepAliveTimeout, headersTimeout === 0 ? 0 : Math.max(1, headersTimeout - checkInterval)].filter((ms) => ms > 0)
+  const { keepAliveTimeout, headersTimeout } = server as unknown as Record<
+    'keepAliveTimeout' | 'headersTimeout',
+    number
+  >
+  const checkInterval =
+    (server as unknown as { connectionsCheckingInterval?: number }).connectionsCheckingInterval ?? 30_000
+  const limits = [keepAliveTimeout, headersTimeout === 0 ? 0 : Math.max(1, headersTimeout - checkInterval)].filter(
+    (ms) => ms > 0,
+  )
   if (limits.length === 0) return
-  const timer = setTimeout(() => {
-    if (socket.bytesRead === 0) socket.destroy()
-  }, Math.min(...limits))
+  const timer = setTimeout(
+    () => {
+      if (socket.bytesRead === 0) socket.destroy()
+    },
+    Math.min(...limits),
+  )
   timer.unref()
   socket.once('close', () => clearTimeout(timer))
 }

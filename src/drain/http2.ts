@@ -1,8 +1,8 @@
 /** HTTP/2: GOAWAY to every session, streams finish; HTTP/1.1 beside it on one port drains as https does. */
 import type { ServerHttp2Session } from 'node:http2'
 import type { Server } from 'node:net'
-import { drainHttp } from './http.ts'
 import type { Draining, ProtocolDrain } from './drainer.ts'
+import { drainHttp } from './http.ts'
 
 const sessions = new WeakMap<Server, Set<ServerHttp2Session>>()
 

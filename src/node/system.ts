@@ -103,16 +103,17 @@ export function startedAt(startTime: string): number | undefined {
  * down for ever, and a changed file would never arrive (measured).
  */
 export function startEnvironment(): Readonly<Record<string, string | undefined>> {
-  if (process.platform !== 'linux') return { ...process.env }
-  const env: Record<string, string> = {}
+  const env = process.platform === 'linux' ? environmentFromProc() : { ...process.env }
+  if (env.NODE_OPTIONS !== undefined) env.NODE_OPTIONS = withoutInspector(env.NODE_OPTIONS.split(' ')).join(' ')
+  return env
+}
+
+function environmentFromProc(): Record<string, string | undefined> {
+  const env: Record<string, string | undefined> = {}
   for (const pair of readFileSync('/proc/self/environ', 'utf8').split('\0')) {
     const at = pair.indexOf('=')
     if (at > 0) env[pair.slice(0, at)] ??= pair.slice(at + 1)
   }
-  if (env.NODE_OPTIONS !== undefined)
-    env.NODE_OPTIONS = env.NODE_OPTIONS.split(' ')
-      .filter((arg) => !isInspect(arg))
-      .join(' ')
   return env
 }
 
@@ -124,12 +125,14 @@ export function startCommand(env: Readonly<Record<string, string | undefined>>):
   // Node makes argv[1] absolute from the resolved working directory, which undoes a symlink in that.
   const args =
     script === undefined ? [] : [script.startsWith(`${real}/`) ? typed + script.slice(real.length) : script, ...rest]
-  return { execPath: process.execPath, execArgv: process.execArgv.filter((arg) => !isInspect(arg)), args, cwd: typed }
+  return { execPath: process.execPath, execArgv: withoutInspector(process.execArgv), args, cwd: typed }
 }
 
 /** A successor with the same inspector port could not open it, and an open debugger must not be handed on. */
-function isInspect(arg: string): boolean {
-  return /^--(inspect|debug)/.test(arg)
+function withoutInspector(args: readonly string[]): string[] {
+  // These have their value in the next word, if not behind a `=`.
+  const isValue = (index: number) => /^--(inspect-port|debug-port|inspect-publish-uid)$/.test(args[index - 1] ?? '')
+  return args.filter((arg, index) => !/^--(inspect|debug)/.test(arg) && !isValue(index))
 }
 
 function workingDirectory(): string {

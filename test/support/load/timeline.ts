@@ -1,0 +1,89 @@
+/** When each answer came and how long it took: percentiles and gaps, for the whole run or any part of it. */
+import { type RequestKind, requestKinds } from './kinds.ts'
+
+/** A part of the run: from and to on the clock of `performance.now()`, in milliseconds. */
+export type Window = { readonly from?: number; readonly to?: number }
+
+/** In milliseconds; NaN when there was no answer. */
+export type Latency = {
+  readonly answers: number
+  readonly p50: number
+  readonly p99: number
+  readonly p999: number
+  readonly max: number
+}
+
+export class Timeline {
+  #at = new Float64Array(1024)
+  #took = new Float32Array(1024)
+  #kind = new Uint8Array(1024)
+  #longestGap = 0
+  length = 0
+
+  add(kind: RequestKind, took: number, now: number): void {
+    if (this.length === this.#at.length) this.#grow()
+    const last = this.#at[this.length - 1] ?? now
+    this.#longestGap = Math.max(this.#longestGap, now - last)
+    this.#at[this.length] = now
+    this.#took[this.length] = took
+    this.#kind[this.length] = requestKinds.indexOf(kind)
+    this.length++
+  }
+
+  /** Of the answers that came in the window, of one kind or of all. */
+  latency(window: Window & { readonly kind?: RequestKind | undefined } = {}, length = this.length): Latency {
+    const [first, end] = this.#range(window, length)
+    let took = this.#took.slice(first, end)
+    if (window.kind !== undefined) {
+      const kind = requestKinds.indexOf(window.kind)
+      took = took.filter((_, index) => this.#kind[first + index] === kind)
+    }
+    took.sort()
+    const share = (part: number): number => took[Math.ceil(took.length * part) - 1] ?? Number.NaN
+    return { answers: took.length, p50: share(0.5), p99: share(0.99), p999: share(0.999), max: share(1) }
+  }
+
+  /** The longest time between two answers, whichever clients got them, in milliseconds. */
+  get longestGap(): number {
+    return this.#longestGap
+  }
+
+  get lastAnswer(): number | undefined {
+    return this.#at[this.length - 1]
+  }
+
+  /** The same for those gaps that ended in the window. */
+  longestGapIn(window: Window): number {
+    const [first, end] = this.#range(window, this.length)
+    let longest = 0
+    for (let index = Math.max(first, 1); index < end; index++) {
+      longest = Math.max(longest, (this.#at[index] ?? 0) - (this.#at[index - 1] ?? 0))
+    }
+    return longest
+  }
+
+  #range({ from = Number.NEGATIVE_INFINITY, to = Number.POSITIVE_INFINITY }: Window, length: number): [number, number] {
+    return [this.#indexAt(from, length), this.#indexAt(to, length)]
+  }
+
+  /** The first answer that came at this time or later. */
+  #indexAt(time: number, length: number): number {
+    let [low, high] = [0, length]
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      if ((this.#at[middle] ?? 0) < time) low = middle + 1
+      else high = middle
+    }
+    return low
+  }
+
+  #grow(): void {
+    const [at, took, kind] = [this.#at, this.#took, this.#kind]
+    this.#at = new Float64Array(at.length * 2)
+    this.#took = new Float32Array(at.length * 2)
+    this.#kind = new Uint8Array(at.length * 2)
+    this.#at.set(at)
+    this.#took.set(took)
+    this.#kind.set(kind)
+  }
+}
