@@ -110,6 +110,38 @@ const errors = {
     text: 'notifyUpgradeDone() was called before in this process, and its first answer stands',
     help: 'Call it once, when the program serves or knows that it cannot.',
   },
+  ERR_COOK_STATE: {
+    text: 'the state {name} cannot be handed over: {why}',
+    help: 'State is what structuredClone takes, at most 64 MiB, within stateTimeout. The old version keeps serving if the new one then fails.',
+  },
+  ERR_COOK_STATE_VERSION: {
+    text: 'the state {name} has version {version}, and this program takes {wanted}',
+    help: 'Let the program take both versions while both are deployed, or start it anew.',
+  },
+  ERR_COOK_STATE_NAME: {
+    text: 'the predecessor has no state named {name}; it has: {names}',
+    help: 'Use a name of the saveState hook of the old version; a program that gains a state starts it itself.',
+  },
+  ERR_COOK_STATE_LATE: {
+    text: 'inherited() was called after ready(): the predecessor gives state only before',
+    help: 'Ask for all state before you call ready().',
+  },
+  ERR_COOK_LISTEN: {
+    text: 'the server cannot listen as {name}: {why}',
+    help: 'Give each server a name or address of its own, before ready().',
+  },
+  ERR_COOK_HAND_OVER: {
+    text: 'the connection cannot be handed over: {why}',
+    help: 'Only plain sockets that are open can move, while this process hands over to a successor. It stays here.',
+  },
+  ERR_COOK_TOO_MANY_GENERATIONS: {
+    text: '{count} generations are alive, and {most} is the most; this process (pid {pid}) keeps serving',
+    help: 'Wait until an old generation has drained, shorten drainTimeout, or raise maxGenerations.',
+  },
+  ERR_COOK_DAEMON_TWICE: {
+    text: 'createDaemon() was called before in this process',
+    help: 'One process is one daemon: pass the object around.',
+  },
   ERR_COOK_PID_FILE: {
     text: 'the pid file {file} could not be written: {why}',
     help: 'Check that its folder exists and is writable; a pid file that was there is as it was.',

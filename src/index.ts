@@ -2,6 +2,20 @@
 
 export type { UpgradePhases } from './core/predecessor.ts'
 export { ENV_NAME_DAEMON_STAGE, ENV_NAME_LIVING_UPGRADE } from './core/protocol.ts'
+export { createDaemon, type Daemon, type DaemonReport } from './daemon.ts'
 export { CookError, type CookErrorCode, type CookErrorValues } from './errors.ts'
-export type { DaemonizeOptions, ListenUnixOptions, UpgradeOptions } from './options.ts'
+export type {
+  DaemonEvent,
+  DaemonizeOptions,
+  DaemonOptions,
+  DrainCounts,
+  DrainReport,
+  HandOverRule,
+  ListenOptions,
+  ListenUnixOptions,
+  SaveState,
+  ServeOptions,
+  UpgradeOptions,
+} from './options.ts'
+export { serve } from './serve.ts'
 export * from './verbs.ts'

@@ -1,4 +1,6 @@
 /** Options of the public functions, their defaults, and the check of what callers pass. */
+import type { Socket } from 'node:net'
+import type { Phase } from './core/phase.ts'
 import { CookError } from './errors.ts'
 
 export type DaemonizeOptions = {
@@ -58,7 +60,123 @@ export type ListenUnixOptions = {
   readonly mode?: number
 }
 
-type Kind = 'string' | 'boolean' | 'duration' | 'mode' | 'strings' | 'record' | 'signal' | 'stage'
+/** Whether live connections move: all, none, or those for which the function says so; the others close with their next answer. */
+export type HandOverRule = boolean | ((socket: Socket) => boolean)
+
+/** Values for the successor, by name; see `daemon.inherited()`. */
+export type SaveState = Readonly<
+  Record<
+    string,
+    {
+      /** Version of the value's shape, for the program that reads it. @default 0 */
+      readonly version?: number
+      /** The value now: anything that structuredClone takes, at most 64 MiB. */
+      save(): unknown
+    }
+  >
+>
+
+export type DaemonOptions = {
+  /** Become a daemon first; see {@link DaemonizeOptions}. The launcher exits when the daemon is ready, with code 1 if it does not come up. @default false */
+  readonly detach?: boolean
+  /** See {@link DaemonizeOptions.logFile}; with `detach`. */
+  readonly logFile?: string
+  /** See {@link DaemonizeOptions.cwd}; with `detach`. */
+  readonly cwd?: string
+  /** See {@link DaemonizeOptions.umask}. */
+  readonly umask?: number
+  /** File for the pid of the process that owns the service; removed when it stops for good. @default none */
+  readonly pidFile?: string
+  /** Time a new version has to call `ready()`, in milliseconds; then it is killed and we keep serving. @default 60000 */
+  readonly readyTimeout?: number
+  /** Time to finish what was accepted, in milliseconds; what is left then is cut and counted. @default 30000 */
+  readonly drainTimeout?: number
+  /**
+   * How long both versions accept between the new one's `ready()` and the commit, in milliseconds. A new version that dies in it is rolled back without a trace.
+   * @default 0
+   */
+  readonly overlap?: number
+  /** How many generations may be alive at once, the new one included; an upgrade beyond is refused. @default 4 */
+  readonly maxGenerations?: number
+  /** Whether plain HTTP/1.1 connections move to the successor. @default true */
+  readonly handOver?: HandOverRule
+  /** What a successor can ask for with `inherited()`. @default nothing */
+  readonly saveState?: SaveState
+  /** Time for a value of `saveState`, in milliseconds; then the successor's `inherited()` rejects. @default 10000 */
+  readonly stateTimeout?: number
+  /** At the commit, in the old process: stop what must run once only. What it returns reaches `onTakeover`. */
+  onRelease?(): unknown
+  /** At the commit, in the new process: start it. Called in every generation; in the first, and when the old one is lost, with undefined. */
+  onTakeover?(value: unknown): unknown
+  /** Everything that happens; also on the diagnostics channel `cook-daemon`. */
+  onEvent?(event: DaemonEvent): void
+}
+
+/** What happens to a daemon. */
+export type DaemonEvent =
+  | { readonly type: 'phase'; readonly phase: Phase; readonly generation: number }
+  | { readonly type: 'upgrade'; readonly generation: number }
+  | { readonly type: 'upgraded'; readonly pid: number; readonly generation: number }
+  | { readonly type: 'upgrade-failed'; readonly error: Error }
+  | { readonly type: 'unclaimed'; readonly names: readonly string[] }
+  | { readonly type: 'successor-lost'; readonly generation: number }
+  | { readonly type: 'drained'; readonly report: DrainReport }
+  | { readonly type: 'hook-failed'; readonly hook: string; readonly error: Error }
+
+/** What became of the live connections, in all and by listener. */
+export type DrainReport = DrainCounts & { readonly listeners: Readonly<Record<string, DrainCounts>> }
+
+/** What became of the live connections of one listener. */
+export type DrainCounts = {
+  /** Moved to the successor, open all the time. */
+  readonly handedOver: number
+  /** Ended by themselves, everything answered. */
+  readonly served: number
+  /** Closed by us with nothing in flight. */
+  readonly closed: number
+  /** Destroyed, something in flight: at the deadline, or on the way to a successor that died. */
+  readonly cut: number
+}
+
+export type ListenOptions = {
+  /** Name of the listener, for reports and for the next version. @default its address, as in `tcp:*:8080` or `unix:/run/app.sock` */
+  readonly name?: string
+  /** TCP port; 0 for a free one. */
+  readonly port?: number
+  /** Address for `port`. @default all, IPv6 and IPv4 */
+  readonly host?: string
+  /** Length of the queue of connections that wait to be accepted, kept over upgrades. @default 511 */
+  readonly backlog?: number
+  /** Unix path instead of a port. */
+  readonly path?: string
+  /** File mode for `path`. @default what the umask leaves */
+  readonly mode?: number
+}
+
+export type ServeOptions = DaemonOptions &
+  ListenOptions & {
+    /** Which signals do what. @default SIGUSR2 upgrades, SIGTERM and SIGINT stop */
+    readonly signals?: {
+      // SIGUSR1 is not the default: without a handler Node opens its inspector, and nothing runs the handler under --disable-sigusr1.
+      readonly upgrade?: NodeJS.Signals
+      readonly stop?: readonly NodeJS.Signals[]
+    }
+  }
+
+type Kind =
+  | 'function'
+  | 'rule'
+  | 'count'
+  | 'port'
+  | 'state'
+  | 'string'
+  | 'boolean'
+  | 'duration'
+  | 'mode'
+  | 'strings'
+  | 'record'
+  | 'signal'
+  | 'stage'
 
 const daemonizeKinds: Readonly<Record<keyof DaemonizeOptions, Kind>> = {
   logFile: 'string',
@@ -96,6 +214,51 @@ export function checkListenUnixOptions(options: ListenUnixOptions): void {
   check(options, listenUnixKinds)
 }
 
+const daemonKinds: Readonly<Record<keyof DaemonOptions, Kind>> = {
+  detach: 'boolean',
+  logFile: 'string',
+  cwd: 'string',
+  umask: 'mode',
+  pidFile: 'string',
+  readyTimeout: 'duration',
+  drainTimeout: 'duration',
+  overlap: 'duration',
+  maxGenerations: 'count',
+  handOver: 'rule',
+  saveState: 'state',
+  stateTimeout: 'duration',
+  onRelease: 'function',
+  onTakeover: 'function',
+  onEvent: 'function',
+}
+
+export function checkServeOptions({ signals, ...options }: ServeOptions): void {
+  for (const key of Object.keys(options)) {
+    if (!(key in daemonKinds) && !(key in listenKinds)) check(options, { ...daemonKinds, ...listenKinds })
+  }
+  if (signals !== undefined) check(signals, { upgrade: 'string', stop: 'strings' })
+}
+
+const listenKinds: Readonly<Record<keyof ListenOptions, Kind>> = {
+  name: 'string',
+  port: 'port',
+  host: 'string',
+  backlog: 'count',
+  path: 'string',
+  mode: 'mode',
+}
+
+export function checkDaemonOptions(options: DaemonOptions): void {
+  check(options, daemonKinds)
+}
+
+export function checkListenOptions(options: ListenOptions): void {
+  check(options, listenKinds)
+  if ((options.port === undefined) === (options.path === undefined)) {
+    throw new CookError('ERR_COOK_OPTION', { option: 'port', why: 'either port or path must be given' })
+  }
+}
+
 /** setTimeout takes no longer ones: it would fire at once. */
 const longestDuration = 2 ** 31 - 1
 
@@ -112,6 +275,20 @@ const tests: Readonly<Record<Kind, readonly [isIt: (value: unknown) => boolean, 
   ],
   strings: [(value) => Array.isArray(value) && value.every((one) => typeof one === 'string'), 'an array of strings'],
   record: [(value) => typeof value === 'object' && value !== null && !Array.isArray(value), 'an object of strings'],
+  function: [(value) => typeof value === 'function', 'a function'],
+  rule: [(value) => typeof value === 'boolean' || typeof value === 'function', 'true, false or a function'],
+  count: [(value) => Number.isInteger(value) && Number(value) >= 1, 'a whole number of at least 1'],
+  port: [
+    (value) => Number.isInteger(value) && Number(value) >= 0 && Number(value) <= 65_535,
+    'a number from 0 to 65535',
+  ],
+  state: [
+    (value) =>
+      typeof value === 'object' &&
+      value !== null &&
+      Object.values(value).every((one) => typeof one?.save === 'function'),
+    'an object of { version, save() } by name',
+  ],
   signal: [(value) => value instanceof AbortSignal, 'an AbortSignal'],
   stage: [(value) => value === 'parent' || value === 'daemon', "'parent' or 'daemon'"],
 }

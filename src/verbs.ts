@@ -1,30 +1,26 @@
 /** The documents' verbs: a process becomes a daemon, hands its handles to its successor, and hears whether that is up. */
 import type { Socket as UdpSocket } from 'node:dgram'
 import type { Server } from 'node:net'
+import { becomeDaemon } from './core/daemonizing.ts'
 import type { Inherited } from './core/handles.ts'
-import { launchDaemon, passOn } from './core/launch.ts'
-import { openLog } from './core/log.ts'
-import { nextPhase } from './core/phase.ts'
-import { reclaimPidFile, writePidFile } from './core/pid-file.ts'
-import { type UpgradePhases, upgradeTo } from './core/predecessor.ts'
+import { writePidFile } from './core/pid-file.ts'
+import type { UpgradePhases } from './core/predecessor.ts'
 import type { HandleKind } from './core/protocol.ts'
 import { type Entered, enter, type State } from './core/state.ts'
-import { bindUnixPath, keepPathAtClose, removePathAtClose } from './core/unix-path.ts'
+import { openUnixPath, ownUnixPath } from './core/unix-path.ts'
+import { demandCommit, runUpgrade } from './core/upgrading.ts'
 import { CookError } from './errors.ts'
-import { type Command, inheritableDescriptors } from './node/system.ts'
 import {
   checkDaemonizeOptions,
   checkListenUnixOptions,
   checkUpgradeOptions,
   type DaemonizeOptions,
+  type DrainCounts,
   type ListenUnixOptions,
   type UpgradeOptions,
 } from './options.ts'
 
-const { closeSync } = process.getBuiltinModule('node:fs')
 const { resolve } = process.getBuiltinModule('node:path')
-
-const defaultReadyTimeout = 60_000
 
 /** A TCP listener of the predecessor: give it to `server.listen(inherited)`. */
 export type InheritedListener = {
@@ -69,14 +65,6 @@ export type UpgradeReport = {
   readonly drained: Promise<DrainCounts>
 }
 
-/** What became of the live connections. */
-export type DrainCounts = {
-  readonly handedOver: number
-  readonly served: number
-  readonly closed: number
-  readonly cut: number
-}
-
 /**
  * Turns this process into a daemon: `Daemonize()` of the documents. Resolves to true in the daemon, and to false in the process that must now exit,
  * which is the launcher, or in an upgrade the process between two daemons. The daemon is a process of its own with a new session, no terminal, and stdin from /dev/null.
@@ -88,35 +76,7 @@ export type DrainCounts = {
 export async function daemonize(options: DaemonizeOptions = {}): Promise<boolean> {
   const state = enter('daemonize()')
   checkDaemonizeOptions(options)
-  const { start, launch } = state.entered
-  if (options.logFile !== undefined) state.logFile = resolve(options.logFile)
-  if (start.stage !== 'daemon') {
-    await launchStage(state, options)
-    return false
-  }
-  if (options.umask !== undefined) process.umask(options.umask)
-  await launch?.released
-  return true
-}
-
-async function launchStage(state: State & { readonly entered: Entered }, options: DaemonizeOptions): Promise<void> {
-  const { link } = state.entered.start
-  const cwd = options.cwd === undefined ? state.command.cwd : resolve(options.cwd)
-  const output = state.logFile === undefined ? link && 1 : openLog(state.logFile)
-  try {
-    await (link === undefined ? launchDaemon : passOn)({
-      command: { ...state.command, cwd },
-      environment: { ...state.environment, ...options.env, ...(options.cwd !== undefined && { PWD: cwd }) },
-      output,
-      // In an upgrade it is the predecessor who waits until the new version is up.
-      waitReady: link === undefined && (options.waitReady ?? false),
-      readyTimeout: options.readyTimeout ?? defaultReadyTimeout,
-      close: link === undefined ? inheritableDescriptors() : [],
-      ...(link && { link: link }),
-    })
-  } finally {
-    if (state.logFile !== undefined && output !== undefined) closeSync(output)
-  }
+  return becomeDaemon(state, options)
 }
 
 /** True in a process that was started by an upgrade, from its start on: `In_upgrade()` of the documents. */
@@ -198,13 +158,7 @@ function add(
 function knowPath(state: State & { readonly entered: Entered }, server: Server): void {
   if (state.registry.paths.has(server)) return
   const path = state.entered.claims.unixPathOf(server)
-  if (path !== undefined) adoptPath(state, server, path)
-}
-
-function adoptPath(state: State, server: Server, path: string): void {
-  state.registry.paths.set(server, path)
-  server.address = () => path
-  removePathAtClose(server, path, () => state.phase !== 'starting' && state.phase !== 'draining')
+  if (path !== undefined) ownUnixPath(state, server, path)
 }
 
 /**
@@ -215,7 +169,7 @@ function adoptPath(state: State, server: Server, path: string): void {
 export async function listenUnix(server: Server, path: string, options: ListenUnixOptions = {}): Promise<void> {
   const state = enter('listenUnix()')
   checkListenUnixOptions(options)
-  adoptPath(state, server, await bindUnixPath(server, path, options.mode))
+  await openUnixPath(state, server, path, options.mode)
 }
 
 /**
@@ -229,71 +183,11 @@ export async function listenUnix(server: Server, path: string, options: ListenUn
  * `ERR_COOK_NOT_COMMITTED`, `ERR_COOK_NOT_LISTENING`, `ERR_COOK_OPTION`.
  */
 export async function upgrade(options: UpgradeOptions = {}): Promise<UpgradeReport> {
-  const verb = 'upgrade()'
-  const state = enter(verb)
+  const state = enter('upgrade()')
   checkUpgradeOptions(options)
-  const { entered } = state
-  if (entered.start.stage === 'parent') throw new CookError('ERR_COOK_STAGE', { verb })
-  if (state.upgradingTo !== undefined) {
-    throw new CookError('ERR_COOK_UPGRADE_IN_PROGRESS', { generation: state.upgradingTo, pid: process.pid })
-  }
-  if (state.phase === 'draining') throw new CookError('ERR_COOK_UPGRADED', { pid: process.pid })
-  demandCommit(verb, entered)
-  const generation = entered.generation + 1
-  const handles = state.registry.pack()
-  state.phase = nextPhase(state.phase, 'upgrade')
-  state.upgradingTo = generation
-  let output: number | undefined
-  try {
-    output = reopenedLog(state)
-    const { pid, phases } = await upgradeTo({
-      stage: options.stage ?? 'parent',
-      command: commandFor(state, options),
-      environment: options.env ?? state.environment,
-      generation,
-      handles,
-      living: entered.succession?.living ?? [],
-      output,
-      readyTimeout: options.readyTimeout ?? defaultReadyTimeout,
-      overlap: options.overlap ?? 0,
-      signal: options.signal,
-    })
-    state.phase = nextPhase(state.phase, 'commit')
-    for (const server of state.registry.unixListeners()) {
-      if (!state.registry.paths.has(server)) keepPathAtClose(server, String(server.address()))
-    }
-    const drained = Promise.resolve({ handedOver: 0, served: 0, closed: 0, cut: 0 })
-    return { pid, generation, phases, drained }
-  } catch (error) {
-    state.phase = nextPhase(state.phase, 'roll back')
-    if (state.pidFile !== undefined) reclaimPidFile(state.pidFile)
-    throw error
-  } finally {
-    delete state.upgradingTo
-    if (output !== undefined) closeSync(output)
-  }
-}
-
-/** The log under its name, which is another file after a rotation; undefined: our own stdout and stderr. */
-function reopenedLog(state: State): number | undefined {
-  if (state.logFile === undefined) return undefined
-  try {
-    return openLog(state.logFile)
-  } catch {
-    // Its folder is gone or full: no reason to refuse an upgrade, since our own log is still open.
-    return undefined
-  }
-}
-
-function commandFor({ command }: State, options: UpgradeOptions): Command {
-  const [script, ...args] = command.args
-  const typed = options.script ?? script
-  return {
-    execPath: options.execPath ?? command.execPath,
-    execArgv: options.execArgv ?? command.execArgv,
-    args: typed === undefined ? [] : [typed, ...(options.args ?? args)],
-    cwd: options.cwd ?? command.cwd,
-  }
+  const { pid, generation, phases, link } = await runUpgrade(state, 'upgrade()', { stage: 'parent', ...options })
+  link.send({ type: 'bye' }, () => link.close())
+  return { pid, generation, phases, drained: Promise.resolve({ handedOver: 0, served: 0, closed: 0, cut: 0 }) }
 }
 
 /**
@@ -344,9 +238,4 @@ export function writePid(file: string): void {
   const path = resolve(file)
   writePidFile(path, state.entered.succession?.living ?? [])
   state.pidFile = path
-}
-
-function demandCommit(verb: string, { succession }: Entered): void {
-  if (succession === undefined || succession.isCommitted) return
-  throw new CookError('ERR_COOK_NOT_COMMITTED', { verb, predecessor: succession.predecessor[0] })
 }

@@ -159,10 +159,18 @@ export class Claims {
     return handle?.kind === 'unix' ? handle.path : undefined
   }
 
+  /** Claims the one handle of a name and kind, if there is one. */
+  find(name: string, kind: HandleKind): Inherited | undefined {
+    const handle = [...this.#unclaimed].find((one) => one.name === name && one.kind === kind)
+    return handle === undefined ? undefined : this.claim(name, kind)[0]
+  }
+
   /** Closes what nobody wants, once this process owns the service: a listener left open would fill and never be read. */
-  closeUnclaimed(): void {
-    for (const { fd } of this.#unclaimed) fs.closeSync(fd)
+  closeUnclaimed(): string[] {
+    const unclaimed = [...this.#unclaimed]
     this.#unclaimed.clear()
+    for (const { fd } of unclaimed) fs.closeSync(fd)
+    return unclaimed.map(({ name }) => name)
   }
 }
 

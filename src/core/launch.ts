@@ -17,7 +17,7 @@ export type LaunchPlan = {
   readonly command: Command
   readonly environment: Readonly<Record<string, string | undefined>>
   /** Descriptors for stdout and stderr; undefined: /dev/null. */
-  readonly output: number | undefined
+  readonly output: readonly [stdout: number, stderr: number] | undefined
   readonly waitReady: boolean
   /** Milliseconds until the daemon must be started, or with waitReady be up. */
   readonly readyTimeout: number
@@ -51,7 +51,7 @@ export async function launchDaemon(plan: LaunchPlan, link?: Link, os: System = s
   link?.send({ type: 'spawned', pid, startTime: os.startTime(pid) ?? '' })
   const words = readWords(pipe)
   const exited = exitOf(child)
-  const mark = plan.output === undefined ? undefined : markLog(plan.output)
+  const mark = plan.output === undefined ? undefined : markLog(plan.output[1])
   const goal = plan.waitReady ? 'was up' : 'called the library'
   const deadline = new AbortController()
   const timer = setTimeout(() => deadline.abort(), plan.readyTimeout)
@@ -93,7 +93,7 @@ async function spawnDaemon(
   hasLink: boolean,
   os: System,
 ): Promise<{ child: ChildProcess; pipe: Duplex }> {
-  const output = plan.output ?? 'ignore'
+  const output = plan.output ?? (['ignore', 'ignore'] as const)
   const handles = plan.link?.handles.map((_, index) => firstHandleFd + index) ?? []
   const passed = plan.link === undefined ? [] : [hasLink ? linkFd : ('ignore' as const), ...handles]
   const fd = linkFd + passed.length
@@ -105,7 +105,7 @@ async function spawnDaemon(
   // Node opens the link in the daemon as its IPC channel, as it did here.
   if (hasLink) environment.NODE_CHANNEL_FD = String(linkFd)
   const child = await spawned(() =>
-    os.spawn(plan.command, { env: environment, stdio: ['ignore', output, output, ...passed, 'pipe'] }),
+    os.spawn(plan.command, { env: environment, stdio: ['ignore', ...output, ...passed, 'pipe'] }),
   ).catch((cause: unknown) => {
     const values = { command: plan.command.execPath, why: spawnFault(plan.command, cause) }
     throw new CookError('ERR_COOK_DAEMON_SPAWN', values, { cause })

@@ -17,6 +17,8 @@ export type Step =
   | 'commit'
   /** It stops without a successor. */
   | 'stop'
+  /** The successor was lost before this process stopped accepting. */
+  | 'return'
   | 'end'
 
 const table: Readonly<Record<Phase, Readonly<Partial<Record<Step, Phase>>>>> = {
@@ -24,7 +26,7 @@ const table: Readonly<Record<Phase, Readonly<Partial<Record<Step, Phase>>>>> = {
   ready: { upgrade: 'upgrading', stop: 'draining' },
   upgrading: { overlap: 'overlapping', commit: 'draining', 'roll back': 'ready' },
   overlapping: { commit: 'draining', 'roll back': 'ready' },
-  draining: { end: 'gone' },
+  draining: { end: 'gone', return: 'ready' },
   gone: {},
 }
 

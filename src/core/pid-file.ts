@@ -26,6 +26,11 @@ export function reclaimPidFile(file: string): void {
   }
 }
 
+/** Removes the file at the end of a service, if it is still ours. */
+export function releasePidFile(file: string): void {
+  if (readPid(file) === process.pid) fs.rmSync(file, { force: true })
+}
+
 /** A reader sees the old file or the new one, and a symlink in its place is replaced, not followed. */
 function replacePidFile(file: string): void {
   const temporary = `${file}.${process.pid}.tmp`

@@ -1,7 +1,7 @@
 /** The old process's end of an upgrade: starts the new version, hears whether it is up, and stays or goes. */
 import type { ChildProcess } from 'node:child_process'
-import { CookError } from '../errors.ts'
-import { type Link, openLink } from '../node/link.ts'
+import { CookError, messageOf } from '../errors.ts'
+import { type Link, type LinkEvent, openLink } from '../node/link.ts'
 import { type Command, identify, isAlive, type System, system } from '../node/system.ts'
 import type { Packed } from './handles.ts'
 import { exitWords, spawned, spawnFault } from './launch.ts'
@@ -17,6 +17,7 @@ import {
   stepOld,
   writeStart,
 } from './protocol.ts'
+import { toPieces, type Value } from './values.ts'
 
 export type UpgradePlan = {
   readonly stage: 'parent' | 'daemon'
@@ -31,6 +32,11 @@ export type UpgradePlan = {
   readonly readyTimeout: number
   readonly overlap: number
   readonly signal?: AbortSignal | undefined
+  /** TLS ticket keys by handle name, base64. */
+  readonly tickets: Readonly<Record<string, string>>
+  /** The value of a name that the successor asks for; may throw `ERR_COOK_STATE`. */
+  save(name: string): Promise<Value>
+  onOverlap(): void
 }
 
 /** What the upgrade took, in milliseconds. */
@@ -45,7 +51,14 @@ export type UpgradePhases = {
   readonly commit: number
 }
 
-export type Upgraded = { readonly pid: number; readonly phases: UpgradePhases }
+export type Upgraded = {
+  readonly pid: number
+  readonly phases: UpgradePhases
+  /** Still open: for what follows the commit. Whoever has it says `bye` and closes it. */
+  readonly link: Link
+  /** Takes what comes over the link from now on. */
+  onLink(listener: (event: LinkEvent) => void): void
+}
 
 /** One upgrade, from the spawn to the commit. Rejects with a `CookError`, and then nothing of the new version runs any more. */
 export async function upgradeTo(plan: UpgradePlan, os: System = system): Promise<Upgraded> {
@@ -60,13 +73,20 @@ export async function upgradeTo(plan: UpgradePlan, os: System = system): Promise
   })
   times.push(performance.now())
   const living = [...plan.living, identify(os)]
-  const settings = { stage: plan.stage, nonce, living, readyTimeout: plan.readyTimeout, overlap: plan.overlap }
-  const end = await converse(child, oldSide(settings), times, plan.signal, os)
+  const settings = {
+    stage: plan.stage,
+    nonce,
+    living,
+    tickets: plan.tickets,
+    readyTimeout: plan.readyTimeout,
+    overlap: plan.overlap,
+  }
+  const { end, ...line } = await converse(child, oldSide(settings), times, plan, os)
   if (end.at !== 'committed') throw failed(end, child.pid ?? 0, self, linesSince(mark))
   child.unref()
   const [called = 0, started = 0, greeted = 0, done = 0, committed = 0] = times
   const phases = { spawn: started - called, boot: greeted - started, ready: done - greeted, commit: committed - done }
-  return { pid: end.pid ?? 0, phases }
+  return { pid: end.pid ?? 0, phases, ...line }
 }
 
 async function start(plan: UpgradePlan, nonce: string, os: System): Promise<ChildProcess> {
@@ -89,13 +109,22 @@ function converse(
   child: ChildProcess,
   first: OldSide,
   times: number[],
-  signal: AbortSignal | undefined,
+  { signal, save, onOverlap }: UpgradePlan,
   os: System,
-): Promise<OldSide> {
-  return new Promise((decided) => {
+): Promise<{ readonly end: OldSide } & Pick<Upgraded, 'link' | 'onLink'>> {
+  return new Promise((settle) => {
     let side = first
     let timer: NodeJS.Timeout | undefined
-    const link: Link = openLink(child, step)
+    let later: ((event: LinkEvent) => void) | undefined
+    const link: Link = openLink(child, (event) => (later === undefined ? step(event) : later(event)))
+    const decided = (end: OldSide) =>
+      settle({
+        end,
+        link,
+        onLink(listener) {
+          later = listener
+        },
+      })
     const stop = () => step({ type: 'stop' })
 
     function step(event: OldEvent): void {
@@ -108,7 +137,13 @@ function converse(
     function carryOut(effect: OldEffect): void {
       switch (effect.do) {
         case 'send':
-          link.send(effect.message, effect.message.type === 'bye' ? () => link.close() : undefined)
+          link.send(effect.message)
+          return
+        case 'save':
+          void answer(effect.name)
+          return
+        case 'overlap':
+          onOverlap()
           return
         case 'timer':
           setTimer(effect.ms)
@@ -128,6 +163,17 @@ function converse(
           link.close()
           void untilGone(side.known, os).then(() => decided(side))
           return
+      }
+    }
+
+    async function answer(name: string): Promise<void> {
+      try {
+        for (const piece of toPieces(name, await save(name))) {
+          // Piece by piece, as the kernel takes them: 64 MiB at once would stand in memory twice and stall the loop.
+          await new Promise<void>((sent) => link.send(piece, sent))
+        }
+      } catch (error) {
+        link.send({ type: 'value', name, version: 0, part: '', isLast: true, fault: messageOf(error) })
       }
     }
 

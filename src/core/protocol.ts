@@ -199,20 +199,45 @@ export type Upward =
     }
   /** How it came to its end, while it still can tell: an uncaught exception, or what a `parent` stage saw of its daemon. */
   | { readonly type: 'dying'; readonly reason: string }
+  /** A value of the predecessor's saveState hook is wanted, before `done`. */
+  | { readonly type: 'ask'; readonly name: string }
   | { readonly type: 'done'; readonly ok: boolean; readonly reason: string }
   /** The answer to `accepted`: the new version has taken over, and only now the old one leaves. */
   | { readonly type: 'confirmed' }
+  /** A live connection has arrived; `isKept` false: nobody here wanted it, and it was closed. */
+  | { readonly type: 'taken'; readonly id: number; readonly isKept: boolean }
 
 /** From the old version to the new one. */
 export type Downward =
   /** All generations alive, oldest first, the sender last: none of them is a stranger to the pid file. */
-  | { readonly type: 'welcome'; readonly protocol: number; readonly living: readonly Identity[] }
+  | {
+      readonly type: 'welcome'
+      readonly protocol: number
+      readonly living: readonly Identity[]
+      /** TLS ticket keys by handle name, base64, to be set before the successor listens. */
+      readonly tickets?: Readonly<Record<string, string>>
+    }
+  /** A piece of what was asked for, or of what onRelease returned: v8.serialize bytes, base64; several pieces make one value. */
+  | {
+      readonly type: 'value'
+      readonly name: string
+      readonly version: number
+      readonly part: string
+      readonly isLast: boolean
+      /** Set instead: why there is no value. */
+      readonly fault?: string
+    }
   | { readonly type: 'accepted' }
+  /** A live connection comes with this message, for the server or the program's own protocol of that name. */
+  | { readonly type: 'connection'; readonly id: number; readonly to: string; readonly state?: string }
   | { readonly type: 'refused'; readonly reason: string }
   /** The old version needs the link no more. */
   | { readonly type: 'bye' }
 
 export type Message = Upward | Downward
+
+/** The value that the predecessor's onRelease returned; the names of states that a program gives do not begin so. */
+export const takeoverName = 'cook:takeover'
 
 /** Node keeps messages whose `cmd` begins with NODE_ away from the program's own listeners (they are `internalMessage`). */
 const cmd = 'NODE_COOK'
@@ -241,13 +266,39 @@ export function fromWire(raw: unknown): Message | 'unknown' | 'broken' {
         : 'broken'
     case 'dying':
       return typeof raw.reason === 'string' ? { type: 'dying', reason: cutReason(raw.reason) } : 'broken'
+    case 'ask':
+      return typeof raw.name === 'string' ? { type: 'ask', name: raw.name } : 'broken'
+    case 'taken':
+      return isCount(raw.id) && typeof raw.isKept === 'boolean'
+        ? { type: 'taken', id: raw.id, isKept: raw.isKept }
+        : 'broken'
+    case 'value':
+      return typeof raw.name === 'string' && isCount(raw.version) && typeof raw.part === 'string'
+        ? {
+            type: 'value',
+            name: raw.name,
+            version: raw.version,
+            part: raw.part,
+            isLast: raw.isLast === true,
+            ...(typeof raw.fault === 'string' && { fault: cutReason(raw.fault) }),
+          }
+        : 'broken'
+    case 'connection':
+      return isCount(raw.id) && typeof raw.to === 'string'
+        ? { type: 'connection', id: raw.id, to: raw.to, ...(typeof raw.state === 'string' && { state: raw.state }) }
+        : 'broken'
     case 'done':
       return typeof raw.ok === 'boolean' && typeof raw.reason === 'string'
         ? { type: 'done', ok: raw.ok, reason: cutReason(raw.reason) }
         : 'broken'
     case 'welcome':
       return isCount(raw.protocol) && Array.isArray(raw.living) && raw.living.every(isIdentity)
-        ? { type: 'welcome', protocol: raw.protocol, living: raw.living }
+        ? {
+            type: 'welcome',
+            protocol: raw.protocol,
+            living: raw.living,
+            ...(isFields(raw.tickets) && { tickets: stringsOf(raw.tickets) }),
+          }
         : 'broken'
     case 'refused':
       return typeof raw.reason === 'string' ? { type: 'refused', reason: cutReason(raw.reason) } : 'broken'
@@ -258,6 +309,11 @@ export function fromWire(raw: unknown): Message | 'unknown' | 'broken' {
     default:
       return 'unknown'
   }
+}
+
+function stringsOf(value: unknown): Readonly<Record<string, string>> {
+  const entries = isFields(value) ? Object.entries(value) : []
+  return Object.fromEntries(entries.filter((entry): entry is [string, string] => typeof entry[1] === 'string'))
 }
 
 /** At most 8 KiB of it, cut between two characters. */
@@ -288,6 +344,7 @@ export type OldSide = {
   readonly stage: 'parent' | 'daemon'
   readonly nonce: string
   readonly living: readonly Identity[]
+  readonly tickets: Readonly<Record<string, string>>
   readonly readyTimeout: number
   readonly overlap: number
   /** The pid that said hello. */
@@ -318,12 +375,19 @@ export type OldEffect =
   | { readonly do: 'timer'; readonly ms: number }
   /** SIGKILL for every process of the new version that we know. */
   | { readonly do: 'kill' }
+  /** Ask the saveState hook and send what it gives. */
+  | { readonly do: 'save'; readonly name: string }
+  /** Both accept for a while. */
+  | { readonly do: 'overlap' }
   | { readonly do: 'commit' }
   | { readonly do: 'fail' }
 
 /** The state after the spawn, with its first timer: {@link OldSide.readyTimeout}. */
-export function oldSide(settings: Pick<OldSide, 'stage' | 'nonce' | 'living' | 'readyTimeout' | 'overlap'>): OldSide {
-  return { ...settings, at: 'waiting', known: [], closed: false, killed: false }
+export function oldSide(
+  settings: Pick<OldSide, 'stage' | 'nonce' | 'living' | 'readyTimeout' | 'overlap'> &
+    Partial<Pick<OldSide, 'tickets'>>,
+): OldSide {
+  return { tickets: {}, ...settings, at: 'waiting', known: [], closed: false, killed: false }
 }
 
 /** One event on the predecessor's side. */
@@ -365,17 +429,25 @@ function onMessage(state: OldSide, message: Message | 'unknown' | 'broken'): rea
       if (message.nonce !== state.nonce) return end(state, { why: 'broken', detail: 'a hello with a wrong nonce' })
       return [
         { ...know(state, message), at: 'greeted', pid: message.pid },
-        [{ do: 'send', message: { type: 'welcome', protocol: protocolVersion, living: state.living } }],
+        [
+          {
+            do: 'send',
+            message: { type: 'welcome', protocol: protocolVersion, living: state.living, tickets: state.tickets },
+          },
+        ],
       ]
     case 'done':
       if (state.at !== 'greeted') return end(state, { why: 'broken', detail: 'a done without a hello' })
       if (!message.ok) return end(state, { why: 'said-no', reason: message.reason })
       return state.overlap > 0 ? [{ ...state, at: 'overlapping' }, [{ do: 'timer', ms: state.overlap }]] : offer(state)
+    case 'ask':
+      if (state.at !== 'greeted') return end(state, { why: 'broken', detail: 'a question for state without a hello' })
+      return [state, [{ do: 'save', name: message.name }]]
     case 'confirmed':
       if (state.at !== 'offered') return end(state, { why: 'broken', detail: 'a confirmation of nothing' })
-      return [{ ...state, at: 'committed' }, [{ do: 'commit' }, { do: 'send', message: { type: 'bye' } }]]
+      return [{ ...state, at: 'committed' }, [{ do: 'commit' }]]
     default:
-      return end(state, { why: 'broken', detail: `a ${message.type}, which only an old version sends` })
+      return end(state, { why: 'broken', detail: `a message ${message.type} out of place` })
   }
 }
 

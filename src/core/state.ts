@@ -1,4 +1,5 @@
 /** The one state of this library in this process, and the way every verb comes in. */
+import type { Socket } from 'node:net'
 import { CookError } from '../errors.ts'
 import { type Command, startCommand, startEnvironment } from '../node/system.ts'
 import { Claims, Registry } from './handles.ts'
@@ -31,6 +32,17 @@ export type State = {
   logFile?: string
   /** What writePid() wrote last. */
   pidFile?: string
+  /** A successor has taken over: what is named here, a path or a pid file, is its own. */
+  hasSuccessor?: boolean
+  /** Who takes what the predecessor hands over after the commit; the verbs leave that to the program. */
+  receiver?: Receiver
+}
+
+export type Receiver = {
+  /** A live connection of the predecessor; returns whether it is kept. */
+  onConnection(to: string, socket: Socket, state: string | undefined): boolean
+  /** What the predecessor's onRelease returned. */
+  onTakeover(value: unknown): void
 }
 
 export type Entered = {
@@ -122,6 +134,8 @@ function begin(state: State, start: Start): Entered {
       onCommit() {
         state.phase = nextPhase(state.phase, 'serve')
       },
+      onConnection: (to, socket, text) => state.receiver?.onConnection(to, socket, text) ?? false,
+      onTakeover: (value) => state.receiver?.onTakeover(value),
     })
   return { start, generation, claims, ...(launch && { launch }), ...(succession && { succession }) }
 }

@@ -1,4 +1,5 @@
 /** The new process's end of an upgrade. */
+import type { Socket } from 'node:net'
 import { CookError } from '../errors.ts'
 import { type Link, type LinkEvent, takeLink } from '../node/link.ts'
 import { channelDescriptor } from '../node/sockets.ts'
@@ -8,11 +9,14 @@ import {
   type Identity,
   type LinkRecord,
   linkFd,
+  type Message,
   type NewEffect,
   type NewEvent,
   newSide,
   stepNew,
+  takeoverName,
 } from './protocol.ts'
+import { Assembly, type Value, type ValueMessage } from './values.ts'
 
 export type Succession = {
   readonly predecessor: Identity
@@ -21,6 +25,12 @@ export type Succession = {
   readonly isCommitted: boolean
   /** Tells the predecessor; resolves at commit, or after a no when that was heard. Rejects with `ERR_COOK_REFUSED`. */
   notify(ok: boolean, reason: string): Promise<void>
+  /** TLS ticket keys of the predecessor by handle name, once it has welcomed us; none if it is gone. */
+  readonly tickets: Promise<Readonly<Record<string, string>>>
+  /** A value of the predecessor's saveState hook; undefined if it is gone, or has no such hook. */
+  ask(name: string): Promise<Value | undefined>
+  /** Resolves when the predecessor needs us no more: it said bye, or is gone. */
+  readonly bye: Promise<void>
   /** Why this process is about to die. */
   tellDying(reason: string): void
 }
@@ -29,6 +39,10 @@ export type SuccessionPlan = {
   /** Resolves when nobody else reads the link any more. */
   readonly released: Promise<void>
   onCommit(): void
+  /** A live connection of the predecessor; returns whether it is kept. */
+  onConnection(to: string, socket: Socket, state: string | undefined): boolean
+  /** What onRelease of the predecessor returned. */
+  onTakeover(value: unknown): void
 }
 
 /** Takes up the link to the predecessor. Throws `ERR_COOK_ENVIRONMENT` if descriptor 3 is no link although the predecessor lives. */
@@ -38,7 +52,11 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
   let living: readonly Identity[] = [predecessor]
   let isCommitted = false
   let wasAsked = false
-  const decided = deferred()
+  const decided = deferred<string | undefined>()
+  const tickets = deferred<Readonly<Record<string, string>>>()
+  const bye = deferred<void>()
+  const assembly = new Assembly()
+  const questions = new Map<string, ReturnType<typeof deferred<Value | CookError | undefined>>>()
 
   const link = channelDescriptor() === linkFd ? takeLink(onLink) : undefined
   if (link === undefined && isAlive(predecessor, os)) {
@@ -49,9 +67,47 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
   function onLink(event: LinkEvent): void {
     // Garbage from the predecessor: the upgrade cannot end well, and it is its task to say so.
     step(event.type === 'broken' ? { type: 'message', message: 'broken' } : event)
-    if (event.type === 'message' && typeof event.message === 'object' && event.message.type === 'welcome') {
-      living = event.message.living
+    if (event.type === 'closed') onGone()
+    if (event.type === 'message' && typeof event.message === 'object') onMessage(event.message, event.socket)
+  }
+
+  function onMessage(message: Message, socket: Socket | undefined): void {
+    if (message.type === 'welcome') {
+      living = message.living
+      tickets.resolve(message.tickets ?? {})
+    } else if (message.type === 'value') {
+      onValue(message)
+    } else if (message.type === 'connection') {
+      const isKept = socket !== undefined && plan.onConnection(message.to, socket, message.state)
+      if (!isKept) socket?.destroy()
+      link?.send({ type: 'taken', id: message.id, isKept })
+    } else if (message.type === 'bye') {
+      bye.resolve()
     }
+  }
+
+  function onValue(message: ValueMessage): void {
+    let answer: Value | CookError | undefined
+    try {
+      if (message.fault !== undefined) throw new CookError('ERR_COOK_STATE', { name: message.name, why: message.fault })
+      answer = assembly.add(message)
+    } catch (error) {
+      answer = error as CookError
+    }
+    if (answer === undefined) return
+    if (message.name === takeoverName) {
+      if (!(answer instanceof CookError)) plan.onTakeover(answer.value)
+      return
+    }
+    questions.get(message.name)?.resolve(answer)
+    questions.delete(message.name)
+  }
+
+  /** Nobody answers any more: what was asked is not there. */
+  function onGone(): void {
+    tickets.resolve({})
+    bye.resolve()
+    for (const question of questions.values()) question.resolve(undefined)
   }
 
   function step(event: NewEvent): void {
@@ -86,7 +142,7 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
   }
 
   // The predecessor was gone before we looked; nothing will tell us again.
-  if (link === undefined) step({ type: 'closed' })
+  if (link === undefined) onLink({ type: 'closed' })
   else void plan.released.then(() => step({ type: 'go' }))
 
   return {
@@ -106,6 +162,20 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
       if (ok && refusal !== undefined) {
         throw new CookError('ERR_COOK_REFUSED', { predecessor: predecessor[0], reason: refusal })
       }
+    },
+    tickets: tickets.promise,
+    bye: bye.promise,
+    async ask(name) {
+      await tickets.promise
+      if (side.at !== 'welcomed') return undefined
+      const question = questions.get(name) ?? deferred<Value | CookError | undefined>()
+      questions.set(name, question)
+      link?.send({ type: 'ask', name })
+      link?.hold(true)
+      const answer = await question.promise
+      link?.hold(false)
+      if (answer instanceof CookError) throw answer
+      return answer
     },
     tellDying(reason) {
       if (!isCommitted) link?.send({ type: 'dying', reason })
@@ -131,10 +201,10 @@ function throwLater(error: CookError): void {
   })
 }
 
-/** Promise.withResolvers, which Node 20 lacks; it settles with the reason of a refusal. */
-function deferred() {
-  let resolve: (value: string | undefined) => void = () => {}
-  const promise = new Promise<string | undefined>((settle) => {
+/** Promise.withResolvers, which Node 20 lacks. */
+function deferred<Value>() {
+  let resolve: (value: Value) => void = () => {}
+  const promise = new Promise<Value>((settle) => {
     resolve = settle
   })
   return { promise, resolve }

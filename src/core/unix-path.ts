@@ -4,6 +4,8 @@ import type { Server } from 'node:net'
 import { CookError, messageOf } from '../errors.ts'
 import { afterListenerClose } from '../node/sockets.ts'
 
+type State = Pick<import('./state.ts').State, 'registry' | 'phase' | 'hasSuccessor'>
+
 const fs = process.getBuiltinModule('node:fs')
 const { resolve } = process.getBuiltinModule('node:path')
 
@@ -14,7 +16,7 @@ const longest = process.platform === 'darwin' ? 103 : 107
  * Listens on a Unix path whose file the close of this server does not remove: libuv removes the name that was bound, so that is a
  * private one. Returns the absolute path.
  */
-export async function bindUnixPath(server: Server, path: string, mode: number | undefined): Promise<string> {
+async function bindUnixPath(server: Server, path: string, mode: number | undefined): Promise<string> {
   const file = resolve(path)
   const bound = besides(file)
   const bytes = Buffer.byteLength(bound)
@@ -37,8 +39,26 @@ export async function bindUnixPath(server: Server, path: string, mode: number | 
   return file
 }
 
+/** Opens a Unix listener of this process: the server knows its public path, and the file goes when the service does. */
+export async function openUnixPath(
+  state: State,
+  server: Server,
+  path: string,
+  mode: number | undefined,
+): Promise<void> {
+  ownUnixPath(state, server, await bindUnixPath(server, path, mode))
+}
+
+/** Makes a public path that of a server, whether we bound it or inherited it. */
+export function ownUnixPath(state: State, server: Server, path: string): void {
+  state.registry.paths.set(server, path)
+  server.address = () => path
+  // Before the commit it is still the predecessor's, and from the next one on the successor's.
+  removePathAtClose(server, path, () => state.phase !== 'starting' && state.hasSuccessor !== true)
+}
+
 /** Removes the path when the listener is closed, if it is this process's by then: not a successor's, nor still the predecessor's. */
-export function removePathAtClose(server: Server, path: string, isOurs: () => boolean): void {
+function removePathAtClose(server: Server, path: string, isOurs: () => boolean): void {
   const inode = inodeOf(path)
   afterListenerClose(server, () => {
     if (isOurs() && inodeOf(path) === inode) fs.rmSync(path, { force: true })

@@ -1,17 +1,20 @@
 /** The link: Node's IPC channel between an old and a new process, carrying the messages of core/protocol.ts and nothing else. */
 import type { ChildProcess } from 'node:child_process'
+import type { Socket } from 'node:net'
 import { fromWire, type Message, toWire } from '../core/protocol.ts'
 import { messageOf } from '../errors.ts'
 import { watchChannel } from './sockets.ts'
 
 export type LinkEvent =
-  | { readonly type: 'message'; readonly message: Message | 'broken' | 'unknown' }
+  | { readonly type: 'message'; readonly message: Message | 'broken' | 'unknown'; readonly socket?: Socket | undefined }
   | { readonly type: 'closed' }
   | { readonly type: 'broken'; readonly detail: string }
 
 export type Link = {
   /** Never throws; `done` is called when the message is with the kernel, or cannot be any more. */
   send(message: Message, done?: () => void): void
+  /** Sends a connection along; the socket here is an empty husk afterwards. One at a time: Node keeps the rest attached (measured). */
+  sendConnection(message: Message, socket: Socket): void
   /** Keeps the process alive, or lets it end: an open channel alone does not hold it. */
   hold(on: boolean): void
   close(): void
@@ -35,7 +38,7 @@ export function takeLink(onEvent: (event: LinkEvent) => void): Link | undefined 
   return link
 }
 
-type Send = (message: object, sendHandle: undefined, options: undefined, done: () => void) => boolean
+type Send = (message: object, sendHandle: Socket | undefined, options: undefined, done: () => void) => boolean
 
 function makeLink(
   target: ChildProcess | NodeJS.Process,
@@ -44,9 +47,9 @@ function makeLink(
   onEvent: (event: LinkEvent) => void,
 ): Link {
   const unwatch = watchChannel(target, {
-    message(raw) {
+    message(raw, socket) {
       const message = fromWire(raw)
-      if (message !== 'unknown') onEvent({ type: 'message', message })
+      if (message !== 'unknown') onEvent({ type: 'message', message, socket: socket as Socket | undefined })
       return message !== 'unknown'
     },
     closed() {
@@ -58,6 +61,7 @@ function makeLink(
   return {
     // A failed send is not told here: the end of the channel is told as `closed`, once.
     send: (message, done) => void send(toWire(message), undefined, undefined, () => done?.()),
+    sendConnection: (message, socket) => void send(toWire(message), socket, undefined, () => {}),
     hold(on) {
       if (on) target.channel?.ref()
       else target.channel?.unref()

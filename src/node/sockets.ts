@@ -1,7 +1,7 @@
 /** The only file that touches private parts of Node. Each is probed, and its source named; test/process/node-private.test.ts holds them. */
 import type { ChildProcess } from 'node:child_process'
 import type { Socket as UdpSocket } from 'node:dgram'
-import type { Server } from 'node:net'
+import type { Server, Socket } from 'node:net'
 
 /** lib/net.js: the libuv handle of a listening server. A worker of node:cluster has one without a descriptor. */
 type PrivateServer = { _handle?: { fd?: number; close(done?: () => void): void } | null }
@@ -34,10 +34,93 @@ export function afterListenerClose(server: Server, after: () => void): void {
   }
 }
 
+// ---------------------------------------------------------------------------------------------- live connections
+
+/** lib/net.js: what ties a connection to the server that accepted it. `server` is public but for `send`, which looks at it. */
+type PrivateSocket = {
+  server: Server | null
+  _server: Server | null
+  _handle: { readStop(): number; readStart(): number } | null
+}
+type CountingServer = { _connections: number }
+type HttpServer = Server & { closeIdleConnections(): void; closeAllConnections(): void }
+
+/** Stops accepting. http.Server's own close would reset idle connections, and on Node 26 those whose first request is on its way. */
+export function stopAccepting(server: Server): void {
+  process.getBuiltinModule('node:net').Server.prototype.close.call(server)
+}
+
+/**
+ * Every open connection of the servers, by server, without a list that somebody would have to keep: process._getActiveHandles() (src/node_process_methods.cc,
+ * there on every line) gives the owner of each handle.
+ */
+export function connectionsOf(servers: readonly Server[]): Map<Server, Socket[]> {
+  const found = new Map(servers.map((server) => [server, [] as Socket[]]))
+  const { _getActiveHandles } = process as unknown as { _getActiveHandles(): readonly object[] }
+  for (const handle of _getActiveHandles.call(process)) {
+    if (!('_server' in handle)) continue
+    found.get(handle._server as Server)?.push(handle as unknown as Socket)
+  }
+  return found
+}
+
+/** The HTTP/1.1 connections of a server that are between two requests; on Node 26 also those that have said nothing yet. */
+export function idleHttpConnections(server: Server): Set<Socket> {
+  return destroyedBy(() => (server as HttpServer).closeIdleConnections())
+}
+
+/** The HTTP/1.1 connections of a server: all but those that were upgraded. */
+export function httpConnections(server: Server): Set<Socket> {
+  return destroyedBy(() => (server as HttpServer).closeAllConnections())
+}
+
+/** lib/_http_server.js keeps its lists to itself, but destroys what is in them one by one: we look on and keep it from happening. */
+function destroyedBy(close: () => void): Set<Socket> {
+  const { Socket: NetSocket } = process.getBuiltinModule('node:net')
+  const found = new Set<Socket>()
+  const destroy = NetSocket.prototype.destroy
+  NetSocket.prototype.destroy = function () {
+    found.add(this)
+    return this
+  }
+  try {
+    close()
+  } finally {
+    NetSocket.prototype.destroy = destroy
+  }
+  return found
+}
+
+/** From now on what arrives stays in the kernel, for whoever reads next. */
+export function stopReading(socket: Socket): void {
+  ;(socket as unknown as PrivateSocket)._handle?.readStop()
+}
+
+export function startReading(socket: Socket): void {
+  ;(socket as unknown as PrivateSocket)._handle?.readStart()
+}
+
+/** Before a connection is sent away: otherwise `send` puts the server in worker mode, and its `close` event never comes (measured). */
+export function releaseConnection(socket: Socket): void {
+  ;(socket as unknown as PrivateSocket).server = null
+}
+
+/** Makes a connection that was handed over one of the server's own: counted, awaited by `close`, and announced as a new one. */
+export function adoptConnection(server: Server, socket: Socket): void {
+  const own = socket as unknown as PrivateSocket
+  own.server = server
+  own._server = server
+  ;(server as unknown as CountingServer)._connections++
+  socket.allowHalfOpen = (server as unknown as { allowHalfOpen: boolean }).allowHalfOpen
+  server.emit('connection', socket)
+}
+
+// ---------------------------------------------------------------------------------------------- the channel
+
 /** What happens on the channel between two Node processes. */
 export type ChannelEvents = {
   /** An internal message, unseen by the program; returns whether it was for us. */
-  message(raw: unknown): boolean
+  message(raw: unknown, socket: unknown): boolean
   closed(): void
   /** Garbage arrived. In plain Node it would be an uncaught exception here (measured). */
   broken(error: unknown): void
@@ -77,7 +160,7 @@ export function watchChannel(target: ChildProcess | NodeJS.Process, events: Chan
     }
     if (name !== 'internalMessage') return emit.call(this, name, ...args)
     try {
-      return events.message(args[0]) || emit.call(this, name, ...args)
+      return events.message(args[0], args[1]) || emit.call(this, name, ...args)
     } catch (error) {
       events.broken(error)
       return true

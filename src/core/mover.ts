@@ -1,0 +1,132 @@
+/** Hands live connections to the successor, one at a time; those that wait for their turn are served meanwhile. */
+import type { Socket } from 'node:net'
+import type { Link, LinkEvent } from '../node/link.ts'
+import { releaseConnection, startReading, stopReading } from '../node/sockets.ts'
+
+/** How a move ended: `busy` and `lost` connections stay here, but `lost` were on their way when the successor died. */
+export type Moved = 'moved' | 'unwanted' | 'busy' | 'lost'
+
+type Order = {
+  readonly socket: Socket
+  readonly to: string
+  readonly state: string | undefined
+  /** Looked at when its turn comes, after reading was stopped: a request may have begun while it waited. */
+  readonly isFree: () => boolean
+  readonly done: (moved: Moved) => void
+}
+
+export type MoveOptions = {
+  readonly isFree: () => boolean
+  /** What goes with it, as values.ts makes it. */
+  readonly state?: string | undefined
+  /** Goes before those that wait: a busy connection is free only for a moment. */
+  readonly isUrgent?: boolean
+}
+
+/** Node sends one handle and waits for its acknowledgement; the second is there when that comes. With more, Node 26 lost handles (measured). */
+const mostOnTheWay = 2
+/** How many connections may stand still for their turn: together they wait a few milliseconds. */
+const mostHeld = 8
+
+export class Mover {
+  readonly #link: Link
+  readonly #urgent: Order[] = []
+  #waiting: Order[] = []
+  /** First in #waiting that has not had its turn: shift() of a long array is slow. */
+  #next = 0
+  readonly #onTheWay = new Map<number, Order>()
+  /** Sent already: an order that came later finds a husk. */
+  readonly #sent = new WeakSet<Socket>()
+  #lastId = 0
+  #isOpen = true
+
+  constructor(link: Link) {
+    this.#link = link
+  }
+
+  /** False once the successor is gone: nothing moves any more. */
+  get isOpen(): boolean {
+    return this.#isOpen
+  }
+
+  /** Moves a connection when its turn comes. */
+  move(socket: Socket, to: string, { isFree, state, isUrgent = false }: MoveOptions): Promise<Moved> {
+    return new Promise((done) => {
+      if (!this.#isOpen) {
+        done('busy')
+        return
+      }
+      const order = { socket, to, state, isFree, done }
+      if (isUrgent) {
+        // Held for the few that are next; the others are served until then, and are urgent again after their next answer.
+        if (this.#urgent.length < mostHeld) stopReading(socket)
+        this.#urgent.push(order)
+      } else {
+        this.#waiting.push(order)
+      }
+      this.#pump()
+    })
+  }
+
+  /** What the successor says of the connections, and its end. */
+  onLink(event: LinkEvent): void {
+    if (event.type === 'closed') {
+      this.#fail()
+    } else if (event.type === 'message' && typeof event.message === 'object' && event.message.type === 'taken') {
+      const order = this.#onTheWay.get(event.message.id)
+      if (order === undefined) return
+      this.#onTheWay.delete(event.message.id)
+      // What is left of it here: its close event fires, and its server counts it no more.
+      order.socket.destroy()
+      order.done(event.message.isKept ? 'moved' : 'unwanted')
+      this.#pump()
+    }
+  }
+
+  #pump(): void {
+    while (this.#onTheWay.size < mostOnTheWay) {
+      const order = this.#take()
+      if (order === undefined) return
+      this.#send(order)
+    }
+  }
+
+  #take(): Order | undefined {
+    const order = this.#urgent.shift() ?? this.#waiting[this.#next++]
+    if (order === undefined) {
+      this.#waiting = []
+      this.#next = 0
+    }
+    return order
+  }
+
+  #send(order: Order): void {
+    const { socket, to, state } = order
+    // First of all, and in one turn with the look: bytes that came in between would be read here and be lost there (measured).
+    stopReading(socket)
+    if (socket.destroyed || this.#sent.has(socket) || !order.isFree()) {
+      this.#keep(order)
+      return
+    }
+    this.#sent.add(socket)
+    const id = ++this.#lastId
+    this.#onTheWay.set(id, order)
+    releaseConnection(socket)
+    this.#link.sendConnection({ type: 'connection', id, to, ...(state !== undefined && { state }) }, socket)
+  }
+
+  #keep({ socket, done }: Order): void {
+    if (!this.#sent.has(socket)) startReading(socket)
+    done('busy')
+  }
+
+  #fail(): void {
+    this.#isOpen = false
+    for (const order of this.#onTheWay.values()) {
+      order.socket.destroy()
+      order.done('lost')
+    }
+    this.#onTheWay.clear()
+    for (let order = this.#take(); order !== undefined; order = this.#take()) this.#keep(order)
+  }
+}

@@ -1,0 +1,103 @@
+/** One upgrade of this process, whoever asks for it: what is checked first, and what is put back if it fails. */
+import { CookError } from '../errors.ts'
+import type { Command } from '../node/system.ts'
+import type { UpgradeOptions } from '../options.ts'
+import { openLog } from './log.ts'
+import { nextPhase } from './phase.ts'
+import { reclaimPidFile } from './pid-file.ts'
+import { type Upgraded, upgradeTo } from './predecessor.ts'
+import type { Entered, State } from './state.ts'
+import { keepPathAtClose } from './unix-path.ts'
+import type { Value } from './values.ts'
+
+const { closeSync } = process.getBuiltinModule('node:fs')
+
+export const defaultReadyTimeout = 60_000
+
+/** What a daemon adds to the verbs. */
+export type UpgradeHooks = {
+  readonly tickets?: Readonly<Record<string, string>>
+  readonly save?: (name: string) => Promise<Value>
+}
+
+/** Resolves at the commit, with the link still open; rejects with everything as it was. */
+export async function runUpgrade(
+  state: State & { readonly entered: Entered },
+  verb: string,
+  options: UpgradeOptions & { readonly stage: 'parent' | 'daemon' },
+  hooks: UpgradeHooks = {},
+): Promise<Upgraded & { readonly generation: number }> {
+  const { entered } = state
+  if (entered.start.stage === 'parent') throw new CookError('ERR_COOK_STAGE', { verb })
+  if (state.upgradingTo !== undefined) {
+    throw new CookError('ERR_COOK_UPGRADE_IN_PROGRESS', { generation: state.upgradingTo, pid: process.pid })
+  }
+  if (state.phase === 'draining') throw new CookError('ERR_COOK_UPGRADED', { pid: process.pid })
+  demandCommit(verb, entered)
+  const generation = entered.generation + 1
+  const handles = state.registry.pack()
+  state.phase = nextPhase(state.phase, 'upgrade')
+  state.upgradingTo = generation
+  let output: number | undefined
+  try {
+    output = reopenedLog(state)
+    const upgraded = await upgradeTo({
+      stage: options.stage,
+      command: commandFor(state, options),
+      environment: options.env ?? state.environment,
+      generation,
+      handles,
+      living: entered.succession?.living ?? [],
+      output,
+      readyTimeout: options.readyTimeout ?? defaultReadyTimeout,
+      overlap: options.overlap ?? 0,
+      signal: options.signal,
+      tickets: hooks.tickets ?? {},
+      save: hooks.save ?? (async () => ({ value: undefined, version: 0 })),
+      onOverlap() {
+        state.phase = nextPhase(state.phase, 'overlap')
+      },
+    })
+    state.phase = nextPhase(state.phase, 'commit')
+    state.hasSuccessor = true
+    for (const server of state.registry.unixListeners()) {
+      if (!state.registry.paths.has(server)) keepPathAtClose(server, String(server.address()))
+    }
+    return { ...upgraded, generation }
+  } catch (error) {
+    state.phase = nextPhase(state.phase, 'roll back')
+    if (state.pidFile !== undefined) reclaimPidFile(state.pidFile)
+    throw error
+  } finally {
+    delete state.upgradingTo
+    if (output !== undefined) closeSync(output)
+  }
+}
+
+/** Throws unless this process owns the service: it was the first, or its predecessor has accepted it. */
+export function demandCommit(verb: string, { succession }: Entered): void {
+  if (succession === undefined || succession.isCommitted) return
+  throw new CookError('ERR_COOK_NOT_COMMITTED', { verb, predecessor: succession.predecessor[0] })
+}
+
+/** The log under its name, which is another file after a rotation; undefined: our own stdout and stderr. */
+function reopenedLog(state: State): number | undefined {
+  if (state.logFile === undefined) return undefined
+  try {
+    return openLog(state.logFile)
+  } catch {
+    // Its folder is gone or full: no reason to refuse an upgrade, since our own log is still open.
+    return undefined
+  }
+}
+
+function commandFor({ command }: State, options: UpgradeOptions): Command {
+  const [script, ...args] = command.args
+  const typed = options.script ?? script
+  return {
+    execPath: options.execPath ?? command.execPath,
+    execArgv: options.execArgv ?? command.execArgv,
+    args: typed === undefined ? [] : [typed, ...(options.args ?? args)],
+    cwd: options.cwd ?? command.cwd,
+  }
+}

@@ -1,0 +1,128 @@
+/** HTTP/1.1: idle connections move, busy ones move after their answer; where they cannot, the next answer closes. */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Server, Socket } from 'node:net'
+import { httpConnections, idleHttpConnections } from '../node/sockets.ts'
+import type { Draining, ProtocolDrain } from './drainer.ts'
+
+const { subscribe, unsubscribe } = process.getBuiltinModule('node:diagnostics_channel')
+
+/** What Node publishes of a request: `http.server.request.start` and `http.server.response.finish`. */
+type Exchange = {
+  readonly request: IncomingMessage
+  readonly response: ServerResponse
+  readonly socket: Socket
+  readonly server: Server
+}
+
+/** An http.Server or https.Server. */
+export function isHttp(server: Server): boolean {
+  return 'closeIdleConnections' in server
+}
+
+export function isTls(server: Server): boolean {
+  return 'setSecureContext' in server
+}
+
+/** How often connections that are idle are looked for, in milliseconds. */
+const sweepInterval = 100
+
+export function drainHttp(draining: Draining): ProtocolDrain {
+  const { server, mover, rule, counts } = draining
+  const mayMove = mover !== undefined && !isTls(server) && rule !== false
+  const waiting = new Set<Socket>()
+  let isFinishing = false
+  let sweep: NodeJS.Timeout | undefined
+
+  const canMove = (socket: Socket) =>
+    mayMove && mover.isOpen && (rule === true || (rule as (s: Socket) => boolean)(socket))
+
+  async function move(socket: Socket, isUrgent: boolean): Promise<void> {
+    if (mover === undefined || (waiting.has(socket) && !isUrgent)) return
+    waiting.add(socket)
+    // Idle now: it still is as long as nothing was read and nothing is to be written.
+    const { bytesRead } = socket
+    const isFree = () => socket.bytesRead === bytesRead && socket.writableLength === 0
+    const moved = await mover.move(socket, draining.name, { isFree, isUrgent })
+    waiting.delete(socket)
+    if (moved === 'moved') counts.handedOver++
+    else if (moved === 'unwanted') counts.closed++
+    else if (moved === 'lost') counts.cut++
+  }
+
+  /** Between two requests, or with nothing said yet, which Node 20 to 24 do not call idle. */
+  function idle(): Socket[] {
+    const found = idleHttpConnections(server)
+    for (const socket of httpConnections(server)) if (socket.bytesRead === 0) found.add(socket)
+    return [...found].filter((socket) => !socket.destroyed)
+  }
+
+  function onFinish(message: unknown): void {
+    const { socket, server: from } = message as Exchange
+    if (from !== server || !canMove(socket)) return
+    // In this very turn, behind Node's own end of the response and before anything else is read: the one moment at which a busy connection is idle.
+    process.nextTick(() => {
+      if (!socket.destroyed && socket.writableLength === 0 && idleHttpConnections(server).has(socket))
+        void move(socket, true)
+    })
+  }
+
+  function onStart(message: unknown): void {
+    const { response, socket, server: from } = message as Exchange
+    // The client reads "Connection: close" with its answer, so that it never sends a request into a connection that is going.
+    if (from === server && isFinishing && !canMove(socket)) response.shouldKeepAlive = false
+  }
+
+  function moveRest(): void {
+    for (const socket of idle()) if (canMove(socket)) void move(socket, false)
+  }
+
+  subscribe('http.server.response.finish', onFinish)
+  subscribe('http.server.request.start', onStart)
+  return {
+    async moveIdle() {
+      await Promise.all(
+        idle()
+          .filter(canMove)
+          .map((socket) => move(socket, false)),
+      )
+    },
+    finish() {
+      isFinishing = true
+      moveRest()
+      // A connection whose answer was not written out yet at its end: nothing tells when it is.
+      if (mayMove) sweep = setInterval(moveRest, sweepInterval)
+    },
+    closeIdle() {
+      const sockets = idle()
+      for (const socket of sockets) socket.destroy()
+      return sockets.length
+    },
+    dispose() {
+      clearInterval(sweep)
+      unsubscribe('http.server.response.finish', onFinish)
+      unsubscribe('http.server.request.start', onStart)
+    },
+  }
+}
+
+/** A connection that was handed over while idle looks fresh to Node: no keep-alive timer runs, and the client would get a 408 unasked for. */
+export function armKeepAlive(server: Server, socket: Socket): void {
+  const { keepAliveTimeout, headersTimeout } = server as unknown as Record<
+    'keepAliveTimeout' | 'headersTimeout',
+    number
+  >
+  const checkInterval =
+    (server as unknown as { connectionsCheckingInterval?: number }).connectionsCheckingInterval ?? 30_000
+  const limits = [keepAliveTimeout, headersTimeout === 0 ? 0 : Math.max(1, headersTimeout - checkInterval)].filter(
+    (ms) => ms > 0,
+  )
+  if (limits.length === 0) return
+  const timer = setTimeout(
+    () => {
+      if (socket.bytesRead === 0) socket.destroy()
+    },
+    Math.min(...limits),
+  )
+  timer.unref()
+  socket.once('close', () => clearTimeout(timer))
+}
