@@ -1,6 +1,7 @@
 /** The one state of this library in this process, and the way every verb comes in. */
 import type { Socket } from 'node:net'
 import { CookError } from '../errors.ts'
+import { isWorkerThread } from '../node/sockets.ts'
 import { type Command, startCommand, startEnvironment } from '../node/system.ts'
 import { Claims, Registry } from './handles.ts'
 import { type Launch, reportTo, tellLauncher } from './launch.ts'
@@ -103,9 +104,7 @@ function tellWhyItDies(state: State, { launch }: Start): void {
 export function enter(verb: string): State & { readonly entered: Entered } {
   const state = shared[key]
   if (process.platform === 'win32') throw new CookError('ERR_COOK_PLATFORM', { platform: process.platform })
-  if (!process.getBuiltinModule('node:worker_threads').isMainThread) {
-    throw new CookError('ERR_COOK_WORKER_THREAD', { verb })
-  }
+  if (isWorkerThread()) throw new CookError('ERR_COOK_WORKER_THREAD', { verb })
   if (state === undefined) throw new Error('cook-daemon: the state of this process was deleted')
   if (state.version !== version) {
     const values = { mine: version, myUrl: import.meta.url, other: state.version, otherUrl: state.url }
