@@ -1,0 +1,242 @@
+/** One probe for each private part of Node that src/node/sockets.ts touches, in the situation in which it is used: what a new Node changes fails here. */
+import assert from 'node:assert/strict'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import dgram from 'node:dgram'
+import { once } from 'node:events'
+import { existsSync, fstatSync, readlinkSync, writeFileSync } from 'node:fs'
+import http from 'node:http'
+import http2 from 'node:http2'
+import https from 'node:https'
+import net from 'node:net'
+import { test } from 'node:test'
+import { afterListenerClose, listenerDescriptor, udpDescriptor, watchChannel } from '../../src/node/sockets.ts'
+import { ask } from '../support/clients.ts'
+import { Lab } from '../support/lab.ts'
+import { eventually, within } from '../support/waiting.ts'
+
+const socketsUrl = new URL('../../src/node/sockets.js', import.meta.url).href
+
+test('server._handle.fd is the descriptor of the listener, for every kind of server', async () => {
+  const servers = [net.createServer(), http.createServer(), https.createServer(), http2.createServer()]
+  for (const server of servers) {
+    assert.equal(listenerDescriptor(server), undefined)
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const fd = listenerDescriptor(server) ?? assert.fail('no descriptor')
+    assert.ok(fstatSync(fd).isSocket())
+    // Another process that listens on it answers on its port: it is that very listener.
+    const { port } = server.address() as net.AddressInfo
+    const child = listenElsewhere(fd)
+    try {
+      await once(child.stdout ?? assert.fail(), 'data')
+      const closed = once(server, 'close')
+      server.close()
+      await closed
+      assert.equal(listenerDescriptor(server), undefined)
+      assert.equal(await ask({ port, host: '127.0.0.1' }), String(child.pid))
+    } finally {
+      child.kill('SIGKILL')
+      await once(child, 'exit')
+    }
+  }
+})
+
+test("a cluster worker's server has a _handle without a usable descriptor", async () => {
+  await using lab = await Lab.open()
+  const script = lab.path('cluster.mjs')
+  writeFileSync(
+    script,
+    `import cluster from 'node:cluster'
+     import net from 'node:net'
+     import { listenerDescriptor } from ${JSON.stringify(socketsUrl)}
+     if (cluster.isPrimary) cluster.fork().on('exit', (code) => process.exit(code))
+     else {
+       const server = net.createServer().listen(0, '127.0.0.1', () => {
+         process.exit(listenerDescriptor(server) === undefined ? 7 : 8)
+       })
+     }`,
+  )
+  assert.equal(spawnSync(process.execPath, [script]).status, 7)
+})
+
+test("dgram's state symbol leads to the descriptor of a bound socket", async () => {
+  const socket = dgram.createSocket('udp4')
+  assert.equal(udpDescriptor(socket), undefined)
+  socket.bind(0, '127.0.0.1')
+  await once(socket, 'listening')
+  const fd = udpDescriptor(socket) ?? assert.fail('no descriptor')
+  const child = spawn(
+    process.execPath,
+    [
+      '-e',
+      "const s = require('node:dgram').createSocket('udp4'); s.bind({ fd: 3 }, () => console.log(s.address().port))",
+    ],
+    { stdio: ['ignore', 'pipe', 'inherit', fd] },
+  )
+  try {
+    const [said] = await once(child.stdout ?? assert.fail(), 'data')
+    assert.equal(Number(said), socket.address().port)
+  } finally {
+    child.kill('SIGKILL')
+    await once(child, 'exit')
+  }
+  const closed = once(socket, 'close')
+  socket.close()
+  await closed
+  assert.equal(udpDescriptor(socket), undefined)
+})
+
+test('handle.close removes the file of a Unix listener in the same turn, so that what follows it can put it back', async () => {
+  await using lab = await Lab.open()
+  const path = lab.path('socket')
+  const server = net.createServer().listen(path)
+  await once(server, 'listening')
+  const seen: string[] = []
+  afterListenerClose(server, () => seen.push(existsSync(path) ? 'the file is there' : 'the file is gone'))
+  server.close()
+  assert.deepEqual(seen, ['the file is gone'])
+  await once(server, 'close')
+  assert.deepEqual(seen, ['the file is gone'])
+})
+
+test('a close hook on a server that does not listen is nothing', () => {
+  afterListenerClose(net.createServer(), () => assert.fail('called'))
+})
+
+test('process.channel.fd is the descriptor of the channel', async () => {
+  const child = speak('console.log(String(sockets.channelDescriptor())); process.disconnect()', [
+    'ignore',
+    'pipe',
+    'inherit',
+    'ipc',
+  ])
+  const [said] = await once(child.stdout ?? assert.fail(), 'data')
+  assert.equal(String(said).trim(), '3')
+  await once(child, 'exit')
+  const without = speak('console.log(String(sockets.channelDescriptor()))', ['ignore', 'pipe', 'inherit'])
+  const [nothing] = await once(without.stdout ?? assert.fail(), 'data')
+  assert.equal(String(nothing).trim(), 'undefined')
+  await once(without, 'exit')
+})
+
+for (const [what, code] of [
+  ['bytes that are no message', "require('node:fs').writeSync(3, 'this is no message\\n')"],
+  ['a message on which Node itself chokes', 'require(\'node:fs\').writeSync(3, \'{"cmd":"NODE_HANDLE_ACK"}\\n\')'],
+] as const) {
+  test(`${what} on the channel do not kill the process that reads them (kChannelHandle.onread, emit)`, async () => {
+    const child = speak(`${code}; setInterval(() => {}, 1_000)`, ['ignore', 'inherit', 'inherit', 'ipc'])
+    try {
+      const broken = new Promise((told) => watchChannel(child, { message: () => false, closed() {}, broken: told }))
+      assert.ok((await within('a broken link', broken)) instanceof Error)
+    } finally {
+      child.kill('SIGKILL')
+      await once(child, 'exit')
+    }
+  })
+}
+
+test('a message with a cmd of NODE_ is seen by the watch, in order, and by nobody else; so is the end', async () => {
+  const child = speak(
+    "for (const n of [1, 2, 3]) process.send({ cmd: 'NODE_COOK', n }); process.send('for the program'); process.disconnect()",
+    ['ignore', 'inherit', 'inherit', 'ipc'],
+  )
+  const seen: unknown[] = []
+  const told: unknown[] = []
+  const exited = once(child, 'exit')
+  child.on('message', (message) => told.push(message)).on('disconnect', () => told.push('disconnect'))
+  await within(
+    'the end of the channel',
+    new Promise<void>((closed) => {
+      const unwatch = watchChannel(child, {
+        message: (raw) => (raw as { cmd: string }).cmd === 'NODE_COOK' && seen.push((raw as { n: number }).n) > 0,
+        closed() {
+          unwatch()
+          closed()
+        },
+        broken: (error) => assert.fail(String(error)),
+      })
+    }),
+  )
+  assert.deepEqual(seen, [1, 2, 3])
+  assert.deepEqual(told, ['for the program'])
+  await exited
+})
+
+test('a hello over the channel and its answer meet, though the channel does not hold the process by itself', async () => {
+  const child = speak(
+    `const unwatch = sockets.watchChannel(process, {
+       message: (raw) => { process.send({ cmd: 'NODE_COOK', heard: raw.said }); return true },
+       closed: () => unwatch(),
+       broken: () => process.exit(9),
+     })
+     process.channel.ref()
+     process.send({ cmd: 'NODE_COOK', heard: 'hello' })`,
+    ['ignore', 'inherit', 'inherit', 'ipc'],
+  )
+  const heard: unknown[] = []
+  watchChannel(child, {
+    message(raw) {
+      const one = (raw as { heard: unknown }).heard
+      heard.push(one)
+      if (one === 'hello') child.send({ cmd: 'NODE_COOK', said: 'welcome' })
+      else child.disconnect()
+      return true
+    },
+    closed() {},
+    broken: (error) => assert.fail(String(error)),
+  })
+  const [code] = await once(child, 'exit')
+  assert.equal(code, 0)
+  assert.deepEqual(heard, ['hello', 'welcome'])
+})
+
+test('a channel goes on to a third process by its descriptor and NODE_CHANNEL_FD, as a parent stage passes it on', async () => {
+  const third = "process.send({ cmd: 'NODE_COOK', pid: process.pid }); process.channel.ref()"
+  const child = speak(
+    `require('node:child_process').spawn(process.execPath, ['-e', ${JSON.stringify(third)}], {
+       stdio: ['ignore', 'inherit', 'inherit', sockets.channelDescriptor()],
+       env: { ...process.env, NODE_CHANNEL_FD: '3' },
+     }).on('spawn', () => process.exit(0))`,
+    ['ignore', 'inherit', 'inherit', 'ipc'],
+  )
+  const pid = await within(
+    'a message from the third process',
+    new Promise<number>((said) => {
+      watchChannel(child, {
+        message(raw) {
+          said((raw as { pid: number }).pid)
+          return true
+        },
+        closed() {},
+        broken: (error) => assert.fail(String(error)),
+      })
+    }),
+  )
+  assert.notEqual(pid, child.pid)
+  child.disconnect()
+  if (process.platform === 'linux') {
+    await eventually('the end of the third process', () => (isThere(pid) ? undefined : true))
+  }
+})
+
+function isThere(pid: number): boolean {
+  try {
+    return readlinkSync(`/proc/${pid}/exe`) !== ''
+  } catch {
+    // A zombie, or nobody.
+    return false
+  }
+}
+
+/** A process that answers each connection on this listener with its pid, and says so when it does. */
+function listenElsewhere(fd: number): ChildProcess {
+  const code = `require('node:net').createServer((socket) => socket.end(process.pid + '\\n'))
+    .listen({ fd: 3 }, () => console.log('listening'))`
+  return spawn(process.execPath, ['-e', code], { stdio: ['ignore', 'pipe', 'inherit', fd] })
+}
+
+/** A process that runs this code with the compiled sockets.ts as `sockets`. */
+function speak(code: string, stdio: ('ignore' | 'inherit' | 'pipe' | 'ipc')[]): ChildProcess {
+  const program = `import(${JSON.stringify(socketsUrl)}).then((sockets) => { ${code} })`
+  return spawn(process.execPath, ['-e', program], { stdio })
+}
