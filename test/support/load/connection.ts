@@ -42,7 +42,7 @@ export class Connection {
   #waitsForEnd: number | undefined
   #settle: () => void = () => {}
 
-  /** Undefined, and counted, if nobody accepts: what the connection was meant for has failed then. */
+  /** Undefined, and counted, if nobody accepts: one request, for which the connection was meant, has failed then. */
   static open(where: NetConnectOpts, owner: ConnectionOwner, first: Batch): Promise<Connection | undefined> {
     return new Promise((opened) => {
       let connection: Connection | undefined
@@ -55,10 +55,9 @@ export class Connection {
         },
       })
       const onError = (error: NodeJS.ErrnoException) => {
-        for (const { kind } of first.requests) {
-          owner.tally.request(kind)
-          owner.tally.fail(owner.client, kindOfError(error), `connecting: ${error.message}`, true)
-        }
+        const { kind } = first.requests[0]
+        owner.tally.request(kind)
+        owner.tally.fail(owner.client, kindOfError(error), `connecting: ${error.message}`, true)
         opened(undefined)
       }
       socket.once('error', onError).once('connect', () => {

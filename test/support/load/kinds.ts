@@ -16,7 +16,7 @@ export type RequestKind = (typeof requestKinds)[number]
 
 export const failureKinds = [
   'refused', // nobody accepts
-  'reset', // ECONNRESET or EPIPE, at any time
+  'reset', // ECONNRESET or EPIPE, at any time; one that comes together with bytes is an end to libuv, hence `half` or `closed`
   'closed', // closed with a request open and nothing of its answer sent; of a WebSocket: closed at all
   'closedIdle', // closed between two requests, without a word: no request lost, but the connection
   'toldToClose', // an answer asked the client to leave (Connection: close): the same

@@ -38,7 +38,7 @@ export type Request = {
 
 /** What is sent at once: one request, or several of which the later do not wait for the earlier. */
 export type Batch = {
-  readonly requests: readonly Request[]
+  readonly requests: readonly [Request, ...Request[]]
   /** Bytes in one write; without it all go in one. */
   readonly piece?: number
   /** Pause after each piece that is read, in milliseconds. */
@@ -77,7 +77,7 @@ export function requestMaker(random: Random, weights: Weights, closing = false):
         return { requests: [get(kind, random(1, 1_000), `&delay=${random(1, latest)}`)] }
       case 'pipelined':
         // Only the last may ask for the end.
-        return { requests: [1, 2, 3].map((nth) => get(kind, random(1, 1_000), '', closing && nth === 3)) }
+        return { requests: [nth(1), nth(2), nth(3)] }
       case 'byteByByte':
         return { requests: [get(kind, random(1, 1_000))], piece: 1 }
       case 'inSevens':
@@ -85,6 +85,10 @@ export function requestMaker(random: Random, weights: Weights, closing = false):
       case 'slowReader':
         return { requests: [get(kind, megabyte)], readPause: 5 }
     }
+  }
+
+  function nth(which: number): Request {
+    return get('pipelined', random(1, 1_000), '', closing && which === 3)
   }
 
   function get(kind: HttpKind, size: number, more = '', closes = closing): Request {
