@@ -9,7 +9,7 @@ export type DaemonizeOptions = {
    * @default stdout and stderr go to /dev/null
    */
   readonly logFile?: string
-  /** Working directory of the daemon. @default that of the launcher */
+  /** Working directory of the daemon, which goes there in this call. A relative path is one from the launcher's. @default that of the launcher */
   readonly cwd?: string
   /** File mode creation mask of the daemon, for example `0o027`. @default that of the launcher */
   readonly umask?: number

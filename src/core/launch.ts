@@ -15,6 +15,8 @@ type Word = { readonly type: 'started' | 'ready' | 'refused' | 'dying'; readonly
 
 export type LaunchPlan = {
   readonly command: Command
+  /** Where the daemon will go. */
+  readonly cwd: string
   readonly environment: Readonly<Record<string, string | undefined>>
   /** Descriptors for stdout and stderr; undefined: /dev/null. */
   readonly output: readonly [stdout: number, stderr: number] | undefined
@@ -46,12 +48,12 @@ export async function passOn(plan: LaunchPlan, os: System = system): Promise<voi
 
 /** Starts the daemon and returns when it has come as far as a verb, or with waitReady says that it is up. */
 export async function launchDaemon(plan: LaunchPlan, link?: Link, os: System = system): Promise<void> {
+  const mark = plan.output === undefined ? undefined : markLog(plan.output[1])
   const { child, pipe } = await spawnDaemon(plan, link !== undefined, os)
   const pid = child.pid ?? 0
   link?.send({ type: 'spawned', pid, startTime: os.startTime(pid) ?? '' })
   const words = readWords(pipe)
   const exited = exitOf(child)
-  const mark = plan.output === undefined ? undefined : markLog(plan.output[1])
   const goal = plan.waitReady ? 'was up' : 'called the library'
   const deadline = new AbortController()
   const timer = setTimeout(() => deadline.abort(), plan.readyTimeout)
@@ -104,6 +106,8 @@ async function spawnDaemon(
   })
   // Node opens the link in the daemon as its IPC channel, as it did here.
   if (hasLink) environment.NODE_CHANNEL_FD = String(linkFd)
+  const fault = directoryFault(plan.cwd)
+  if (fault !== undefined) throw new CookError('ERR_COOK_DAEMON_SPAWN', { command: plan.command.execPath, why: fault })
   const child = await spawned(() =>
     os.spawn(plan.command, { env: environment, stdio: ['ignore', ...output, ...passed, 'pipe'] }),
   ).catch((cause: unknown) => {
@@ -126,8 +130,17 @@ export async function spawned(spawn: () => ChildProcess): Promise<ChildProcess> 
 
 /** Why a spawn failed, in words: ENOENT says nothing of whether the program or the directory is missing. */
 export function spawnFault(command: Command, cause: unknown): string {
-  if (!fs.existsSync(command.cwd)) return `the working directory ${command.cwd} does not exist`
-  return messageOf(cause)
+  return directoryFault(command.cwd) ?? messageOf(cause)
+}
+
+function directoryFault(cwd: string): string | undefined {
+  if (!fs.existsSync(cwd)) return `the working directory ${cwd} does not exist`
+  try {
+    fs.accessSync(`${cwd}/.`, fs.constants.X_OK)
+  } catch (error) {
+    return `the working directory ${cwd} cannot be entered: ${messageOf(error)}`
+  }
+  return undefined
 }
 
 function exitOf(child: ChildProcess): Promise<string> {

@@ -1,6 +1,6 @@
 /** One upgrade of this process, whoever asks for it: what is checked first, and what is put back if it fails. */
 import { CookError } from '../errors.ts'
-import type { Command } from '../node/system.ts'
+import { type Command, workingDirectory } from '../node/system.ts'
 import type { UpgradeOptions } from '../options.ts'
 import { openLog } from './log.ts'
 import { nextPhase } from './phase.ts'
@@ -10,7 +10,7 @@ import type { Entered, State } from './state.ts'
 import { keepPathAtClose } from './unix-path.ts'
 import type { Value } from './values.ts'
 
-const { closeSync } = process.getBuiltinModule('node:fs')
+const { closeSync, existsSync } = process.getBuiltinModule('node:fs')
 
 export const defaultReadyTimeout = 60_000
 
@@ -98,6 +98,7 @@ function commandFor({ command }: State, options: UpgradeOptions): Command {
     execPath: options.execPath ?? command.execPath,
     execArgv: options.execArgv ?? command.execArgv,
     args: typed === undefined ? [] : [typed, ...(options.args ?? args)],
-    cwd: options.cwd ?? command.cwd,
+    // A daemon that went elsewhere at its start does not need the place where it was started any more.
+    cwd: options.cwd ?? (existsSync(command.cwd) ? command.cwd : workingDirectory()),
   }
 }

@@ -135,7 +135,8 @@ function withoutInspector(args: readonly string[]): string[] {
   return args.filter((arg, index) => !/^--(inspect|debug)/.test(arg) && !isValue(index))
 }
 
-function workingDirectory(): string {
+/** Where this process is, or was when that was still there. */
+export function workingDirectory(): string {
   try {
     return process.cwd()
   } catch {

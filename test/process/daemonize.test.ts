@@ -2,11 +2,12 @@
 import assert from 'node:assert/strict'
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync, statSync, writeFileSync } from 'node:fs'
+import { readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
 import type { CookErrorCode, DaemonizeOptions } from 'cook-daemon'
 import type { PuppetScope } from '../fixtures/puppet-scope.ts'
 import { Lab } from '../support/lab.ts'
+import { openListener, upgradeOnce } from '../support/steps.ts'
 import { within } from '../support/waiting.ts'
 
 const onLinux = { skip: process.platform !== 'linux' && 'reads /proc' }
@@ -68,6 +69,43 @@ test('working directory, umask and environment of a daemon are otherwise those o
   const seen = await daemon.run(() => [process.cwd(), process.umask(), process.env.COLOUR])
   assert.deepEqual(seen, [lab.folder, process.umask(), 'red'])
 })
+
+for (const stage of ['parent', 'daemon'] as const) {
+  test(`relative paths are those of the launcher in every generation, stage ${stage}`, onLinux, async () => {
+    await using lab = await Lab.open()
+    const cwd = lab.makeFolder('place')
+    launch(lab, { cwd: 'place', logFile: 'log' })
+    let daemon = await lab.next()
+    await openListener(daemon)
+    for (let generation = 1; generation <= 3; generation++) {
+      assert.deepEqual(await daemon.run(() => [process.cwd(), process.env.PWD]), [cwd, cwd])
+      assert.deepEqual(await daemon.run(standardFiles), ['/dev/null', lab.path('log'), lab.path('log')])
+      daemon = await upgradeOnce(lab, daemon, { stage })
+    }
+  })
+
+  test(`a daemon with its own cwd does not need that of the launcher any more, stage ${stage}`, async () => {
+    await using lab = await Lab.open()
+    const cwd = lab.makeFolder('release')
+    launch(lab, { cwd: lab.folder }, { cwd, env: { PWD: cwd } })
+    const daemon = await lab.next()
+    await openListener(daemon)
+    rmSync(cwd, { recursive: true })
+    const young = await upgradeOnce(lab, daemon, { stage })
+    assert.equal(await young.run(() => process.cwd()), lab.folder)
+  })
+
+  test(`a log that was moved away is left behind by the next generation, stage ${stage}`, onLinux, async () => {
+    await using lab = await Lab.open()
+    launch(lab, { logFile: 'log' })
+    const daemon = await lab.next()
+    await openListener(daemon)
+    renameSync(lab.path('log'), lab.path('log.1'))
+    const young = await upgradeOnce(lab, daemon, { stage })
+    assert.deepEqual(await daemon.run(standardFiles), ['/dev/null', lab.path('log.1'), lab.path('log.1')])
+    assert.deepEqual(await young.run(standardFiles), ['/dev/null', lab.path('log'), lab.path('log')])
+  })
+}
 
 test('a descriptor that the shell opened for the launcher is not open in the daemon', onLinux, async () => {
   await using lab = await Lab.open()
@@ -180,6 +218,12 @@ const bad: readonly { what: string; options: DaemonizeOptions; code: CookErrorCo
     text: /working directory .*nowhere does not exist/,
   },
   {
+    what: 'a working directory that is a file',
+    options: { cwd: 'lab' },
+    code: 'ERR_COOK_DAEMON_SPAWN',
+    text: /working directory .*lab cannot be entered: ENOTDIR/,
+  },
+  {
     what: 'a log in a folder that does not exist',
     options: { logFile: 'nowhere/log' },
     code: 'ERR_COOK_OPTION',
@@ -195,6 +239,7 @@ for (const { what, options, code, text } of bad) {
 }
 
 type LaunchOptions = {
+  readonly cwd?: string
   readonly env?: Record<string, string>
   readonly execPath?: string
   readonly execArgv?: readonly string[]
