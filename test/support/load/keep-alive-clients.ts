@@ -10,9 +10,9 @@ export type KeepAliveOptions = {
   readonly count: number
   /** Which kinds of requests, how often. @default mixed */
   readonly weights?: Weights
-  /** Least and most time between an answer and the next request, in milliseconds. @default [0, 0] */
+  /** Least and most time between an answer and the next request, in milliseconds; Infinity: until `stop()`. @default [0, 0] */
   readonly pause?: readonly [number, number]
-  /** Every how-manieth client says nothing at first, and for at most how many milliseconds. @default every 10th, 1,000 ms */
+  /** Every how-manieth client says nothing at first, and for at most how many milliseconds; Infinity: until `stop()`. @default every 10th, 1,000 ms */
   readonly silence?: { readonly every: number; readonly most: number }
   /** Time for an answer, in milliseconds; then the request is late and its client has failed. @default 30,000 */
   readonly deadline?: number

@@ -22,7 +22,7 @@ export type Load = {
 export type Course = {
   readonly tally: Tally
   readonly isStopping: boolean
-  /** Waits, in milliseconds; shorter when the load stops or the connection is over. */
+  /** Waits, in milliseconds, Infinity included; shorter when the load stops or the connection is over. */
   pause(ms: number, connection?: Watched): Promise<void>
   /** Has a connection looked after until it is over: its deadline, and its end when the load is cut. */
   watch(connection: Watched): void
