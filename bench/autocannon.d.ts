@@ -6,5 +6,5 @@ declare module 'autocannon' {
     readonly amount: number
     /** Milliseconds; a run ends at the end of one. */
     readonly sampleInt: number
-  }): Promise<{ readonly errors: number; readonly non2xx: number }>
+  }): Promise<{ readonly errors: number; readonly non2xx: number; readonly latency: { readonly p99: number } }>
 }

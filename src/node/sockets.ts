@@ -1,6 +1,7 @@
 /** The only file that touches private parts of Node. Each is probed, and its source named; test/process/node-private.test.ts holds them. */
 import type { ChildProcess } from 'node:child_process'
 import type { Socket as UdpSocket } from 'node:dgram'
+import type { ServerResponse } from 'node:http'
 import type { Server, Socket } from 'node:net'
 
 /** lib/net.js: the libuv handle of a listening server. A worker of node:cluster has one without a descriptor. */
@@ -91,6 +92,27 @@ function destroyedBy(close: () => void): Set<Socket> {
   return found
 }
 
+/** lib/_http_server.js: the answer that is being written on a connection; pipelined ones behind it wait. */
+export function responseInProgress(socket: Socket): ServerResponse | undefined {
+  return (socket as unknown as { _httpMessage?: ServerResponse | null })._httpMessage ?? undefined
+}
+
+/** The server that accepted a connection, or adopted it. */
+export function serverOf(socket: Socket): Server | undefined {
+  return (socket as unknown as PrivateSocket)._server ?? undefined
+}
+
+/** What Node has read of a connection and given to nobody, as of one that was paused. Taken out unheard: its listeners have nothing to do with it any more. */
+export function takeUnread(socket: Socket): Buffer | undefined {
+  if (socket.readableLength === 0) return undefined
+  const own = socket as unknown as Emitter
+  const { emit } = own
+  own.emit = () => false
+  const unread: Buffer | string | null = socket.read()
+  own.emit = emit
+  return typeof unread === 'string' ? Buffer.from(unread, socket.readableEncoding ?? 'utf8') : (unread ?? undefined)
+}
+
 /** From now on what arrives stays in the kernel, for whoever reads next. */
 export function stopReading(socket: Socket): void {
   ;(socket as unknown as PrivateSocket)._handle?.readStop()
@@ -100,8 +122,12 @@ export function startReading(socket: Socket): void {
   ;(socket as unknown as PrivateSocket)._handle?.readStart()
 }
 
-/** Before a connection is sent away: otherwise `send` puts the server in worker mode, and its `close` event never comes (measured). */
+/**
+ * Before a connection is sent away: otherwise `send` puts the server in worker mode, and its `close` event never comes (measured). Nor may
+ * a timer of Node's find it without its server: that is an uncaught exception (lib/_http_server.js, socketOnTimeout).
+ */
 export function releaseConnection(socket: Socket): void {
+  socket.setTimeout(0)
   ;(socket as unknown as PrivateSocket).server = null
 }
 
