@@ -11,8 +11,8 @@ const slack = 2_000
 /** Writes our pid. Throws if the file names a living process that is not one of `own`. */
 export function writePidFile(file: string, own: readonly Identity[]): void {
   const owner = livingOwner(file)
-  const ownPids = [process.pid, ...own.map(([pid]) => pid)]
-  if (owner !== undefined && !ownPids.includes(owner)) throw new CookError('ERR_COOK_PID_FILE_TAKEN', { file, owner })
+  const isOurs = owner === undefined || owner[0] === process.pid || own.some((one) => isSame(one, owner))
+  if (!isOurs) throw new CookError('ERR_COOK_PID_FILE_TAKEN', { file, owner: owner[0] })
   replacePidFile(file)
 }
 
@@ -44,14 +44,19 @@ function replacePidFile(file: string): void {
   }
 }
 
-/** The pid in the file, if that process is alive and is older than the file: a younger one has only got the number. */
-function livingOwner(file: string): number | undefined {
+/** A predecessor that is gone may have left its pid to a stranger. */
+function isSame(one: Identity, other: Identity): boolean {
+  return one[0] === other[0] && one[1] === other[1]
+}
+
+/** The process in the file, if it is alive and is older than the file: a younger one has only got the number. */
+function livingOwner(file: string): Identity | undefined {
   const pid = readPid(file)
   if (pid === undefined) return undefined
   const startTime = system.startTime(pid)
   if (startTime === undefined) return undefined
   const started = startedAt(startTime)
-  return started !== undefined && started > fs.statSync(file).mtimeMs + slack ? undefined : pid
+  return started !== undefined && started > fs.statSync(file).mtimeMs + slack ? undefined : [pid, startTime]
 }
 
 function readPid(file: string): number | undefined {

@@ -72,7 +72,7 @@ export async function upgradeTo(plan: UpgradePlan, os: System = system): Promise
     throw new CookError('ERR_COOK_SUCCESSOR_SPAWN', values, { cause })
   })
   times.push(performance.now())
-  const living = [...plan.living, identify(os)]
+  const living = [...plan.living.filter((one) => isAlive(one, os)), identify(os)]
   const settings = {
     stage: plan.stage,
     nonce,
