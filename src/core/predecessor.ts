@@ -153,12 +153,12 @@ function converse(
           for (const identity of side.known) os.kill(identity, 'SIGKILL')
           return
         case 'commit':
-          clearTimeout(timer)
+          stopTimer()
           signal?.removeEventListener('abort', stop)
           decided(side)
           return
         case 'fail':
-          clearTimeout(timer)
+          stopTimer()
           signal?.removeEventListener('abort', stop)
           link.close()
           void untilGone(side.known, os).then(() => decided(side))
@@ -190,6 +190,12 @@ function converse(
           else step({ type: 'timer' })
         })
       }, slice)
+    }
+
+    function stopTimer(): void {
+      clearTimeout(timer)
+      // A slice that has just passed is looking for this, to set the next.
+      timer = undefined
     }
 
     child.once('exit', (code, exitSignal) => step({ type: 'exit', exit: { code, signal: exitSignal } }))
