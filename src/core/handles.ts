@@ -169,7 +169,10 @@ export class Claims {
   closeUnclaimed(): string[] {
     const unclaimed = [...this.#unclaimed]
     this.#unclaimed.clear()
-    for (const { fd } of unclaimed) fs.closeSync(fd)
+    for (const { fd, inode } of unclaimed) {
+      // A program may have closed it itself, and the number may be another file's by now.
+      if (inodeOf(fd) === inode) fs.closeSync(fd)
+    }
     return unclaimed.map(({ name }) => name)
   }
 }
