@@ -439,7 +439,9 @@ function onMessage(state: OldSide, message: Message | 'unknown' | 'broken'): rea
     case 'done':
       if (state.at !== 'greeted') return end(state, { why: 'broken', detail: 'a done without a hello' })
       if (!message.ok) return end(state, { why: 'said-no', reason: message.reason })
-      return state.overlap > 0 ? [{ ...state, at: 'overlapping' }, [{ do: 'timer', ms: state.overlap }]] : offer(state)
+      return state.overlap > 0
+        ? [{ ...state, at: 'overlapping' }, [{ do: 'overlap' }, { do: 'timer', ms: state.overlap }]]
+        : offer(state)
     case 'ask':
       if (state.at !== 'greeted') return end(state, { why: 'broken', detail: 'a question for state without a hello' })
       return [state, [{ do: 'save', name: message.name }]]
