@@ -17,6 +17,7 @@ import {
   answerWith,
   rawServer,
   reset,
+  resetWhenRead,
   type ScriptedMessage,
   type ScriptedRequest,
   scriptedServer,
@@ -105,7 +106,7 @@ const httpCases: readonly HttpCase[] = [
     server: 'resets in the middle of an answer',
     script: third(({ socket, answer }) => {
       socket.write(answer.subarray(0, -1))
-      setTimeout(() => reset(socket), 20)
+      resetWhenRead(socket)
     }),
     failures: { reset: 1 },
   },
@@ -113,7 +114,7 @@ const httpCases: readonly HttpCase[] = [
     server: 'resets a connection between two requests',
     script: ({ socket, answer }) => {
       socket.write(answer)
-      setTimeout(() => reset(socket), 20)
+      resetWhenRead(socket)
     },
     failures: { reset: 1 },
     answers: 1,
@@ -510,8 +511,7 @@ function inTheOrder(...steps: readonly (number | 'close' | 'reset')[]): (request
     if (requests.length < 3) return
     const answers = steps.map((step) => (typeof step === 'number' ? requests[step - 1]?.answer : undefined))
     socket.write(Buffer.concat(answers.filter((answer) => answer !== undefined)), () => {
-      // What was answered shall be read before the reset.
-      if (steps.includes('reset')) setTimeout(() => reset(socket), 20)
+      if (steps.includes('reset')) resetWhenRead(socket)
       else if (steps.includes('close')) socket.end()
     })
   }

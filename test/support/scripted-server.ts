@@ -74,6 +74,11 @@ export function reset(socket: Socket): void {
   _handle?.reset(() => socket.destroy())
 }
 
+/** Together with bytes that the client has not read a reset looks like an end (libuv); a poll of the loop that both live in comes first. */
+export function resetWhenRead(socket: Socket): void {
+  setTimeout(() => setImmediate(() => reset(socket)), 20)
+}
+
 function readRequest(head: string, nth: number, socket: Socket): ScriptedRequest {
   const asked = new URLSearchParams(/\?(\S+)/.exec(head)?.[1])
   const id = asked.get('id') ?? ''
