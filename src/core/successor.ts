@@ -78,11 +78,21 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
     } else if (message.type === 'value') {
       onValue(message)
     } else if (message.type === 'connection') {
-      const isKept = socket !== undefined && plan.onConnection(message.to, socket, message.state)
+      const isKept = socket !== undefined && receive(message.to, socket, message.state)
       if (!isKept) socket?.destroy()
       link?.send({ type: 'taken', id: message.id, isKept })
     } else if (message.type === 'bye') {
       bye.resolve()
+    }
+  }
+
+  /** What the program throws is an uncaught exception of its own, as at a connection that it accepts; the predecessor waits for an answer all the same. */
+  function receive(to: string, socket: Socket, state: string | undefined): boolean {
+    try {
+      return plan.onConnection(to, socket, state)
+    } catch (error) {
+      throwLater(error)
+      return false
     }
   }
 
@@ -195,7 +205,7 @@ async function lookFor(predecessor: Identity, os: System): Promise<boolean> {
   return true
 }
 
-function throwLater(error: CookError): void {
+function throwLater(error: unknown): void {
   setImmediate(() => {
     throw error
   })
