@@ -1,4 +1,5 @@
 /** Runs the compiled tests, tells their real numbers in its last line, and fails a run that leaves anything behind. */
+import { setMaxListeners } from 'node:events'
 import { existsSync, mkdtempSync, readdirSync, realpathSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join, resolve } from 'node:path'
@@ -43,6 +44,8 @@ function testFiles(filters: readonly string[]): string[] {
 
 async function runFiles(files: string[]): Promise<void> {
   const stopped = new AbortController()
+  // Each file listens to it, and Node warns of the eleventh.
+  setMaxListeners(0, stopped.signal)
   // A run that is interrupted still ends what it started.
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stopped.abort())
   const events = run({ files, concurrency: filesAtOnce, timeout: fileTimeout, signal: stopped.signal })
