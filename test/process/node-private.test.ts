@@ -9,7 +9,24 @@ import http2 from 'node:http2'
 import https from 'node:https'
 import net from 'node:net'
 import { test } from 'node:test'
-import { afterListenerClose, listenerDescriptor, udpDescriptor, watchChannel } from '../../src/node/sockets.ts'
+import { Worker } from 'node:worker_threads'
+import {
+  adoptConnection,
+  afterListenerClose,
+  connectionsOf,
+  httpConnections,
+  idleHttpConnections,
+  isWorkerThread,
+  listenerDescriptor,
+  releaseConnection,
+  responseInProgress,
+  serverOf,
+  startReading,
+  stopAccepting,
+  stopReading,
+  udpDescriptor,
+  watchChannel,
+} from '../../src/node/sockets.ts'
 import { ask } from '../support/clients.ts'
 import { Lab } from '../support/lab.ts'
 import { eventually, within } from '../support/waiting.ts'
@@ -217,6 +234,155 @@ test('a channel goes on to a third process by its descriptor and NODE_CHANNEL_FD
   if (process.platform === 'linux') {
     await eventually('the end of the third process', () => (isThere(pid) ? undefined : true))
   }
+})
+
+test('process.chdir tells a worker thread from the main one', async () => {
+  assert.equal(isWorkerThread(), false)
+  const code = `import(${JSON.stringify(socketsUrl)}).then(({ isWorkerThread }) => {
+    require('node:worker_threads').parentPort.postMessage(isWorkerThread())
+  })`
+  const [told] = await once(new Worker(code, { eval: true }), 'message')
+  assert.equal(told, true)
+})
+
+/** An HTTP server with one client in each state: idle, waiting for its answer, and in the middle of its request. */
+async function openHttp() {
+  const waiting: http.ServerResponse[] = []
+  const server = http.createServer((request, response) => {
+    if (request.url === '/wait') waiting.push(response)
+    else response.end('hello')
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as net.AddressInfo
+  const clients = ['GET / HTTP/1.1\r\nHost: a\r\n\r\n', 'GET /wait HTTP/1.1\r\nHost: a\r\n\r\n', 'GET / HT'].map(
+    (text) => {
+      const client = net.connect(port, '127.0.0.1')
+      client.on('error', () => {}).write(text)
+      return client
+    },
+  )
+  const [idle, asking, half] = clients
+  if (idle === undefined || asking === undefined || half === undefined) throw new Error('no clients')
+  await once(idle, 'data')
+  await eventually('a request that waits', () => waiting[0])
+  const ofClient = (client: net.Socket) =>
+    [...connectionsOf([server]).values()].flat().find(({ remotePort }) => remotePort === client.localPort)
+  await eventually('half a request', () => ((ofClient(half)?.bytesRead ?? 0) > 0 ? true : undefined))
+  const sockets = [idle, asking, half].map((client) => ofClient(client) ?? assert.fail('no such connection'))
+  const [idleSocket, askingSocket, halfSocket] = sockets as [net.Socket, net.Socket, net.Socket]
+  return {
+    server,
+    clients: { idle, asking, half },
+    sockets: { idle: idleSocket, asking: askingSocket, half: halfSocket },
+    waiting,
+    [Symbol.asyncDispose]: async () => {
+      for (const client of clients) client.destroy()
+      for (const socket of sockets) socket.destroy()
+      if (server.listening) server.close()
+    },
+  }
+}
+
+test('process._getActiveHandles and _server tell the connections of a server; closing them in vain tells which are idle', async () => {
+  await using world = await openHttp()
+  const { server, sockets } = world
+  assert.deepEqual(new Set(connectionsOf([server]).get(server)), new Set(Object.values(sockets)))
+  assert.ok(Object.values(sockets).every((socket) => serverOf(socket) === server))
+  assert.deepEqual([...idleHttpConnections(server)], [sockets.idle])
+  assert.deepEqual(httpConnections(server), new Set(Object.values(sockets)))
+  assert.ok(Object.values(sockets).every((socket) => !socket.destroyed))
+})
+
+test('_httpMessage is the answer that a connection waits for', async () => {
+  await using world = await openHttp()
+  assert.equal(responseInProgress(world.sockets.asking), world.waiting[0])
+  assert.equal(responseInProgress(world.sockets.idle), undefined)
+})
+
+test('the close of net.Server stops accepting and leaves idle connections open', async () => {
+  await using world = await openHttp()
+  const { server, clients, sockets } = world
+  stopAccepting(server)
+  assert.equal(server.listening, false)
+  clients.idle.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n')
+  await within('an answer on the open connection', once(clients.idle, 'data'))
+  assert.equal(sockets.idle.destroyed, false)
+})
+
+test('_handle.readStop leaves what arrives in the kernel until readStart', async () => {
+  await using world = await openHttp()
+  const { clients, sockets } = world
+  const before = sockets.idle.bytesRead
+  stopReading(sockets.idle)
+  clients.idle.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n')
+  // The other connection is read in a turn after the one in which this would have been.
+  clients.half.write('TP/1.1\r\nHost: a\r\n\r\n')
+  await within('an answer to the other client', once(clients.half, 'data'))
+  assert.equal(sockets.idle.bytesRead, before)
+  startReading(sockets.idle)
+  await within('an answer', once(clients.idle, 'data'))
+})
+
+test('a connection that is sent away leaves its server, whose close comes, and is one of the server that adopts it', async () => {
+  const child = spawn(
+    process.execPath,
+    [
+      '-e',
+      `import(${JSON.stringify(socketsUrl)}).then(({ adoptConnection }) => {
+        const server = require('node:http').createServer((_, response) => {
+          server.getConnections((_, count) => response.end(process.pid + ' ' + count))
+        })
+        process.on('message', (_, socket) => adoptConnection(server, socket))
+        process.send('ready')
+      })`,
+    ],
+    { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] },
+  )
+  try {
+    await once(child, 'message')
+    await using world = await openHttp()
+    const { server, clients, sockets } = world
+    clients.asking.destroy()
+    clients.half.destroy()
+    const closed = once(server, 'close')
+    stopReading(sockets.idle)
+    releaseConnection(sockets.idle)
+    child.send('a connection', sockets.idle, () => sockets.idle.destroy())
+    stopAccepting(server)
+    clients.idle.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n')
+    const [answer] = await within('an answer of the other process', once(clients.idle, 'data'))
+    assert.match(String(answer), new RegExp(`${child.pid} 1`))
+    await within('the close of the server', closed)
+  } finally {
+    child.kill('SIGKILL')
+    await once(child, 'exit')
+  }
+})
+
+test('an adopted connection is counted, and the close of the server waits for it', async () => {
+  const server = net.createServer()
+  const other = net.createServer((socket) => {
+    releaseConnection(socket)
+    adoptConnection(server, socket)
+  })
+  server.listen(0, '127.0.0.1')
+  other.listen(0, '127.0.0.1')
+  await Promise.all([once(server, 'listening'), once(other, 'listening')])
+  const client = net.connect((other.address() as net.AddressInfo).port, '127.0.0.1')
+  const [socket] = (await once(server, 'connection')) as [net.Socket]
+  assert.equal(serverOf(socket), server)
+  assert.equal(await new Promise((told) => server.getConnections((_, count) => told(count))), 1)
+  let isClosed = false
+  server.close(() => {
+    isClosed = true
+  })
+  other.close()
+  await new Promise((done) => setImmediate(done))
+  assert.equal(isClosed, false)
+  client.destroy()
+  socket.destroy()
+  await within('the close of the server', once(server, 'close'))
 })
 
 function isThere(pid: number): boolean {
