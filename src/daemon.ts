@@ -1,29 +1,33 @@
 /** A daemon: its listeners, its state, its upgrades and its end, in steps. `serve()` is all of them in one call. */
 import type { Server, Socket } from 'node:net'
 import { becomeDaemon } from './core/daemonizing.ts'
+import { checkName } from './core/handles.ts'
 import { Mover } from './core/mover.ts'
-import { nextPhase, type Phase, type Step } from './core/phase.ts'
+import type { Phase } from './core/phase.ts'
 import { reclaimPidFile, releasePidFile, writePidFile } from './core/pid-file.ts'
 import type { Upgraded, UpgradePhases } from './core/predecessor.ts'
 import { takeoverName } from './core/protocol.ts'
-import { type Entered, enter, type State } from './core/state.ts'
+import { type Entered, enter, type State, takeStep } from './core/state.ts'
 import { openUnixPath, ownUnixPath } from './core/unix-path.ts'
 import { demandCommit, runUpgrade } from './core/upgrading.ts'
 import { fromText, toPieces, toText, type Value } from './core/values.ts'
+import { type Counting, countMove, noCounts, toReport } from './drain/counts.ts'
 import { drain } from './drain/drainer.ts'
-import { armKeepAlive, isTls } from './drain/http.ts'
+import { armKeepAlive, isHttp, isTls } from './drain/http.ts'
 import { trackSessions } from './drain/http2.ts'
 import { CookError, messageOf } from './errors.ts'
-import { adoptConnection, startReading, stopReading } from './node/sockets.ts'
+import type { Link } from './node/link.ts'
+import { adoptConnection, serverOf, startReading, stopReading } from './node/sockets.ts'
 import { isAlive } from './node/system.ts'
 import {
   checkDaemonOptions,
   checkListenOptions,
   checkUpgradeOptions,
   type DaemonEvent,
+  type DaemonizeOptions,
   type DaemonOptions,
-  type DrainCounts,
   type DrainReport,
+  type HandOverRule,
   type ListenOptions,
   type UpgradeOptions,
 } from './options.ts'
@@ -46,21 +50,28 @@ export type DaemonReport = {
 
 /**
  * Takes up the life of a daemon in this process. With `detach`, becomes one first: the process that is not the daemon exits here, with 0 once the daemon is ready and with 1
- * and the reason on stderr if it is not. Rejects with `ERR_COOK_OPTION`, `ERR_COOK_DAEMON_TWICE`, and what `daemonize()` rejects with.
+ * and the reason on stderr if it is not. Rejects with `ERR_COOK_OPTION` and `ERR_COOK_DAEMON_TWICE`.
  */
 export async function createDaemon(options: DaemonOptions = {}): Promise<Daemon> {
   const state = enter('createDaemon()')
   checkDaemonOptions(options)
   if (state.receiver !== undefined) throw new CookError('ERR_COOK_DAEMON_TWICE', {})
-  const daemon = new Daemon(state, options)
   if (options.detach === true) {
     const { logFile, cwd, umask, readyTimeout } = options
-    const given = { logFile, cwd, umask, readyTimeout, waitReady: true }
-    const isDaemon = await becomeDaemon(state, withoutUndefined(given))
-    // One of the three places where this library ends a process: the launcher has nothing more to do.
-    if (!isDaemon) process.exit(0)
+    await detach(state, withoutUndefined({ logFile, cwd, umask, readyTimeout, waitReady: true }))
   }
-  return daemon
+  return new Daemon(state, options)
+}
+
+/** Returns in the daemon only. One of the three places where this library ends a process: the launcher has nothing more to do. */
+async function detach(state: State & { readonly entered: Entered }, options: DaemonizeOptions): Promise<void> {
+  try {
+    if (await becomeDaemon(state, options)) return
+  } catch (error) {
+    process.stderr.write(`${messageOf(error)}\n`)
+    process.exit(1)
+  }
+  process.exit(0)
 }
 
 type Listener = { readonly name: string; readonly server: Server }
@@ -73,21 +84,18 @@ class Daemon {
   readonly #listeners: Listener[] = []
   readonly #receivers = new Map<string, (socket: Socket, state: unknown) => void>()
   readonly #onDrain: (() => unknown)[] = []
-  readonly #ownCounts: { -readonly [Name in keyof DrainCounts]: number } = {
-    handedOver: 0,
-    served: 0,
-    closed: 0,
-    cut: 0,
-  }
-  #isReady = false
+  #ready: Promise<void> | undefined
   #wasTakenOver = false
+  #upgrading: { readonly stop: AbortController; readonly ended: Promise<unknown> } | undefined
+  #leaving: Promise<DrainReport> | undefined
   #mover: Mover | undefined
-  #upgrading: AbortController | undefined
-  /** Aborted by the first stop of a process that drains: idle connections are closed. */
+  /** Of the drain that runs, by listener. */
+  #counts = new Map<string, Counting>()
+  #otherCounts = noCounts()
+  /** Aborted at a stop, also one of a process that drains after an upgrade: idle connections are closed. */
   #hurry = new AbortController()
-  /** Aborted by the second, and at the deadline. */
+  /** Aborted by the second stop, and at the deadline. */
   #end = new AbortController()
-  #stopped: Promise<DrainReport> | undefined
 
   constructor(state: State & { readonly entered: Entered }, options: DaemonOptions) {
     this.#state = state
@@ -96,6 +104,7 @@ class Daemon {
     state.receiver = {
       onConnection: (to, socket, text) => this.#receive(to, socket, text),
       onTakeover: (value) => this.#takeOver(value),
+      onPhase: (phase) => this.#onPhase(phase),
     }
   }
 
@@ -115,14 +124,15 @@ class Daemon {
 
   /**
    * Makes a server listen: on the listener that the predecessor handed over under this name, otherwise on a new one. Before `ready()`.
-   * Any `net.Server` will do: net, http, https, http2. Rejects with `ERR_COOK_LISTEN`, `ERR_COOK_OPTION`, and for a Unix path with
+   * Any `net.Server` will do: net, http, https, http2. Rejects with `ERR_COOK_LISTEN`, `ERR_COOK_OPTION`, `ERR_COOK_HANDLE_NAME`, and for a Unix path with
    * `ERR_COOK_PATH_IN_USE`, `ERR_COOK_PATH_TOO_LONG` and `ERR_COOK_UNIX_PATH`.
    */
   async listen(server: Server, options: ListenOptions): Promise<void> {
     checkListenOptions(options)
     const { registry, entered } = this.#state
     const name = options.name ?? addressName(options)
-    if (this.#isReady) throw new CookError('ERR_COOK_LISTEN', { name, why: 'ready() was called already' })
+    checkName(name)
+    if (this.#ready !== undefined) throw new CookError('ERR_COOK_LISTEN', { name, why: 'ready() was called already' })
     if (this.#listeners.some((one) => one.name === name || one.server === server)) {
       throw new CookError('ERR_COOK_LISTEN', { name, why: 'another server has this name, or this server has another' })
     }
@@ -130,16 +140,19 @@ class Daemon {
     trackSessions(server)
     const kind = options.path === undefined ? 'tcp' : 'unix'
     const inherited = entered.claims.find(name, kind)
+    const backlog = options.backlog ?? inherited?.backlog
+    if (backlog !== undefined) registry.backlogs.set(server, backlog)
     try {
       if (inherited !== undefined) {
         await this.#setTicketKeys(name, server)
-        await listening(server, [inherited, options.backlog])
+        await listening(server, [inherited, backlog])
         if (inherited.kind === 'unix') ownUnixPath(this.#state, server, inherited.path)
       } else if (options.path === undefined) {
-        await listening(server, [{ port: options.port, host: options.host, backlog: options.backlog }])
+        await listening(server, [{ port: options.port, host: options.host, backlog }])
       } else {
-        await openUnixPath(this.#state, server, options.path, options.mode)
+        await openUnixPath(this.#state, server, options.path, options)
       }
+      registry.add(name, kind, server, false)
     } catch (cause) {
       this.#listeners.splice(
         this.#listeners.findIndex((one) => one.server === server),
@@ -148,15 +161,14 @@ class Daemon {
       if (cause instanceof CookError) throw cause
       throw new CookError('ERR_COOK_LISTEN', { name, why: messageOf(cause) }, { cause })
     }
-    registry.add(name, kind, server, false)
   }
 
   /**
    * The predecessor's value of this name, as its `saveState` hook gives it now; undefined if there is no predecessor, or one without the hook. Before `ready()`.
-   * `versions` are those that this program can read. Rejects with `ERR_COOK_STATE`, `ERR_COOK_STATE_VERSION`, `ERR_COOK_STATE_LATE`: let it end the program, and the old version keeps serving.
+   * `versions` are those that this program can read. Rejects with `ERR_COOK_STATE`, `ERR_COOK_STATE_NAME`, `ERR_COOK_STATE_VERSION`, `ERR_COOK_STATE_LATE`: let it end the program, and the old version keeps serving.
    */
   async inherited(name: string, { versions }: { readonly versions?: readonly number[] } = {}): Promise<unknown> {
-    if (this.#isReady) throw new CookError('ERR_COOK_STATE_LATE', {})
+    if (this.#ready !== undefined) throw new CookError('ERR_COOK_STATE_LATE', {})
     const answer = await this.#state.entered.succession?.ask(name)
     if (answer === undefined || (answer.value === undefined && answer.version === 0)) return undefined
     if (versions !== undefined && !versions.includes(answer.version)) {
@@ -169,24 +181,9 @@ class Daemon {
    * Says that this process serves. Resolves at the commit, from which on it owns the service and its pid file. Rejects with `ERR_COOK_REFUSED` if the predecessor has given up on it: let that
    * end the program.
    */
-  async ready(): Promise<void> {
-    if (this.#isReady) return
-    this.#isReady = true
-    const { succession, launch, claims } = this.#state.entered
-    if (succession !== undefined) {
-      await succession.notify(true, '')
-      const names = claims.closeUnclaimed()
-      if (names.length > 0) this.#emit({ type: 'unclaimed', names })
-      // A predecessor that was lost cannot tell what its onRelease returned.
-      void succession.bye.then(() => this.#takeOver(undefined))
-    } else {
-      this.#step('serve')
-    }
-    this.#writePid()
-    if (succession === undefined) this.#takeOver(undefined)
-    launch?.tell({ type: 'ready' })
-    launch?.close()
-    this.#emit({ type: 'phase', phase: this.phase, generation: this.generation })
+  ready(): Promise<void> {
+    this.#ready ??= this.#serve()
+    return this.#ready
   }
 
   /**
@@ -194,59 +191,43 @@ class Daemon {
    * with the codes of `upgrade()` and with `ERR_COOK_TOO_MANY_GENERATIONS`: this process keeps serving then.
    */
   async upgrade(options: UpgradeOptions = {}): Promise<DaemonReport> {
-    checkUpgradeOptions(options)
-    demandCommit('upgrade()', this.#state.entered)
-    if (!this.#isReady) throw new CookError('ERR_COOK_NOT_COMMITTED', { verb: 'upgrade()', predecessor: process.pid })
-    this.#checkGenerations()
-    const { readyTimeout, overlap } = this.#options
     const stop = new AbortController()
-    const signal = options.signal === undefined ? stop.signal : AbortSignal.any([stop.signal, options.signal])
-    const given = withoutUndefined({ readyTimeout, overlap })
-    this.#upgrading ??= stop
-    this.#emit({ type: 'upgrade', generation: this.generation + 1 })
+    const replacing = this.#replace(options, stop.signal)
+    const own = { stop, ended: replacing.catch(() => {}) }
+    this.#upgrading ??= own
     try {
-      const upgraded = await runUpgrade(
-        this.#state,
-        'upgrade()',
-        { stage: 'daemon', ...given, ...options, signal },
-        { tickets: this.#ticketKeys(), save: (name) => this.#save(name) },
-      )
-      const { pid, generation, phases } = upgraded
-      this.#emit({ type: 'upgraded', pid, generation })
-      const drained = this.#drainTo(upgraded)
-      return { pid, generation, phases, drained }
+      return await replacing
     } catch (error) {
       this.#emit({ type: 'upgrade-failed', error: error as Error })
       throw error
     } finally {
-      if (this.#upgrading === stop) this.#upgrading = undefined
+      if (this.#upgrading === own) this.#upgrading = undefined
     }
   }
 
   /**
-   * Ends this process's service without a successor: stops accepting, finishes what is in flight, closes what is idle. Called while it drains already, it closes what is idle at once, and
-   * called again it cuts the rest. Resolves with what became of the connections; ending the process is left to the caller.
+   * Ends this process's service: stops accepting, finishes what is in flight, closes what is idle; older generations that still drain do the same, and an upgrade that runs is given up. Called once more, or in a process
+   * that drains after an upgrade for the second time, it cuts the rest. Resolves with what became of the connections; ending the process is left to the caller.
    */
   async stop(): Promise<DrainReport> {
-    if (this.#upgrading !== undefined) {
-      this.#upgrading.abort()
-      while (this.phase === 'upgrading' || this.phase === 'overlapping') await new Promise((done) => setImmediate(done))
-    }
-    if (this.#stopped !== undefined) {
+    this.#upgrading?.stop.abort()
+    await this.#upgrading?.ended
+    const { succession } = this.#state.entered
+    if (this.phase === 'starting') await succession?.notify(false, 'it was stopped')
+    if (this.#leaving !== undefined) {
       if (this.#hurry.signal.aborted) this.#end.abort()
       this.#hurry.abort()
-      return this.#stopped
+      return this.#leaving
     }
+    this.#hurry.abort()
     this.#step('stop')
-    this.#stopped = this.#drain(undefined).then(({ report }) => {
-      if (this.#options.pidFile !== undefined) releasePidFile(resolve(this.#options.pidFile))
-      return report
-    })
-    return this.#stopped
+    succession?.stop()
+    this.#leaving = this.#leave(undefined)
+    return this.#leaving
   }
 
   /**
-   * Hands a live connection of the program's own protocol to the successor, with a value that goes along; call it in an `onDrain` listener. From the call on nothing is read from it here. Resolves to true when the
+   * Hands a live connection of the program's own protocol to the successor, with a value that goes along; call it in an `onDrain` listener. From the call on nothing is read from it here, and what was read but given to nobody goes along. Resolves to true when the
    * successor has it, false if it stays here after all. Rejects with `ERR_COOK_HAND_OVER` for a TLS or closed socket, or outside a drain.
    */
   async handOver(name: string, socket: Socket, state?: unknown): Promise<boolean> {
@@ -257,11 +238,13 @@ class Daemon {
     if ('encrypted' in socket)
       throw new CookError('ERR_COOK_HAND_OVER', { why: 'it is a TLS connection, whose keys cannot move' })
     const text = toText(name, state)
+    const listener = this.#listeners.find(({ server }) => server === serverOf(socket))
+    const counts = (listener && this.#counts.get(listener.name)) ?? this.#otherCounts
     stopReading(socket)
     // What the program has written goes out first.
     if (socket.writableLength > 0) await new Promise<void>((written) => socket.write('', () => written()))
-    const moved = await mover.move(socket, `own:${name}`, { isFree: () => true, state: text })
-    if (moved === 'moved') this.#ownCounts.handedOver++
+    const moved = await mover.move(socket, `own:${name}`, { isFree: () => true, state: text, isUrgent: true })
+    countMove(counts, moved)
     if (moved === 'busy' && !socket.destroyed) startReading(socket)
     return moved === 'moved'
   }
@@ -278,6 +261,25 @@ class Daemon {
 
   // ------------------------------------------------------------------------------------------ the new side
 
+  async #serve(): Promise<void> {
+    const { succession, launch, claims } = this.#state.entered
+    if (succession !== undefined) {
+      await succession.notify(true, '')
+      const names = claims.closeUnclaimed()
+      if (names.length > 0) this.#emit({ type: 'unclaimed', names })
+      // A predecessor that was lost cannot tell what its onRelease returned.
+      void succession.bye.then(() => this.#takeOver(undefined))
+      // Too late for a no: the service is ours, and goes on.
+      await this.#runHook('pidFile', () => this.#writePid())
+    } else {
+      this.#writePid()
+      this.#step('serve')
+      this.#takeOver(undefined)
+    }
+    launch?.tell({ type: 'ready' })
+    launch?.close()
+  }
+
   async #setTicketKeys(name: string, server: Server): Promise<void> {
     if (!isTls(server)) return
     const keys = (await this.#state.entered.succession?.tickets)?.[name]
@@ -285,22 +287,26 @@ class Daemon {
   }
 
   #receive(to: string, socket: Socket, text: string | undefined): boolean {
-    if (this.#mover?.isOpen === true) {
-      // We are on our way out ourselves: on to our own successor.
-      stopReading(socket)
-      void this.#mover.move(socket, to, { isFree: () => true, state: text, isUrgent: true })
-      return true
-    }
+    if (this.#mover?.isOpen !== true) return this.#keep(to, socket, text)
+    // We are on our way out ourselves: on to our own successor.
+    stopReading(socket)
+    void this.#mover.move(socket, to, { isFree: () => true, state: text, isUrgent: true }).then((moved) => {
+      if (moved === 'busy' && !this.#keep(to, socket, text)) socket.destroy()
+    })
+    return true
+  }
+
+  /** Returns whether anybody here wants the connection. */
+  #keep(to: string, socket: Socket, text: string | undefined): boolean {
     const listener = this.#listeners.find(({ name }) => name === to)
+    const own = this.#receivers.get(to)
     if (listener?.server.listening === true) {
-      armKeepAlive(listener.server, socket)
+      if (isHttp(listener.server)) armKeepAlive(listener.server, socket)
       adoptConnection(listener.server, socket)
       return true
     }
-    const own = this.#receivers.get(to)
-    if (own === undefined) return false
-    own(socket, text === undefined ? undefined : fromText(text))
-    return true
+    own?.(socket, text === undefined ? undefined : fromText(text))
+    return own !== undefined
   }
 
   /** Once in a life, unless the successor is lost and everything comes back. */
@@ -318,6 +324,28 @@ class Daemon {
   }
 
   // ------------------------------------------------------------------------------------------ the old side
+
+  async #replace(options: UpgradeOptions, signal: AbortSignal): Promise<DaemonReport> {
+    checkUpgradeOptions(options)
+    demandCommit('upgrade()', this.#state.entered)
+    if (this.phase === 'starting') {
+      throw new CookError('ERR_COOK_NOT_COMMITTED', { verb: 'upgrade()', predecessor: process.pid })
+    }
+    this.#checkGenerations()
+    const { readyTimeout, overlap } = this.#options
+    const given = {
+      stage: 'daemon' as const,
+      ...withoutUndefined({ readyTimeout, overlap }),
+      ...options,
+      signal: options.signal === undefined ? signal : AbortSignal.any([signal, options.signal]),
+    }
+    const hooks = { tickets: this.#ticketKeys(), save: (name: string) => this.#save(name) }
+    const upgraded = await runUpgrade(this.#state, 'upgrade()', given, hooks)
+    const { pid, generation, phases } = upgraded
+    this.#emit({ type: 'upgraded', pid, generation })
+    this.#leaving = this.#leave(upgraded)
+    return { pid, generation, phases, drained: this.#leaving }
+  }
 
   #checkGenerations(): void {
     const most = this.#options.maxGenerations ?? defaults.maxGenerations
@@ -338,11 +366,7 @@ class Daemon {
     if (saveState === undefined) return { value: undefined, version: 0 }
     const hook = Object.hasOwn(saveState, name) ? saveState[name] : undefined
     if (hook === undefined) {
-      const names = Object.keys(saveState).join(', ') || 'none'
-      throw new CookError('ERR_COOK_STATE', {
-        name,
-        why: `the predecessor has no state of that name; it has: ${names}`,
-      })
+      throw new CookError('ERR_COOK_STATE_NAME', { name, names: Object.keys(saveState).join(', ') })
     }
     const value = await inTime(stateTimeout, Promise.resolve(hook.save()), () => {
       throw new CookError('ERR_COOK_STATE', { name, why: `its save() took longer than ${stateTimeout} ms` })
@@ -350,62 +374,91 @@ class Daemon {
     return { value, version: hook.version ?? 0 }
   }
 
-  async #drainTo(upgraded: Upgraded & { readonly generation: number }): Promise<DrainReport> {
-    const { link, onLink } = upgraded
-    const mover = new Mover(link)
-    onLink((event) => mover.onLink(event))
-    this.#mover = mover
-    const released = this.#release(upgraded)
-    const drained = this.#drain(mover)
-    this.#stopped = drained.then(({ report }) => report)
-    const { report, isBack } = await drained
-    await released
-    if (isBack) {
+  /** Finishes what this process has accepted: after an upgrade, or at a stop. */
+  async #leave(upgraded: Upgrading | undefined): Promise<DrainReport> {
+    const timer = setTimeout(() => this.#end.abort(), this.#options.drainTimeout ?? defaults.drainTimeout)
+    const end = aborted(this.#end.signal)
+    const { succession } = this.#state.entered
+    this.#mover = upgraded && this.#openMover(upgraded)
+    const released = upgraded && this.#release(upgraded.link)
+    const isDone = await this.#drain(end)
+    const report = toReport(this.#counts, this.#otherCounts)
+    await Promise.race([released, end])
+    if (upgraded !== undefined && !isDone) {
+      clearTimeout(timer)
+      this.#emit({ type: 'drained', report })
       this.#comeBack(upgraded.generation)
       return report
     }
     // Connections of our own predecessor go through us: it leaves first.
-    await Promise.race([this.#state.entered.succession?.bye, aborted(this.#end.signal)])
-    await new Promise<void>((sent) => link.send({ type: 'bye' }, sent))
-    link.close()
+    await Promise.race([succession?.bye, end])
+    clearTimeout(timer)
+    if (upgraded !== undefined) {
+      await new Promise<void>((sent) => upgraded.link.send({ type: 'bye' }, sent))
+      upgraded.link.close()
+    } else if (this.#options.pidFile !== undefined) {
+      releasePidFile(resolve(this.#options.pidFile))
+    }
+    this.#step('end')
+    this.#emit({ type: 'drained', report })
     return report
   }
 
-  async #release({ link }: Upgraded): Promise<void> {
-    const value = await this.#runHook('onRelease', () => this.#options.onRelease?.())
-    try {
-      for (const piece of toPieces(takeoverName, { value, version: 0 })) {
-        await new Promise<void>((sent) => link.send(piece, sent))
+  #openMover({ link, onLink }: Upgrading): Mover {
+    const mover = new Mover(link, {
+      onStop: () => {
+        this.#hurry.abort()
+        this.#state.entered.succession?.stop()
+      },
+      onEnd: () => this.#end.abort(),
+    })
+    onLink((event) => mover.onLink(event))
+    return mover
+  }
+
+  /** False if the successor was lost before we stopped accepting. */
+  async #drain(end: Promise<void>): Promise<boolean> {
+    const mover = this.#mover
+    const rule = this.#rule()
+    const servers = this.#listeners.map(({ name, server }) => ({ name, server, mover, rule, counts: noCounts() }))
+    this.#counts = new Map(servers.map(({ name, counts }) => [name, counts]))
+    this.#otherCounts = noCounts()
+    const own = Promise.all(this.#onDrain.map((listener) => this.#runHook('onDrain', listener)))
+    const isDone = await drain({ servers, deadline: this.#end.signal, hurry: this.#hurry.signal })
+    await Promise.race([own, end])
+    return isDone
+  }
+
+  /** A function that throws is told of once, and hands nothing over. */
+  #rule(): HandOverRule {
+    const { handOver = true } = this.#options
+    if (typeof handOver === 'boolean') return handOver
+    let hasFailed = false
+    return (socket) => {
+      try {
+        return handOver(socket) === true
+      } catch (error) {
+        if (!hasFailed) this.#hookFailed('handOver', error)
+        hasFailed = true
+        return false
       }
-    } catch (error) {
-      this.#emit({ type: 'hook-failed', hook: 'onRelease', error: error as Error })
     }
   }
 
-  async #drain(mover: Mover | undefined): Promise<{ report: DrainReport; isBack: boolean }> {
-    const deadline = this.#end
-    const timer = setTimeout(() => deadline.abort(), this.#options.drainTimeout ?? defaults.drainTimeout)
-    this.#emit({ type: 'phase', phase: this.phase, generation: this.generation })
-    const rule = this.#options.handOver ?? true
-    const own = Promise.all(this.#onDrain.map((listener) => this.#runHook('onDrain', listener)))
-    const { counts, isBack } = await drain({
-      servers: this.#listeners.map(({ name, server }) => ({ name, server, mover, rule })),
-      deadline: deadline.signal,
-      hurry: this.#hurry.signal,
-      isStop: mover === undefined,
-    })
-    await Promise.race([own, aborted(deadline.signal)])
-    clearTimeout(timer)
-    const report = toReport(counts, this.#ownCounts)
-    if (!isBack) this.#step('end')
-    this.#emit({ type: 'drained', report })
-    return { report, isBack }
+  async #release(link: Link): Promise<void> {
+    const value = await this.#runHook('onRelease', () => this.#options.onRelease?.())
+    try {
+      await sendTakeover(link, value)
+    } catch (error) {
+      this.#hookFailed('onRelease', error)
+      await sendTakeover(link, undefined)
+    }
   }
 
   /** The successor died while we were still accepting: the service is ours again. */
   #comeBack(generation: number): void {
     this.#mover = undefined
-    this.#stopped = undefined
+    this.#leaving = undefined
     this.#end = new AbortController()
     this.#hurry = new AbortController()
     delete this.#state.hasSuccessor
@@ -418,8 +471,13 @@ class Daemon {
 
   // ------------------------------------------------------------------------------------------ both
 
-  #step(step: Step): void {
-    this.#state.phase = nextPhase(this.#state.phase, step)
+  #step(step: Parameters<typeof takeStep>[1]): void {
+    takeStep(this.#state, step)
+  }
+
+  #onPhase(phase: Phase): void {
+    this.#emit({ type: 'phase', phase, generation: this.generation })
+    if (phase === 'upgrading') this.#emit({ type: 'upgrade', generation: this.generation + 1 })
   }
 
   /** A hook that throws is told, and costs nothing else. */
@@ -427,23 +485,34 @@ class Daemon {
     try {
       return await run()
     } catch (error) {
-      this.#emit({ type: 'hook-failed', hook, error: error as Error })
+      this.#hookFailed(hook, error)
       return undefined
     }
   }
 
+  #hookFailed(hook: string, thrown: unknown): void {
+    const error = thrown instanceof Error ? thrown : new Error(String(thrown))
+    // Where nobody listens to events, or the listener is what failed, the fault must still be seen.
+    if (this.#options.onEvent === undefined || hook === 'onEvent') process.emitWarning(error)
+    if (hook === 'onEvent') channel.publish({ type: 'hook-failed', hook, error } satisfies DaemonEvent)
+    else this.#emit({ type: 'hook-failed', hook, error })
+  }
+
   #emit(event: DaemonEvent): void {
     channel.publish(event)
+    void this.#tell(event)
+  }
+
+  async #tell(event: DaemonEvent): Promise<void> {
     try {
-      this.#options.onEvent?.(event)
+      await this.#options.onEvent?.(event)
     } catch (error) {
-      // A listener's fault is the program's, but not in the middle of an upgrade.
-      setImmediate(() => {
-        throw error
-      })
+      this.#hookFailed('onEvent', error)
     }
   }
 }
+
+type Upgrading = Upgraded & { readonly generation: number }
 
 type TicketServer = { getTicketKeys(): Buffer; setTicketKeys(keys: Buffer): void }
 
@@ -465,15 +534,9 @@ function listening(server: Server, args: readonly unknown[]): Promise<void> {
   })
 }
 
-function toReport(counts: ReadonlyMap<string, DrainCounts>, own: DrainCounts): DrainReport {
-  const all = [...counts.values(), own]
-  const sum = (name: keyof DrainCounts) => all.reduce((total, one) => total + one[name], 0)
-  return {
-    handedOver: sum('handedOver'),
-    served: Math.max(0, sum('served') - own.handedOver),
-    closed: sum('closed'),
-    cut: sum('cut'),
-    listeners: Object.fromEntries(counts),
+async function sendTakeover(link: Link, value: unknown): Promise<void> {
+  for (const piece of toPieces(takeoverName, { value, version: 0 })) {
+    await new Promise<void>((sent) => link.send(piece, sent))
   }
 }
 

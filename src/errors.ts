@@ -74,6 +74,10 @@ const errors = {
     text: 'this process (pid {pid}) has already handed over to its successor, which serves now',
     help: 'Upgrade the successor instead: its pid is in the report and in the pid file.',
   },
+  ERR_COOK_STOPPING: {
+    text: 'this process (pid {pid}) is stopping, and starts no new version',
+    help: 'Start the service anew when it has ended.',
+  },
   ERR_COOK_NOT_COMMITTED: {
     text: '{verb} was called before the upgrade that started this process was committed; until then the predecessor (pid {predecessor}) owns the name of the service',
     help: 'Call it after notifyUpgradeDone() has resolved.',

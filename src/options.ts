@@ -176,6 +176,8 @@ type Kind =
   | 'strings'
   | 'record'
   | 'signal'
+  | 'handled'
+  | 'handleds'
   | 'stage'
 
 const daemonizeKinds: Readonly<Record<keyof DaemonizeOptions, Kind>> = {
@@ -236,7 +238,11 @@ export function checkServeOptions({ signals, ...options }: ServeOptions): void {
   for (const key of Object.keys(options)) {
     if (!(key in daemonKinds) && !(key in listenKinds)) check(options, { ...daemonKinds, ...listenKinds })
   }
-  if (signals !== undefined) check(signals, { upgrade: 'string', stop: 'strings' })
+  if (signals === undefined) return
+  check(signals, { upgrade: 'handled', stop: 'handleds' })
+  if (signals.upgrade !== undefined && (signals.stop ?? ['SIGTERM', 'SIGINT']).includes(signals.upgrade)) {
+    throw new CookError('ERR_COOK_OPTION', { option: 'upgrade', why: `${signals.upgrade} stops already` })
+  }
 }
 
 const listenKinds: Readonly<Record<keyof ListenOptions, Kind>> = {
@@ -289,8 +295,18 @@ const tests: Readonly<Record<Kind, readonly [isIt: (value: unknown) => boolean, 
       Object.values(value).every((one) => typeof one?.save === 'function'),
     'an object of { version, save() } by name',
   ],
+  handled: [isHandled, "a signal that can be handled, such as 'SIGUSR2'"],
+  handleds: [
+    (value) => Array.isArray(value) && value.every(isHandled),
+    "an array of signals that can be handled, such as ['SIGTERM']",
+  ],
   signal: [(value) => value instanceof AbortSignal, 'an AbortSignal'],
   stage: [(value) => value === 'parent' || value === 'daemon', "'parent' or 'daemon'"],
+}
+
+function isHandled(value: unknown): boolean {
+  const { signals } = process.getBuiltinModule('node:os').constants
+  return typeof value === 'string' && value in signals && value !== 'SIGKILL' && value !== 'SIGSTOP'
 }
 
 /** A misspelt option is an error: silently it would be one that does nothing in production. */

@@ -1,13 +1,16 @@
 /** The one call: inherit or listen, ready, signals, drain, exit. */
 import type { Server } from 'node:net'
 import { createDaemon, type Daemon } from './daemon.ts'
-import { checkServeOptions, type ServeOptions } from './options.ts'
+import { checkServeOptions, type DaemonEvent, type ServeOptions } from './options.ts'
+
+const { constants } = process.getBuiltinModule('node:os')
+const { subscribe } = process.getBuiltinModule('node:diagnostics_channel')
 
 const defaultSignals = { upgrade: 'SIGUSR2', stop: ['SIGTERM', 'SIGINT'] } as const
 
 /**
  * Makes a server upgradable: it listens, on the predecessor's listener if there is one, and is ready; SIGUSR2 replaces the process by its new version, with live connections; SIGTERM and SIGINT finish what
- * was accepted and end it. Resolves when this process owns the service. Rejects with what `createDaemon()`, `listen()` and `ready()` reject with.
+ * was accepted and end it. Resolves when this process owns the service; when it has drained, it exits. Rejects with what `createDaemon()`, `listen()` and `ready()` reject with.
  */
 export async function serve(server: Server, options: ServeOptions): Promise<Daemon> {
   checkServeOptions(options)
@@ -16,14 +19,16 @@ export async function serve(server: Server, options: ServeOptions): Promise<Daem
   let daemon: Daemon | undefined
   // Before anything else: a signal without a handler kills.
   for (const signal of new Set(signals?.stop ?? defaultSignals.stop)) {
-    process.on(signal, () => void (daemon === undefined ? exit(0) : daemon.stop().then(() => exit(0))))
+    // Before it serves there is nothing to finish, and whoever waits for it reads in the exit code what ended it.
+    process.on(signal, () => void (daemon === undefined ? exit(128 + constants.signals[signal]) : daemon.stop()))
   }
   process.on(signals?.upgrade ?? defaultSignals.upgrade, () => {
     // A failure is an event, and this process keeps serving.
-    daemon?.upgrade().then(
-      ({ drained }) => drained.then(() => daemon?.phase === 'gone' && exit(0)),
-      () => {},
-    )
+    daemon?.upgrade().catch(() => {})
+  })
+  subscribe('cook-daemon', (event) => {
+    // Whoever waits for the report goes first. An upgrade whose successor was lost has a report too, and its process stays.
+    if ((event as DaemonEvent).type === 'drained' && daemon?.phase === 'gone') setImmediate(exit, 0)
   })
   const created = await createDaemon(rest)
   await created.listen(server, Object.fromEntries(given))

@@ -169,7 +169,7 @@ function knowPath(state: State & { readonly entered: Entered }, server: Server):
 export async function listenUnix(server: Server, path: string, options: ListenUnixOptions = {}): Promise<void> {
   const state = enter('listenUnix()')
   checkListenUnixOptions(options)
-  await openUnixPath(state, server, path, options.mode)
+  await openUnixPath(state, server, path, options)
 }
 
 /**

@@ -22,14 +22,13 @@ export type Packed = { readonly record: HandleRecord; readonly fd: number }
 export class Registry {
   /** Public paths of Unix listeners, which their servers do not know: bound under a private name, or inherited. */
   readonly paths = new WeakMap<Server, string>()
+  /** Lengths of the queues of listeners, where the program has set them: nothing else tells. */
+  readonly backlogs = new WeakMap<Server, number>()
   #entries: readonly Entry[] = []
 
   /** Adds a handle, in order; one that is there under this name already stays where it is. */
   add(name: string, kind: HandleKind, source: HandleSource, replace: boolean): void {
-    const isName = typeof name === 'string' && name !== '' && name.length <= 255 && isWhole(name)
-    if (!isName || name.startsWith('cook:')) {
-      throw new CookError('ERR_COOK_HANDLE_NAME', { name: JSON.stringify(name) ?? String(name) })
-    }
+    checkName(name)
     const entry = { name, kind, source }
     // What cannot cross is told now, to the caller who can mend it.
     this.#pack(entry)
@@ -68,7 +67,15 @@ export class Registry {
       const values = { name, actual: words[shape.kind], verb: adders[kind], expected: words[kind] }
       throw new CookError('ERR_COOK_HANDLE_KIND', values)
     }
-    return { fd, record: { name, inode, ...shape } }
+    const backlog = isServer(source) ? this.backlogs.get(source) : undefined
+    return { fd, record: { name, inode, ...(backlog !== undefined && { backlog }), ...shape } }
+  }
+}
+
+export function checkName(name: string): void {
+  const isName = typeof name === 'string' && name !== '' && name.length <= 255 && isWhole(name)
+  if (!isName || name.startsWith('cook:')) {
+    throw new CookError('ERR_COOK_HANDLE_NAME', { name: JSON.stringify(name) ?? String(name) })
   }
 }
 
@@ -101,7 +108,7 @@ function shapeOf(source: HandleSource, path: string | undefined): HandleShape {
   }
   if (isUdpSocket(source)) return { kind: 'udp', ...inetAddress(source.address()) }
   if (!('kind' in source)) return { kind: 'file' }
-  const { fd: _fd, name: _name, inode: _inode, ...shape } = source
+  const { fd: _fd, name: _name, inode: _inode, backlog: _backlog, ...shape } = source
   return shape
 }
 
@@ -169,9 +176,11 @@ export class Claims {
   closeUnclaimed(): string[] {
     const unclaimed = [...this.#unclaimed]
     this.#unclaimed.clear()
-    for (const { fd, inode } of unclaimed) {
+    for (const handle of unclaimed) {
       // A program may have closed it itself, and the number may be another file's by now.
-      if (inodeOf(fd) === inode) fs.closeSync(fd)
+      if (inodeOf(handle.fd) === handle.inode) fs.closeSync(handle.fd)
+      // The predecessor leaves the path to us, and nobody else could take it as long as it lived.
+      if (handle.kind === 'unix') fs.rmSync(handle.path, { force: true })
     }
     return unclaimed.map(({ name }) => name)
   }

@@ -1,7 +1,7 @@
 /** Hands live connections to the successor, one at a time; those that wait for their turn are served meanwhile. */
 import type { Socket } from 'node:net'
 import type { Link, LinkEvent } from '../node/link.ts'
-import { releaseConnection, startReading, stopReading } from '../node/sockets.ts'
+import { releaseConnection, startReading, stopReading, takeUnread } from '../node/sockets.ts'
 
 /** How a move ended: `busy` and `lost` connections stay here, but `lost` were on their way when the successor died. */
 export type Moved = 'moved' | 'unwanted' | 'busy' | 'lost'
@@ -37,16 +37,27 @@ export class Mover {
   readonly #onTheWay = new Map<number, Order>()
   /** Sent already: an order that came later finds a husk. */
   readonly #sent = new WeakSet<Socket>()
+  readonly #onStop: () => void
+  readonly #onEnd: () => void
   #lastId = 0
   #isOpen = true
+  #wasStopped = false
 
-  constructor(link: Link) {
+  /** `onStop` is called when the successor says that the service ends, `onEnd` when it is gone after that. */
+  constructor(link: Link, { onStop, onEnd }: { onStop(): void; onEnd(): void }) {
     this.#link = link
+    this.#onStop = onStop
+    this.#onEnd = onEnd
   }
 
-  /** False once the successor is gone: nothing moves any more. */
+  /** False once the successor takes nothing any more. */
   get isOpen(): boolean {
     return this.#isOpen
+  }
+
+  /** The successor is gone without a word. */
+  get isLost(): boolean {
+    return !this.#isOpen && !this.#wasStopped
   }
 
   /** Moves a connection when its turn comes. */
@@ -71,16 +82,31 @@ export class Mover {
   /** What the successor says of the connections, and its end. */
   onLink(event: LinkEvent): void {
     if (event.type === 'closed') {
-      this.#fail()
-    } else if (event.type === 'message' && typeof event.message === 'object' && event.message.type === 'taken') {
-      const order = this.#onTheWay.get(event.message.id)
-      if (order === undefined) return
-      this.#onTheWay.delete(event.message.id)
-      // What is left of it here: its close event fires, and its server counts it no more.
-      order.socket.destroy()
-      order.done(event.message.isKept ? 'moved' : 'unwanted')
-      this.#pump()
+      this.#close()
+      for (const order of this.#onTheWay.values()) {
+        order.socket.destroy()
+        order.done('lost')
+      }
+      this.#onTheWay.clear()
+      if (this.#wasStopped) this.#onEnd()
     }
+    if (event.type !== 'message' || typeof event.message !== 'object') return
+    if (event.message.type === 'taken') this.#onTaken(event.message.id, event.message.isKept)
+    if (event.message.type === 'stop') {
+      this.#wasStopped = true
+      this.#close()
+      this.#onStop()
+    }
+  }
+
+  #onTaken(id: number, isKept: boolean): void {
+    const order = this.#onTheWay.get(id)
+    if (order === undefined) return
+    this.#onTheWay.delete(id)
+    // What is left of it here: its close event fires, and its server counts it no more.
+    order.socket.destroy()
+    order.done(isKept ? 'moved' : 'unwanted')
+    this.#pump()
   }
 
   #pump(): void {
@@ -111,8 +137,10 @@ export class Mover {
     this.#sent.add(socket)
     const id = ++this.#lastId
     this.#onTheWay.set(id, order)
+    const unread = takeUnread(socket)?.toString('base64')
     releaseConnection(socket)
-    this.#link.sendConnection({ type: 'connection', id, to, ...(state !== undefined && { state }) }, socket)
+    const given = { ...(state !== undefined && { state }), ...(unread !== undefined && { unread }) }
+    this.#link.sendConnection({ type: 'connection', id, to, ...given }, socket)
   }
 
   #keep({ socket, done }: Order): void {
@@ -120,13 +148,9 @@ export class Mover {
     done('busy')
   }
 
-  #fail(): void {
+  /** Nothing moves any more: what waits stays here. */
+  #close(): void {
     this.#isOpen = false
-    for (const order of this.#onTheWay.values()) {
-      order.socket.destroy()
-      order.done('lost')
-    }
-    this.#onTheWay.clear()
     for (let order = this.#take(); order !== undefined; order = this.#take()) this.#keep(order)
   }
 }

@@ -173,7 +173,10 @@ function converse(
           await new Promise<void>((sent) => link.send(piece, sent))
         }
       } catch (error) {
-        link.send({ type: 'value', name, version: 0, part: '', isLast: true, fault: messageOf(error) })
+        const known: Readonly<Record<string, string | number>> = error instanceof CookError ? error.values : {}
+        const names = known.names === undefined ? {} : { names: String(known.names).split(', ') }
+        const fault = String(known.why ?? messageOf(error))
+        link.send({ type: 'value', name, version: 0, part: '', isLast: true, fault, ...names })
       }
     }
 

@@ -40,6 +40,8 @@ export type HandleRecord = {
   readonly name: string
   /** What the descriptor is, so that a wrong one is seen before it is used: fstat's inode. */
   readonly inode: number
+  /** Length of a listener's queue, where the program has set it. */
+  readonly backlog?: number
 } & HandleShape
 
 export type HandleShape =
@@ -206,6 +208,8 @@ export type Upward =
   | { readonly type: 'confirmed' }
   /** A live connection has arrived; `isKept` false: nobody here wanted it, and it was closed. */
   | { readonly type: 'taken'; readonly id: number; readonly isKept: boolean }
+  /** The service ends: no connection is taken any more, what is idle goes now, and when the link ends the rest does. */
+  | { readonly type: 'stop' }
 
 /** From the old version to the new one. */
 export type Downward =
@@ -226,10 +230,21 @@ export type Downward =
       readonly isLast: boolean
       /** Set instead: why there is no value. */
       readonly fault?: string
+      /** Set instead: there is none of that name, but of these. */
+      readonly names?: readonly string[]
     }
   | { readonly type: 'accepted' }
-  /** A live connection comes with this message, for the server or the program's own protocol of that name. */
-  | { readonly type: 'connection'; readonly id: number; readonly to: string; readonly state?: string }
+  /**
+   * A live connection comes with this message, for the server or the program's own protocol of that name; `unread`, base64, is what had been read of it and
+   * was given to nobody.
+   */
+  | {
+      readonly type: 'connection'
+      readonly id: number
+      readonly to: string
+      readonly state?: string
+      readonly unread?: string
+    }
   | { readonly type: 'refused'; readonly reason: string }
   /** The old version needs the link no more. */
   | { readonly type: 'bye' }
@@ -281,11 +296,18 @@ export function fromWire(raw: unknown): Message | 'unknown' | 'broken' {
             part: raw.part,
             isLast: raw.isLast === true,
             ...(typeof raw.fault === 'string' && { fault: cutReason(raw.fault) }),
+            ...(Array.isArray(raw.names) && { names: raw.names.map(String) }),
           }
         : 'broken'
     case 'connection':
       return isCount(raw.id) && typeof raw.to === 'string'
-        ? { type: 'connection', id: raw.id, to: raw.to, ...(typeof raw.state === 'string' && { state: raw.state }) }
+        ? {
+            type: 'connection',
+            id: raw.id,
+            to: raw.to,
+            ...(typeof raw.state === 'string' && { state: raw.state }),
+            ...(typeof raw.unread === 'string' && { unread: raw.unread }),
+          }
         : 'broken'
     case 'done':
       return typeof raw.ok === 'boolean' && typeof raw.reason === 'string'
@@ -304,6 +326,7 @@ export function fromWire(raw: unknown): Message | 'unknown' | 'broken' {
       return typeof raw.reason === 'string' ? { type: 'refused', reason: cutReason(raw.reason) } : 'broken'
     case 'confirmed':
     case 'accepted':
+    case 'stop':
     case 'bye':
       return { type: raw.type }
     default:

@@ -5,7 +5,7 @@ import { isWorkerThread } from '../node/sockets.ts'
 import { type Command, startCommand, startEnvironment } from '../node/system.ts'
 import { Claims, Registry } from './handles.ts'
 import { type Launch, reportTo, tellLauncher } from './launch.ts'
-import { nextPhase, type Phase } from './phase.ts'
+import { nextPhase, type Phase, type Step } from './phase.ts'
 import { cutReason, ownVariables, readStart, type Start, toWire } from './protocol.ts'
 import { type Succession, succeed } from './successor.ts'
 
@@ -44,6 +44,8 @@ export type Receiver = {
   onConnection(to: string, socket: Socket, state: string | undefined): boolean
   /** What the predecessor's onRelease returned. */
   onTakeover(value: unknown): void
+  /** This process has moved on in its life. */
+  onPhase(phase: Phase): void
 }
 
 export type Entered = {
@@ -130,13 +132,17 @@ function begin(state: State, start: Start): Entered {
     link &&
     succeed(link, {
       released: launch?.released ?? Promise.resolve(),
-      onCommit() {
-        state.phase = nextPhase(state.phase, 'serve')
-      },
+      onCommit: () => takeStep(state, 'serve'),
       onConnection: (to, socket, text) => state.receiver?.onConnection(to, socket, text) ?? false,
       onTakeover: (value) => state.receiver?.onTakeover(value),
     })
   return { start, generation, claims, ...(launch && { launch }), ...(succession && { succession }) }
+}
+
+/** Moves this process on in its life. */
+export function takeStep(state: State, step: Step): void {
+  state.phase = nextPhase(state.phase, step)
+  state.receiver?.onPhase(state.phase)
 }
 
 function isClusterWorker(): boolean {

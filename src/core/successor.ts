@@ -29,6 +29,8 @@ export type Succession = {
   readonly tickets: Promise<Readonly<Record<string, string>>>
   /** A value of the predecessor's saveState hook; undefined if it is gone, or has no such hook. */
   ask(name: string): Promise<Value | undefined>
+  /** Tells the predecessor, if it is still there, that the service ends. */
+  stop(): void
   /** Resolves when the predecessor needs us no more: it said bye, or is gone. */
   readonly bye: Promise<void>
   /** Why this process is about to die. */
@@ -78,6 +80,7 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
     } else if (message.type === 'value') {
       onValue(message)
     } else if (message.type === 'connection') {
+      if (message.unread !== undefined) socket?.unshift(Buffer.from(message.unread, 'base64'))
       const isKept = socket !== undefined && receive(message.to, socket, message.state)
       if (!isKept) socket?.destroy()
       link?.send({ type: 'taken', id: message.id, isKept })
@@ -99,6 +102,8 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
   function onValue(message: ValueMessage): void {
     let answer: Value | CookError | undefined
     try {
+      const { name, names } = message
+      if (names !== undefined) throw new CookError('ERR_COOK_STATE_NAME', { name, names: names.join(', ') || 'none' })
       if (message.fault !== undefined) throw new CookError('ERR_COOK_STATE', { name: message.name, why: message.fault })
       answer = assembly.add(message)
     } catch (error) {
@@ -179,13 +184,17 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
       await tickets.promise
       if (side.at !== 'welcomed') return undefined
       const question = questions.get(name) ?? deferred<Value | CookError | undefined>()
+      // Two answers of one name would come in pieces of both.
+      if (!questions.has(name)) link?.send({ type: 'ask', name })
       questions.set(name, question)
-      link?.send({ type: 'ask', name })
       link?.hold(true)
       const answer = await question.promise
       link?.hold(false)
       if (answer instanceof CookError) throw answer
       return answer
+    },
+    stop() {
+      if (isCommitted) link?.send({ type: 'stop' })
     },
     tellDying(reason) {
       if (!isCommitted) link?.send({ type: 'dying', reason })

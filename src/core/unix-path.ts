@@ -16,7 +16,7 @@ const longest = process.platform === 'darwin' ? 103 : 107
  * Listens on a Unix path whose file the close of this server does not remove: libuv removes the name that was bound, so that is a
  * private one. Returns the absolute path.
  */
-async function bindUnixPath(server: Server, path: string, mode: number | undefined): Promise<string> {
+async function bindUnixPath(server: Server, path: string, { mode, backlog }: OpenOptions): Promise<string> {
   const file = resolve(path)
   const bound = besides(file)
   const bytes = Buffer.byteLength(bound)
@@ -26,7 +26,7 @@ async function bindUnixPath(server: Server, path: string, mode: number | undefin
   })
   try {
     fs.rmSync(bound, { force: true })
-    await listening(server, bound)
+    await listening(server, bound, backlog)
     if (mode !== undefined) fs.chmodSync(bound, mode)
     // Unlike rename(2), link(2) does not take a path from a process that has just bound it (measured).
     fs.linkSync(bound, file)
@@ -40,14 +40,11 @@ async function bindUnixPath(server: Server, path: string, mode: number | undefin
 }
 
 /** Opens a Unix listener of this process: the server knows its public path, and the file goes when the service does. */
-export async function openUnixPath(
-  state: State,
-  server: Server,
-  path: string,
-  mode: number | undefined,
-): Promise<void> {
-  ownUnixPath(state, server, await bindUnixPath(server, path, mode))
+export async function openUnixPath(state: State, server: Server, path: string, options: OpenOptions): Promise<void> {
+  ownUnixPath(state, server, await bindUnixPath(server, path, options))
 }
+
+type OpenOptions = { readonly mode?: number | undefined; readonly backlog?: number | undefined }
 
 /** Makes a public path that of a server, whether we bound it or inherited it. */
 export function ownUnixPath(state: State, server: Server, path: string): void {
@@ -157,7 +154,7 @@ function knock(file: string): Promise<string> {
   })
 }
 
-function listening(server: Server, path: string): Promise<void> {
+function listening(server: Server, path: string, backlog: number | undefined): Promise<void> {
   return new Promise((done, failed) => {
     const settle = (error?: Error) => {
       server.removeListener('error', settle)
@@ -165,7 +162,7 @@ function listening(server: Server, path: string): Promise<void> {
       if (error === undefined) done()
       else failed(error)
     }
-    server.once('error', settle).once('listening', settle).listen(path)
+    server.once('error', settle).once('listening', settle).listen({ path, backlog })
   })
 }
 

@@ -3,10 +3,9 @@ import { CookError } from '../errors.ts'
 import { type Command, workingDirectory } from '../node/system.ts'
 import type { UpgradeOptions } from '../options.ts'
 import { openLog } from './log.ts'
-import { nextPhase } from './phase.ts'
 import { reclaimPidFile } from './pid-file.ts'
 import { type Upgraded, upgradeTo } from './predecessor.ts'
-import type { Entered, State } from './state.ts'
+import { type Entered, type State, takeStep } from './state.ts'
 import { keepPathAtClose } from './unix-path.ts'
 import type { Value } from './values.ts'
 
@@ -32,12 +31,14 @@ export async function runUpgrade(
   if (state.upgradingTo !== undefined) {
     throw new CookError('ERR_COOK_UPGRADE_IN_PROGRESS', { generation: state.upgradingTo, pid: process.pid })
   }
-  if (state.phase === 'draining') throw new CookError('ERR_COOK_UPGRADED', { pid: process.pid })
+  if (state.phase === 'draining' || state.phase === 'gone') {
+    throw new CookError(state.hasSuccessor === true ? 'ERR_COOK_UPGRADED' : 'ERR_COOK_STOPPING', { pid: process.pid })
+  }
   demandCommit(verb, entered)
   const generation = entered.generation + 1
   const handles = state.registry.pack()
-  state.phase = nextPhase(state.phase, 'upgrade')
   state.upgradingTo = generation
+  takeStep(state, 'upgrade')
   let output: number | undefined
   try {
     output = reopenedLog(state)
@@ -54,18 +55,16 @@ export async function runUpgrade(
       signal: options.signal,
       tickets: hooks.tickets ?? {},
       save: hooks.save ?? (async () => ({ value: undefined, version: 0 })),
-      onOverlap() {
-        state.phase = nextPhase(state.phase, 'overlap')
-      },
+      onOverlap: () => takeStep(state, 'overlap'),
     })
-    state.phase = nextPhase(state.phase, 'commit')
     state.hasSuccessor = true
+    takeStep(state, 'commit')
     for (const server of state.registry.unixListeners()) {
       if (!state.registry.paths.has(server)) keepPathAtClose(server, String(server.address()))
     }
     return { ...upgraded, generation }
   } catch (error) {
-    state.phase = nextPhase(state.phase, 'roll back')
+    takeStep(state, 'roll back')
     if (state.pidFile !== undefined) reclaimPidFile(state.pidFile)
     throw error
   } finally {

@@ -2,12 +2,10 @@
 import type { Server } from 'node:net'
 import type { Mover } from '../core/mover.ts'
 import { connectionsOf, stopAccepting } from '../node/sockets.ts'
-import type { DrainCounts, HandOverRule } from '../options.ts'
+import type { HandOverRule } from '../options.ts'
+import type { Counting } from './counts.ts'
 import { drainHttp, isHttp } from './http.ts'
 import { drainHttp2, isHttp2 } from './http2.ts'
-
-/** The counts of one listener while they grow. */
-export type Counting = { -readonly [Name in keyof DrainCounts]: number }
 
 /** A server that drains, and where its connections go. */
 export type Draining = {
@@ -17,8 +15,6 @@ export type Draining = {
   /** Undefined: there is no successor, or it takes no connections. */
   readonly mover: Mover | undefined
   readonly rule: HandOverRule
-  /** Aborted at the deadline, and when the process is told to end at once. */
-  readonly deadline: AbortSignal
 }
 
 /** One protocol's way to drain. */
@@ -27,44 +23,34 @@ export type ProtocolDrain = {
   moveIdle(): Promise<void>
   /** After it: everything else is told to come to an end. */
   finish(): void
-  /** Closes what has nothing in flight; says how many that were. */
+  /** Closes what has nothing in flight, and from now on what comes to that; says how many it closed at once. */
   closeIdle(): number
   /** Releases what the drain listened to. */
   dispose(): void
 }
 
 export type DrainPlan = {
-  readonly servers: readonly Omit<Draining, 'counts' | 'deadline'>[]
+  readonly servers: readonly Draining[]
+  /** Aborted at the deadline, and when the process is told to end at once: what is left is cut. */
   readonly deadline: AbortSignal
-  /** Aborted when idle connections are to be closed now. */
+  /** Aborted when what is idle is to be closed; at a stop it is from the start. */
   readonly hurry: AbortSignal
-  /** There is no successor: what is idle is closed at once. */
-  readonly isStop: boolean
 }
 
-export function noCounts(): Counting {
-  return { handedOver: 0, served: 0, closed: 0, cut: 0 }
-}
-
-/** Drains all servers at once; gives the counts by listener, and whether the successor was lost while we still accepted. */
-export async function drain(plan: DrainPlan): Promise<{ counts: Map<string, Counting>; isBack: boolean }> {
-  const counts = new Map<string, Counting>()
-  const parts = plan.servers.map((server) => {
-    const own = counts.get(server.name) ?? noCounts()
-    counts.set(server.name, own)
-    const draining = { ...server, counts: own, deadline: plan.deadline }
-    return { ...draining, protocol: protocolOf(draining), total: watchTotal(server.server) }
+/** Drains all servers at once; false if the successor was lost while we still accepted, and nothing has changed but for what it took with it. */
+export async function drain(plan: DrainPlan): Promise<boolean> {
+  const parts = plan.servers.map((draining) => {
+    return { ...draining, protocol: protocolOf(draining), total: watchTotal(draining.server) }
   })
   try {
     await Promise.all(parts.map(({ protocol }) => protocol.moveIdle()))
-    // The successor died before we stopped accepting: nothing has changed but for what it took with it.
-    if (parts.some(({ mover }) => mover !== undefined && !mover.isOpen)) return { counts, isBack: true }
+    if (parts.some(({ mover }) => mover?.isLost)) return false
     const closed = Promise.all(parts.map(({ server }) => untilClosed(server)))
     for (const { protocol } of parts) protocol.finish()
     const closeIdle = () => {
       for (const { protocol, counts: own } of parts) own.closed += protocol.closeIdle()
     }
-    if (plan.isStop || plan.hurry.aborted) closeIdle()
+    if (plan.hurry.aborted) closeIdle()
     plan.hurry.addEventListener('abort', closeIdle)
     const late = aborted(plan.deadline)
     if ((await Promise.race([closed, late])) === 'late') {
@@ -79,7 +65,7 @@ export async function drain(plan: DrainPlan): Promise<{ counts: Map<string, Coun
     for (const { counts: own, total } of parts) {
       own.served = Math.max(0, total.count - own.handedOver - own.closed - own.cut)
     }
-    return { counts, isBack: false }
+    return true
   } finally {
     for (const { protocol, total } of parts) {
       protocol.dispose()

@@ -1,14 +1,14 @@
 /** HTTP/1.1: idle connections move, busy ones move after their answer; where they cannot, the next answer closes. */
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { ServerResponse } from 'node:http'
 import type { Server, Socket } from 'node:net'
-import { httpConnections, idleHttpConnections } from '../node/sockets.ts'
+import { httpConnections, idleHttpConnections, responseInProgress } from '../node/sockets.ts'
+import { countMove } from './counts.ts'
 import type { Draining, ProtocolDrain } from './drainer.ts'
 
 const { subscribe, unsubscribe } = process.getBuiltinModule('node:diagnostics_channel')
 
 /** What Node publishes of a request: `http.server.request.start` and `http.server.response.finish`. */
 type Exchange = {
-  readonly request: IncomingMessage
   readonly response: ServerResponse
   readonly socket: Socket
   readonly server: Server
@@ -30,7 +30,10 @@ export function drainHttp(draining: Draining): ProtocolDrain {
   const { server, mover, rule, counts } = draining
   const mayMove = mover !== undefined && !isTls(server) && rule !== false
   const waiting = new Set<Socket>()
+  /** Answers that are to say "Connection: close", by connection. */
+  const last = new WeakMap<Socket, ServerResponse>()
   let isFinishing = false
+  let isHurried = false
   let sweep: NodeJS.Timeout | undefined
 
   const canMove = (socket: Socket) =>
@@ -44,32 +47,47 @@ export function drainHttp(draining: Draining): ProtocolDrain {
     const isFree = () => socket.bytesRead === bytesRead && socket.writableLength === 0
     const moved = await mover.move(socket, draining.name, { isFree, isUrgent })
     waiting.delete(socket)
-    if (moved === 'moved') counts.handedOver++
-    else if (moved === 'unwanted') counts.closed++
-    else if (moved === 'lost') counts.cut++
+    countMove(counts, moved)
   }
 
   /** Between two requests, or with nothing said yet, which Node 20 to 24 do not call idle. */
   function idle(): Socket[] {
     const found = idleHttpConnections(server)
     for (const socket of httpConnections(server)) if (socket.bytesRead === 0) found.add(socket)
-    return [...found].filter((socket) => !socket.destroyed)
+    return [...found].filter((socket) => !socket.destroyed && !socket.writableEnded)
   }
 
   function onFinish(message: unknown): void {
     const { socket, server: from } = message as Exchange
-    if (from !== server || !canMove(socket)) return
+    if (from !== server || !(canMove(socket) || isHurried)) return
     // In this very turn, behind Node's own end of the response and before anything else is read: the one moment at which a busy connection is idle.
     process.nextTick(() => {
-      if (!socket.destroyed && socket.writableLength === 0 && idleHttpConnections(server).has(socket))
-        void move(socket, true)
+      if (socket.destroyed || socket.writableEnded || !idleHttpConnections(server).has(socket)) return
+      if (!canMove(socket)) socket.destroySoon()
+      else if (socket.writableLength === 0) void move(socket, true)
     })
   }
 
   function onStart(message: unknown): void {
     const { response, socket, server: from } = message as Exchange
-    // The client reads "Connection: close" with its answer, so that it never sends a request into a connection that is going.
-    if (from === server && isFinishing && !canMove(socket)) response.shouldKeepAlive = false
+    if (from === server && isFinishing && !canMove(socket)) closeWith(response, socket)
+  }
+
+  /** The client reads "Connection: close" with its answer, so that it never sends a request into a connection that is going. */
+  function closeWith(response: ServerResponse, socket: Socket): void {
+    const before = last.get(socket)
+    // Pipelined: the connection closes with the last answer, or the others would never come.
+    if (before !== undefined && before !== response && !before.headersSent) before.shouldKeepAlive = true
+    if (!response.shouldKeepAlive || response.headersSent) return
+    response.shouldKeepAlive = false
+    last.set(socket, response)
+  }
+
+  function closeBusy(): void {
+    for (const socket of httpConnections(server)) {
+      const response = responseInProgress(socket)
+      if (response !== undefined && !canMove(socket)) closeWith(response, socket)
+    }
   }
 
   function moveRest(): void {
@@ -88,11 +106,14 @@ export function drainHttp(draining: Draining): ProtocolDrain {
     },
     finish() {
       isFinishing = true
+      closeBusy()
       moveRest()
       // A connection whose answer was not written out yet at its end: nothing tells when it is.
       if (mayMove) sweep = setInterval(moveRest, sweepInterval)
     },
     closeIdle() {
+      isHurried = true
+      closeBusy()
       const sockets = idle()
       for (const socket of sockets) socket.destroy()
       return sockets.length
@@ -105,24 +126,26 @@ export function drainHttp(draining: Draining): ProtocolDrain {
   }
 }
 
-/** A connection that was handed over while idle looks fresh to Node: no keep-alive timer runs, and the client would get a 408 unasked for. */
+/** A connection that was handed over while idle looks fresh to Node: no keep-alive timer runs, and at headersTimeout the client would get a 408 unasked for. */
 export function armKeepAlive(server: Server, socket: Socket): void {
-  const { keepAliveTimeout, headersTimeout } = server as unknown as Record<
-    'keepAliveTimeout' | 'headersTimeout',
-    number
-  >
-  const checkInterval =
-    (server as unknown as { connectionsCheckingInterval?: number }).connectionsCheckingInterval ?? 30_000
-  const limits = [keepAliveTimeout, headersTimeout === 0 ? 0 : Math.max(1, headersTimeout - checkInterval)].filter(
-    (ms) => ms > 0,
-  )
-  if (limits.length === 0) return
-  const timer = setTimeout(
-    () => {
-      if (socket.bytesRead === 0) socket.destroy()
-    },
-    Math.min(...limits),
-  )
+  const { keepAliveTimeout, keepAliveTimeoutBuffer = 0, headersTimeout } = server as unknown as Timeouts
+  const limits = [
+    keepAliveTimeout > 0 ? keepAliveTimeout + keepAliveTimeoutBuffer : Number.POSITIVE_INFINITY,
+    // Node looks every connectionsCheckingInterval, but never before headersTimeout.
+    headersTimeout > 0 ? headersTimeout * 0.9 : Number.POSITIVE_INFINITY,
+  ]
+  const limit = Math.min(...limits)
+  if (limit === Number.POSITIVE_INFINITY) return
+  const timer = setTimeout(() => {
+    if (socket.bytesRead === 0) socket.destroy()
+  }, limit)
   timer.unref()
   socket.once('close', () => clearTimeout(timer))
+}
+
+type Timeouts = {
+  readonly keepAliveTimeout: number
+  /** From Node 22 on. */
+  readonly keepAliveTimeoutBuffer?: number
+  readonly headersTimeout: number
 }

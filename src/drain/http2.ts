@@ -21,17 +21,44 @@ export function trackSessions(server: Server): void {
   })
 }
 
+/** How long a client may go on opening streams that has read the first GOAWAY, in milliseconds: its requests that were on their way are answered. */
+const grace = 1_000
+/** The first GOAWAY refuses no stream: RFC 9113, 6.8. */
+const everyStream = 2 ** 31 - 1
+
 export function drainHttp2(draining: Draining): ProtocolDrain {
-  const own = sessions.get(draining.server) ?? new Set()
+  const { server } = draining
+  const own = sessions.get(server) ?? new Set()
   // Its lists are those of HTTP/1.1 connections, which only a server with allowHTTP1 has.
-  const http1 = 'closeIdleConnections' in draining.server ? drainHttp({ ...draining, mover: undefined }) : undefined
+  const http1 = 'closeIdleConnections' in server ? drainHttp({ ...draining, mover: undefined }) : undefined
+  let timer: NodeJS.Timeout | undefined
+
+  function sendGoaway(session: ServerHttp2Session): void {
+    if (!session.closed && !session.destroyed) session.goaway(0, everyStream)
+  }
+
+  /** Ends a session with its last stream. */
+  function closeAll(): void {
+    for (const session of own) if (!session.closed) session.close()
+  }
+
   return {
     moveIdle: async () => {},
     finish() {
-      for (const session of own) if (!session.closed) session.close()
+      for (const session of own) sendGoaway(session)
+      // Accepted just before, and still shaking hands.
+      server.on('session', sendGoaway)
+      timer = setTimeout(closeAll, grace)
       http1?.finish()
     },
-    closeIdle: () => http1?.closeIdle() ?? 0,
-    dispose: () => http1?.dispose(),
+    closeIdle() {
+      closeAll()
+      return http1?.closeIdle() ?? 0
+    },
+    dispose() {
+      clearTimeout(timer)
+      server.removeListener('session', sendGoaway)
+      http1?.dispose()
+    },
   }
 }

@@ -129,6 +129,8 @@ export function startReading(socket: Socket): void {
 export function releaseConnection(socket: Socket): void {
   socket.setTimeout(0)
   ;(socket as unknown as PrivateSocket).server = null
+  // A keep-alive timer that ends on the way would close what the child is about to get.
+  socket.setTimeout(0)
 }
 
 /** Makes a connection that was handed over one of the server's own: counted, awaited by `close`, and announced as a new one. */
