@@ -1,0 +1,169 @@
+/** Holds the pages to the code: promises are titles of tests, examples compile, links lead somewhere. */
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+
+const root = fileURLToPath(new URL('../../..', import.meta.url))
+const pages = [
+  ...readdirSync(root).filter((name) => name.endsWith('.md')),
+  ...readdirSync(join(root, 'docs')).map((name) => `docs/${name}`),
+].map((path) => ({ path, text: readFileSync(join(root, path), 'utf8') }))
+
+/** A title as it stands in a test file; what a template fills in is in some other string of that file. */
+type Title = { readonly pattern: RegExp; readonly file: string }
+
+test('each promise of the README is the title of a test with real processes', () => {
+  const readme = pageText('README.md')
+  const [, list = ''] = /What it promises[^\n]*\n\n((?:- .*\n)+)/.exec(readme) ?? []
+  const promises = list.split('\n').flatMap((line) => (line.startsWith('- ') ? [line.slice(2)] : []))
+  assert.ok(promises.length >= 5, readme)
+  const titles = titlesOf('test/process')
+  assert.deepEqual(
+    promises.filter((promise) => !isTitle(promise, titles)),
+    [],
+  )
+})
+
+test('each test that docs/limits.md names for a failure mode is there, and every failure mode has an answer', () => {
+  const [, table = ''] = pageText('docs/limits.md').split('## Known failure modes')
+  const rows = [...table.matchAll(/^\| (\d+) \| .* \| (.*) \|$/gm)].map(([, row, answer = '']) => ({ row, answer }))
+  assert.deepEqual(
+    rows.map(({ row }) => Number(row)),
+    Array.from({ length: 38 }, (_, at) => at + 1),
+  )
+  const titles = [...titlesOf('test/process'), ...titlesOf('test/unit')]
+  const named = rows.flatMap(({ answer }) => [...answer.matchAll(/\*([^*]+)\*/g)].map(([, title = '']) => title))
+  assert.ok(named.length > 20)
+  assert.deepEqual(
+    named.filter((title) => !isTitle(title, titles)),
+    [],
+  )
+})
+
+test('every example in the pages compiles against the package', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'cook-daemon-readme-'))
+  try {
+    const names = pages.flatMap(({ path, text }) =>
+      [...text.matchAll(/^```ts\n(.*?)^```$/gms)].map(([, code = ''], index) => {
+        const name = `${path.replaceAll('/', '-')}-${index + 1}.mts`
+        writeFileSync(join(folder, name), code)
+        return name
+      }),
+    )
+    assert.ok(names.length >= 3)
+    writeFileSync(join(folder, 'express.d.ts'), express)
+    writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify(settings([...names, 'express.d.ts'])))
+    const tsc = join(root, 'node_modules/typescript/bin/tsc')
+    const { status, stdout, stderr } = spawnSync(process.execPath, [tsc, '-p', folder], { encoding: 'utf8' })
+    assert.equal(status, 0, stdout + stderr)
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+})
+
+test('every link between the pages leads to a file that is there', () => {
+  const lost = pages.flatMap(({ path, text }) =>
+    [...text.matchAll(/\]\((?!https?:|#)([^)#\s]+)(?:#[^)]*)?\)/g)]
+      .map(([, to = '']) => to)
+      .filter((to) => !existsSync(join(root, dirname(path), to)))
+      .map((to) => `${path} -> ${to}`),
+  )
+  assert.deepEqual(lost, [])
+})
+
+test('every page of docs/ is in the index of the README', () => {
+  const readme = pageText('README.md')
+  const unlisted = pages.filter(({ path }) => path.startsWith('docs/') && !readme.includes(`](${path})`))
+  assert.deepEqual(
+    unlisted.map(({ path }) => path),
+    [],
+  )
+})
+
+test('the pages name error codes and variables that there are', () => {
+  const sources = readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts'))
+    .map((name) => readFileSync(join(root, 'src', name), 'utf8'))
+    .join('\n')
+  const unknown = pages.flatMap(({ path, text }) =>
+    [...text.matchAll(/\b(ERR_COOK_[A-Z_]*[A-Z]|COOK_DAEMON_[A-Z_]*[A-Z])\b/g)]
+      .filter(([name]) => !sources.includes(name))
+      .map(([name]) => `${path}: ${name}`),
+  )
+  assert.deepEqual(unknown, [])
+})
+
+function pageText(path: string): string {
+  return pages.find((page) => page.path === path)?.text ?? ''
+}
+
+function titlesOf(folder: string): Title[] {
+  return readdirSync(join(root, folder))
+    .filter((name) => name.endsWith('.test.ts'))
+    .flatMap((name) => {
+      const file = readFileSync(join(root, folder, name), 'utf8')
+      // A test that only stands in a comment, or is skipped for good, holds nothing.
+      return [...file.matchAll(/^\s*test\(\s*(['`])(.*?)\1,/gm)].map(([, , title = '']) => ({
+        pattern: new RegExp(
+          `^${title
+            .split(/\$\{[^}]*\}/)
+            .map(literally)
+            .join('(.+)')}$`,
+        ),
+        file,
+      }))
+    })
+}
+
+function isTitle(text: string, titles: readonly Title[]): boolean {
+  return titles.some(({ pattern, file }) => {
+    const [whole, ...filled] = pattern.exec(text) ?? []
+    // `…` stands for all that a template fills in.
+    return (
+      whole !== undefined && filled.every((part) => part === '…' || file.includes(`'${part}'`) || isQuoted(file, part))
+    )
+  })
+}
+
+function isQuoted(file: string, part: string): boolean {
+  return file.includes(`"${part}"`) || file.includes(`\`${part}\``)
+}
+
+function literally(text: string): string {
+  return text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')
+}
+
+/** As much of Express as the pages use. */
+const express = `declare module 'express' {
+  import type { IncomingMessage, ServerResponse } from 'node:http'
+  type Handler = (request: IncomingMessage, response: ServerResponse & { send(body: string): void }) => void
+  export default function express(): ((request: IncomingMessage, response: ServerResponse) => void) & {
+    get(path: string, handler: Handler): void
+  }
+}
+`
+
+function settings(files: readonly string[]): object {
+  return {
+    compilerOptions: {
+      target: 'es2023',
+      module: 'nodenext',
+      strict: true,
+      exactOptionalPropertyTypes: true,
+      noEmit: true,
+      skipLibCheck: true,
+      types: ['node'],
+      typeRoots: [join(root, 'node_modules/@types')],
+      paths: {
+        'cook-daemon': [join(root, 'dist/src/index.d.ts')],
+        'cook-daemon/*': [join(root, 'dist/src/*.d.ts')],
+        ws: [join(root, 'node_modules/@types/ws/index.d.ts')],
+      },
+    },
+    files,
+  }
+}
