@@ -185,13 +185,23 @@ export function watchChannel(target: ChildProcess | NodeJS.Process, events: Chan
       } catch (error) {
         events.broken(error)
       }
+      // The end of the stream comes without data. Node holds its `disconnect` back for as long as a handle that it sent is not acknowledged,
+      // which a process that died never does; what was read before is handed on in earlier ticks.
+      if (args[0] === undefined) process.nextTick(closed)
     }
+  }
+  let isClosed = false
+  function closed(): void {
+    if (isClosed) return
+    isClosed = true
+    closePendingHandle(target)
+    events.closed()
   }
   const emitter = target as unknown as Emitter
   const emit = emitter.emit
   const watched: Emitter['emit'] = function (this: Emitter, name, ...args) {
     if (name === 'disconnect') {
-      events.closed()
+      closed()
       return true
     }
     if (name !== 'internalMessage') return emit.call(this, name, ...args)
@@ -207,6 +217,12 @@ export function watchChannel(target: ChildProcess | NodeJS.Process, events: Chan
     // Whoever wrapped it after us (signal-exit does) keeps a working chain: ours only passes on from here.
     if (emitter.emit === watched) emitter.emit = emit
   }
+}
+
+/** lib/internal/child_process.js: a handle that was sent and not acknowledged stays open here, and its client would wait for ever. */
+function closePendingHandle(target: object): void {
+  const { _pendingMessage: pending } = target as { _pendingMessage?: { handle: { close(): void } } | null }
+  pending?.handle.close()
 }
 
 function privateProperty<Value>(target: object, description: string): Value | undefined {
