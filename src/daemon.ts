@@ -12,12 +12,12 @@ import { openUnixPath, ownUnixPath } from './core/unix-path.ts'
 import { demandCommit, runUpgrade } from './core/upgrading.ts'
 import { fromText, toPieces, toText, type Value } from './core/values.ts'
 import { type Counting, countMove, noCounts, toReport } from './drain/counts.ts'
-import { drain } from './drain/drainer.ts'
+import { drain, type OwnDrain } from './drain/drainer.ts'
 import { armKeepAlive, isHttp, isTls } from './drain/http.ts'
 import { trackSessions } from './drain/http2.ts'
 import { CookError, messageOf } from './errors.ts'
 import type { Link } from './node/link.ts'
-import { adoptConnection, serverOf, startReading, stopReading } from './node/sockets.ts'
+import { adoptConnection, serverOf, startReading, stopReading, tieConnection } from './node/sockets.ts'
 import { isAlive } from './node/system.ts'
 import {
   checkDaemonOptions,
@@ -78,12 +78,56 @@ type Listener = { readonly name: string; readonly server: Server }
 
 export type { Daemon }
 
+/** A drain as a protocol with a module of its own (src/ws.ts) sees it. */
+export type DrainView = {
+  /** Undefined at a stop. */
+  readonly mover: Mover | undefined
+  /** Aborted when what is idle is to be closed; at a stop it is from the start. */
+  readonly hurry: AbortSignal
+  readonly deadline: AbortSignal
+  /** From its begin to the deadline, in milliseconds. */
+  readonly time: number
+  /** The successor was lost while we still accept: nothing is to be closed. */
+  isComingBack(): boolean
+  /** Where what becomes of a connection is counted. */
+  countsOf(socket: Socket): Counting
+}
+
+/** What such a module may do that a program may not. */
+export type Inside = {
+  readonly isReady: boolean
+  onDrain(begin: (view: DrainView) => OwnDrain): void
+  /** Name of the listener that accepted a connection. */
+  listenerOf(socket: Socket): string | undefined
+  /** Makes a connection that was handed over one of a listener's: that listener closes after it. */
+  adopt(listener: string, socket: Socket): void
+  hookFailed(hook: string, thrown: unknown): void
+}
+
+let open: (daemon: Daemon) => Inside
+
+export function insideOf(daemon: Daemon): Inside {
+  return open(daemon)
+}
+
+/** Where a connection of the program's own protocol goes to. */
+export function ownName(name: string): string {
+  return `own:${name}`
+}
+
 class Daemon {
+  static {
+    open = (daemon) => daemon.#inside()
+  }
+
   readonly #state: State & { readonly entered: Entered }
   readonly #options: DaemonOptions
   readonly #listeners: Listener[] = []
   readonly #receivers = new Map<string, (socket: Socket, state: unknown) => void>()
   readonly #onDrain: (() => unknown)[] = []
+  readonly #ownDrains: ((view: DrainView) => OwnDrain)[] = []
+  /** Connections of our predecessor on their way through us. */
+  readonly #passing = new Set<Promise<unknown>>()
   #ready: Promise<void> | undefined
   #wasTakenOver = false
   #upgrading: { readonly stop: AbortController; readonly ended: Promise<unknown> } | undefined
@@ -238,12 +282,11 @@ class Daemon {
     if ('encrypted' in socket)
       throw new CookError('ERR_COOK_HAND_OVER', { why: 'it is a TLS connection, whose keys cannot move' })
     const text = toText(name, state)
-    const listener = this.#listeners.find(({ server }) => server === serverOf(socket))
-    const counts = (listener && this.#counts.get(listener.name)) ?? this.#otherCounts
+    const counts = this.#countsOf(socket)
     stopReading(socket)
     // What the program has written goes out first.
     if (socket.writableLength > 0) await new Promise<void>((written) => socket.write('', () => written()))
-    const moved = await mover.move(socket, `own:${name}`, { isFree: () => true, state: text, isUrgent: true })
+    const moved = await mover.move(socket, ownName(name), { isFree: () => true, state: text, isUrgent: true })
     countMove(counts, moved)
     if (moved === 'busy' && !socket.destroyed) startReading(socket)
     return moved === 'moved'
@@ -251,7 +294,7 @@ class Daemon {
 
   /** Takes the connections that the predecessor hands over under a name. The socket is readable and nothing of it is lost. Before `ready()`. */
   onHandedOver(name: string, listener: (socket: Socket, state: unknown) => void): void {
-    this.#receivers.set(`own:${name}`, listener)
+    this.#receivers.set(ownName(name), listener)
   }
 
   /** Called when this process begins to drain, after an upgrade or at a stop: the time to hand over connections of one's own. What it returns is awaited before the drain ends. */
@@ -290,9 +333,12 @@ class Daemon {
     if (this.#mover?.isOpen !== true) return this.#keep(to, socket, text)
     // We are on our way out ourselves: on to our own successor.
     stopReading(socket)
-    void this.#mover.move(socket, to, { isFree: () => true, state: text, isUrgent: true }).then((moved) => {
+    const order = { isFree: () => true, state: text, isUrgent: true }
+    const passing = this.#mover.move(socket, to, order).then((moved) => {
       if (moved === 'busy' && !this.#keep(to, socket, text)) socket.destroy()
+      this.#passing.delete(passing)
     })
+    this.#passing.add(passing)
     return true
   }
 
@@ -392,6 +438,7 @@ class Daemon {
     }
     // Connections of our own predecessor go through us: it leaves first.
     await Promise.race([succession?.bye, end])
+    await Promise.race([Promise.all(this.#passing), end])
     clearTimeout(timer)
     if (upgraded !== undefined) {
       await new Promise<void>((sent) => upgraded.link.send({ type: 'bye' }, sent))
@@ -424,9 +471,43 @@ class Daemon {
     this.#counts = new Map(servers.map(({ name, counts }) => [name, counts]))
     this.#otherCounts = noCounts()
     const own = Promise.all(this.#onDrain.map((listener) => this.#runHook('onDrain', listener)))
-    const isDone = await drain({ servers, deadline: this.#end.signal, hurry: this.#hurry.signal })
+    const others = this.#ownDrains.map((begin) => begin(this.#view()))
+    const isDone = await drain({ servers, others, deadline: this.#end.signal, hurry: this.#hurry.signal })
     await Promise.race([own, end])
     return isDone
+  }
+
+  #inside(): Inside {
+    return {
+      isReady: this.#ready !== undefined,
+      onDrain: (begin) => this.#ownDrains.push(begin),
+      listenerOf: (socket) => this.#listenerOf(socket)?.name,
+      adopt: (name, socket) => {
+        const listener = this.#listeners.find((one) => one.name === name)
+        if (listener !== undefined) tieConnection(listener.server, socket)
+      },
+      hookFailed: (hook, thrown) => this.#hookFailed(hook, thrown),
+    }
+  }
+
+  #view(): DrainView {
+    const mover = this.#mover
+    return {
+      mover,
+      hurry: this.#hurry.signal,
+      deadline: this.#end.signal,
+      time: this.#options.drainTimeout ?? defaults.drainTimeout,
+      isComingBack: () => mover?.isLost === true && this.#listeners.some(({ server }) => server.listening),
+      countsOf: (socket) => this.#countsOf(socket),
+    }
+  }
+
+  #listenerOf(socket: Socket): Listener | undefined {
+    return this.#listeners.find(({ server }) => server === serverOf(socket))
+  }
+
+  #countsOf(socket: Socket): Counting {
+    return this.#counts.get(this.#listenerOf(socket)?.name ?? '') ?? this.#otherCounts
   }
 
   /** A function that throws is told of once, and hands nothing over. */

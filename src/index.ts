@@ -14,8 +14,7 @@ export type {
   ListenOptions,
   ListenUnixOptions,
   SaveState,
-  ServeOptions,
   UpgradeOptions,
 } from './options.ts'
-export { serve } from './serve.ts'
+export { type ServeOptions, serve } from './serve.ts'
 export * from './verbs.ts'

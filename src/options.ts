@@ -153,7 +153,8 @@ export type ListenOptions = {
   readonly mode?: number
 }
 
-export type ServeOptions = DaemonOptions &
+/** Those of serve() that are checked here; serve.ts adds what needs a daemon. */
+export type ServingOptions = DaemonOptions &
   ListenOptions & {
     /** Which signals do what. @default SIGUSR2 upgrades, SIGTERM and SIGINT stop */
     readonly signals?: {
@@ -234,7 +235,7 @@ const daemonKinds: Readonly<Record<keyof DaemonOptions, Kind>> = {
   onEvent: 'function',
 }
 
-export function checkServeOptions({ signals, ...options }: ServeOptions): void {
+export function checkServeOptions({ signals, ...options }: ServingOptions): void {
   for (const key of Object.keys(options)) {
     if (!(key in daemonKinds) && !(key in listenKinds)) check(options, { ...daemonKinds, ...listenKinds })
   }
@@ -256,6 +257,11 @@ const listenKinds: Readonly<Record<keyof ListenOptions, Kind>> = {
 
 export function checkDaemonOptions(options: DaemonOptions): void {
   check(options, daemonKinds)
+}
+
+/** Options of handOverWebSockets(), whose types need those of ws. */
+export function checkWebSocketOptions(options: object): void {
+  check(options, { name: 'string', saveState: 'function', onHandedOver: 'function', spread: 'duration' })
 }
 
 export function checkListenOptions(options: ListenOptions): void {

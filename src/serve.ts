@@ -1,20 +1,26 @@
 /** The one call: inherit or listen, ready, signals, drain, exit. */
 import type { Server } from 'node:net'
 import { createDaemon, type Daemon } from './daemon.ts'
-import { checkServeOptions, type DaemonEvent, type ServeOptions } from './options.ts'
+import { checkServeOptions, type DaemonEvent, type ServingOptions } from './options.ts'
 
 const { constants } = process.getBuiltinModule('node:os')
 const { subscribe } = process.getBuiltinModule('node:diagnostics_channel')
 
 const defaultSignals = { upgrade: 'SIGUSR2', stop: ['SIGTERM', 'SIGINT'] } as const
 
+export type ServeOptions = ServingOptions & {
+  /** Called before the server listens, and awaited: the place for `inherited()`, `onHandedOver()`, `onDrain()` and for `handOverWebSockets()`. */
+  prepare?(daemon: Daemon): unknown
+}
+
 /**
  * Makes a server upgradable: it listens, on the predecessor's listener if there is one, and is ready; SIGUSR2 replaces the process by its new version, with live connections; SIGTERM and SIGINT finish what
  * was accepted and end it. Resolves when this process owns the service; when it has drained, it exits. Rejects with what `createDaemon()`, `listen()` and `ready()` reject with.
  */
 export async function serve(server: Server, options: ServeOptions): Promise<Daemon> {
-  checkServeOptions(options)
-  const { signals, name, port, host, backlog, path, mode, ...rest } = options
+  const { prepare, ...checked } = options
+  checkServeOptions(checked)
+  const { signals, name, port, host, backlog, path, mode, ...rest } = checked
   const given = Object.entries({ name, port, host, backlog, path, mode }).filter(([, value]) => value !== undefined)
   let daemon: Daemon | undefined
   // Before anything else: a signal without a handler kills.
@@ -31,6 +37,7 @@ export async function serve(server: Server, options: ServeOptions): Promise<Daem
     if ((event as DaemonEvent).type === 'drained' && daemon?.phase === 'gone') setImmediate(exit, 0)
   })
   const created = await createDaemon(rest)
+  await prepare?.(created)
   await created.listen(server, Object.fromEntries(given))
   await created.ready()
   daemon = created

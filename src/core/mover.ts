@@ -9,7 +9,7 @@ export type Moved = 'moved' | 'unwanted' | 'busy' | 'lost'
 type Order = {
   readonly socket: Socket
   readonly to: string
-  readonly state: string | undefined
+  readonly state: MoveOptions['state']
   /** Looked at when its turn comes, after reading was stopped: a request may have begun while it waited. */
   readonly isFree: () => boolean
   readonly done: (moved: Moved) => void
@@ -17,8 +17,8 @@ type Order = {
 
 export type MoveOptions = {
   readonly isFree: () => boolean
-  /** What goes with it, as values.ts makes it. */
-  readonly state?: string | undefined
+  /** What goes with it, as values.ts makes it; a function is asked when its turn has come and it is free. */
+  readonly state?: string | (() => string | undefined) | undefined
   /** Goes before those that wait: a busy connection is free only for a moment. */
   readonly isUrgent?: boolean
 }
@@ -127,7 +127,7 @@ export class Mover {
   }
 
   #send(order: Order): void {
-    const { socket, to, state } = order
+    const { socket, to } = order
     // First of all, and in one turn with the look: bytes that came in between would be read here and be lost there (measured).
     stopReading(socket)
     if (socket.destroyed || this.#sent.has(socket) || !order.isFree()) {
@@ -139,6 +139,7 @@ export class Mover {
     this.#onTheWay.set(id, order)
     const unread = takeUnread(socket)?.toString('base64')
     releaseConnection(socket)
+    const state = typeof order.state === 'function' ? order.state() : order.state
     const given = { ...(state !== undefined && { state }), ...(unread !== undefined && { unread }) }
     this.#link.sendConnection({ type: 'connection', id, to, ...given }, socket)
   }

@@ -29,8 +29,19 @@ export type ProtocolDrain = {
   dispose(): void
 }
 
+/** What drains beside the listeners, because only a module of its own knows it: the WebSockets of src/ws.ts. */
+export type OwnDrain = {
+  /** Before we stop accepting; resolves when what was idle has moved, or stays after all. */
+  moveIdle(): Promise<unknown>
+  /** Resolves when nothing of it is left here. At the deadline it cuts, and counts, by itself. */
+  readonly done: Promise<unknown>
+  /** Releases what it listened to: the drain is over, or the service is ours again. */
+  dispose(): void
+}
+
 export type DrainPlan = {
   readonly servers: readonly Draining[]
+  readonly others: readonly OwnDrain[]
   /** Aborted at the deadline, and when the process is told to end at once: what is left is cut. */
   readonly deadline: AbortSignal
   /** Aborted when what is idle is to be closed; at a stop it is from the start. */
@@ -43,16 +54,20 @@ export async function drain(plan: DrainPlan): Promise<boolean> {
     return { ...draining, protocol: protocolOf(draining), total: watchTotal(draining.server) }
   })
   try {
-    await Promise.all(parts.map(({ protocol }) => protocol.moveIdle()))
+    const late = aborted(plan.deadline)
+    const others = Promise.all(plan.others.map((other) => other.moveIdle()))
+    await Promise.all([...parts.map(({ protocol }) => protocol.moveIdle()), Promise.race([others, late])])
     if (parts.some(({ mover }) => mover?.isLost)) return false
-    const closed = Promise.all(parts.map(({ server }) => untilClosed(server)))
+    const closed = Promise.all([
+      ...parts.map(({ server }) => untilClosed(server)),
+      ...plan.others.map(({ done }) => done),
+    ])
     for (const { protocol } of parts) protocol.finish()
     const closeIdle = () => {
       for (const { protocol, counts: own } of parts) own.closed += protocol.closeIdle()
     }
     if (plan.hurry.aborted) closeIdle()
     plan.hurry.addEventListener('abort', closeIdle)
-    const late = aborted(plan.deadline)
     if ((await Promise.race([closed, late])) === 'late') {
       closeIdle()
       for (const [server, sockets] of connectionsOf(parts.map((part) => part.server))) {
@@ -67,6 +82,7 @@ export async function drain(plan: DrainPlan): Promise<boolean> {
     }
     return true
   } finally {
+    for (const other of plan.others) other.dispose()
     for (const { protocol, total } of parts) {
       protocol.dispose()
       total.stop()

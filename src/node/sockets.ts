@@ -133,14 +133,19 @@ export function releaseConnection(socket: Socket): void {
   socket.setTimeout(0)
 }
 
-/** Makes a connection that was handed over one of the server's own: counted, awaited by `close`, and announced as a new one. */
+/** Makes a connection that was handed over one of the server's own, and announces it as a new one. */
 export function adoptConnection(server: Server, socket: Socket): void {
+  tieConnection(server, socket)
+  server.emit('connection', socket)
+}
+
+/** Makes a connection one of the server's own: counted, and awaited by `close`. */
+export function tieConnection(server: Server, socket: Socket): void {
   const own = socket as unknown as PrivateSocket
   own.server = server
   own._server = server
   ;(server as unknown as CountingServer)._connections++
   socket.allowHalfOpen = (server as unknown as { allowHalfOpen: boolean }).allowHalfOpen
-  server.emit('connection', socket)
 }
 
 // ---------------------------------------------------------------------------------------------- the channel
