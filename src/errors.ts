@@ -138,6 +138,10 @@ const errors = {
     text: 'the connection cannot be handed over: {why}',
     help: 'Only plain sockets that are open can move, while this process hands over to a successor. It stays here.',
   },
+  ERR_COOK_WS: {
+    text: 'the WebSockets cannot be handed over: {why}',
+    help: 'Give handOverWebSockets() a server of ws 8.18 or a later 8, before ready(); with serve(), in its prepare option.',
+  },
   ERR_COOK_TOO_MANY_GENERATIONS: {
     text: '{count} generations are alive, and {most} is the most; this process (pid {pid}) keeps serving',
     help: 'Wait until an old generation has drained, shorten drainTimeout, or raise maxGenerations.',

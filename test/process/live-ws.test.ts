@@ -1,0 +1,312 @@
+/** WebSockets live through upgrades: no message is lost, doubled or overtaken, and none is closed that can move. */
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { test } from 'node:test'
+import { WebSocket } from 'ws'
+import type { WebSocketServerPlan } from '../fixtures/web-socket-server.ts'
+import { Lab, type Puppet } from '../support/lab.ts'
+import { webSocketClients } from '../support/load/web-socket-clients.ts'
+import { eventually, within } from '../support/waiting.ts'
+
+test('100 busy WebSockets stay open through 10 upgrades: no message is lost, doubled or out of order, and the count of each is right', async () => {
+  await using lab = await Lab.open()
+  let { server, port } = await startServer(lab)
+  await using load = webSocketClients({ host: '127.0.0.1', port }, { count: 100, inFlight: 3, pause: [0, 20] })
+  await load.ready
+  for (let upgrades = 0; upgrades < 10; upgrades++) {
+    const { young, report } = await upgradeBySignal(lab, server)
+    assert.deepEqual({ ...report, listeners: null }, { handedOver: 100, served: 0, closed: 0, cut: 0, listeners: null })
+    server = young
+  }
+  const { failures, faults, closes, connections, answers, generations } = await load.stop()
+  assert.deepEqual(failures, {}, JSON.stringify(faults.slice(0, 3)))
+  assert.deepEqual(closes, {})
+  assert.equal(connections, 100)
+  assert.ok(answers > 1_000, `${answers} answers`)
+  assert.ok(Object.keys(generations).length > 5, 'the clients were answered by one generation after the other')
+})
+
+test('messages of 1 MB in pieces and what the server pushes arrive whole and in order over upgrades', async () => {
+  await using lab = await Lab.open()
+  let { server, port } = await startServer(lab, { pushEvery: 2 })
+  const clients = await Promise.all(Array.from({ length: 10 }, () => PieceClient.open(port)))
+  const running = clients.map((client) => client.run())
+  for (let upgrades = 0; upgrades < 5; upgrades++) {
+    const { young, report } = await upgradeBySignal(lab, server)
+    assert.equal(report.handedOver, 10)
+    server = young
+    const before = clients.map(({ echoes }) => echoes)
+    await eventually('two more messages of each client', () => {
+      return clients.every(({ echoes }, index) => echoes >= (before[index] ?? 0) + 2) || undefined
+    })
+  }
+  for (const client of clients) client.isStopping = true
+  await within('the last answers', Promise.all(running))
+  for (const { faults, pushes } of clients) {
+    assert.deepEqual(faults, [])
+    assert.ok(pushes > 50, `${pushes} pushes`)
+  }
+})
+
+test('a WebSocket that moved is the same for the program: url, headers, state, and its pings are answered', async () => {
+  await using lab = await Lab.open()
+  const { server, port } = await startServer(lab)
+  await using client = await openClient(port, '/room?name=ann')
+  const before = await client.ask('who?')
+  assert.equal(before.count, 1)
+  await upgradeBySignal(lab, server)
+  const after = await client.ask('who?')
+  assert.deepEqual(after, { ...before, generation: '2', count: 2 })
+  client.socket.ping('alive?')
+  const [pong] = await within('a pong', once(client.socket, 'pong'))
+  assert.equal(String(pong), 'alive?')
+  client.socket.close(1000)
+  const [code] = await within('the close', once(client.socket, 'close'))
+  assert.equal(code, 1000)
+})
+
+test('the old program hears of no close: its own objects for what moved are closed without a word', async () => {
+  await using lab = await Lab.open()
+  const { server, port } = await startServer(lab)
+  await using client = await openClient(port)
+  await client.ask('who?')
+  await upgradeBySignal(lab, server)
+  assert.deepEqual(
+    server.events.filter(({ event }) => event === 'ws-closed'),
+    [],
+  )
+})
+
+test('an answer that is still worked on goes out before its connection moves, if saveState waits for it', async () => {
+  await using lab = await Lab.open()
+  let { server, port } = await startServer(lab, { work: 30 })
+  await using load = webSocketClients({ host: '127.0.0.1', port }, { count: 20, inFlight: 1, pause: [0, 5] })
+  await load.ready
+  for (let upgrades = 0; upgrades < 3; upgrades++) {
+    const { young, report } = await upgradeBySignal(lab, server)
+    assert.equal(report.handedOver, 20)
+    server = young
+  }
+  const { failures, faults } = await load.stop()
+  assert.deepEqual(failures, {}, JSON.stringify(faults.slice(0, 3)))
+})
+
+test('compression with context takeover cannot move: those are closed with 1012, over time, and counted', async () => {
+  await using lab = await Lab.open()
+  const plan = { ws: { perMessageDeflate: { threshold: 0 } }, module: { spread: 400 } }
+  const { server, port } = await startServer(lab, plan)
+  await using load = webSocketClients({ host: '127.0.0.1', port }, { count: 50, compress: true, mostBytes: 2_000 })
+  await load.ready
+  await eventually('a message of each', () => load.result().answers >= 200 || undefined)
+  const began = performance.now()
+  const { report } = await upgradeBySignal(lab, server)
+  const took = performance.now() - began
+  const { closes } = await load.stop()
+  assert.deepEqual(closes, { 1012: 50 })
+  assert.equal(report.closed, 50)
+  assert.equal(report.cut, 0)
+  assert.ok(took >= 300, `closed within ${took} ms`)
+})
+
+test('compression without context takeover moves, and compresses as agreed afterwards', async () => {
+  await using lab = await Lab.open()
+  const perMessageDeflate = { threshold: 0, serverNoContextTakeover: true, clientNoContextTakeover: true }
+  let { server, port } = await startServer(lab, { ws: { perMessageDeflate } })
+  await using load = webSocketClients({ host: '127.0.0.1', port }, { count: 30, compress: true, mostBytes: 50_000 })
+  await load.ready
+  for (let upgrades = 0; upgrades < 4; upgrades++) {
+    const { young, report } = await upgradeBySignal(lab, server)
+    assert.equal(report.handedOver, 30)
+    server = young
+  }
+  const { failures, faults, answers } = await load.stop()
+  assert.deepEqual(failures, {}, JSON.stringify(faults.slice(0, 3)))
+  assert.ok(answers > 200)
+})
+
+test('a compressed WebSocket that has compressed nothing yet moves', async () => {
+  await using lab = await Lab.open()
+  const { server, port } = await startServer(lab, { ws: { perMessageDeflate: { threshold: 0 } } })
+  await using client = await openClient(port, '/', { perMessageDeflate: true })
+  assert.equal(client.socket.extensions, 'permessage-deflate')
+  const { report } = await upgradeBySignal(lab, server)
+  assert.equal(report.handedOver, 1)
+  assert.equal((await client.ask('who?')).generation, '2')
+  assert.equal((await client.ask('who?')).count, 2)
+})
+
+test('without the module, WebSockets stay with the old version until its deadline, and are counted as cut', async () => {
+  await using lab = await Lab.open()
+  const { server, port } = await startServer(lab, { module: false, serve: { drainTimeout: 700 } })
+  await using client = await openClient(port)
+  await client.ask('who?')
+  const closed = once(client.socket, 'close')
+  server.kill('SIGUSR2')
+  const young = await lab.next()
+  await young.event('serving')
+  assert.equal((await client.ask('who?')).generation, '1')
+  const { report } = (await server.event('drained')) as { report: Report }
+  assert.equal(report.cut, 1)
+  const [code] = await within('the cut', closed)
+  assert.equal(code, 1006)
+})
+
+test('a message that never ends holds the old version until its deadline, and is counted as cut', async () => {
+  await using lab = await Lab.open()
+  const { server, port } = await startServer(lab, { serve: { drainTimeout: 700 } })
+  await using client = await openClient(port)
+  await client.ask('who?')
+  client.socket.send('half a ', { fin: false })
+  client.socket.ping()
+  await within('a pong', once(client.socket, 'pong'))
+  const { report } = await upgradeBySignal(lab, server)
+  assert.deepEqual({ ...report, listeners: null }, { handedOver: 0, served: 0, closed: 0, cut: 1, listeners: null })
+})
+
+test('a stop closes with 1001', async () => {
+  await using lab = await Lab.open()
+  const { server, port } = await startServer(lab)
+  const clients = await Promise.all(Array.from({ length: 20 }, () => openClient(port)))
+  const closes = clients.map(({ socket }) => once(socket, 'close'))
+  server.kill('SIGTERM')
+  const codes = (await within('the closes', Promise.all(closes))).map(([code]) => code)
+  assert.deepEqual(new Set(codes), new Set([1001]))
+  const { report } = (await server.event('drained')) as { report: Report }
+  assert.equal(report.closed, 20)
+  await server.gone
+})
+
+test('a new version that does not take WebSockets costs those that were on their way at most; the others are closed with 1012', async () => {
+  await using lab = await Lab.open()
+  const { server, port } = await startServer(lab, { isModuleInFirstOnly: true })
+  const clients = await Promise.all(Array.from({ length: 20 }, () => openClient(port)))
+  const closes = clients.map(({ socket }) => once(socket, 'close'))
+  const { report } = await upgradeBySignal(lab, server)
+  const codes = (await within('the closes', Promise.all(closes))).map(([code]) => code)
+  assert.equal(report.closed, 20)
+  assert.ok(codes.filter((code) => code === 1012).length >= 16, codes.join())
+})
+
+test('WebSockets reach the newest of three generations that drain at once', async () => {
+  await using lab = await Lab.open()
+  const { server, port } = await startServer(lab)
+  await using load = webSocketClients({ host: '127.0.0.1', port }, { count: 50, inFlight: 2, pause: [0, 10] })
+  await load.ready
+  // A message in the middle keeps each generation from leaving.
+  const stuck: Client[] = []
+  let newest = server
+  for (let upgrades = 0; upgrades < 3; upgrades++) {
+    const client = await openClient(port)
+    await client.ask('who?')
+    client.socket.send('half ', { fin: false })
+    client.socket.ping()
+    await within('a pong', once(client.socket, 'pong'))
+    stuck.push(client)
+    newest.kill('SIGUSR2')
+    newest = await lab.next()
+    await newest.event('serving')
+  }
+  for (const client of stuck) {
+    const answer = once(client.socket, 'message')
+    client.socket.send('whole', { fin: true })
+    await within('the echo of what was in the middle', answer)
+    await eventually('the newest generation', async () => (await client.ask('who?')).generation === '4' || undefined)
+  }
+  await server.gone
+  const { failures, faults } = await load.stop()
+  assert.deepEqual(failures, {}, JSON.stringify(faults.slice(0, 3)))
+  for (const client of stuck) await client[Symbol.asyncDispose]()
+})
+
+type Report = { readonly handedOver: number; readonly served: number; readonly closed: number; readonly cut: number }
+
+async function startServer(lab: Lab, plan: WebSocketServerPlan = {}): Promise<{ server: Puppet; port: number }> {
+  const server = await lab.start('web-socket-server', { env: { WEB_SOCKET_SERVER: JSON.stringify(plan) } })
+  const { port } = (await server.event('serving')) as { port: number }
+  return { server, port }
+}
+
+/** One upgrade as an operator triggers it; resolves when the old process is gone. */
+async function upgradeBySignal(lab: Lab, old: Puppet): Promise<{ young: Puppet; report: Report }> {
+  old.kill('SIGUSR2')
+  const young = await lab.next()
+  await young.event('serving')
+  const { report } = (await old.event('drained')) as { report: Report }
+  await old.gone
+  return { young, report }
+}
+
+type Who = { readonly generation: string; readonly url: string; readonly count: number }
+
+type Client = AsyncDisposable & { readonly socket: WebSocket; ask(question: string): Promise<Who> }
+
+async function openClient(port: number, path = '/', options = {}): Promise<Client> {
+  const socket = new WebSocket(`ws://127.0.0.1:${port}${path}`, {
+    perMessageDeflate: false,
+    headers: { 'user-agent': 'test' },
+    ...options,
+  })
+  await within('a WebSocket', once(socket, 'open'))
+  // A close that nobody waits for is seen in what follows it.
+  socket.on('error', () => {})
+  return {
+    socket,
+    async ask(question) {
+      const answer = once(socket, 'message')
+      socket.send(question)
+      const [text] = await within(`an answer to ${question}`, answer)
+      return JSON.parse(String(text)) as Who
+    },
+    async [Symbol.asyncDispose]() {
+      socket.terminate()
+    },
+  }
+}
+
+/** Sends messages of 1 MB in pieces, one after the other, and checks each echo and each number that is pushed. */
+class PieceClient {
+  readonly #socket: WebSocket
+  readonly faults: string[] = []
+  echoes = 0
+  pushes = 0
+  isStopping = false
+  #onEcho: (echo: Buffer) => void = () => {}
+
+  static async open(port: number): Promise<PieceClient> {
+    const socket = new WebSocket(`ws://127.0.0.1:${port}/`, { perMessageDeflate: false })
+    const client = new PieceClient(socket)
+    await within('a WebSocket', once(socket, 'open'))
+    return client
+  }
+
+  private constructor(socket: WebSocket) {
+    this.#socket = socket
+    socket.on('message', (data: Buffer, isBinary) => {
+      if (isBinary) this.#onEcho(data)
+      else if (String(data) !== `push ${++this.pushes}`) this.faults.push(`${data} instead of push ${this.pushes}`)
+    })
+    socket.on('close', (code) => {
+      if (code !== 1000) this.faults.push(`closed with ${code}`)
+      this.#onEcho(Buffer.alloc(0))
+    })
+  }
+
+  async run(): Promise<void> {
+    while (!this.isStopping && this.faults.length === 0) {
+      const message = Buffer.alloc(1_000_000, `message ${this.echoes} `)
+      const echo = new Promise<Buffer>((come) => {
+        this.#onEcho = come
+      })
+      for (let from = 0; from < message.length; from += 100_000) {
+        const piece = message.subarray(from, from + 100_000)
+        this.#socket.send(piece, { fin: from + 100_000 >= message.length, binary: true })
+        await new Promise((next) => setTimeout(next, 3))
+      }
+      const answer = await within('an echo', echo)
+      const count = answer.length < 5 ? -1 : answer.readUInt32LE()
+      if (count !== ++this.echoes) this.faults.push(`count ${count} instead of ${this.echoes}`)
+      if (!answer.subarray(answer.length - message.length).equals(message)) this.faults.push('other bytes')
+    }
+    this.#socket.close(1000)
+  }
+}
