@@ -46,6 +46,8 @@ function makeLink(
   disconnect: () => void,
   onEvent: (event: LinkEvent) => void,
 ): Link {
+  // Node forgets what waits behind a connection that is never acknowledged: whoever waits for such a message is told here that it is over.
+  const unsent = new Set<() => void>()
   const unwatch = watchChannel(target, {
     message(raw, socket) {
       const message = fromWire(raw)
@@ -54,13 +56,20 @@ function makeLink(
     },
     closed() {
       unwatch()
+      for (const done of unsent) done()
       onEvent({ type: 'closed' })
     },
     broken: (error) => onEvent({ type: 'broken', detail: messageOf(error) }),
   })
   return {
     // A failed send is not told here: the end of the channel is told as `closed`, once.
-    send: (message, done) => void send(toWire(message), undefined, undefined, () => done?.()),
+    send(message, done) {
+      const settle = () => {
+        if (unsent.delete(settle)) done?.()
+      }
+      unsent.add(settle)
+      send(toWire(message), undefined, undefined, settle)
+    },
     sendConnection: (message, socket) => void send(toWire(message), socket, undefined, () => {}),
     hold(on) {
       if (on) target.channel?.ref()
