@@ -1,146 +1,105 @@
-/** `npm run demo`: the documents' demo as a real daemon, under clients that never retry, upgraded twice. */
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { connect, createServer } from 'node:net'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+/** `npm run demo`: a server is upgraded five times, once to a broken version, under clients that never retry. Exit code 1 if one of them noticed. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
-import { isAlive, system } from '../src/node/system.ts'
+import { connectionClients } from '../test/support/load/connection-clients.ts'
+import { keepAliveClients } from '../test/support/load/keep-alive-clients.ts'
+import type { Weights } from '../test/support/load/requests.ts'
+import { Service } from './demo/service.ts'
+import { Story, type Upgrade } from './demo/story.ts'
+import { milliseconds, seconds } from './demo/text.ts'
+import { isGood, verdict } from './demo/verdict.ts'
+import { openView } from './demo/view.ts'
 
-const folder = mkdtempSync(join(tmpdir(), 'cook-daemon-demo-'))
-const log = join(folder, 'log')
-const pids = new Set<number>()
-const processes: (readonly [pid: number, startTime: string])[] = []
-let printed = 0
-const failures: string[] = []
-let connections = 0
-let isOver = false
-/** Aborted by ^C: every wait ends, and the demo cleans up. */
-const controller = new AbortController()
+/** DEMO_SHORT=1 shows the same in a moment, for the tests. */
+const plan =
+  process.env.DEMO_SHORT === '1'
+    ? { upgrades: 3, rest: 300, keepAlive: 10, newConnection: 2 }
+    : { upgrades: 5, rest: 2_500, keepAlive: 50, newConnection: 10 }
+/** Each client waits this long between two requests, in milliseconds: users do, and two cores are to be enough. */
+const pause = [5, 45] as const
+const weights: Weights = { small: 80, chunked: 8, post: 6, pipelined: 6 }
+/** Time for whatever must happen, in milliseconds. */
+const patience = 30_000
 
-for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => controller.abort())
+const stopped = new AbortController()
+for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, () => stopped.abort())
+// Whoever read our output is gone.
+process.stdout.on('error', () => stopped.abort())
 
+const story = new Story(plan.upgrades)
 process.exitCode = 1
 try {
-  process.exitCode = await show()
-} finally {
-  isOver = true
-  // The demo of the documents ends on no signal but this one.
-  for (const identity of processes) system.kill(identity, 'SIGKILL')
-  while (processes.some((identity) => isAlive(identity))) await sleep(5)
-  rmSync(folder, { recursive: true, force: true })
+  await show()
+  for (const line of verdict(story)) console.log(line)
+  if (isGood(story)) process.exitCode = 0
+} catch (error) {
+  if (!stopped.signal.aborted) throw error
+  process.exitCode = 130
 }
 
-async function show(): Promise<number> {
-  const port = await freePort()
-  const demo = fileURLToPath(new URL('documents-demo.js', import.meta.url))
-  console.log(`The documents' demo on 127.0.0.1:${port}: each line begins with the pid of the process that wrote it.\n`)
-  const env = { ...process.env, DEMO_LOG: log, DEMO_PORT: String(port) }
-  const launcher = spawn(process.execPath, [demo], { env, stdio: ['ignore', 'ignore', 'inherit'] })
-  const [code] = await once(launcher, 'exit')
-  if (code !== 0) throw new Error(`the daemon did not start: exit code ${code}`)
-  const generations = [await daemonPid(1)]
-  const clients = Promise.all(Array.from({ length: 4 }, () => client(port)))
-  await accepted(generations[0])
-  for (const upgrade of [1, 2]) {
-    const old = generations.at(-1) ?? 0
-    console.log(`\n--- upgrade ${upgrade}: kill -s SIGUSR1 ${old} ---\n`)
-    signal(old, 'SIGUSR1')
-    const young = await daemonPid(upgrade + 1)
-    await until(() => printLog().includes(`${old} execute upgrade`), 'the upgrade')
-    await accepted(young)
-    generations.push(young)
-    await sleep(2_000)
-  }
-  console.log(`\n--- the old generations accept for 10 s more, as in the documents, and leave ---\n`)
-  const areGone = () => processes.every((identity) => identity[0] === generations.at(-1) || !isAlive(identity))
-  await until(() => printLog() !== '' && areGone(), 'the end of the old generations')
-  await accepted(generations.at(-1))
-  isOver = true
-  await clients
-  printLog()
-  return verdict(generations)
-}
-
-/** Opens one connection after the other, never twice for one purpose, and counts what a user would call a failure. */
-async function client(port: number): Promise<void> {
-  while (!isOver) {
-    const socket = connect(port, '127.0.0.1')
-    try {
-      await once(socket, 'connect')
-      socket.resume().end('\n')
-      await once(socket, 'close')
-      connections++
-    } catch (error) {
-      failures.push((error as Error).message)
-    }
-    await sleep(100)
+async function show(): Promise<void> {
+  await using service = new Service()
+  const view = openView(story)
+  try {
+    await run(service)
+  } catch (error) {
+    if (!stopped.signal.aborted) story.tell(service.log, 'why')
+    throw error
+  } finally {
+    view.close()
   }
 }
 
-/** The pid of a generation's daemon, which is the n-th to say that it runs. */
-async function daemonPid(generation: number): Promise<number> {
-  const find = () => [...printLog().matchAll(/^(\d+) daemonized success\. child-daemon/gm)][generation - 1]?.[1]
-  await until(() => find() !== undefined, `generation ${generation}`)
-  return Number(find())
-}
-
-/** Accepting, a process has its signal handlers: the documents install them before. */
-async function accepted(pid: number | undefined): Promise<void> {
-  const before = count(pid)
-  await until(() => count(pid) > before, `a connection accepted by ${pid}`)
-}
-
-function count(pid: number | undefined): number {
-  return [...printLog().matchAll(new RegExp(`^${pid} \\w+ listener accept`, 'gm'))].length
-}
-
-/** Prints what the log has gained, and gives all of it. */
-function printLog(): string {
-  const text = readFileSync(log, 'utf8')
-  process.stdout.write(text.slice(printed))
-  printed = text.length
-  for (const [, digits] of text.matchAll(/^(\d+) /gm)) {
-    const pid = Number(digits)
-    const startTime = pids.has(pid) ? undefined : system.startTime(pid)
-    if (startTime !== undefined) processes.push([pid, startTime])
-    pids.add(pid)
+async function run(service: Service): Promise<void> {
+  service.deploy('v1')
+  const ended = service.run((line) => story.hear(line))
+  await until(service, 'the first version', () => service.port > 0)
+  const where = { host: '127.0.0.1', port: service.port }
+  await using keepAlive = keepAliveClients(where, { count: plan.keepAlive, pause, weights })
+  await using newConnection = connectionClients(where, { count: plan.newConnection, pause })
+  story.clients = [
+    { kind: 'keep-alive', count: plan.keepAlive, load: keepAlive },
+    { kind: 'new-connection', count: plan.newConnection, load: newConnection },
+  ]
+  const loads = story.clients.map(({ load }) => load)
+  await Promise.all(loads.map(({ ready }) => ready))
+  story.beginLoad()
+  await rest()
+  for (let number = 1; number <= plan.upgrades; number++) {
+    await upgrade(service, `v${number + 1}`, number === plan.upgrades - 1)
+    await rest()
   }
-  return text
+  story.endLoad()
+  await Promise.all(loads.map((load) => load.stop()))
+  service.signal('SIGTERM')
+  await ended
 }
 
-function verdict(generations: readonly number[]): number {
-  console.log('\ngeneration  process  connections accepted')
-  for (const [index, pid] of generations.entries()) {
-    console.log(`${String(index + 1).padEnd(10)}  ${String(pid).padEnd(7)}  ${count(pid)}`)
-  }
-  for (const failure of new Set(failures)) console.log(`failed: ${failure}`)
-  const isGood = failures.length === 0 && generations.every((pid) => count(pid) > 0)
-  const what = `2 upgrades, ${connections} connections, ${failures.length} refused or reset`
-  console.log(`\n${isGood ? '✓' : '✗'} ${what}`)
-  return isGood ? 0 : 1
+async function upgrade(service: Service, version: string, isBroken: boolean): Promise<void> {
+  const { pid } = service
+  service.deploy(version, isBroken)
+  const one = story.beginUpgrade(version, `kill -s SIGUSR2 ${pid}`)
+  service.signal('SIGUSR2')
+  await until(service, `the end of the upgrade to ${version}`, () => one.to !== undefined)
+  tellSummary(one)
 }
 
-function signal(pid: number, name: NodeJS.Signals): void {
-  const identity = processes.find(([one]) => one === pid)
-  if (identity !== undefined) system.kill(identity, name)
+function tellSummary({ from, to = from, moved, failedPid }: Upgrade): void {
+  const what = failedPid === undefined ? `${moved} moved` : 'none moved'
+  const failures = story.failures()
+  const longest = milliseconds(story.longestPause(from))
+  const words = `upgrade ${story.upgrades.length}: ${what}, ${failures} failed, longest pause ${longest}`
+  story.tell(`${words}, took ${seconds(to - from)}`, failures === 0 ? 'plain' : 'bad')
 }
 
-async function until(isTrue: () => boolean, name: string): Promise<void> {
-  const end = performance.now() + 60_000
+async function rest(): Promise<void> {
+  await sleep(plan.rest, undefined, { signal: stopped.signal })
+}
+
+async function until(service: Service, name: string, isTrue: () => boolean): Promise<void> {
+  const end = performance.now() + patience
   while (!isTrue()) {
-    controller.signal.throwIfAborted()
+    if (service.isOver) throw new Error(`the service has ended before ${name}`)
     if (performance.now() > end) throw new Error(`waited in vain for ${name}`)
-    await sleep(20)
+    await sleep(10, undefined, { signal: stopped.signal })
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as { port: number }
-  server.close()
-  return port
 }

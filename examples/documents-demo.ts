@@ -144,7 +144,7 @@ async function onSignal(name: keyof typeof goNames, { server }: Listener): Promi
   }
   logf('execute upgrade')
   // here you would do something about clean. or wait client exit
-  await sleep(10_000)
+  await sleep(Number(process.env.DEMO_LINGER ?? 10_000))
   server.close()
   await Promise.all([...connections].map((conn) => new Promise((closed) => conn.once('close', closed))))
   process.exit(0)
