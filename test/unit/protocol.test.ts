@@ -229,6 +229,7 @@ const upward: fc.Arbitrary<Message> = fc.oneof(
   record({ type: fc.constant('done' as const), ok: fc.boolean(), reason: text }),
   record({ type: fc.constant('ask' as const), name: text }),
   fc.constant({ type: 'confirmed' as const }),
+  fc.constant({ type: 'stop' as const }),
   record({ type: fc.constant('taken' as const), id: count, isKept: fc.boolean() }),
 )
 
@@ -263,7 +264,7 @@ test('a message arrives as it was sent, also when a later version has added to i
 })
 
 test('whatever arrives is a whole message, unknown or broken: reading it never throws', () => {
-  const known = ['spawned', 'hello', 'dying', 'ask', 'done', 'confirmed', 'taken']
+  const known = ['spawned', 'hello', 'dying', 'ask', 'done', 'confirmed', 'taken', 'stop']
   const types = [...known, 'welcome', 'value', 'accepted', 'connection', 'refused', 'bye', 'later']
   const value = fc.oneof(fc.jsonValue(), fc.integer(), text, fc.array(identity))
   const almost = fc.record(
