@@ -15,7 +15,7 @@ export type Link = {
   send(message: Message, done?: () => void): void
   /** Sends a connection along; the socket here is an empty husk afterwards. One at a time: Node keeps the rest attached (measured). */
   sendConnection(message: Message, socket: Socket): void
-  /** Keeps the process alive, or lets it end: an open channel alone does not hold it. */
+  /** Keeps the process alive until as often let go: an open channel alone does not hold it. */
   hold(on: boolean): void
   close(): void
 }
@@ -46,6 +46,7 @@ function makeLink(
   disconnect: () => void,
   onEvent: (event: LinkEvent) => void,
 ): Link {
+  let holders = 0
   // Node forgets what waits behind a connection that is never acknowledged: whoever waits for such a message is told here that it is over.
   const unsent = new Set<() => void>()
   const unwatch = watchChannel(target, {
@@ -72,7 +73,8 @@ function makeLink(
     },
     sendConnection: (message, socket) => void send(toWire(message), socket, undefined, () => {}),
     hold(on) {
-      if (on) target.channel?.ref()
+      holders += on ? 1 : -1
+      if (holders > 0) target.channel?.ref()
       else target.channel?.unref()
     },
     close() {

@@ -295,7 +295,7 @@ const broken: readonly Broken[] = [
     { what: 'without handles', link: { ...link, handles: {} } },
     { what: 'with a handle without a name', link: { ...link, handles: [{ ...handle, name: undefined }] } },
     { what: 'with a handle without an inode', link: { ...link, handles: [{ ...handle, inode: '1' }] } },
-    { what: 'with a handle of no kind', link: { ...link, handles: [{ ...handle, kind: 'pipe' }] } },
+    { what: 'with a handle of no kind', link: { ...link, handles: [{ ...handle, kind: 7 }] } },
     { what: 'with a handle without an address', link: { ...link, handles: [{ ...handle, address: undefined }] } },
     { what: 'with a descriptor that is not what it says', link },
   ].map(({ what, link }) => ({
