@@ -23,6 +23,11 @@ export function isTls(server: Server): boolean {
   return 'setSecureContext' in server
 }
 
+/** To Node a connection is idle whose answer is given, written or not, and whatever pipelined answers wait behind it. */
+function isQuiet(socket: Socket): boolean {
+  return !socket.destroyed && !socket.writableEnded && responseInProgress(socket) === undefined
+}
+
 /** How often connections that are idle are looked for, in milliseconds. */
 const sweepInterval = 100
 
@@ -54,7 +59,7 @@ export function drainHttp(draining: Draining): ProtocolDrain {
   function idle(): Socket[] {
     const found = idleHttpConnections(server)
     for (const socket of httpConnections(server)) if (socket.bytesRead === 0) found.add(socket)
-    return [...found].filter((socket) => !socket.destroyed && !socket.writableEnded)
+    return [...found].filter(isQuiet)
   }
 
   function onFinish(message: unknown): void {
@@ -62,7 +67,7 @@ export function drainHttp(draining: Draining): ProtocolDrain {
     if (from !== server || !(canMove(socket) || isHurried)) return
     // In this very turn, behind Node's own end of the response and before anything else is read: the one moment at which a busy connection is idle.
     process.nextTick(() => {
-      if (socket.destroyed || socket.writableEnded || !idleHttpConnections(server).has(socket)) return
+      if (!isQuiet(socket) || !idleHttpConnections(server).has(socket)) return
       if (!canMove(socket)) socket.destroySoon()
       else if (socket.writableLength === 0) void move(socket, true)
     })
