@@ -8,6 +8,7 @@ import { reclaimPidFile, releasePidFile, writePidFile } from './core/pid-file.ts
 import type { Upgraded, UpgradePhases } from './core/predecessor.ts'
 import { takeoverName } from './core/protocol.ts'
 import { type Entered, enter, type State, takeStep } from './core/state.ts'
+import type { Arrival } from './core/successor.ts'
 import { openUnixPath, ownUnixPath } from './core/unix-path.ts'
 import { demandCommit, runUpgrade } from './core/upgrading.ts'
 import { fromText, toPieces, toText, type Value } from './core/values.ts'
@@ -97,10 +98,8 @@ export type DrainView = {
 export type Inside = {
   readonly isReady: boolean
   onDrain(begin: (view: DrainView) => OwnDrain): void
-  /** Name of the listener that accepted a connection. */
-  listenerOf(socket: Socket): string | undefined
-  /** Makes a connection that was handed over one of a listener's: that listener closes after it. */
-  adopt(listener: string, socket: Socket): void
+  /** For a connection of the protocol of this name. */
+  arrival(name: string, socket: Socket): Omit<Arrival, 'state'>
   hookFailed(hook: string, thrown: unknown): void
 }
 
@@ -108,11 +107,6 @@ let open: (daemon: Daemon) => Inside
 
 export function insideOf(daemon: Daemon): Inside {
   return open(daemon)
-}
-
-/** Where a connection of the program's own protocol goes to. */
-export function ownName(name: string): string {
-  return `own:${name}`
 }
 
 class Daemon {
@@ -146,7 +140,7 @@ class Daemon {
     this.#options = options
     if (state.entered.succession === undefined) state.phase = 'starting'
     state.receiver = {
-      onConnection: (to, socket, text) => this.#receive(to, socket, text),
+      onConnection: (arrival, socket) => this.#receive(arrival, socket),
       onTakeover: (value) => this.#takeOver(value),
       onPhase: (phase) => this.#onPhase(phase),
     }
@@ -286,7 +280,11 @@ class Daemon {
     stopReading(socket)
     // What the program has written goes out first.
     if (socket.writableLength > 0) await new Promise<void>((written) => socket.write('', () => written()))
-    const moved = await mover.move(socket, ownName(name), { isFree: () => true, state: text, isUrgent: true })
+    const moved = await mover.move(socket, this.#ownArrival(name, socket), {
+      isFree: () => true,
+      state: text,
+      isUrgent: true,
+    })
     countMove(counts, moved)
     if (moved === 'busy' && !socket.destroyed) startReading(socket)
     return moved === 'moved'
@@ -294,7 +292,7 @@ class Daemon {
 
   /** Takes the connections that the predecessor hands over under a name. The socket is readable and nothing of it is lost. Before `ready()`. */
   onHandedOver(name: string, listener: (socket: Socket, state: unknown) => void): void {
-    this.#receivers.set(ownName(name), listener)
+    this.#receivers.set(`own:${name}`, listener)
   }
 
   /** Called when this process begins to drain, after an upgrade or at a stop: the time to hand over connections of one's own. What it returns is awaited before the drain ends. */
@@ -325,17 +323,17 @@ class Daemon {
 
   async #setTicketKeys(name: string, server: Server): Promise<void> {
     if (!isTls(server)) return
-    const keys = (await this.#state.entered.succession?.tickets)?.[name]
+    const keys = (await this.#state.entered.succession?.tickets())?.[name]
     if (keys !== undefined) (server as unknown as TicketServer).setTicketKeys(Buffer.from(keys, 'base64'))
   }
 
-  #receive(to: string, socket: Socket, text: string | undefined): boolean {
-    if (this.#mover?.isOpen !== true) return this.#keep(to, socket, text)
+  #receive(arrival: Arrival, socket: Socket): boolean {
+    if (this.#mover?.isOpen !== true) return this.#keep(arrival, socket)
     // We are on our way out ourselves: on to our own successor.
     stopReading(socket)
-    const order = { isFree: () => true, state: text, isUrgent: true }
-    const passing = this.#mover.move(socket, to, order).then((moved) => {
-      if (moved === 'busy' && !this.#keep(to, socket, text)) socket.destroy()
+    const { state, ...on } = arrival
+    const passing = this.#mover.move(socket, on, { isFree: () => true, state, isUrgent: true }).then((moved) => {
+      if (moved === 'busy' && !this.#keep(arrival, socket)) socket.destroy()
       this.#passing.delete(passing)
     })
     this.#passing.add(passing)
@@ -343,16 +341,29 @@ class Daemon {
   }
 
   /** Returns whether anybody here wants the connection. */
-  #keep(to: string, socket: Socket, text: string | undefined): boolean {
-    const listener = this.#listeners.find(({ name }) => name === to)
-    const own = this.#receivers.get(to)
-    if (listener?.server.listening === true) {
-      if (isHttp(listener.server)) armKeepAlive(listener.server, socket)
-      adoptConnection(listener.server, socket)
+  #keep({ to, listener: from, state }: Arrival, socket: Socket): boolean {
+    const server = this.#serverOf(to)
+    if (server?.listening === true) {
+      if (isHttp(server)) armKeepAlive(server, socket)
+      adoptConnection(server, socket)
       return true
     }
-    own?.(socket, text === undefined ? undefined : fromText(text))
-    return own !== undefined
+    const own = this.#receivers.get(to)
+    if (own === undefined) return false
+    // One of its listener's, as where it was accepted: counted there, and waited for.
+    const home = from === undefined ? undefined : this.#serverOf(from)
+    if (home?.listening === true) tieConnection(home, socket)
+    own(socket, state === undefined ? undefined : fromText(state))
+    return true
+  }
+
+  #serverOf(listener: string): Server | undefined {
+    return this.#listeners.find(({ name }) => name === listener)?.server
+  }
+
+  #ownArrival(name: string, socket: Socket): Omit<Arrival, 'state'> {
+    const listener = this.#listenerOf(socket)?.name
+    return { to: `own:${name}`, ...(listener !== undefined && { listener }) }
   }
 
   /** Once in a life, unless the successor is lost and everything comes back. */
@@ -375,7 +386,7 @@ class Daemon {
     checkUpgradeOptions(options)
     demandCommit('upgrade()', this.#state.entered)
     if (this.phase === 'starting') {
-      throw new CookError('ERR_COOK_NOT_COMMITTED', { verb: 'upgrade()', predecessor: process.pid })
+      throw new CookError('ERR_COOK_NOT_READY', { verb: 'upgrade()', self: process.pid })
     }
     this.#checkGenerations()
     const { readyTimeout, overlap } = this.#options
@@ -481,11 +492,7 @@ class Daemon {
     return {
       isReady: this.#ready !== undefined,
       onDrain: (begin) => this.#ownDrains.push(begin),
-      listenerOf: (socket) => this.#listenerOf(socket)?.name,
-      adopt: (name, socket) => {
-        const listener = this.#listeners.find((one) => one.name === name)
-        if (listener !== undefined) tieConnection(listener.server, socket)
-      },
+      arrival: (name, socket) => this.#ownArrival(name, socket),
       hookFailed: (hook, thrown) => this.#hookFailed(hook, thrown),
     }
   }

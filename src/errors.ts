@@ -82,6 +82,10 @@ const errors = {
     text: '{verb} was called before the upgrade that started this process was committed; until then the predecessor (pid {predecessor}) owns the name of the service',
     help: 'Call it after notifyUpgradeDone() has resolved.',
   },
+  ERR_COOK_NOT_READY: {
+    text: '{verb} was called before this process (pid {self}) serves',
+    help: 'Call it after ready() or serve() has resolved. A signal to upgrade that comes this early is told in an upgrade-failed event: send it again.',
+  },
   ERR_COOK_SUCCESSOR_SPAWN: {
     text: 'the new version could not be started with {command}: {why}. This process (pid {self}) keeps serving',
     help: 'Check the path, its permissions, the working directory and the limits on processes and descriptors; then upgrade again.',

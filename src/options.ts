@@ -177,8 +177,6 @@ type Kind =
   | 'strings'
   | 'record'
   | 'signal'
-  | 'handled'
-  | 'handleds'
   | 'stage'
 
 const daemonizeKinds: Readonly<Record<keyof DaemonizeOptions, Kind>> = {
@@ -235,12 +233,22 @@ const daemonKinds: Readonly<Record<keyof DaemonOptions, Kind>> = {
   onEvent: 'function',
 }
 
-export function checkServeOptions({ signals, ...options }: ServingOptions): void {
+/** `known` are the signals of this system. */
+export function checkServeOptions(
+  { signals, ...options }: ServingOptions,
+  known: Readonly<Record<string, number>>,
+): void {
   for (const key of Object.keys(options)) {
     if (!(key in daemonKinds) && !(key in listenKinds)) check(options, { ...daemonKinds, ...listenKinds })
   }
   if (signals === undefined) return
-  check(signals, { upgrade: 'handled', stop: 'handleds' })
+  check(signals, { upgrade: 'string', stop: 'strings' })
+  for (const [option, names] of Object.entries(signals)) {
+    for (const name of [names].flat()) {
+      if (Object.hasOwn(known, name) && name !== 'SIGKILL' && name !== 'SIGSTOP') continue
+      throw new CookError('ERR_COOK_OPTION', { option, why: `${name} is no signal that can be handled` })
+    }
+  }
   if (signals.upgrade !== undefined && (signals.stop ?? ['SIGTERM', 'SIGINT']).includes(signals.upgrade)) {
     throw new CookError('ERR_COOK_OPTION', { option: 'upgrade', why: `${signals.upgrade} stops already` })
   }
@@ -298,21 +306,15 @@ const tests: Readonly<Record<Kind, readonly [isIt: (value: unknown) => boolean, 
     (value) =>
       typeof value === 'object' &&
       value !== null &&
-      Object.values(value).every((one) => typeof one?.save === 'function'),
-    'an object of { version, save() } by name',
-  ],
-  handled: [isHandled, "a signal that can be handled, such as 'SIGUSR2'"],
-  handleds: [
-    (value) => Array.isArray(value) && value.every(isHandled),
-    "an array of signals that can be handled, such as ['SIGTERM']",
+      Object.values(value).every((one) => typeof one?.save === 'function' && isVersion(one.version)),
+    'an object of { version, save() } by name, with whole numbers as versions',
   ],
   signal: [(value) => value instanceof AbortSignal, 'an AbortSignal'],
   stage: [(value) => value === 'parent' || value === 'daemon', "'parent' or 'daemon'"],
 }
 
-function isHandled(value: unknown): boolean {
-  const { signals } = process.getBuiltinModule('node:os').constants
-  return typeof value === 'string' && value in signals && value !== 'SIGKILL' && value !== 'SIGSTOP'
+function isVersion(value: unknown): boolean {
+  return value === undefined || (Number.isSafeInteger(value) && Number(value) >= 0)
 }
 
 /** A misspelt option is an error: silently it would be one that does nothing in production. */

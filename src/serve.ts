@@ -19,9 +19,10 @@ export type ServeOptions = ServingOptions & {
  */
 export async function serve(server: Server, options: ServeOptions): Promise<Daemon> {
   const { prepare, ...checked } = options
-  checkServeOptions(checked)
+  checkServeOptions(checked, constants.signals)
   const { signals, name, port, host, backlog, path, mode, ...rest } = checked
   const given = Object.entries({ name, port, host, backlog, path, mode }).filter(([, value]) => value !== undefined)
+  let created: Daemon | undefined
   let daemon: Daemon | undefined
   // Before anything else: a signal without a handler kills.
   for (const signal of new Set(signals?.stop ?? defaultSignals.stop)) {
@@ -30,13 +31,13 @@ export async function serve(server: Server, options: ServeOptions): Promise<Daem
   }
   process.on(signals?.upgrade ?? defaultSignals.upgrade, () => {
     // A failure is an event, and this process keeps serving.
-    daemon?.upgrade().catch(() => {})
+    created?.upgrade().catch(() => {})
   })
   subscribe('cook-daemon', (event) => {
     // Whoever waits for the report goes first. An upgrade whose successor was lost has a report too, and its process stays.
     if ((event as DaemonEvent).type === 'drained' && daemon?.phase === 'gone') setImmediate(exit, 0)
   })
-  const created = await createDaemon(rest)
+  created = await createDaemon(rest)
   await prepare?.(created)
   await created.listen(server, Object.fromEntries(given))
   await created.ready()

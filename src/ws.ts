@@ -4,7 +4,7 @@ import type { Socket } from 'node:net'
 import type { WebSocket, WebSocketServer } from 'ws'
 import type { Mover } from './core/mover.ts'
 import { toText } from './core/values.ts'
-import { type Daemon, type DrainView, type Inside, insideOf, ownName } from './daemon.ts'
+import { type Daemon, type DrainView, type Inside, insideOf } from './daemon.ts'
 import { type Counting, countMove } from './drain/counts.ts'
 import type { OwnDrain } from './drain/drainer.ts'
 import { CookError } from './errors.ts'
@@ -32,7 +32,6 @@ export type WebSocketOptions<State> = {
 
 /** What crosses with a connection. Old and new may run different versions of this file: add, ignore the unknown, never reuse a meaning. */
 type Luggage = {
-  readonly listener: string | undefined
   readonly agreed: Agreed
   readonly isPaused: boolean
   readonly request: RequestParts | undefined
@@ -67,8 +66,7 @@ export function handOverWebSockets<State = unknown>(
   })
   inside.onDrain((drain) => drainWebSockets({ name, options, server, open, requests, ws, inside }, drain))
   daemon.onHandedOver(name, (socket, value) => {
-    const { listener, agreed, isPaused, request: sent, state } = value as Luggage
-    if (listener !== undefined) inside.adopt(listener, socket)
+    const { agreed, isPaused, request: sent, state } = value as Luggage
     const webSocket = ws.attach(socket, agreed)
     const request = buildRequest(socket, sent)
     if (sent !== undefined) requests.set(webSocket, sent)
@@ -195,7 +193,7 @@ function drainWebSockets<State>(home: Home<State>, drain: DrainView): OwnDrain {
     if (leaver.isUrgent || (leaver.isOrdered && !isUrgent)) return
     leaver[isUrgent ? 'isUrgent' : 'isOrdered'] = true
     let saving: Promise<unknown> | undefined
-    const moved = await to.move(leaver.socket, ownName(name), {
+    const moved = await to.move(leaver.socket, inside.arrival(name, leaver.socket), {
       isFree() {
         saving = pack(leaver)
         return leaver.luggage !== undefined
@@ -229,7 +227,6 @@ function drainWebSockets<State>(home: Home<State>, drain: DrainView): OwnDrain {
         if (ws.standing(webSocket) !== 'free') return undefined
       }
       const luggage: Luggage = {
-        listener: inside.listenerOf(socket),
         agreed: ws.agreed(webSocket),
         isPaused: webSocket.isPaused,
         request: requests.get(webSocket),

@@ -12,10 +12,15 @@ export function openLog(file: string): number {
   }
 }
 
-/** Where a log ends now. Undefined for what cannot be read back: a terminal, a pipe, /dev/null. */
+/** Where a log ends now. Undefined for what cannot be read back: a terminal, a pipe, /dev/null, a closed descriptor. */
 export function markLog(fd: number): LogMark | undefined {
-  const stat = fs.fstatSync(fd)
-  return stat.isFile() ? { fd, offset: stat.size } : undefined
+  try {
+    const stat = fs.fstatSync(fd)
+    return stat.isFile() ? { fd, offset: stat.size } : undefined
+  } catch {
+    // The program closed its stderr: no reason not to upgrade.
+    return undefined
+  }
 }
 
 export type LogMark = { readonly fd: number; readonly offset: number }

@@ -2,13 +2,14 @@
 import type { Socket } from 'node:net'
 import type { Link, LinkEvent } from '../node/link.ts'
 import { releaseConnection, startReading, stopReading, takeUnread } from '../node/sockets.ts'
+import type { Arrival } from './successor.ts'
 
 /** How a move ended: `busy` and `lost` connections stay here, but `lost` were on their way when the successor died. */
 export type Moved = 'moved' | 'unwanted' | 'busy' | 'lost'
 
 type Order = {
   readonly socket: Socket
-  readonly to: string
+  readonly arrival: Omit<Arrival, 'state'>
   readonly state: MoveOptions['state']
   /** Looked at when its turn comes, after reading was stopped: a request may have begun while it waited. */
   readonly isFree: () => boolean
@@ -61,13 +62,13 @@ export class Mover {
   }
 
   /** Moves a connection when its turn comes. */
-  move(socket: Socket, to: string, { isFree, state, isUrgent = false }: MoveOptions): Promise<Moved> {
+  move(socket: Socket, arrival: Order['arrival'], { isFree, state, isUrgent = false }: MoveOptions): Promise<Moved> {
     return new Promise((done) => {
       if (!this.#isOpen) {
         done('busy')
         return
       }
-      const order = { socket, to, state, isFree, done }
+      const order = { socket, arrival, state, isFree, done }
       if (isUrgent) {
         // Held for the few that are next; the others are served until then, and are urgent again after their next answer.
         if (this.#urgent.length < mostHeld) stopReading(socket)
@@ -127,7 +128,7 @@ export class Mover {
   }
 
   #send(order: Order): void {
-    const { socket, to } = order
+    const { socket, arrival } = order
     // First of all, and in one turn with the look: bytes that came in between would be read here and be lost there (measured).
     stopReading(socket)
     if (socket.destroyed || this.#sent.has(socket) || !order.isFree()) {
@@ -141,7 +142,7 @@ export class Mover {
     releaseConnection(socket)
     const state = typeof order.state === 'function' ? order.state() : order.state
     const given = { ...(state !== undefined && { state }), ...(unread !== undefined && { unread }) }
-    this.#link.sendConnection({ type: 'connection', id, to, ...given }, socket)
+    this.#link.sendConnection({ type: 'connection', id, ...arrival, ...given }, socket)
   }
 
   #keep({ socket, done }: Order): void {

@@ -243,6 +243,7 @@ export type Downward =
       readonly type: 'connection'
       readonly id: number
       readonly to: string
+      readonly listener?: string
       readonly state?: string
       readonly unread?: string
     }
@@ -306,6 +307,7 @@ export function fromWire(raw: unknown): Message | 'unknown' | 'broken' {
             type: 'connection',
             id: raw.id,
             to: raw.to,
+            ...(typeof raw.listener === 'string' && { listener: raw.listener }),
             ...(typeof raw.state === 'string' && { state: raw.state }),
             ...(typeof raw.unread === 'string' && { unread: raw.unread }),
           }

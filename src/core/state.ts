@@ -7,7 +7,7 @@ import { Claims, Registry } from './handles.ts'
 import { type Launch, reportTo, tellLauncher } from './launch.ts'
 import { nextPhase, type Phase, type Step } from './phase.ts'
 import { cutReason, ownVariables, readStart, type Start, toWire } from './protocol.ts'
-import { type Succession, succeed } from './successor.ts'
+import { type Arrival, type Succession, succeed } from './successor.ts'
 
 /** Version of this package; a test compares it with package.json. */
 export const version = '0.1.0'
@@ -41,7 +41,7 @@ export type State = {
 
 export type Receiver = {
   /** A live connection of the predecessor; returns whether it is kept. */
-  onConnection(to: string, socket: Socket, state: string | undefined): boolean
+  onConnection(arrival: Arrival, socket: Socket): boolean
   /** What the predecessor's onRelease returned. */
   onTakeover(value: unknown): void
   /** This process has moved on in its life. */
@@ -133,7 +133,7 @@ function begin(state: State, start: Start): Entered {
     succeed(link, {
       released: launch?.released ?? Promise.resolve(),
       onCommit: () => takeStep(state, 'serve'),
-      onConnection: (to, socket, text) => state.receiver?.onConnection(to, socket, text) ?? false,
+      onConnection: (arrival, socket) => state.receiver?.onConnection(arrival, socket) ?? false,
       onTakeover: (value) => state.receiver?.onTakeover(value),
     })
   return { start, generation, claims, ...(launch && { launch }), ...(succession && { succession }) }

@@ -25,9 +25,9 @@ export type Succession = {
   readonly isCommitted: boolean
   /** Tells the predecessor; resolves at commit, or after a no when that was heard. Rejects with `ERR_COOK_REFUSED`. */
   notify(ok: boolean, reason: string): Promise<void>
-  /** TLS ticket keys of the predecessor by handle name, once it has welcomed us; none if it is gone. */
-  readonly tickets: Promise<Readonly<Record<string, string>>>
-  /** A value of the predecessor's saveState hook; undefined if it is gone, or has no such hook. */
+  /** TLS ticket keys of the predecessor by handle name, once it has welcomed us; none if it is gone or has refused us. */
+  tickets(): Promise<Readonly<Record<string, string>>>
+  /** A value of the predecessor's saveState hook; undefined if it is gone. Rejects with `ERR_COOK_REFUSED`, and with what kept the value from coming. */
   ask(name: string): Promise<Value | undefined>
   /** Tells the predecessor, if it is still there, that the service ends. */
   stop(): void
@@ -37,12 +37,21 @@ export type Succession = {
   tellDying(reason: string): void
 }
 
+/** Where a connection of the predecessor goes to, and what goes with it. */
+export type Arrival = {
+  /** Name of a listener, or of a protocol of the program's own. */
+  readonly to: string
+  /** In the second case the listener that accepted it. */
+  readonly listener?: string
+  readonly state?: string
+}
+
 export type SuccessionPlan = {
   /** Resolves when nobody else reads the link any more. */
   readonly released: Promise<void>
   onCommit(): void
   /** A live connection of the predecessor; returns whether it is kept. */
-  onConnection(to: string, socket: Socket, state: string | undefined): boolean
+  onConnection(arrival: Arrival, socket: Socket): boolean
   /** What onRelease of the predecessor returned. */
   onTakeover(value: unknown): void
 }
@@ -58,6 +67,8 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
   const tickets = deferred<Readonly<Record<string, string>>>()
   const bye = deferred<void>()
   const assembly = new Assembly()
+  /** Nobody answers any more; with the predecessor's refusal if it lives on. */
+  let over: { readonly refusal: CookError | undefined } | undefined
   const questions = new Map<string, ReturnType<typeof deferred<Value | CookError | undefined>>>()
 
   const link = channelDescriptor() === linkFd ? takeLink(onLink) : undefined
@@ -69,7 +80,11 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
   function onLink(event: LinkEvent): void {
     // Garbage from the predecessor: the upgrade cannot end well, and it is its task to say so.
     step(event.type === 'broken' ? { type: 'message', message: 'broken' } : event)
-    if (event.type === 'closed') onGone()
+    if (event.type === 'closed') {
+      bye.resolve()
+      // Before the commit it is still open whether the predecessor is gone or has refused us.
+      if (isCommitted) endQuestions(undefined)
+    }
     if (event.type === 'message' && typeof event.message === 'object') onMessage(event.message, event.socket)
   }
 
@@ -81,7 +96,7 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
       onValue(message)
     } else if (message.type === 'connection') {
       if (message.unread !== undefined) socket?.unshift(Buffer.from(message.unread, 'base64'))
-      const isKept = socket !== undefined && receive(message.to, socket, message.state)
+      const isKept = socket !== undefined && receive(message, socket)
       if (!isKept) socket?.destroy()
       link?.send({ type: 'taken', id: message.id, isKept })
     } else if (message.type === 'bye') {
@@ -90,9 +105,9 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
   }
 
   /** What the program throws is an uncaught exception of its own, as at a connection that it accepts; the predecessor waits for an answer all the same. */
-  function receive(to: string, socket: Socket, state: string | undefined): boolean {
+  function receive(arrival: Arrival, socket: Socket): boolean {
     try {
-      return plan.onConnection(to, socket, state)
+      return plan.onConnection(arrival, socket)
     } catch (error) {
       throwLater(error)
       return false
@@ -118,11 +133,37 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
     questions.delete(message.name)
   }
 
-  /** Nobody answers any more: what was asked is not there. */
-  function onGone(): void {
+  function endQuestions(refusal: CookError | undefined): void {
+    over = { refusal }
     tickets.resolve({})
-    bye.resolve()
-    for (const question of questions.values()) question.resolve(undefined)
+    for (const question of questions.values()) question.resolve(refusal)
+  }
+
+  /** A wait for the predecessor keeps this process alive, which the link alone does not. */
+  async function held<Answer>(answer: Promise<Answer>): Promise<Answer> {
+    link?.hold(true)
+    try {
+      return await answer
+    } finally {
+      link?.hold(false)
+    }
+  }
+
+  async function ask(name: string): Promise<Value | undefined> {
+    await tickets.promise
+    if (over?.refusal !== undefined) throw over.refusal
+    if (over !== undefined) return undefined
+    const question = questions.get(name) ?? deferred<Value | CookError | undefined>()
+    // Two answers of one name would come in pieces of both.
+    if (!questions.has(name)) link?.send({ type: 'ask', name })
+    questions.set(name, question)
+    const answer = await question.promise
+    if (answer instanceof CookError) throw answer
+    return answer
+  }
+
+  function refused(reason: string): CookError {
+    return new CookError('ERR_COOK_REFUSED', { predecessor: predecessor[0], reason })
   }
 
   function step(event: NewEvent): void {
@@ -140,12 +181,13 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
         isCommitted = true
         plan.onCommit()
         decided.resolve(undefined)
+        if (link?.isOpen !== true) endQuestions(undefined)
         return
       case 'refuse':
         decided.resolve(effect.reason)
+        endQuestions(refused(effect.reason))
         // A process that nobody accepted and that does not even ask must not live on beside the predecessor.
-        if (!wasAsked)
-          throwLater(new CookError('ERR_COOK_REFUSED', { predecessor: predecessor[0], reason: effect.reason }))
+        if (!wasAsked) throwLater(refused(effect.reason))
         return
       case 'look':
         void lookFor(predecessor, os).then((predecessorLives) => step({ type: 'looked', predecessorLives }))
@@ -170,29 +212,13 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
     },
     async notify(ok, reason) {
       wasAsked = true
-      link?.hold(true)
       step({ type: 'notify', ok, reason })
-      const refusal = await decided.promise
-      link?.hold(false)
-      if (ok && refusal !== undefined) {
-        throw new CookError('ERR_COOK_REFUSED', { predecessor: predecessor[0], reason: refusal })
-      }
+      const refusal = await held(decided.promise)
+      if (ok && refusal !== undefined) throw refused(refusal)
     },
-    tickets: tickets.promise,
+    tickets: () => held(tickets.promise),
     bye: bye.promise,
-    async ask(name) {
-      await tickets.promise
-      if (side.at !== 'welcomed') return undefined
-      const question = questions.get(name) ?? deferred<Value | CookError | undefined>()
-      // Two answers of one name would come in pieces of both.
-      if (!questions.has(name)) link?.send({ type: 'ask', name })
-      questions.set(name, question)
-      link?.hold(true)
-      const answer = await question.promise
-      link?.hold(false)
-      if (answer instanceof CookError) throw answer
-      return answer
-    },
+    ask: (name) => held(ask(name)),
     stop() {
       if (isCommitted) link?.send({ type: 'stop' })
     },

@@ -50,7 +50,7 @@ export function drainHttp(draining: Draining): ProtocolDrain {
     // Idle now: it still is as long as nothing was read and nothing is to be written.
     const { bytesRead } = socket
     const isFree = () => socket.bytesRead === bytesRead && socket.writableLength === 0
-    const moved = await mover.move(socket, draining.name, { isFree, isUrgent })
+    const moved = await mover.move(socket, { to: draining.name }, { isFree, isUrgent })
     waiting.delete(socket)
     countMove(counts, moved)
   }

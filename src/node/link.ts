@@ -11,6 +11,7 @@ export type LinkEvent =
   | { readonly type: 'broken'; readonly detail: string }
 
 export type Link = {
+  readonly isOpen: boolean
   /** Never throws; `done` is called when the message is with the kernel, or cannot be any more. */
   send(message: Message, done?: () => void): void
   /** Sends a connection along; the socket here is an empty husk afterwards. One at a time: Node keeps the rest attached (measured). */
@@ -63,6 +64,9 @@ function makeLink(
     broken: (error) => onEvent({ type: 'broken', detail: messageOf(error) }),
   })
   return {
+    get isOpen() {
+      return target.connected === true
+    },
     // A failed send is not told here: the end of the channel is told as `closed`, once.
     send(message, done) {
       const settle = () => {

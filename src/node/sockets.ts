@@ -44,7 +44,7 @@ type PrivateSocket = {
   _handle: { readStop(): number; readStart(): number } | null
 }
 type CountingServer = { _connections: number }
-type HttpServer = Server & { closeIdleConnections(): void; closeAllConnections(): void }
+type HttpServer = Server & { closeIdleConnections(): void }
 
 /** Stops accepting. http.Server's own close would reset idle connections, and on Node 26 those whose first request is on its way. */
 export function stopAccepting(server: Server): void {
@@ -72,7 +72,9 @@ export function idleHttpConnections(server: Server): Set<Socket> {
 
 /** The HTTP/1.1 connections of a server: all but those that were upgraded. */
 export function httpConnections(server: Server): Set<Socket> {
-  return destroyedBy(() => (server as HttpServer).closeAllConnections())
+  // Called from its prototype: an http2 server with allowHTTP1 has the list and not the method on Node 20 and 22 (lib/internal/http2/core.js).
+  const { closeAllConnections } = process.getBuiltinModule('node:http').Server.prototype
+  return destroyedBy(() => closeAllConnections.call(server))
 }
 
 /** lib/_http_server.js keeps its lists to itself, but destroys what is in them one by one: we look on and keep it from happening. */

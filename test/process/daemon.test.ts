@@ -282,6 +282,10 @@ test('wrong options are told by name, before anything was done', async () => {
       { code: 'ERR_COOK_OPTION', message: new RegExp(option) },
     )
   }
+  await assert.rejects(
+    puppet.run(({ open }) => open({ saveState: { sessions: { version: 1.5, save: () => 1 } } }).then(() => {})),
+    { code: 'ERR_COOK_OPTION', message: /saveState/ },
+  )
   const wrongOfServe: readonly object[] = [
     { signals: { upgrade: 'SIGKILL' } },
     { signals: { upgrade: 'SIGNOTHING' } },
@@ -357,7 +361,7 @@ test('a second upgrade is told that one is in progress, and one of a process tha
   await using lab = await Lab.open()
   const old = await lab.start()
   await old.run(({ open }) => open().then(() => {}))
-  await assert.rejects(upgradeOf(old), { code: 'ERR_COOK_NOT_COMMITTED' })
+  await assert.rejects(upgradeOf(old), { code: 'ERR_COOK_NOT_READY' })
   await old.run(async ({ listen, kept }) => {
     await listen()
     await kept.daemon?.ready()

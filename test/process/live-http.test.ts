@@ -1,8 +1,11 @@
 /** HTTP/1.1 connections live through upgrades: nothing is lost, and no client reconnects. */
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { connect, type Socket } from 'node:net'
 import { test } from 'node:test'
-import { Lab, type Puppet } from '../support/lab.ts'
+import { Lab } from '../support/lab.ts'
 import { keepAliveClients } from '../support/load/keep-alive-clients.ts'
+import { type Report, upgradeBySignal } from '../support/steps.ts'
 
 test('100 keep-alive clients that never retry lose nothing in 20 upgrades, and none reconnects', async () => {
   await using lab = await Lab.open()
@@ -24,14 +27,41 @@ test('100 keep-alive clients that never retry lose nothing in 20 upgrades, and n
   assert.ok(moved > 1_000, `${moved} connections moved`)
 })
 
-type Report = { readonly handedOver: number; readonly served: number; readonly closed: number; readonly cut: number }
-
-/** One upgrade as an operator triggers it; resolves when the old process is gone. */
-async function upgradeBySignal(lab: Lab, old: Puppet): Promise<{ young: Puppet; report: Report }> {
+test('a connection whose keep-alive time ends on its way to the new version takes nobody down', async () => {
+  await using lab = await Lab.open()
+  const old = await lab.start('load-server', { env: { LOAD_KEEP_ALIVE: '1500' } })
+  const { port } = (await old.event('serving')) as { port: number }
+  await using idle = idleConnections(port, 2_000)
+  await idle.ready
   old.kill('SIGUSR2')
   const young = await lab.next()
   await young.event('serving')
+  // Whatever is on its way now is not acknowledged before its time is over.
+  young.kill('SIGSTOP')
+  await new Promise((done) => setTimeout(done, 3_000))
+  young.kill('SIGCONT')
   const { report } = (await old.event('drained')) as { report: Report }
   await old.gone
-  return { young, report }
+  assert.equal(report.cut, 0)
+  assert.equal(report.handedOver + report.served + report.closed, 2_000)
+})
+
+/** Connections that have had an answer and say nothing more. */
+function idleConnections(port: number, count: number): { ready: Promise<unknown> } & AsyncDisposable {
+  const sockets: Socket[] = []
+  async function open(): Promise<void> {
+    while (sockets.length < count) {
+      const socket = connect(port, '127.0.0.1').on('error', () => {})
+      sockets.push(socket)
+      await once(socket, 'connect')
+      socket.write('GET /load?id=1&size=1&place=0 HTTP/1.1\r\nHost: localhost\r\n\r\n')
+      await once(socket, 'data')
+    }
+  }
+  return {
+    ready: Promise.all(Array.from({ length: 50 }, open)),
+    async [Symbol.asyncDispose]() {
+      for (const socket of sockets) socket.destroy()
+    },
+  }
 }

@@ -6,6 +6,7 @@ import { WebSocket } from 'ws'
 import type { WebSocketServerPlan } from '../fixtures/web-socket-server.ts'
 import { Lab, type Puppet } from '../support/lab.ts'
 import { webSocketClients } from '../support/load/web-socket-clients.ts'
+import { type Report, upgradeBySignal } from '../support/steps.ts'
 import { eventually, within } from '../support/waiting.ts'
 
 test('100 busy WebSockets stay open through 10 upgrades: no message is lost, doubled or out of order, and the count of each is right', async () => {
@@ -218,22 +219,10 @@ test('WebSockets reach the newest of three generations that drain at once', asyn
   for (const client of stuck) await client[Symbol.asyncDispose]()
 })
 
-type Report = { readonly handedOver: number; readonly served: number; readonly closed: number; readonly cut: number }
-
 async function startServer(lab: Lab, plan: WebSocketServerPlan = {}): Promise<{ server: Puppet; port: number }> {
   const server = await lab.start('web-socket-server', { env: { WEB_SOCKET_SERVER: JSON.stringify(plan) } })
   const { port } = (await server.event('serving')) as { port: number }
   return { server, port }
-}
-
-/** One upgrade as an operator triggers it; resolves when the old process is gone. */
-async function upgradeBySignal(lab: Lab, old: Puppet): Promise<{ young: Puppet; report: Report }> {
-  old.kill('SIGUSR2')
-  const young = await lab.next()
-  await young.event('serving')
-  const { report } = (await old.event('drained')) as { report: Report }
-  await old.gone
-  return { young, report }
 }
 
 type Who = { readonly generation: string; readonly url: string; readonly count: number }

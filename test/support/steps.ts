@@ -41,3 +41,22 @@ export async function leave(puppet: Puppet): Promise<void> {
   })
   await puppet.gone
 }
+
+/** What became of the connections, as a server under load reports it. */
+export type Report = {
+  readonly handedOver: number
+  readonly served: number
+  readonly closed: number
+  readonly cut: number
+  readonly listeners: Readonly<Record<string, unknown>>
+}
+
+/** One upgrade of a server under load, as an operator triggers it; resolves when the old process is gone. */
+export async function upgradeBySignal(lab: Lab, old: Puppet): Promise<{ young: Puppet; report: Report }> {
+  old.kill('SIGUSR2')
+  const young = await lab.next()
+  await young.event('serving')
+  const { report } = (await old.event('drained')) as { report: Report }
+  await old.gone
+  return { young, report }
+}

@@ -1,0 +1,487 @@
+/** What was accepted is finished: each protocol in its way, at the latest at the deadline, and counted. */
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { type ClientHttp2Session, type ClientHttp2Stream, connect as connectHttp2 } from 'node:http2'
+import { test } from 'node:test'
+import tls from 'node:tls'
+import { makeCertificate } from '../support/certificate.ts'
+import { counts, drained, type Program, replace } from '../support/daemons.ts'
+import { HttpConnection } from '../support/http-connection.ts'
+import { Lab, type Puppet } from '../support/lab.ts'
+import { eventually, within } from '../support/waiting.ts'
+
+// ---------------------------------------------------------------------------------------------- https
+
+const https: Program = async ({ open, listen, fs, onRequest, kept }) => {
+  const { createServer } = process.getBuiltinModule('node:https')
+  await open({ drainTimeout: 3_000 })
+  const server = createServer({ key: fs.readFileSync('key.pem'), cert: fs.readFileSync('cert.pem') }, onRequest)
+  const port = await listen(server, { name: 'secure' })
+  await kept.daemon?.ready()
+  return port
+}
+
+test('https: the next answer closes, slow ones are served to the end, and idle connections stay until drainTimeout', async () => {
+  await using lab = await Lab.open()
+  makeCertificate(lab)
+  const old = await lab.start()
+  const port = Number(await old.run(https))
+  const [asking, busy, silent] = [await secure(port), await secure(port), await secure(port)]
+  for (const client of [asking, busy, silent]) assert.equal((await client.ask()).closes, false)
+  busy.send('/slow')
+  await old.event('asked')
+  await replace(lab, old, https)
+  await stopsAccepting(old)
+  assert.deepEqual(await asking.ask(), answer(old, true))
+  await old.run(({ finish }) => finish())
+  assert.deepEqual(await busy.answer(), answer(old, true))
+  assert.equal(silent.hasEnded, false)
+  assert.deepEqual((await drained(old)).listeners, { secure: counts(0, 2, 1, 0) })
+  await silent.closed
+})
+
+test('https: a client resumes its session with the new version', async () => {
+  await using lab = await Lab.open()
+  makeCertificate(lab)
+  const old = await lab.start()
+  const port = Number(await old.run(https))
+  const first = tls.connect({ port, host: '127.0.0.1', rejectUnauthorized: false })
+  const [session] = (await within('a session', once(first, 'session'))) as [Buffer]
+  first.destroy()
+  const young = await replace(lab, old, https)
+  await drained(old)
+  const again = tls.connect({ port, host: '127.0.0.1', rejectUnauthorized: false, session })
+  await within('a handshake', once(again, 'secureConnect'))
+  assert.equal(again.isSessionReused(), true)
+  const client = new HttpConnection(again)
+  assert.deepEqual(await client.ask(), answer(young))
+  again.destroy()
+})
+
+async function secure(port: number): Promise<HttpConnection> {
+  const socket = tls.connect({ port, host: '127.0.0.1', rejectUnauthorized: false })
+  await within('a handshake', once(socket, 'secureConnect'))
+  return new HttpConnection(socket)
+}
+
+// ---------------------------------------------------------------------------------------------- http2
+
+const clearHttp2: Program = async ({ open, listen, onRequest, kept }) => {
+  const { createServer } = process.getBuiltinModule('node:http2')
+  await open()
+  const port = await listen(createServer(onRequest), { name: 'h2' })
+  await kept.daemon?.ready()
+  return port
+}
+
+const secureHttp2: Program = async ({ open, listen, onRequest, kept, fs }) => {
+  const { createSecureServer } = process.getBuiltinModule('node:http2')
+  await open()
+  const options = { key: fs.readFileSync('key.pem'), cert: fs.readFileSync('cert.pem'), allowHTTP1: true }
+  const server = createSecureServer(options)
+  // Streams, where the other has requests.
+  server.on('stream', (stream, headers) => onRequest({ url: headers[':path'] }, stream))
+  const port = await listen(server, { name: 'h2' })
+  await kept.daemon?.ready()
+  return port
+}
+
+for (const [name, program, scheme] of [
+  ['h2c, requests', clearHttp2, 'http'],
+  ['h2 over TLS, streams', secureHttp2, 'https'],
+] as const) {
+  test(`http2 (${name}): sessions get GOAWAY, what is open is answered, and new sessions reach the new version`, async () => {
+    await using lab = await Lab.open()
+    makeCertificate(lab)
+    const old = await lab.start()
+    const port = Number(await old.run(program))
+    const [busy, idle] = [session(scheme, port), session(scheme, port)]
+    for (const client of [busy, idle]) assert.equal(await textOf(client.request({ ':path': '/' })), String(old.pid))
+    const slow = [busy.request({ ':path': '/slow' }), busy.request({ ':path': '/slow' })]
+    await old.event('asked')
+    await old.event('asked')
+    const goaways = Promise.all([busy, idle].map((client) => once(client, 'goaway')))
+    const closes = Promise.all([busy, idle].map((client) => once(client, 'close')))
+    const young = await replace(lab, old, program)
+    await within('GOAWAY', goaways)
+    const texts = Promise.all(slow.map(textOf))
+    await old.run(({ finish }) => finish())
+    assert.deepEqual(await texts, [String(old.pid), String(old.pid)])
+    await within('the end of both sessions', closes)
+    assert.deepEqual((await drained(old)).listeners, { h2: counts(0, 2, 0, 0) })
+    const next = session(scheme, port)
+    assert.equal(await textOf(next.request({ ':path': '/' })), String(young.pid))
+    next.close()
+  })
+}
+
+test('http2: requests that are on their way when GOAWAY comes are answered', async () => {
+  await using lab = await Lab.open()
+  const old = await lab.start()
+  const port = Number(await old.run(clearHttp2))
+  let asked = 0
+  const failures: string[] = []
+  async function askUntilGoaway(): Promise<void> {
+    const client = session('http', port)
+    const answers: Promise<unknown>[] = []
+    // By the clock, not by the answer: a client whose answer came with the GOAWAY refuses to ask again by itself.
+    const asking = setInterval(() => {
+      asked++
+      const answer = textOf(client.request({ ':path': '/' })).catch((error) => `${error}`)
+      answers.push(answer.then((text) => text === String(old.pid) || failures.push(text)))
+    }, 2)
+    await within('GOAWAY', once(client, 'goaway'))
+    clearInterval(asking)
+    await Promise.all(answers)
+    client.close()
+  }
+  const all = Promise.all(Array.from({ length: 20 }, askUntilGoaway))
+  await eventually('some answers', () => asked > 200 || undefined)
+  await replace(lab, old, clearHttp2)
+  await all
+  await drained(old)
+  assert.deepEqual(failures, [])
+})
+
+test('http2: HTTP/1.1 on the same port drains as https does', async () => {
+  await using lab = await Lab.open()
+  makeCertificate(lab)
+  const program: Program = async ({ open, listen, onRequest, kept, fs }) => {
+    const { createSecureServer } = process.getBuiltinModule('node:http2')
+    await open()
+    const options = { key: fs.readFileSync('key.pem'), cert: fs.readFileSync('cert.pem'), allowHTTP1: true }
+    const port = await listen(createSecureServer(options, onRequest), { name: 'both' })
+    await kept.daemon?.ready()
+    return port
+  }
+  const old = await lab.start()
+  const port = Number(await old.run(program))
+  const client = await secure(port)
+  await client.ask()
+  await replace(lab, old, program)
+  await stopsAccepting(old)
+  assert.deepEqual(await client.ask(), answer(old, true))
+  assert.deepEqual((await drained(old)).listeners, { both: counts(0, 1, 0, 0) })
+})
+
+function session(scheme: string, port: number): ClientHttp2Session {
+  return connectHttp2(`${scheme}://127.0.0.1:${port}`, { rejectUnauthorized: false }).on('error', () => {})
+}
+
+async function textOf(stream: ClientHttp2Stream): Promise<string> {
+  let text = ''
+  stream.setEncoding('utf8').on('data', (more) => {
+    text += more
+  })
+  await within('the end of a stream', once(stream, 'close'))
+  return text
+}
+
+// ---------------------------------------------------------------------------------------------- protocols of one's own
+
+/** Counts the bytes of each connection, and takes the count along. */
+const counter: Program = async ({ open, listen, net }) => {
+  type Socket = import('node:net').Socket
+  const daemon = await open()
+  const sockets = new Map<Socket, { bytes: number }>()
+  const serve = (socket: Socket, state = { bytes: 0 }) => {
+    sockets.set(socket, state)
+    socket.on('error', () => {}).once('close', () => sockets.delete(socket))
+    socket.on('data', (data) => {
+      state.bytes += data.length
+      socket.write(`${process.pid} ${state.bytes}\n`)
+    })
+  }
+  daemon.onDrain(() => Promise.all([...sockets].map(([socket, state]) => daemon.handOver('counter', socket, state))))
+  daemon.onHandedOver('counter', (socket, state) => serve(socket, state as { bytes: number }))
+  const port = await listen(
+    net.createServer((socket) => serve(socket)),
+    { name: 'raw' },
+  )
+  await daemon.ready()
+  return port
+}
+
+test("connections of the program's own protocol move with their state, through three versions", async () => {
+  await using lab = await Lab.open()
+  let puppet = await lab.start()
+  const port = Number(await puppet.run(counter))
+  const clients = [await HttpConnection.open(port), await HttpConnection.open(port)]
+  let bytes = 0
+  for (let upgrades = 0; upgrades < 3; upgrades++) {
+    bytes += 5
+    for (const client of clients) assert.equal(await echoOf(client, 'bytes'), `${puppet.pid} ${bytes}\n`)
+    const young = await replace(lab, puppet, counter)
+    assert.deepEqual((await drained(puppet)).listeners, { raw: counts(2, 0, 0, 0) })
+    puppet = young
+  }
+  for (const client of clients) client.socket.destroy()
+})
+
+test('what was sent to a connection that the program had paused goes along', async () => {
+  await using lab = await Lab.open()
+  const old = await lab.start()
+  const port = await old.run(async ({ open, listen, net, kept, tell }) => {
+    const daemon = await open()
+    const server = net.createServer((socket) => {
+      socket.on('error', () => {}).once('readable', () => tell('readable'))
+      kept.socket = socket
+    })
+    daemon.onDrain(() => daemon.handOver('mine', kept.socket as never))
+    const at = await listen(server, { name: 'raw' })
+    await daemon.ready()
+    return at
+  })
+  const client = await HttpConnection.open(port)
+  client.socket.write('read by Node, and by nobody')
+  await old.event('readable')
+  await replace(lab, old, async ({ open, listen, net, kept }) => {
+    const daemon = await open()
+    daemon.onHandedOver('mine', (socket) => {
+      socket.on('data', (data) => socket.write(`new: ${data}`))
+    })
+    await listen(net.createServer(), { name: 'raw' })
+    await kept.daemon?.ready()
+  })
+  await eventually('all of it', () => client.text === 'new: read by Node, and by nobody' || undefined)
+  client.socket.destroy()
+})
+
+test('connections that nobody hands over stay until drainTimeout, are cut then, and counted', async () => {
+  await using lab = await Lab.open()
+  const program: Program = async ({ open, listen, net, kept }) => {
+    await open({ drainTimeout: 1_000 })
+    const server = net.createServer((socket) => {
+      socket.on('error', () => {}).on('data', (data) => socket.write(data))
+    })
+    const port = await listen(server, { name: 'raw' })
+    await kept.daemon?.ready()
+    return port
+  }
+  const old = await lab.start()
+  const port = Number(await old.run(program))
+  const [leaves, stays] = [await HttpConnection.open(port), await HttpConnection.open(port)]
+  for (const client of [leaves, stays]) await echoOf(client, 'hello')
+  await replace(lab, old, program)
+  assert.equal(await echoOf(stays, 'still served'), 'still served')
+  leaves.socket.end()
+  await stays.closed
+  assert.deepEqual(await drained(old), { ...counts(0, 1, 0, 1), listeners: { raw: counts(0, 1, 0, 1) } })
+})
+
+async function echoOf(client: HttpConnection, text: string): Promise<string> {
+  client.text = ''
+  client.socket.write(text)
+  return eventually(`an echo of ${text}`, () => (/\n$|^still|^hello/.test(client.text) ? client.text : undefined))
+}
+
+// ---------------------------------------------------------------------------------------------- the deadline, the report
+
+test('at drainTimeout what is unanswered is cut, and the report says of each listener what became of its connections', async () => {
+  await using lab = await Lab.open()
+  const program: Program = async ({ open, listen, web, kept, net }) => {
+    await open({ drainTimeout: 1_000 })
+    const one = await listen(web(), { name: 'one' })
+    const two = await listen(web(), { name: 'two' })
+    const raw = await listen(net.createServer(), { name: 'raw' })
+    await kept.daemon?.ready()
+    return { one, two, raw }
+  }
+  const old = await lab.start()
+  const { one, two, raw } = (await old.run(program)) as { one: number; two: number; raw: number }
+  const idle = [await HttpConnection.open(one), await HttpConnection.open(one), await HttpConnection.open(two)]
+  for (const client of idle) await client.ask()
+  const [busy, stuck, held] = [
+    await HttpConnection.open(one),
+    await HttpConnection.open(two),
+    await HttpConnection.open(raw),
+  ]
+  busy.send('/slow')
+  await old.event('asked')
+  await replace(lab, old, program)
+  await old.run(({ finish }) => finish())
+  await busy.answer()
+  // New ones reach the new version only, so this one was accepted before.
+  assert.equal(stuck.hasEnded, false)
+  await held.closed
+  assert.deepEqual(await drained(old), {
+    ...counts(5, 0, 0, 1),
+    listeners: { one: counts(3, 0, 0, 0), two: counts(2, 0, 0, 0), raw: counts(0, 0, 0, 1) },
+  })
+})
+
+test('a request that is not answered by drainTimeout is cut', async () => {
+  await using lab = await Lab.open()
+  const old = await lab.start()
+  const port = await old.run(({ start }) => start({ drainTimeout: 500 }))
+  const client = await HttpConnection.open(port)
+  client.send('/slow')
+  await old.event('asked')
+  await replace(lab, old)
+  await client.closed
+  assert.deepEqual((await drained(old)).listeners, { web: counts(0, 0, 0, 1) })
+})
+
+// ---------------------------------------------------------------------------------------------- signals
+
+for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+  test(`${signal} finishes what is in flight, closes what is idle, and ends the process with 0`, async () => {
+    await using lab = await Lab.open()
+    const child = lab.spawn('puppet')
+    const puppet = await lab.next()
+    const port = await puppet.run(({ serve }) => serve({ pidFile: 'pid' }))
+    const [idle, busy] = [await HttpConnection.open(port), await HttpConnection.open(port)]
+    await idle.ask()
+    busy.send('/slow')
+    await puppet.event('asked')
+    puppet.kill(signal)
+    await idle.closed
+    await assert.rejects(HttpConnection.open(port), { code: 'ECONNREFUSED' })
+    await puppet.run(({ finish }) => finish())
+    assert.deepEqual(await busy.answer(), answer(puppet, true))
+    assert.deepEqual((await drained(puppet)).listeners, { web: counts(0, 1, 1, 0) })
+    await puppet.gone
+    assert.equal(child.exitCode ?? (await once(child, 'exit'))[0], 0)
+    assert.throws(() => lab.read('pid'), { code: 'ENOENT' })
+  })
+
+  test(`${signal} in an upgrade ends that, kills the new version, and then ends the old one`, async () => {
+    await using lab = await Lab.open()
+    const old = await lab.start()
+    await old.run(({ serve }) => serve())
+    old.kill('SIGUSR2')
+    const young = await lab.next()
+    old.kill(signal)
+    assert.match(String((await failure(old)).error), /the upgrade was stopped/)
+    await young.gone
+    await old.gone
+  })
+
+  test(`${signal} while both versions accept ends the upgrade, kills the new one, and then ends the old one`, async () => {
+    await using lab = await Lab.open()
+    const old = await lab.start()
+    await old.run(({ serve }) => serve({ overlap: 20_000 }))
+    old.kill('SIGUSR2')
+    const young = await lab.next()
+    young.run(({ serve }) => serve()).catch(() => {})
+    await phase(old, 'overlapping')
+    old.kill(signal)
+    assert.match(String((await failure(old)).error), /the upgrade was stopped/)
+    await young.gone
+    await old.gone
+  })
+
+  test(`${signal} to a new version that was not accepted yet ends that alone`, async () => {
+    await using lab = await Lab.open()
+    const old = await lab.start()
+    const port = await old.run(({ serve }) => serve({ overlap: 20_000 }))
+    old.kill('SIGUSR2')
+    const young = await lab.next()
+    young.run(({ serve }) => serve()).catch(() => {})
+    await phase(old, 'overlapping')
+    young.kill(signal)
+    assert.match(String((await failure(old)).error), signal === 'SIGTERM' ? /exit code 143/ : /exit code 130/)
+    const client = await HttpConnection.open(port)
+    assert.deepEqual(await client.ask(), answer(old))
+  })
+
+  test(`in an old version that drains, the first ${signal} closes what is idle and the second cuts the rest`, async () => {
+    await using lab = await Lab.open()
+    const old = await lab.start()
+    const port = await old.run(({ serve }) => serve({ handOver: false }))
+    const [idle, busy] = [await HttpConnection.open(port), await HttpConnection.open(port)]
+    await idle.ask()
+    busy.send('/slow')
+    await old.event('asked')
+    await replace(lab, old, ({ serve }) => serve())
+    await stopsAccepting(old)
+    assert.equal(idle.hasEnded, false)
+    old.kill(signal)
+    await idle.closed
+    assert.equal(busy.hasEnded, false)
+    old.kill(signal)
+    await busy.closed
+    assert.deepEqual((await drained(old)).listeners, { web: counts(0, 0, 1, 1) })
+    await old.gone
+  })
+}
+
+for (const signal of ['SIGHUP', 'SIGUSR1'] as const) {
+  test(`${signal} upgrades where it is told to`, async () => {
+    await using lab = await Lab.open()
+    let puppet = await lab.start()
+    const port = await puppet.run(({ serve }, upgrade) => serve({ signals: { upgrade } }), signal)
+    for (let upgrades = 0; upgrades < 2; upgrades++) {
+      puppet.kill(signal)
+      const young = await lab.next()
+      await young.run(({ serve }, upgrade) => serve({ signals: { upgrade } }), signal)
+      await puppet.gone
+      puppet = young
+    }
+    const client = await HttpConnection.open(port)
+    assert.deepEqual(await client.ask(), answer(puppet))
+  })
+}
+
+// ---------------------------------------------------------------------------------------------- the stop of all generations
+
+test('a stop of the newest version closes what is idle in older ones too, and it leaves after them', async () => {
+  await using lab = await Lab.open()
+  const old = await lab.start()
+  const port = await old.run(({ serve }) => serve({ handOver: false }))
+  const [idle, busy] = [await HttpConnection.open(port), await HttpConnection.open(port)]
+  await idle.ask()
+  busy.send('/slow')
+  await old.event('asked')
+  const young = await replace(lab, old, ({ serve }) => serve())
+  await stopsAccepting(old)
+  young.kill('SIGTERM')
+  await idle.closed
+  assert.equal(busy.hasEnded, false)
+  assert.equal(await young.run(({ kept }) => kept.daemon?.phase), 'draining')
+  await old.run(({ finish }) => finish())
+  assert.deepEqual(await busy.answer(), answer(old, true))
+  await old.gone
+  await young.gone
+})
+
+test('a stop ends all generations within the drainTimeout of the newest', async () => {
+  await using lab = await Lab.open()
+  const first = await lab.start()
+  const port = await first.run(({ serve }) => serve({ drainTimeout: 600_000 }))
+  const one = await HttpConnection.open(port)
+  one.send('/slow')
+  await first.event('asked')
+  const second = await replace(lab, first, ({ serve }) => serve({ drainTimeout: 600_000 }))
+  await stopsAccepting(first)
+  const two = await HttpConnection.open(port)
+  two.send('/slow')
+  await second.event('asked')
+  const third = await replace(lab, second, ({ serve }) => serve({ drainTimeout: 1_000 }))
+  third.kill('SIGTERM')
+  for (const puppet of [third, second, first]) await puppet.gone
+  for (const client of [one, two]) await client.closed
+})
+
+// ---------------------------------------------------------------------------------------------- what these tests share
+
+function answer(puppet: Puppet, closes = false) {
+  return { status: 200, body: String(puppet.pid), closes }
+}
+
+async function failure(puppet: Puppet): Promise<{ error: string }> {
+  return (await puppet.event('upgrade-failed')) as { error: string }
+}
+
+async function phase(puppet: Puppet, name: string): Promise<void> {
+  await eventually(`the phase ${name}`, () =>
+    puppet.events.some(({ value }) => (value as { phase?: string } | undefined)?.phase === name) ? true : undefined,
+  )
+}
+
+/** From then on answers say what becomes of their connection. */
+async function stopsAccepting(puppet: Puppet): Promise<void> {
+  await eventually('an old version that accepts no more', async () =>
+    (await puppet.run(({ kept }) => kept.server?.listening)) ? undefined : true,
+  )
+}
