@@ -1,7 +1,7 @@
 /** What callers may pass. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { CookError } from 'cook-daemon'
+import { CookError } from '../../src/errors.ts'
 import fc from 'fast-check'
 import { checkDaemonizeOptions, checkUpgradeOptions } from '../../src/options.ts'
 

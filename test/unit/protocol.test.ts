@@ -1,7 +1,7 @@
 /** The contract, one process at a time: what an environment says, what a message is, and each side under any order of events. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { CookError } from 'cook-daemon'
+import { CookError } from '../../src/errors.ts'
 import fc from 'fast-check'
 import {
   cutReason,
