@@ -5,8 +5,9 @@ import { checkName } from './core/handles.ts'
 import { Mover } from './core/mover.ts'
 import type { Phase } from './core/phase.ts'
 import { reclaimPidFile, releasePidFile, writePidFile } from './core/pid-file.ts'
-import type { Upgraded, UpgradePhases } from './core/predecessor.ts'
+import type { Upgraded } from './core/predecessor.ts'
 import { takeoverName } from './core/protocol.ts'
+import { upgradeText, withText } from './core/report.ts'
 import { type Entered, enter, type State, takeStep } from './core/state.ts'
 import type { Arrival } from './core/successor.ts'
 import { openUnixPath, ownUnixPath } from './core/unix-path.ts'
@@ -31,6 +32,7 @@ import {
   type HandOverRule,
   type ListenOptions,
   type UpgradeOptions,
+  type UpgradeResult,
 } from './options.ts'
 
 const { resolve } = process.getBuiltinModule('node:path')
@@ -38,13 +40,8 @@ const channel = process.getBuiltinModule('node:diagnostics_channel').channel('co
 
 const defaults = { drainTimeout: 30_000, stateTimeout: 10_000, maxGenerations: 4 }
 
-/** What an upgrade that succeeded was like. */
-export type DaemonReport = {
-  /** Process of the new version. */
-  readonly pid: number
-  readonly generation: number
-  /** What took how long, in milliseconds. */
-  readonly phases: UpgradePhases
+/** What an upgrade that succeeded was like, and what follows it. */
+export type DaemonReport = UpgradeResult & {
   /** Resolves when this process has drained. */
   readonly drained: Promise<DrainReport>
 }
@@ -399,9 +396,9 @@ class Daemon {
     const hooks = { tickets: this.#ticketKeys(), save: (name: string) => this.#save(name) }
     const upgraded = await runUpgrade(this.#state, 'upgrade()', given, hooks)
     const { pid, generation, phases } = upgraded
-    this.#emit({ type: 'upgraded', pid, generation })
+    this.#emit(withText({ type: 'upgraded', pid, generation, phases } as const, upgradeText))
     this.#leaving = this.#leave(upgraded)
-    return { pid, generation, phases, drained: this.#leaving }
+    return withText({ pid, generation, phases, drained: this.#leaving }, upgradeText)
   }
 
   #checkGenerations(): void {

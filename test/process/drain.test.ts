@@ -310,6 +310,32 @@ test('at drainTimeout what is unanswered is cut, and the report says of each lis
   })
 })
 
+test('the report of an upgrade and that of its drain can be read as text', async () => {
+  await using lab = await Lab.open()
+  const program: Program = async ({ open, listen, web, kept }) => {
+    await open()
+    const ports = [await listen(web(), { name: 'one' }), await listen(web(), { name: 'two' })]
+    await kept.daemon?.ready()
+    return ports
+  }
+  const old = await lab.start()
+  const [one = 0] = (await old.run(program)) as number[]
+  const client = await HttpConnection.open(one)
+  await client.ask()
+  const texts = old.run(async ({ kept }) => {
+    const report = await kept.daemon?.upgrade()
+    return [`${report}`, `${await report?.drained}`, JSON.stringify(await report?.drained)]
+  })
+  const young = await lab.next()
+  await young.run(program)
+  const [upgraded = '', drain, json = ''] = await texts
+  const phases = 'spawn \\d+, boot \\d+, ready \\d+, commit \\d+'
+  assert.match(upgraded, new RegExp(`^generation 2 \\(pid ${young.pid}\\) serves after \\d+ ms: ${phases}$`))
+  assert.equal(drain, 'connections: 1 handed over; one: 1 handed over; two: none')
+  assert.deepEqual(JSON.parse(json).listeners, { one: counts(1, 0, 0, 0), two: counts(0, 0, 0, 0) })
+  client.socket.destroy()
+})
+
 test('a request that is not answered by drainTimeout is cut', async () => {
   await using lab = await Lab.open()
   const old = await lab.start()
