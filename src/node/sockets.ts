@@ -44,7 +44,6 @@ type PrivateSocket = {
   _handle: { readStop(): number; readStart(): number } | null
 }
 type CountingServer = { _connections: number }
-type HttpServer = Server & { closeIdleConnections(): void }
 
 /** Stops accepting. http.Server's own close would reset idle connections, and on Node 26 those whose first request is on its way. */
 export function stopAccepting(server: Server): void {
@@ -65,33 +64,23 @@ export function connectionsOf(servers: readonly Server[]): Map<Server, Socket[]>
   return found
 }
 
-/** The HTTP/1.1 connections of a server that are between two requests; on Node 26 also those that have said nothing yet. */
-export function idleHttpConnections(server: Server): Set<Socket> {
-  return destroyedBy(() => (server as HttpServer).closeIdleConnections())
-}
+/** lib/_http_server.js and src/node_http_parser.cc: the list that a server keeps of its HTTP/1.1 parsers, also an http2 one with allowHTTP1. */
+const connectionsList = 'http.server.connections'
+type Parser = { readonly socket?: Socket | null }
+type ConnectionsList = { all(): readonly Parser[]; active(): readonly Parser[] }
 
 /** The HTTP/1.1 connections of a server: all but those that were upgraded. */
-export function httpConnections(server: Server): Set<Socket> {
-  // Called from its prototype: an http2 server with allowHTTP1 has the list and not the method on Node 20 and 22 (lib/internal/http2/core.js).
-  const { closeAllConnections } = process.getBuiltinModule('node:http').Server.prototype
-  return destroyedBy(() => closeAllConnections.call(server))
+export function httpConnections(server: Server): Socket[] {
+  return socketsOf(privateProperty<ConnectionsList>(server, connectionsList)?.all())
 }
 
-/** lib/_http_server.js keeps its lists to itself, but destroys what is in them one by one: we look on and keep it from happening. */
-function destroyedBy(close: () => void): Set<Socket> {
-  const { Socket: NetSocket } = process.getBuiltinModule('node:net')
-  const found = new Set<Socket>()
-  const destroy = NetSocket.prototype.destroy
-  NetSocket.prototype.destroy = function () {
-    found.add(this)
-    return this
-  }
-  try {
-    close()
-  } finally {
-    NetSocket.prototype.destroy = destroy
-  }
-  return found
+/** Those of them whose next request is half received, or that have said nothing yet. */
+export function receivingHttpConnections(server: Server): Set<Socket> {
+  return new Set(socketsOf(privateProperty<ConnectionsList>(server, connectionsList)?.active()))
+}
+
+function socketsOf(parsers: readonly Parser[] = []): Socket[] {
+  return parsers.flatMap(({ socket }) => socket ?? [])
 }
 
 /** lib/_http_server.js: the answer that is being written on a connection; pipelined ones behind it wait. */
