@@ -124,6 +124,24 @@ export function releaseConnection(socket: Socket): void {
   socket.setTimeout(0)
 }
 
+/**
+ * Puts bytes on an HTTP/2 connection without TLS between two frames of Node's own; false if Node or the kernel has something waiting, and it is to be tried again. It goes past Node's
+ * stream, since src/node_http2.cc (OnStreamAfterWrite) aborts at a write that is not its own.
+ */
+export function writeBetweenFrames(socket: Socket, bytes: Buffer): boolean {
+  const { fd, writeQueueSize } =
+    (socket as unknown as { _handle?: { fd?: number; writeQueueSize?: number } })._handle ?? {}
+  // What libuv was given are whole frames: once its queue is empty, the last one is out.
+  if (fd === undefined || fd < 0 || writeQueueSize !== 0) return false
+  try {
+    // So few bytes go whole or not at all.
+    return process.getBuiltinModule('node:fs').writeSync(fd, bytes) > 0
+  } catch {
+    // Full: it is not blocking. Or gone, which Node finds out by itself.
+    return false
+  }
+}
+
 /** Makes a connection that was handed over one of the server's own, and announces it as a new one. */
 export function adoptConnection(server: Server, socket: Socket): void {
   tieConnection(server, socket)
