@@ -41,7 +41,7 @@ type Moving = { readonly perSecond: number; readonly p99: number; readonly gone:
 
 async function moveWithServe(connections: number): Promise<Moving> {
   await using lab = await Lab.open()
-  const old = await lab.start('load-server')
+  const old = await lab.start('load-server', { env: { LOAD_KEEP_ALIVE: '60000' } })
   const { port } = (await old.event('serving')) as { port: number }
   const sockets = await openIdle(port, connections)
   await using load = keepAliveClients({ host: '127.0.0.1', port }, { count: 10, weights: smallOnly, pause: [1, 5] })

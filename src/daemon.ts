@@ -359,8 +359,7 @@ class Daemon {
   }
 
   #ownArrival(name: string, socket: Socket): Omit<Arrival, 'state'> {
-    const listener = this.#listenerOf(socket)?.name
-    return { to: `own:${name}`, ...(listener !== undefined && { listener }) }
+    return { to: `own:${name}`, listener: this.#listenerOf(socket)?.name }
   }
 
   /** Once in a life, unless the successor is lost and everything comes back. */

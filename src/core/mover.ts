@@ -24,7 +24,7 @@ export type MoveOptions = {
   readonly isUrgent?: boolean
 }
 
-/** Node sends one handle and waits for its acknowledgement; the second is there when that comes. With more, Node 26 lost handles (measured). */
+/** Node sends one handle and waits until it has arrived; the second is there when it has. With more, Node 26 lost handles (measured). */
 const mostOnTheWay = 2
 /** How many connections may stand still for their turn: together they wait a few milliseconds. */
 const mostHeld = 8
@@ -35,7 +35,9 @@ export class Mover {
   #waiting: Order[] = []
   /** First in #waiting that has not had its turn: shift() of a long array is slow. */
   #next = 0
-  readonly #onTheWay = new Map<number, Order>()
+  /** Sent, and not yet known to be taken, in order. */
+  readonly #sentOrders = new Map<number, Order>()
+  #onTheWay = 0
   /** Sent already: an order that came later finds a husk. */
   readonly #sent = new WeakSet<Socket>()
   readonly #onStop: () => void
@@ -84,11 +86,7 @@ export class Mover {
   onLink(event: LinkEvent): void {
     if (event.type === 'closed') {
       this.#close()
-      for (const order of this.#onTheWay.values()) {
-        order.socket.destroy()
-        order.done('lost')
-      }
-      this.#onTheWay.clear()
+      for (const id of [...this.#sentOrders.keys()]) this.#settle(id, 'lost')
       if (this.#wasStopped) this.#onEnd()
     }
     if (event.type !== 'message' || typeof event.message !== 'object') return
@@ -100,18 +98,23 @@ export class Mover {
     }
   }
 
+  /** They arrive in the order in which they were sent: one that is kept answers for those before it. */
   #onTaken(id: number, isKept: boolean): void {
-    const order = this.#onTheWay.get(id)
+    const ids = isKept ? [...this.#sentOrders.keys()].filter((one) => one <= id) : [id]
+    for (const one of ids) this.#settle(one, isKept ? 'moved' : 'unwanted')
+  }
+
+  #settle(id: number, moved: Moved): void {
+    const order = this.#sentOrders.get(id)
     if (order === undefined) return
-    this.#onTheWay.delete(id)
+    this.#sentOrders.delete(id)
     // What is left of it here: its close event fires, and its server counts it no more.
     order.socket.destroy()
-    order.done(isKept ? 'moved' : 'unwanted')
-    this.#pump()
+    order.done(moved)
   }
 
   #pump(): void {
-    while (this.#onTheWay.size < mostOnTheWay) {
+    while (this.#onTheWay < mostOnTheWay) {
       const order = this.#take()
       if (order === undefined) return
       this.#send(order)
@@ -137,12 +140,17 @@ export class Mover {
     }
     this.#sent.add(socket)
     const id = ++this.#lastId
-    this.#onTheWay.set(id, order)
+    this.#sentOrders.set(id, order)
+    this.#onTheWay++
     const unread = takeUnread(socket)?.toString('base64')
     releaseConnection(socket)
     const state = typeof order.state === 'function' ? order.state() : order.state
-    const given = { ...(state !== undefined && { state }), ...(unread !== undefined && { unread }) }
-    this.#link.sendConnection({ type: 'connection', id, ...arrival, ...given }, socket)
+    // Each by its name: a connection that passes through comes with the message of another link, and its id.
+    const { to, listener } = arrival
+    this.#link.sendConnection({ type: 'connection', id, to, listener, state, unread }, socket, () => {
+      this.#onTheWay--
+      this.#pump()
+    })
   }
 
   #keep({ socket, done }: Order): void {

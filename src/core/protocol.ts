@@ -207,7 +207,7 @@ export type Upward =
   | { readonly type: 'done'; readonly ok: boolean; readonly reason: string }
   /** The answer to `accepted`: the new version has taken over, and only now the old one leaves. */
   | { readonly type: 'confirmed' }
-  /** A live connection has arrived; `isKept` false: nobody here wanted it, and it was closed. */
+  /** A live connection is kept here, and so are those before it that have no answer yet; or, `isKept` false, nobody here wanted it, and it was closed. */
   | { readonly type: 'taken'; readonly id: number; readonly isKept: boolean }
   /** The service ends: no connection is taken any more, what is idle goes now, and when the link ends the rest does. */
   | { readonly type: 'stop' }
@@ -243,9 +243,9 @@ export type Downward =
       readonly type: 'connection'
       readonly id: number
       readonly to: string
-      readonly listener?: string
-      readonly state?: string
-      readonly unread?: string
+      readonly listener?: string | undefined
+      readonly state?: string | undefined
+      readonly unread?: string | undefined
     }
   | { readonly type: 'refused'; readonly reason: string }
   /** The old version needs the link no more. */

@@ -42,8 +42,8 @@ export type Arrival = {
   /** Name of a listener, or of a protocol of the program's own. */
   readonly to: string
   /** In the second case the listener that accepted it. */
-  readonly listener?: string
-  readonly state?: string
+  readonly listener?: string | undefined
+  readonly state?: string | undefined
 }
 
 export type SuccessionPlan = {
@@ -69,6 +69,7 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
   const assembly = new Assembly()
   /** Nobody answers any more; with the predecessor's refusal if it lives on. */
   let over: { readonly refusal: CookError | undefined } | undefined
+  const answers = new Answers((message) => link?.send(message))
   const questions = new Map<string, ReturnType<typeof deferred<Value | CookError | undefined>>>()
 
   const link = channelDescriptor() === linkFd ? takeLink(onLink) : undefined
@@ -98,7 +99,7 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
       if (message.unread !== undefined) socket?.unshift(Buffer.from(message.unread, 'base64'))
       const isKept = socket !== undefined && receive(message, socket)
       if (!isKept) socket?.destroy()
-      link?.send({ type: 'taken', id: message.id, isKept })
+      answers.add(message.id, isKept)
     } else if (message.type === 'bye') {
       bye.resolve()
     }
@@ -238,6 +239,40 @@ async function lookFor(predecessor: Identity, os: System): Promise<boolean> {
     await new Promise((done) => setTimeout(done, 10))
   }
   return true
+}
+
+/** How many connections one `taken` answers for at most, and how many milliseconds it waits for more of them. */
+const answered = { most: 16, wait: 5 }
+
+/** Answers for connections that arrive one behind the other with one message for many: each is a write here and a read there. */
+class Answers {
+  readonly #send: (message: Message) => void
+  #kept: number | undefined
+  #count = 0
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(send: (message: Message) => void) {
+    this.#send = send
+  }
+
+  add(id: number, isKept: boolean): void {
+    if (!isKept) {
+      this.#flush()
+      this.#send({ type: 'taken', id, isKept })
+      return
+    }
+    this.#kept = id
+    this.#timer ??= setTimeout(() => this.#flush(), answered.wait)
+    if (++this.#count === answered.most) this.#flush()
+  }
+
+  #flush(): void {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    this.#count = 0
+    if (this.#kept !== undefined) this.#send({ type: 'taken', id: this.#kept, isKept: true })
+    this.#kept = undefined
+  }
 }
 
 function throwLater(error: unknown): void {

@@ -28,8 +28,8 @@ function isQuiet(socket: Socket): boolean {
   return !socket.destroyed && !socket.writableEnded && responseInProgress(socket) === undefined
 }
 
-/** More than the mover has on the way, so that the next is there when one has arrived. */
-const ordersAtOnce = 8
+/** More than the successor answers for in one message, so that the next is there when one has arrived. */
+const ordersAtOnce = 64
 
 /** How often connections that are idle are looked for, in milliseconds. */
 const sweepInterval = 100

@@ -14,8 +14,8 @@ export type Link = {
   readonly isOpen: boolean
   /** Never throws; `done` is called when the message is with the kernel, or cannot be any more. */
   send(message: Message, done?: () => void): void
-  /** Sends a connection along; the socket here is an empty husk afterwards. One at a time: Node keeps the rest attached (measured). */
-  sendConnection(message: Message, socket: Socket): void
+  /** Sends a connection along; the socket here is an empty husk afterwards. `arrived` is called when the other process has its descriptor. */
+  sendConnection(message: Message, socket: Socket, arrived: () => void): void
   /** Keeps the process alive until as often let go: an open channel alone does not hold it. */
   hold(on: boolean): void
   close(): void
@@ -50,6 +50,8 @@ function makeLink(
   let holders = 0
   // Node forgets what waits behind a connection that is never acknowledged: whoever waits for such a message is told here that it is over.
   const unsent = new Set<() => void>()
+  /** Of the connections on the way, in order. */
+  const arrivals: (() => void)[] = []
   const unwatch = watchChannel(target, {
     message(raw, socket) {
       const message = fromWire(raw)
@@ -61,6 +63,7 @@ function makeLink(
       for (const done of unsent) done()
       onEvent({ type: 'closed' })
     },
+    acknowledged: () => arrivals.shift()?.(),
     broken: (error) => onEvent({ type: 'broken', detail: messageOf(error) }),
   })
   return {
@@ -75,7 +78,10 @@ function makeLink(
       unsent.add(settle)
       send(toWire(message), undefined, undefined, settle)
     },
-    sendConnection: (message, socket) => void send(toWire(message), socket, undefined, () => {}),
+    sendConnection(message, socket, arrived) {
+      arrivals.push(arrived)
+      send(toWire(message), socket, undefined, () => {})
+    },
     hold(on) {
       holders += on ? 1 : -1
       if (holders > 0) target.channel?.ref()

@@ -164,6 +164,8 @@ export type ChannelEvents = {
   /** An internal message, unseen by the program; returns whether it was for us. */
   message(raw: unknown, socket: unknown): boolean
   closed(): void
+  /** Node's acknowledgement of a handle that was sent: the other process has it, and the next is on its way. */
+  acknowledged?(): void
   /** Garbage arrived. In plain Node it would be an uncaught exception here (measured). */
   broken(error: unknown): void
 }
@@ -220,7 +222,10 @@ export function watchChannel(target: ChildProcess | NodeJS.Process, events: Chan
     }
     if (name !== 'internalMessage') return emit.call(this, name, ...args)
     try {
-      return events.message(args[0], args[1]) || emit.call(this, name, ...args)
+      if (events.message(args[0], args[1])) return true
+      const wasHeard = emit.call(this, name, ...args)
+      if ((args[0] as { cmd?: unknown } | null)?.cmd === 'NODE_HANDLE_ACK') events.acknowledged?.()
+      return wasHeard
     } catch (error) {
       events.broken(error)
       return true
