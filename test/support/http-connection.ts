@@ -59,3 +59,18 @@ export class HttpConnection {
     })
   }
 }
+
+/** Many connections that have had an answer and say nothing more. */
+export async function idleConnections(port: number, count: number): Promise<readonly HttpConnection[]> {
+  const clients: HttpConnection[] = []
+  let opened = 0
+  async function open(): Promise<void> {
+    while (opened++ < count) {
+      const client = await HttpConnection.open(port)
+      clients.push(client)
+      await client.ask()
+    }
+  }
+  await Promise.all(Array.from({ length: 50 }, open))
+  return clients
+}
