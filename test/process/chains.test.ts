@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { beginReplace, counts, drained, type Program, replace } from '../support/daemons.ts'
-import { HttpConnection, idleConnections } from '../support/http-connection.ts'
+import { askAll, HttpConnection, idleConnections } from '../support/http-connection.ts'
 import { Lab, type Puppet } from '../support/lab.ts'
 import { eventually } from '../support/waiting.ts'
 
@@ -21,7 +21,7 @@ test('three generations drain at once: each keep-alive connection, idle or busy,
     newest = await replace(lab, puppet, ({ serve }) => serve())
     await stopsAccepting(puppet)
   }
-  for (const client of idle) assert.deepEqual(await client.ask(), answer(newest))
+  assert.deepEqual(await askAll(idle), [answer(newest)])
   // From the oldest on: its connection passes through the two others, which drain.
   for (const { puppet, busy } of older) {
     assert.equal(await puppet.run(({ kept }) => kept.daemon?.phase), 'draining')
@@ -34,7 +34,7 @@ test('three generations drain at once: each keep-alive connection, idle or busy,
     assert.deepEqual((await drained(puppet)).listeners, { web: counts(21, 0, 0, 0) })
     await puppet.gone
   }
-  for (const client of [...idle, ...older.map(({ busy }) => busy)]) assert.deepEqual(await client.ask(), answer(newest))
+  assert.deepEqual(await askAll([...idle, ...older.map(({ busy }) => busy)]), [answer(newest)])
 })
 
 test('the youngest of three that drain may be done first: it stays until the older ones are gone, and sends on what they have', async () => {
@@ -160,7 +160,7 @@ test('1,000 idle keep-alive clients keep their connections through three upgrade
     await puppet.gone
   }
   assert.equal(await connections(newest), 1_000)
-  for (const client of clients) assert.deepEqual(await client.ask(), answer(newest))
+  assert.deepEqual(await askAll(clients), [answer(newest)])
 })
 
 test('an upgrade to one generation too many says so and costs nothing; when an old one is gone, it works', async () => {
