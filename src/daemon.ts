@@ -330,7 +330,7 @@ class Daemon {
     stopReading(socket)
     const { state, ...on } = arrival
     const passing = this.#mover.move(socket, on, { isFree: () => true, state, isUrgent: true }).then((moved) => {
-      if (moved === 'busy' && !this.#keep(arrival, socket)) socket.destroy()
+      if (moved === 'busy' && !socket.destroyed && !this.#keep(arrival, socket)) socket.destroy()
       this.#passing.delete(passing)
     })
     this.#passing.add(passing)

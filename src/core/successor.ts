@@ -96,10 +96,12 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
     } else if (message.type === 'value') {
       onValue(message)
     } else if (message.type === 'connection') {
-      if (message.unread !== undefined) socket?.unshift(Buffer.from(message.unread, 'base64'))
-      const isKept = socket !== undefined && receive(message, socket)
+      // Number and unread bytes belong to this link: a connection that is sent on has others there.
+      const { type: _, id, unread, ...arrival } = message
+      if (unread !== undefined) socket?.unshift(Buffer.from(unread, 'base64'))
+      const isKept = socket !== undefined && receive(arrival, socket)
       if (!isKept) socket?.destroy()
-      answers.add(message.id, isKept)
+      answers.add(id, isKept)
     } else if (message.type === 'bye') {
       bye.resolve()
     }

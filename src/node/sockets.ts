@@ -88,9 +88,10 @@ export function responseInProgress(socket: Socket): ServerResponse | undefined {
   return (socket as unknown as { _httpMessage?: ServerResponse | null })._httpMessage ?? undefined
 }
 
-/** The server that accepted a connection, or adopted it. */
+/** The server that accepted a connection, or adopted it. Over TLS the socket below has it, and this one `server` (lib/_tls_wrap.js). */
 export function serverOf(socket: Socket): Server | undefined {
-  return (socket as unknown as PrivateSocket)._server ?? undefined
+  const { _server, server } = socket as unknown as PrivateSocket
+  return _server ?? ('encrypted' in socket ? server : undefined) ?? undefined
 }
 
 /** What Node has read of a connection and given to nobody, as of one that was paused. Taken out unheard: its listeners have nothing to do with it any more. */

@@ -1,9 +1,12 @@
 /** WebSockets live through upgrades: no message is lost, doubled or overtaken, and none is closed that can move. */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
+import { unlinkSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
-import { WebSocket } from 'ws'
+import { type ClientOptions, WebSocket } from 'ws'
 import type { WebSocketServerPlan } from '../fixtures/web-socket-server.ts'
+import { makeCertificate } from '../support/certificate.ts'
+import { counts } from '../support/daemons.ts'
 import { Lab, type Puppet } from '../support/lab.ts'
 import { webSocketClients } from '../support/load/web-socket-clients.ts'
 import { type Report, upgradeBySignal } from '../support/steps.ts'
@@ -188,6 +191,71 @@ test('a new version that does not take WebSockets costs those that were on their
   assert.ok(codes.filter((code) => code === 1012).length >= 16, codes.join())
 })
 
+test('over TLS they cannot move: those are closed with 1012, over time, and counted', async () => {
+  await using lab = await Lab.open()
+  makeCertificate(lab)
+  const { server, port } = await startServer(lab, { isSecure: true, module: { spread: 300 } })
+  const secure = { protocol: 'wss:', rejectUnauthorized: false }
+  const clients = await Promise.all(Array.from({ length: 30 }, () => openClient(port, '/', secure)))
+  for (const client of clients) assert.equal((await client.ask('who?')).generation, '1')
+  const closes = clients.map(({ socket }) => once(socket, 'close'))
+  const began = performance.now()
+  const { report } = await upgradeBySignal(lab, server)
+  const took = performance.now() - began
+  const codes = (await within('the closes', Promise.all(closes))).map(([code]) => code)
+  assert.deepEqual(new Set(codes), new Set([1012]))
+  assert.deepEqual(report, { ...counts(0, 0, 30, 0), listeners: { web: counts(0, 0, 30, 0) } })
+  assert.ok(took >= 250, `closed within ${took} ms`)
+})
+
+for (const isSecure of [false, true]) {
+  test(`a WebSocket ${isSecure ? 'over TLS ' : ''}that was told to close and does not answer is ended at the deadline, and counted once`, async () => {
+    await using lab = await Lab.open()
+    makeCertificate(lab)
+    // Compressed in a way that cannot move.
+    const ws = { perMessageDeflate: { threshold: 0 } }
+    const { server, port } = await startServer(lab, { isSecure, ws, serve: { drainTimeout: 700 } })
+    const options = { perMessageDeflate: true, rejectUnauthorized: false, protocol: isSecure ? 'wss:' : 'ws:' }
+    await using client = await openClient(port, '/', options)
+    await client.ask('who?')
+    client.socket.pause()
+    const { report } = await upgradeBySignal(lab, server)
+    assert.deepEqual(report, { ...counts(0, 0, 1, 0), listeners: { web: counts(0, 0, 1, 0) } })
+  })
+}
+
+test('a new version that is killed while it gets WebSockets costs those that had moved, and two on their way at most; the others stay open', async () => {
+  await using lab = await Lab.open()
+  const { server: old, port } = await startServer(lab, { diesAt: 200, serve: { pidFile: 'pid' } })
+  const clients = await Promise.all(Array.from({ length: 500 }, () => openClient(port)))
+  for (const client of clients) assert.equal((await client.ask('who?')).count, 1)
+  writeFileSync(lab.path('die'), '')
+  old.kill('SIGUSR2')
+  const young = await lab.next()
+  assert.deepEqual(await old.event('successor-lost'), { type: 'successor-lost', generation: 2 })
+  await young.gone
+  const { report } = (await old.event('drained')) as { report: Report }
+  const { handedOver, cut } = report
+  assert.ok(handedOver >= 190 && handedOver <= 200, `${handedOver} had moved`)
+  assert.ok(cut <= 2, `${cut} were on their way`)
+  assert.deepEqual(report.listeners, { web: counts(handedOver, 0, 0, cut) })
+  const lost = handedOver + cut
+  const isOpen = ({ socket }: Client) => socket.readyState === socket.OPEN
+  await eventually('the ends of what was lost', () => clients.filter(isOpen).length === 500 - lost || undefined)
+  assert.equal(lab.read('pid'), `${old.pid}\n`)
+  const stayed = clients.filter(isOpen)
+  for (const client of stayed) assert.deepEqual(await briefly(client), { generation: '1', count: 2 })
+  unlinkSync(lab.path('die'))
+  const next = await upgradeBySignal(lab, old)
+  assert.deepEqual(next.report.listeners, { web: counts(500 - lost, 0, 0, 0) })
+  for (const client of stayed) assert.deepEqual(await briefly(client), { generation: '2', count: 3 })
+
+  async function briefly(client: Client): Promise<Pick<Who, 'generation' | 'count'>> {
+    const { generation, count } = await client.ask('who?')
+    return { generation, count }
+  }
+})
+
 test('WebSockets reach the newest of three generations that drain at once', async () => {
   await using lab = await Lab.open()
   const { server, port } = await startServer(lab)
@@ -229,8 +297,12 @@ type Who = { readonly generation: string; readonly url: string; readonly count: 
 
 type Client = AsyncDisposable & { readonly socket: WebSocket; ask(question: string): Promise<Who> }
 
-async function openClient(port: number, path = '/', options = {}): Promise<Client> {
-  const socket = new WebSocket(`ws://127.0.0.1:${port}${path}`, {
+async function openClient(
+  port: number,
+  path = '/',
+  { protocol = 'ws:', ...options }: ClientOptions & { protocol?: string } = {},
+): Promise<Client> {
+  const socket = new WebSocket(`${protocol}//127.0.0.1:${port}${path}`, {
     perMessageDeflate: false,
     headers: { 'user-agent': 'test' },
     ...options,

@@ -59,3 +59,35 @@ export class HttpConnection {
     })
   }
 }
+
+/** How many connections are attended to at once. */
+const atOnce = 50
+
+/** Many connections that have had an answer and say nothing more. */
+export async function idleConnections(port: number, count: number): Promise<readonly HttpConnection[]> {
+  const clients: HttpConnection[] = []
+  let opened = 0
+  async function open(): Promise<void> {
+    while (opened++ < count) {
+      const client = await HttpConnection.open(port)
+      clients.push(client)
+      await client.ask()
+    }
+  }
+  await Promise.all(Array.from({ length: atOnce }, open))
+  return clients
+}
+
+/** Asks on each; gives the different answers. */
+export async function askAll(clients: readonly HttpConnection[]): Promise<readonly HttpAnswer[]> {
+  const answers = new Map<string, HttpAnswer>()
+  let asked = 0
+  async function ask(): Promise<void> {
+    for (let client = clients[asked++]; client !== undefined; client = clients[asked++]) {
+      const answer = await client.ask()
+      answers.set(JSON.stringify(answer), answer)
+    }
+  }
+  await Promise.all(Array.from({ length: atOnce }, ask))
+  return [...answers.values()]
+}

@@ -1,0 +1,120 @@
+/** A new version that dies too late to be refused and too early to be on its own: the old one has the service, and loses what had moved at most. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { DrainReport } from 'cook-daemon'
+import { beginReplace, counts, drained, type Program, replace } from '../support/daemons.ts'
+import { askAll, type HttpConnection, idleConnections } from '../support/http-connection.ts'
+import { Lab, type Puppet } from '../support/lab.ts'
+import { eventually } from '../support/waiting.ts'
+
+// ---------------------------------------------------------------------------------------------- inside the overlap
+
+/** How it dies, in its own process. */
+const deaths: Readonly<Record<string, { readonly die: Program; readonly text: RegExp }>> = {
+  'is killed': { die: () => process.kill(process.pid, 'SIGKILL'), text: /signal SIGKILL/ },
+  'exits with 1': { die: () => process.exit(1), text: /exit code 1/ },
+  'throws what nobody catches': {
+    die: () =>
+      void setImmediate(() => {
+        throw new Error('no cache left')
+      }),
+    text: /no cache left/,
+  },
+}
+
+for (const [what, { die, text }] of Object.entries(deaths)) {
+  test(`a new version that ${what} inside the overlap is rolled back: the old one never stopped serving, says so, and can be upgraded`, async () => {
+    await using lab = await Lab.open()
+    const old = await lab.start()
+    const port = await old.run(({ serve }) => serve({ overlap: 20_000, pidFile: 'pid' }))
+    const clients = await idleConnections(port, 20)
+    const { young, upgrading } = await beginReplace(lab, old)
+    young.run(({ serve }) => serve({ pidFile: 'pid' })).catch(() => {})
+    await phase(old, 'overlapping')
+    assert.equal(lab.read('pid'), `${old.pid}\n`)
+    young.run(die).catch(() => {})
+    await assert.rejects(upgrading, { code: 'ERR_COOK_SUCCESSOR_EXITED', message: text })
+    const { error } = (await old.event('upgrade-failed')) as { error: string }
+    assert.match(error, new RegExp(`old one \\(pid ${old.pid}\\) keeps serving`))
+    await young.gone
+    assert.equal(await old.run(({ kept }) => kept.daemon?.phase), 'ready')
+    assert.equal(lab.read('pid'), `${old.pid}\n`)
+    // Nothing moves in the overlap, so nothing went with it.
+    assert.deepEqual(await askAll(clients), [answer(old)])
+    const next = await replace(lab, old, ({ serve }) => serve({ pidFile: 'pid' }), { overlap: 100 })
+    assert.deepEqual(await drained(old), report(counts(20, 0, 0, 0)))
+    assert.deepEqual(await askAll(clients), [answer(next)])
+    assert.equal(lab.read('pid'), `${next.pid}\n`)
+  })
+}
+
+// ---------------------------------------------------------------------------------------------- while connections move
+
+test('a new version that is killed while it gets 3,000 connections costs those that had moved, and two on their way at most', async () => {
+  await using lab = await Lab.open()
+  const old = await lab.start()
+  const port = await old.run(({ serve, tell }) =>
+    serve({ pidFile: 'pid', onTakeover: (value) => tell('taken over', value ?? 'nothing') }),
+  )
+  await old.event('taken over')
+  const clients = await idleConnections(port, 3_000)
+  const young = await replace(lab, old, dyingAt)
+  await young.gone
+  assert.deepEqual(await old.event('successor-lost'), { type: 'successor-lost', generation: 2 })
+  const { handedOver, served, closed, cut, listeners } = await drained(old)
+  assert.ok(handedOver >= 990 && handedOver <= 1_000, `${handedOver} had moved`)
+  assert.ok(cut <= 2, `${cut} were on their way`)
+  assert.deepEqual(
+    { served, closed, listeners },
+    { served: 0, closed: 0, listeners: { web: counts(handedOver, 0, 0, cut) } },
+  )
+  const lost = handedOver + cut
+  await eventually('the ends of what was lost', () => ended(clients) === lost || undefined)
+  // The service is the old one's again, with all that belongs to it.
+  assert.equal(await old.run(({ kept }) => kept.daemon?.phase), 'ready')
+  assert.equal(lab.read('pid'), `${old.pid}\n`)
+  assert.equal(await old.event('taken over'), 'nothing')
+  assert.equal(await connections(old), 3_000 - lost)
+  const stayed = clients.filter(({ hasEnded }) => !hasEnded)
+  assert.deepEqual(await askAll(stayed), [answer(old)])
+  const more = await idleConnections(port, 10)
+  const next = await replace(lab, old, ({ serve }) => serve({ pidFile: 'pid' }))
+  assert.deepEqual(await drained(old), report(counts(3_000 - lost + 10, 0, 0, 0)))
+  assert.deepEqual(await askAll([...stayed, ...more]), [answer(next)])
+  assert.equal(ended(clients), lost)
+  assert.equal(lab.read('pid'), `${next.pid}\n`)
+  await old.gone
+})
+
+/** A new version that dies when it has got 1,000 connections. */
+const dyingAt: Program = ({ serve, web }) => {
+  const server = web()
+  let got = 0
+  server.on('connection', () => {
+    if (++got === 1_000) process.kill(process.pid, 'SIGKILL')
+  })
+  return serve({ pidFile: 'pid' }, server)
+}
+
+function answer(puppet: Puppet) {
+  return { status: 200, body: String(puppet.pid), closes: false }
+}
+
+/** Of a server that is the only one. */
+function report(web: ReturnType<typeof counts>): DrainReport {
+  return { ...web, listeners: { web } }
+}
+
+function ended(clients: readonly HttpConnection[]): number {
+  return clients.filter(({ hasEnded }) => hasEnded).length
+}
+
+function connections(puppet: Puppet): Promise<number> {
+  return puppet.run(({ kept }) => new Promise<number>((told) => kept.server?.getConnections((_, count) => told(count))))
+}
+
+async function phase(puppet: Puppet, name: string): Promise<void> {
+  await eventually(`the phase ${name}`, () =>
+    puppet.events.some(({ value }) => (value as { phase?: string } | undefined)?.phase === name) ? true : undefined,
+  )
+}
