@@ -8,6 +8,8 @@ import type { Arrival } from './successor.ts'
 export type Moved = 'moved' | 'unwanted' | 'busy' | 'lost'
 
 type Order = {
+  /** The other process has its descriptor. */
+  hasArrived?: true
   readonly socket: Socket
   readonly arrival: Omit<Arrival, 'state'>
   readonly state: MoveOptions['state']
@@ -70,7 +72,7 @@ export class Mover {
         done('busy')
         return
       }
-      const order = { socket, arrival, state, isFree, done }
+      const order: Order = { socket, arrival, state, isFree, done }
       if (isUrgent) {
         // Held for the few that are next; the others are served until then, and are urgent again after their next answer.
         if (this.#urgent.length < mostHeld) stopReading(socket)
@@ -86,7 +88,8 @@ export class Mover {
   onLink(event: LinkEvent): void {
     if (event.type === 'closed') {
       this.#close()
-      for (const id of [...this.#sentOrders.keys()]) this.#settle(id, 'lost')
+      // What has arrived was the successor's, whether it still said so or not.
+      for (const [id, { hasArrived }] of [...this.#sentOrders]) this.#settle(id, hasArrived ? 'moved' : 'lost')
       if (this.#wasStopped) this.#onEnd()
     }
     if (event.type !== 'message' || typeof event.message !== 'object') return
@@ -148,6 +151,7 @@ export class Mover {
     // Each by its name: a connection that passes through comes with the message of another link, and its id.
     const { to, listener } = arrival
     this.#link.sendConnection({ type: 'connection', id, to, listener, state, unread }, socket, () => {
+      order.hasArrived = true
       this.#onTheWay--
       this.#pump()
     })
