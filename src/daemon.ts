@@ -440,15 +440,18 @@ class Daemon {
     if (upgraded !== undefined && !isDone) {
       clearTimeout(timer)
       this.#emit({ type: 'drained', report })
+      const isStopping = this.#hurry.signal.aborted
       this.#comeBack(upgraded.generation)
-      return report
+      return isStopping ? this.stop() : report
     }
     // Connections of our own predecessor go through us: it leaves first.
     await Promise.race([succession?.bye, end])
     await Promise.race([Promise.all(this.#passing), end])
     clearTimeout(timer)
     if (upgraded !== undefined) {
-      await new Promise<void>((sent) => upgraded.link.send({ type: 'bye' }, sent))
+      // To a successor that stands still it is never sent; the end of the link says the same.
+      const sent = new Promise<void>((done) => upgraded.link.send({ type: 'bye' }, done))
+      await Promise.race([sent, end])
       upgraded.link.close()
     } else if (this.#options.pidFile !== undefined) {
       releasePidFile(resolve(this.#options.pidFile))
@@ -480,7 +483,7 @@ class Daemon {
     const own = Promise.all(this.#onDrain.map((listener) => this.#runHook('onDrain', listener)))
     const others = this.#ownDrains.map((begin) => begin(this.#view()))
     const isDone = await drain({ servers, others, deadline: this.#end.signal, hurry: this.#hurry.signal })
-    await Promise.race([own, end])
+    if (isDone) await Promise.race([own, end])
     return isDone
   }
 

@@ -55,8 +55,9 @@ export async function drain(plan: DrainPlan): Promise<boolean> {
   })
   try {
     const late = aborted(plan.deadline)
-    const others = Promise.all(plan.others.map((other) => other.moveIdle()))
-    await Promise.all([...parts.map(({ protocol }) => protocol.moveIdle()), Promise.race([others, late])])
+    const movers = [...parts.map(({ protocol }) => protocol), ...plan.others]
+    // A successor that stands still takes none and is not lost: the deadline counts here too.
+    await Promise.race([Promise.all(movers.map((mover) => mover.moveIdle())), late])
     if (parts.some(({ mover }) => mover?.isLost)) return false
     const closed = Promise.all([
       ...parts.map(({ server }) => untilClosed(server)),

@@ -1,13 +1,14 @@
 /** What was accepted is finished: each protocol in its way, at the latest at the deadline, and counted. */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import { type ClientHttp2Session, type ClientHttp2Stream, connect as connectHttp2 } from 'node:http2'
 import { connect } from 'node:net'
 import { test } from 'node:test'
 import tls from 'node:tls'
 import { makeCertificate } from '../support/certificate.ts'
 import { counts, drained, type Program, replace } from '../support/daemons.ts'
-import { HttpConnection } from '../support/http-connection.ts'
+import { askAll, HttpConnection, idleConnections } from '../support/http-connection.ts'
 import { Http2Connection } from '../support/http2-connection.ts'
 import { Lab, type Puppet } from '../support/lab.ts'
 import { eventually, within } from '../support/waiting.ts'
@@ -391,6 +392,23 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     assert.throws(() => lab.read('pid'), { code: 'ENOENT' })
   })
 
+  test(`${signal} while the first version starts ends it, and its exit code says what ended it`, async () => {
+    await using lab = await Lab.open()
+    const child = lab.spawn('puppet')
+    const puppet = await lab.next()
+    puppet
+      .run(({ serve, tell }) => {
+        const prepare = () => new Promise(() => tell('preparing'))
+        return serve({ pidFile: 'pid', prepare })
+      })
+      .catch(() => {})
+    await puppet.event('preparing')
+    puppet.kill(signal)
+    await puppet.gone
+    assert.equal(child.exitCode ?? (await once(child, 'exit'))[0], signal === 'SIGTERM' ? 143 : 130)
+    assert.throws(() => lab.read('pid'), { code: 'ENOENT' })
+  })
+
   test(`${signal} in an upgrade ends that, kills the new version, and then ends the old one`, async () => {
     await using lab = await Lab.open()
     const old = await lab.start()
@@ -451,6 +469,113 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     await old.gone
   })
 }
+
+/** Stands still, and says so, when it has got 50 connections. */
+const haltsAt50: Program = ({ serve, web, tell }) => {
+  const server = web()
+  let got = 0
+  server.on('connection', () => {
+    if (++got !== 50) return
+    tell('halted')
+    setImmediate(() => process.kill(process.pid, 'SIGSTOP'))
+  })
+  return serve({ pidFile: 'pid' }, server)
+}
+
+async function halted(puppet: Puppet): Promise<void> {
+  await puppet.event('halted')
+  // It says so a moment before: what woke it then would come too early.
+  await eventually('a process that stands still', () => {
+    return / T /.test(readFileSync(`/proc/${puppet.pid}/stat`, 'latin1')) || undefined
+  })
+}
+
+test('SIGTERM to an old version whose connections are moving costs none of them: it ends when all have moved', async () => {
+  await using lab = await Lab.open()
+  const old = await lab.start()
+  const port = await old.run(({ serve }) => serve())
+  const clients = await idleConnections(port, 300)
+  const young = await replace(lab, old, haltsAt50)
+  await halted(young)
+  old.kill('SIGTERM')
+  // Heard before the new version goes on.
+  await old.run(() => {})
+  young.kill('SIGCONT')
+  assert.deepEqual((await drained(old)).listeners, { web: counts(300, 0, 0, 0) })
+  await old.gone
+  assert.deepEqual(await askAll(clients), [answer(young)])
+})
+
+test('a second SIGTERM to an old version whose connections are moving ends it, even if the new one stands still', async () => {
+  await using lab = await Lab.open()
+  const old = await lab.start()
+  const port = await old.run(({ serve }) => serve({ drainTimeout: 600_000 }))
+  const clients = await idleConnections(port, 300)
+  const young = await replace(lab, old, haltsAt50)
+  await halted(young)
+  old.kill('SIGTERM')
+  await old.run(() => {})
+  old.kill('SIGTERM')
+  const { handedOver, served, closed, cut } = await drained(old)
+  assert.equal(handedOver + closed + cut, 300)
+  assert.equal(served, 0)
+  await old.gone
+  young.kill('SIGCONT')
+  await eventually('the ends of what was left', () => {
+    return clients.filter(({ hasEnded }) => hasEnded).length >= closed + cut - 1 || undefined
+  })
+  const stayed = clients.filter(({ hasEnded }) => !hasEnded)
+  assert.ok(stayed.length >= handedOver)
+  assert.deepEqual(await askAll(stayed), [answer(young)])
+})
+
+test('SIGTERM to a new version that is getting connections ends both, and closes what is idle', async () => {
+  await using lab = await Lab.open()
+  const old = await lab.start()
+  const port = await old.run(({ serve }) => serve({ pidFile: 'pid', drainTimeout: 600_000 }))
+  const clients = await idleConnections(port, 300)
+  const young = await replace(lab, old, haltsAt50)
+  await halted(young)
+  young.kill('SIGTERM')
+  young.kill('SIGCONT')
+  for (const puppet of [old, young]) await puppet.gone
+  for (const client of clients) await client.closed
+  const [before, after] = [await drained(old), await drained(young)]
+  assert.equal(before.handedOver + before.closed, 300)
+  assert.deepEqual([before.served, before.cut], [0, 0])
+  assert.deepEqual(after.listeners, { web: counts(0, 0, before.handedOver, 0) })
+  assert.throws(() => lab.read('pid'), { code: 'ENOENT' })
+})
+
+test('SIGTERM to the middle one of three generations ends neither of the others, and costs no connection', async () => {
+  await using lab = await Lab.open()
+  const first = await lab.start()
+  const port = await first.run(({ serve }) => serve())
+  const one = await HttpConnection.open(port)
+  one.send('/slow')
+  await first.event('asked')
+  const second = await replace(lab, first, ({ serve }) => serve())
+  await stopsAccepting(first)
+  const two = await HttpConnection.open(port)
+  two.send('/slow')
+  await second.event('asked')
+  const third = await replace(lab, second, ({ serve }) => serve())
+  await stopsAccepting(second)
+  second.kill('SIGTERM')
+  for (const [puppet, client] of [
+    [second, two],
+    [first, one],
+  ] as const) {
+    await puppet.run(({ finish }) => finish())
+    assert.deepEqual(await client.answer(), answer(puppet))
+    assert.deepEqual(await client.ask(), answer(third))
+  }
+  for (const puppet of [first, second]) {
+    assert.deepEqual((await drained(puppet)).listeners, { web: counts(1, 0, 0, 0) })
+    await puppet.gone
+  }
+  assert.equal(await third.run(({ kept }) => kept.daemon?.phase), 'ready')
+})
 
 for (const signal of ['SIGHUP', 'SIGUSR1'] as const) {
   test(`${signal} upgrades where it is told to`, async () => {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { DrainReport } from 'cook-daemon'
 import { beginReplace, counts, drained, type Program, replace } from '../support/daemons.ts'
-import { askAll, type HttpConnection, idleConnections } from '../support/http-connection.ts'
+import { askAll, HttpConnection, idleConnections } from '../support/http-connection.ts'
 import { Lab, type Puppet } from '../support/lab.ts'
 import { eventually } from '../support/waiting.ts'
 
@@ -58,11 +58,11 @@ test('a new version that is killed while it gets 3,000 connections costs those t
   )
   await old.event('taken over')
   const clients = await idleConnections(port, 3_000)
-  const young = await replace(lab, old, dyingAt)
+  const young = await replace(lab, old, dying)
   await young.gone
   assert.deepEqual(await old.event('successor-lost'), { type: 'successor-lost', generation: 2 })
   const { handedOver, served, closed, cut, listeners } = await drained(old)
-  assert.ok(handedOver >= 990 && handedOver <= 1_000, `${handedOver} had moved`)
+  assert.ok(handedOver >= 190 && handedOver <= 200, `${handedOver} had moved`)
   assert.ok(cut <= 2, `${cut} were on their way`)
   assert.deepEqual(
     { served, closed, listeners },
@@ -86,12 +86,70 @@ test('a new version that is killed while it gets 3,000 connections costs those t
   await old.gone
 })
 
-/** A new version that dies when it has got 1,000 connections. */
-const dyingAt: Program = ({ serve, web }) => {
+test('the service comes back although an onDrain listener still waits for something', async () => {
+  await using lab = await Lab.open()
+  const old = await lab.start()
+  const port = await old.run(({ serve }) =>
+    serve({ pidFile: 'pid', prepare: (daemon) => daemon.onDrain(() => new Promise(() => {})) }),
+  )
+  const clients = await idleConnections(port, 300)
+  await replace(lab, old, dying)
+  await old.event('successor-lost')
+  assert.equal(await old.run(({ kept }) => kept.daemon?.phase), 'ready')
+  await eventually('the ends of what was lost', () => ended(clients) >= 190 || undefined)
+  assert.equal((await (await HttpConnection.open(port)).ask()).body, String(old.pid))
+})
+
+test('a stop that came while connections moved is not forgotten when the new version dies', async () => {
+  await using lab = await Lab.open()
+  const old = await lab.start()
+  const port = await old.run(({ serve }) => serve({ pidFile: 'pid' }))
+  const clients = await idleConnections(port, 300)
+  const young = await replace(lab, old, stopping)
+  await young.event('stopped')
+  await old.run(({ kept }) => void kept.daemon?.stop())
+  young.kill('SIGKILL')
+  await old.event('successor-lost')
+  await old.gone
+  for (const client of clients) await client.closed
+  assert.throws(() => lab.read('pid'), { code: 'ENOENT' })
+})
+
+test('a new version that stops for ever while it gets connections holds the old one until drainTimeout, and has what it got', async () => {
+  await using lab = await Lab.open()
+  const old = await lab.start()
+  const port = await old.run(({ serve }) => serve({ drainTimeout: 3_000 }))
+  const clients = await idleConnections(port, 300)
+  const young = await replace(lab, old, stopping)
+  const { handedOver, served, closed, cut } = await drained(old)
+  assert.equal(handedOver + closed + cut, 300)
+  assert.equal(served, 0)
+  assert.ok(handedOver >= 190 && handedOver <= 200, `${handedOver} had moved`)
+  await old.gone
+  young.kill('SIGCONT')
+  // One that was on its way may have got there after all.
+  await eventually('the ends of what was left', () => ended(clients) >= closed + cut - 1 || undefined)
+  assert.deepEqual(await askAll(clients.filter(({ hasEnded }) => !hasEnded)), [answer(young)])
+})
+
+/** A new version that dies when it has got 200 connections. */
+const dying: Program = ({ serve, web }) => {
   const server = web()
   let got = 0
   server.on('connection', () => {
-    if (++got === 1_000) process.kill(process.pid, 'SIGKILL')
+    if (++got === 200) process.kill(process.pid, 'SIGKILL')
+  })
+  return serve({ pidFile: 'pid' }, server)
+}
+
+/** One that says so and stands still from then on. */
+const stopping: Program = ({ serve, web, tell }) => {
+  const server = web()
+  let got = 0
+  server.on('connection', () => {
+    if (++got !== 200) return
+    tell('stopped')
+    setImmediate(() => process.kill(process.pid, 'SIGSTOP'))
   })
   return serve({ pidFile: 'pid' }, server)
 }

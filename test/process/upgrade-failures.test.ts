@@ -93,6 +93,31 @@ test('a version that cannot be started costs nothing: bad binary, bad working di
   assert.equal(await ask({ port, host: '127.0.0.1' }), String(old.pid))
 })
 
+test('after a failed upgrade the listener of the old process is not blocking, and serves', async () => {
+  await using lab = await Lab.open()
+  const old = await lab.start('puppet', { args: ['--daemonize={"logFile":"log"}'] })
+  const port = await openListener(old)
+  assert.equal(await isBlocking(old), false)
+  for (const stage of ['daemon', 'parent'] as const) {
+    // One that never touched its handles, one that listened on them, and one that was killed while it did.
+    await failedUpgrade(old, { stage, script: fixturePath('bad-version'), args: ['exit', '3'] })
+    for (const end of [() => process.exit(3), () => process.kill(process.pid, 'SIGKILL')]) {
+      const upgrading = old.run(({ cook }, options) => cook.upgrade(options), { stage, args: ['--daemonize={}'] })
+      upgrading.catch(() => {})
+      const young = await lab.next()
+      await young.run(async ({ cook, kept, echo }) => {
+        kept.server = await echo(cook.inheritTcpListeners('listen')[0] ?? {})
+      })
+      assert.equal(await isBlocking(young), false)
+      young.run(end).catch(() => {})
+      await assert.rejects(upgrading, { code: 'ERR_COOK_SUCCESSOR_EXITED' })
+      await young.gone
+    }
+    assert.equal(await isBlocking(old), false)
+    assert.equal(await ask({ port, host: '127.0.0.1' }), String(old.pid))
+  }
+})
+
 test('a second upgrade during one is told so, and the first goes on', async () => {
   await using lab = await Lab.open()
   const old = await lab.start()
@@ -169,4 +194,14 @@ async function nothingLeft(lab: Lab, old: Puppet): Promise<void> {
 
 function countDescriptors(puppet: Puppet): Promise<number> {
   return puppet.run(({ fs }) => fs.readdirSync('/proc/self/fd').length)
+}
+
+/** The mode belongs to the socket, and not to the process: whoever changes it does so for all that share it. */
+function isBlocking(puppet: Puppet): Promise<boolean> {
+  return puppet.run(({ kept, fs }) => {
+    const { fd } = (kept.server as unknown as { _handle: { fd: number } })._handle
+    const [, flags = ''] = /^flags:\s*(\d+)/m.exec(fs.readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1')) ?? []
+    const { O_NONBLOCK } = fs.constants
+    return (Number.parseInt(flags, 8) & O_NONBLOCK) === 0
+  })
 }
