@@ -1,6 +1,6 @@
 /** Brings a fresh clone to a built one: installs what the lock file says, then compiles. Each step only when it is due. */
 import { spawnSync } from 'node:child_process'
-import { existsSync, rmSync, statSync } from 'node:fs'
+import { chmodSync, existsSync, rmSync, statSync } from 'node:fs'
 
 process.chdir(new URL('..', import.meta.url).pathname)
 
@@ -13,6 +13,25 @@ if (!existsSync(installed) || statSync(installed).mtimeMs < statSync('package-lo
 // A file deleted from the sources must not live on in dist, where a test or the package would still find it.
 if (!existsSync('dist')) rmSync('node_modules/.cache/tsc.tsbuildinfo', { force: true })
 run(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.json'])
+
+// The command is one file with commander in it: the package has no dependency, and one small file is what starts fast.
+const { build } = await import('esbuild')
+await build({
+  entryPoints: ['src/cli/main.ts'],
+  outfile: 'dist/bin/cook-daemon.js',
+  bundle: true,
+  minify: true,
+  platform: 'node',
+  format: 'esm',
+  target: 'node20',
+  // commander is CommonJS, and asks for its built-ins by require().
+  banner: {
+    js: "#!/usr/bin/env node\nimport{createRequire}from'node:module';const require=createRequire(import.meta.url);",
+  },
+  legalComments: 'inline',
+  logLevel: 'warning',
+})
+chmodSync('dist/bin/cook-daemon.js', 0o755)
 
 /** @param {string} command @param {string[]} args */
 function run(command, args) {

@@ -19,9 +19,7 @@ import {
   toWire,
 } from './protocol.ts'
 import { type Arrival, type Succession, succeed } from './successor.ts'
-
-/** Version of this package; a test compares it with package.json. */
-export const version = '0.1.0'
+import { version } from './version.ts'
 
 export type State = {
   readonly version: string
