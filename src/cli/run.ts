@@ -72,6 +72,7 @@ function watchGenerations(child: ChildProcess, pipe: Duplex): Generations {
     ended: ended.then(async () => {
       // The end of the pipe is seen before the exit of a child.
       if (current.generation === 1 && child.exitCode === null && child.signalCode === null) {
+        child.ref()
         await new Promise((done) => child.once('exit', done))
       }
       const code = exits.get(current.generation)

@@ -72,6 +72,7 @@ export async function startProgram(program: Program, isJson: boolean): Promise<n
   const logFile = program.record.logFile ?? logPath(folder, name)
   const log = openLog(logFile)
   try {
+    checkLog(log, logFile)
     await launchDaemon({ ...planFor({ ...program, record: { ...program.record, logFile } }), output: [log, log] })
   } catch (error) {
     // Two at once: the other one has won.
@@ -130,6 +131,25 @@ export function nameOf(file: string): string {
 /** Node tries these too for a CommonJS program, and takes a folder with an index. */
 function isThere(file: string): boolean {
   return ['', '.js', '.json', '.node'].some((ending) => fs.existsSync(file + ending))
+}
+
+/** On a full disk a program would lose what it writes without a word: console.log ignores that. */
+function checkLog(log: number, logFile: string): void {
+  const probe = `${logFile}.${process.pid}.tmp`
+  try {
+    const stat = fs.fstatSync(log)
+    if (stat.isFile()) {
+      try {
+        fs.writeFileSync(probe, 'as much as a first line may need\n', { flag: 'wx', mode: 0o600 })
+      } finally {
+        fs.rmSync(probe, { force: true })
+      }
+    } else if (stat.isCharacterDevice()) {
+      fs.writeSync(log, '\n')
+    }
+  } catch (cause) {
+    throw new Error(`the log ${logFile} cannot be written: ${messageOf(cause)}`, { cause })
+  }
 }
 
 /** So that the log of a dead daemon is found by its name. */

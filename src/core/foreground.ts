@@ -19,7 +19,8 @@ export function foreground(fd: number, generation: number): Foreground {
       // Nobody waits any more: the service goes on without.
     }
   }
-  process.once('exit', (code) => tell({ type: 'exit', generation, code }))
+  // Another listener may have chosen another code meanwhile.
+  process.once('exit', (code) => tell({ type: 'exit', generation, code: Number(process.exitCode ?? code) }))
   return {
     serves() {
       const [pid, startTime] = identify()

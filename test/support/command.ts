@@ -1,7 +1,7 @@
 /** The command `cook-daemon` as an operator types it, in a run directory of its own; what it started does not outlive the test. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readdirSync, writeFileSync } from 'node:fs'
+import { lstatSync, readdirSync, writeFileSync } from 'node:fs'
 import { get } from 'node:http'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
@@ -17,7 +17,12 @@ const library = new URL('../../src/index.js', import.meta.url).href
 
 export type Ended = { readonly code: number | null; readonly stdout: string; readonly stderr: string }
 
-type Options = { readonly cwd?: string; readonly env?: Readonly<Record<string, string>> }
+type Options = {
+  readonly cwd?: string
+  readonly env?: Readonly<Record<string, string>>
+  /** What the shell is told before it, as `ulimit -f 0`. */
+  readonly before?: string
+}
 
 export class Operator {
   readonly #lab: Lab
@@ -44,8 +49,10 @@ export class Operator {
     return stdout
   }
 
-  begins(args: readonly string[], { cwd = this.#lab.folder, env = {} }: Options = {}): ChildProcess {
-    const child = spawn(process.execPath, [bin, ...args], {
+  begins(args: readonly string[], { cwd = this.#lab.folder, env = {}, before }: Options = {}): ChildProcess {
+    const command = before === undefined ? [] : ['sh', '-c', `${before}; exec "$@"`, 'sh']
+    const [first = '', ...rest] = [...command, process.execPath, bin, ...args]
+    const child = spawn(first, rest, {
       cwd,
       env: { ...process.env, ...this.#lab.environment(), PWD: cwd, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -74,9 +81,9 @@ export class Operator {
 
   async #note(): Promise<void> {
     const folder = this.#lab.path('run')
-    if (!existsSync(folder)) return
+    if (!lstatSync(folder, { throwIfNoEntry: false })?.isDirectory()) return
     const names = readdirSync(folder).filter((name) => name.endsWith('.sock'))
-    await Promise.all(names.map((name) => this.status(name.slice(0, -5)).catch(() => {})))
+    await Promise.all(names.map((name) => within('its status', this.status(name.slice(0, -5)), 1_000).catch(() => {})))
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
