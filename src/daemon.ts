@@ -720,7 +720,8 @@ class Daemon {
   /** A program that handles SIGTERM ends as it is used to; where nothing does, the daemon alone is stopped. */
   async #stopFor(onProgress: (progress: Progress) => void): Promise<void> {
     const ms = stopwatch()
-    onProgress({ type: 'stopping', ms: ms(), drainTimeout: this.#options.drainTimeout ?? defaults.drainTimeout })
+    const drainTimeout = this.#options.drainTimeout ?? defaults.drainTimeout
+    onProgress({ type: 'stopping', ms: ms(), drainTimeout, generations: [...this.#history.older, this.#record()] })
     const drained = this.#watchDrain(ms, onProgress)
     if (process.listenerCount('SIGTERM') > 0) process.kill(process.pid, 'SIGTERM')
     else void this.stop()

@@ -94,6 +94,17 @@ program
   .addHelpText('after', example('logs web -f'))
   .action((name, options) => later(async () => (await import('./logs.ts')).logs(name, options)))
 
+withStartOptions(program.command('prove'))
+  .description('upgrade your own program, to good versions and to such as fail, under load that never retries')
+  .argument('<script>', 'the program; its port must be free')
+  .argument('[args...]', 'arguments of the program, behind --')
+  .option('--path <path>', 'what the clients ask for', '/')
+  .option('--upgrades <count>', 'how many; every second one is to a version that exits, hangs or crashes', count, 12)
+  .option('--clients <count>', 'how many clients, with one connection each', count, 50)
+  .option('--json', 'print the verdict as JSON')
+  .addHelpText('after', example('prove server.js --path /health'))
+  .action((script, args, options) => later(async () => (await import('./prove.ts')).prove(script, args, options)))
+
 program
   .command('list')
   .description('show all daemons of this user')

@@ -89,11 +89,11 @@ export async function startProgram(program: Program, isJson: boolean): Promise<n
 }
 
 /** How such a program is started, but for its output. */
-export function planFor({ command, record }: Program): Omit<LaunchPlan, 'output'> {
+export function planFor({ command, record }: Program, env = process.env): Omit<LaunchPlan, 'output'> {
   return {
     command,
     cwd: command.cwd,
-    environment: writeProgram(process.env, record),
+    environment: writeProgram(env, record),
     waitReady: true,
     readyTimeout: record.readyTimeout ?? defaultReadyTimeout,
     close: inheritableDescriptors(),

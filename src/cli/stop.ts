@@ -1,7 +1,6 @@
 /** `stop` and `restart`. */
 import type { Client } from '../control/client.ts'
-import type { Status } from '../control/status.ts'
-import type { Identity } from '../core/protocol.ts'
+import type { GenerationRecord, Identity } from '../core/protocol.ts'
 import { isAlive, system } from '../node/system.ts'
 import { exitCodes, paint, print, printJson } from './output.ts'
 import { startProgram } from './start.ts'
@@ -14,9 +13,8 @@ const grace = 5_000
 
 export async function stop(name: string | undefined, { json }: Options): Promise<number> {
   const client = await which(name)
-  const status = await client.status()
-  const wasKilled = await end(client, status)
-  if (json === true) printJson({ name: client.name, pid: status.pid, wasKilled })
+  const { pid, wasKilled } = await end(client)
+  if (json === true) printJson({ name: client.name, pid, wasKilled })
   else print(`${paint('green', client.name)} has stopped${wasKilled ? ', and had to be killed' : ''}`)
   return exitCodes.done
 }
@@ -24,23 +22,25 @@ export async function stop(name: string | undefined, { json }: Options): Promise
 /** The same program with the same options, and with the environment of whoever types it. */
 export async function restart(name: string | undefined, { json }: Options): Promise<number> {
   const client = await which(name)
-  const status = await client.status()
-  await end(client, status)
-  const { command, program = { protocol: 1 } } = status
+  const { command, program = { protocol: 1 } } = await client.status()
+  await end(client)
   return startProgram({ name: client.name, command, record: { ...program, name: client.name } }, json === true)
 }
 
-/** Returns whether something had to be killed. */
-async function end(client: Client, status: Status): Promise<boolean> {
-  const identities = status.generations.map(({ pid, startTime }) => [pid, startTime] as const)
-  let { drainTimeout } = status
+/** Ends all generations; what does not end in time is killed. */
+async function end(client: Client): Promise<{ readonly pid: number | undefined; readonly wasKilled: boolean }> {
+  let told: { readonly drainTimeout: number; readonly generations: readonly GenerationRecord[] } | undefined
   for await (const progress of client.progress('stop')) {
-    if (progress.type === 'stopping') drainTimeout = progress.drainTimeout
+    if (progress.type === 'stopping') told = progress
   }
-  if (await untilGone(identities, drainTimeout + grace)) return false
-  for (const identity of identities) system.kill(identity, 'SIGKILL')
-  await untilGone(identities, grace)
-  return true
+  const { drainTimeout = 0, generations = [] } = told ?? {}
+  const identities = generations.map(({ pid, startTime }) => [pid, startTime] as const)
+  const isGone = await untilGone(identities, drainTimeout + grace)
+  if (!isGone) {
+    for (const identity of identities) system.kill(identity, 'SIGKILL')
+    await untilGone(identities, grace)
+  }
+  return { pid: generations.at(-1)?.pid, wasKilled: !isGone }
 }
 
 /** True if they are gone in time. No event tells the end of a process that is no child. */
@@ -48,7 +48,7 @@ export async function untilGone(identities: readonly Identity[], ms: number): Pr
   const deadline = performance.now() + ms
   while (identities.some((identity) => isAlive(identity))) {
     if (performance.now() > deadline) return false
-    await new Promise((done) => setTimeout(done, 10))
+    await new Promise((done) => setTimeout(done, 2))
   }
   return true
 }

@@ -47,7 +47,13 @@ export type Progress =
   | { readonly type: 'started' | 'booted' | 'ready'; readonly ms: number }
   /** The new version owns the service: the upgrade has succeeded. */
   | { readonly type: 'serves'; readonly ms: number; readonly pid: number; readonly generation: number }
-  | { readonly type: 'stopping'; readonly ms: number; readonly drainTimeout: number }
+  | {
+      readonly type: 'stopping'
+      readonly ms: number
+      readonly drainTimeout: number
+      /** What will be gone. */
+      readonly generations: readonly GenerationRecord[]
+    }
   /** Connections that have moved so far, of those that were open when the drain began. */
   | { readonly type: 'draining'; readonly ms: number; readonly handedOver: number; readonly of: number }
   | ({ readonly type: 'drained'; readonly ms: number } & DrainedCounts)

@@ -356,10 +356,10 @@ function copyLibrary(lab: Lab, version?: string): string {
   cpSync(fileURLToPath(new URL('.', import.meta.resolve('cook-daemon'))), lab.path('copy'), { recursive: true })
   writeFileSync(lab.path('copy', 'package.json'), '{"type":"module"}')
   if (version !== undefined) {
-    const state = lab.path('copy', 'core', 'state.js')
-    const code = readFileSync(state, 'utf8')
+    const file = lab.path('copy', 'core', 'version.js')
+    const code = readFileSync(file, 'utf8')
     assert.match(code, /version = '\d+\.\d+\.\d+'/)
-    writeFileSync(state, code.replace(/version = '\d+\.\d+\.\d+'/, `version = '${version}'`))
+    writeFileSync(file, code.replace(/version = '\d+\.\d+\.\d+'/, `version = '${version}'`))
   }
   return lab.path('copy', 'index.js')
 }

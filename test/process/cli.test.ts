@@ -183,7 +183,7 @@ test('every command has a help with an example, and a wrong word is exit code 2'
   await using lab = await Lab.open()
   await using operator = new Operator(lab)
   const help = await operator.does(['--help'])
-  const commands = ['start', 'run', 'upgrade', 'status', 'stop', 'restart', 'logs', 'list']
+  const commands = ['start', 'run', 'upgrade', 'status', 'stop', 'restart', 'logs', 'list', 'prove']
   for (const command of commands) {
     assert.match(help, new RegExp(`^ {2}${command}\\b`, 'm'))
     assert.match(await operator.does([command, '--help']), new RegExp(`Example:\n  cook-daemon ${command}`))

@@ -173,9 +173,9 @@ test('POST /stop ends the service and its socket, and tells what became of the c
   await client.ask()
   const lines = linesOf(await control(socketOf(lab), 'POST /stop'))
   assert.deepEqual(
-    lines.map((line) => ({ ...line, ms: 0 })),
+    lines.map((line) => ({ ...line, ms: 0, ...('generations' in line && { generations: line.generations.length }) })),
     [
-      { type: 'stopping', ms: 0, drainTimeout: 30_000 },
+      { type: 'stopping', ms: 0, drainTimeout: 30_000, generations: 1 },
       { type: 'drained', ms: 0, handedOver: 0, served: 0, closed: 1, cut: 0 },
     ],
   )
