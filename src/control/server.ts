@@ -42,6 +42,10 @@ const limits = {
   lastWords: 1_000,
 } as const
 
+/** A process that is killed takes a moment to be gone, and there is no event for that; the pause is in milliseconds. */
+const reopenTries = 100
+const reopenPause = 50
+
 /**
  * Opens the control socket, or keeps the predecessor's for the commit. Rejects with `ERR_COOK_RUN_DIR`, `ERR_COOK_NAME_TAKEN` and what else
  * keeps a Unix path from being opened.
@@ -124,7 +128,16 @@ export async function openControl(
       if (current.listening) stopAccepting(current)
     },
     async reopen() {
-      current = await open()
+      // The successor is lost, but may still be on its way out: until then it listens there.
+      for (let left = reopenTries; ; left--) {
+        try {
+          current = await open()
+          return
+        } catch (error) {
+          if (left === 0 || (error as CookError).code !== 'ERR_COOK_NAME_TAKEN') throw error
+        }
+        await new Promise((done) => setTimeout(done, reopenPause))
+      }
     },
     get idle() {
       const all = Promise.all([...answering].map((response) => new Promise((done) => response.once('close', done))))

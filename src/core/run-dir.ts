@@ -28,7 +28,7 @@ export function openRunDirectory(env: Environment): string {
 }
 
 /** False if it is not there. Whoever else could write in it could put a socket of his own in the place of a daemon's. */
-export function checkRunDirectory(folder: string): boolean {
+function checkRunDirectory(folder: string): boolean {
   const stat = fs.lstatSync(folder, { throwIfNoEntry: false })
   if (stat === undefined) return false
   const why = fault(stat)

@@ -1,11 +1,13 @@
 /** The command line: start, upgrade, status, stop, restart and list, as an operator types them. */
 import assert from 'node:assert/strict'
-import { existsSync, mkdirSync, renameSync, rmSync, symlinkSync } from 'node:fs'
+import { once } from 'node:events'
+import { existsSync, mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { connect } from 'node:net'
 import { test } from 'node:test'
 import { Operator, writeProgram } from '../support/command.ts'
 import { HttpConnection } from '../support/http-connection.ts'
 import { Lab } from '../support/lab.ts'
-import { eventually } from '../support/waiting.ts'
+import { eventually, within } from '../support/waiting.ts'
 
 test('cook-daemon start returns when the program serves, and stop when nothing of it is left', async () => {
   await using lab = await Lab.open()
@@ -177,6 +179,42 @@ test('what the operator says goes before what the program says, in every generat
     if (generation === 1) await operator.does(['upgrade', 'told'])
   }
   assert.equal(existsSync(operator.socket('own')), false)
+})
+
+test('a program that becomes a daemon by itself is started too, with the log of the command', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  const detached = `await serve(server, { detach: true, logFile: 'own.log', host: '127.0.0.1', port: 0 })
+console.log('detached')
+await new Promise(() => {})`
+  writeProgram(lab, 'app.mjs', 'one', detached)
+  await operator.does(['start', 'app.mjs', '--log', 'told.log'])
+  await operator.does(['upgrade'])
+  assert.equal((await operator.status('app')).logFile, lab.path('told.log'))
+  await eventually('both generations in the log', () => lab.read('told.log') === 'detached\ndetached\n' || undefined)
+  assert.equal(existsSync(lab.path('own.log')), false)
+})
+
+test('a program of the verbs is started when it says that it is up, and is told as one that the other commands do not reach', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  const { library } = operator
+  writeFileSync(
+    lab.path('verbs.mjs'),
+    `import { createServer } from 'node:net'
+import { daemonize, notifyUpgradeDone, writePid } from '${library}'
+if (!(await daemonize())) process.exit()
+createServer((socket) => socket.on('data', () => process.exit())).listen('${lab.path('verbs.sock')}', async () => {
+  await notifyUpgradeDone()
+  writePid('verbs.pid')
+})
+`,
+  )
+  assert.match(await operator.does(['start', 'verbs.mjs']), /^verbs is up, but opened no control socket/)
+  assert.equal((await operator.types(['status', 'verbs'])).code, 3)
+  const socket = connect(lab.path('verbs.sock'))
+  socket.write('end')
+  await within('its end', once(socket.resume(), 'close'))
 })
 
 test('every command has a help with an example, and a wrong word is exit code 2', async () => {

@@ -25,6 +25,8 @@ type Options = {
 }
 
 export class Operator {
+  /** What a program imports. */
+  readonly library = library
   readonly #lab: Lab
   readonly #started = new Map<string, Identity>()
   readonly #children: ChildProcess[] = []
