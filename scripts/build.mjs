@@ -1,6 +1,6 @@
 /** Brings a fresh clone to a built one: installs what the lock file says, compiles, and bundles what a program imports. */
 import { spawnSync } from 'node:child_process'
-import { existsSync, rmSync, statSync } from 'node:fs'
+import { chmodSync, existsSync, rmSync, statSync } from 'node:fs'
 
 process.chdir(new URL('..', import.meta.url).pathname)
 

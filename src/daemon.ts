@@ -1,44 +1,62 @@
 /** A daemon: its listeners, its state, its upgrades and its end, in steps. `serve()` is all of them in one call. */
 import type { Server, Socket } from 'node:net'
+import { type Control, openControl } from './control/server.ts'
+import type { Progress, Status } from './control/status.ts'
 import { becomeDaemon } from './core/daemonizing.ts'
 import { checkName } from './core/handles.ts'
+import { History } from './core/history.ts'
+import { openLog } from './core/log.ts'
 import { Mover } from './core/mover.ts'
 import type { Phase } from './core/phase.ts'
 import { reclaimPidFile, releasePidFile, writePidFile } from './core/pid-file.ts'
-import type { Upgraded } from './core/predecessor.ts'
-import { takeoverName } from './core/protocol.ts'
+import type { Upgraded, UpgradeStep } from './core/predecessor.ts'
+import { type GenerationRecord, type News, type ProgramRecord, takeoverName } from './core/protocol.ts'
 import { upgradeText, withText } from './core/report.ts'
 import { type Entered, enter, type State, takeStep } from './core/state.ts'
 import type { Arrival } from './core/successor.ts'
 import { openUnixPath, ownUnixPath } from './core/unix-path.ts'
 import { demandCommit, runUpgrade } from './core/upgrading.ts'
 import { fromText, toPieces, toText, type Value } from './core/values.ts'
+import { version } from './core/version.ts'
 import { type Counting, countMove, noCounts, toReport } from './drain/counts.ts'
 import { drain, type OwnDrain } from './drain/drainer.ts'
 import { armKeepAlive, isHttp, isTls } from './drain/http.ts'
 import { trackSessions } from './drain/http2.ts'
 import { CookError, messageOf } from './errors.ts'
 import type { Link } from './node/link.ts'
-import { adoptConnection, serverOf, startReading, stopReading, tieConnection } from './node/sockets.ts'
-import { isAlive } from './node/system.ts'
+import {
+  adoptConnection,
+  connectionsOf,
+  redirectOutput,
+  serverOf,
+  startReading,
+  stopReading,
+  tieConnection,
+} from './node/sockets.ts'
+import { identify, isAlive } from './node/system.ts'
 import {
   checkDaemonOptions,
+  checkDaemonUpgradeOptions,
   checkListenOptions,
-  checkUpgradeOptions,
   type DaemonEvent,
   type DaemonizeOptions,
   type DaemonOptions,
+  type DaemonUpgradeOptions,
   type DrainReport,
   type HandOverRule,
   type ListenOptions,
-  type UpgradeOptions,
   type UpgradeResult,
 } from './options.ts'
 
+const { closeSync } = process.getBuiltinModule('node:fs')
 const { resolve } = process.getBuiltinModule('node:path')
 const channel = process.getBuiltinModule('node:diagnostics_channel').channel('cook-daemon')
 
 const defaults = { drainTimeout: 30_000, stateTimeout: 10_000, maxGenerations: 4 }
+
+/** How often a process that drains tells how far it is: its successor, and whoever looks on, in milliseconds. */
+const newsInterval = 1_000
+const progressInterval = 250
 
 /** What an upgrade that succeeded was like, and what follows it. */
 export type DaemonReport = UpgradeResult & {
@@ -48,17 +66,30 @@ export type DaemonReport = UpgradeResult & {
 
 /**
  * Takes up the life of a daemon in this process. With `detach`, becomes one first: the process that is not the daemon exits here, with 0 once the daemon is ready and with 1
- * and the reason on stderr if it is not. Rejects with `ERR_COOK_OPTION` and `ERR_COOK_DAEMON_TWICE`.
+ * and the reason on stderr if it is not. What the operator told the command line goes before the options. Rejects with `ERR_COOK_OPTION` and `ERR_COOK_DAEMON_TWICE`; with a `name`
+ * also with `ERR_COOK_NAME_TAKEN` and `ERR_COOK_RUN_DIR`.
  */
-export async function createDaemon(options: DaemonOptions = {}): Promise<Daemon> {
+export async function createDaemon(given: DaemonOptions = {}): Promise<Daemon> {
   const state = enter('createDaemon()')
+  checkDaemonOptions(given)
+  const options = { ...given, ...wordsOf(state.program) }
   checkDaemonOptions(options)
   if (state.receiver !== undefined) throw new CookError('ERR_COOK_DAEMON_TWICE', {})
   if (options.detach === true) {
     const { logFile, cwd, umask, readyTimeout } = options
     await detach(state, withoutUndefined({ logFile, cwd, umask, readyTimeout, waitReady: true }))
   }
-  return new Daemon(state, options)
+  if (state.program?.logFile !== undefined) state.logFile = resolve(state.program.logFile)
+  const daemon = new Daemon(state, options)
+  await insideOf(daemon).openControl()
+  return daemon
+}
+
+/** What the operator said, which is more than what the program says. */
+function wordsOf(program: ProgramRecord | undefined): DaemonOptions {
+  if (program === undefined) return {}
+  const { name, handOver, readyTimeout, drainTimeout, overlap, pidFile } = program
+  return withoutUndefined({ name, handOver, readyTimeout, drainTimeout, overlap, pidFile })
 }
 
 /** Returns in the daemon only. One of the three places where this library ends a process: the launcher has nothing more to do. */
@@ -94,6 +125,8 @@ export type DrainView = {
 /** What such a module may do that a program may not. */
 export type Inside = {
   readonly isReady: boolean
+  /** Of a daemon with a name. */
+  openControl(): Promise<void>
   onDrain(begin: (view: DrainView) => OwnDrain): void
   /** For a connection of the protocol of this name. */
   arrival(name: string, socket: Socket): Omit<Arrival, 'state'>
@@ -131,14 +164,25 @@ class Daemon {
   #hurry = new AbortController()
   /** Aborted by the second stop, and at the deadline. */
   #end = new AbortController()
+  readonly #history = new History()
+  #control: Control | undefined
+  /** Of the drain that runs, or will. */
+  #drainTimeout: number
+  /** Whoever waits for the end of the drain, on the control socket. */
+  #drainListeners: ((end: DrainReport | CookError) => void)[] = []
+  #tellNews: (() => void) | undefined
+  /** What stdout and stderr were redirected to. */
+  #log: number | undefined
 
   constructor(state: State & { readonly entered: Entered }, options: DaemonOptions) {
     this.#state = state
     this.#options = options
+    this.#drainTimeout = options.drainTimeout ?? defaults.drainTimeout
     if (state.entered.succession === undefined) state.phase = 'starting'
     state.receiver = {
       onConnection: (arrival, socket) => this.#receive(arrival, socket),
       onTakeover: (value) => this.#takeOver(value),
+      onNews: (news) => this.#takeNews(news),
       onPhase: (phase) => this.#onPhase(phase),
     }
   }
@@ -225,9 +269,13 @@ class Daemon {
    * Replaces this process by its new version. Resolves at the commit; the report's `drained` resolves when this process has finished what it had accepted. Rejects if the upgrade failed,
    * with the codes of `upgrade()` and with `ERR_COOK_TOO_MANY_GENERATIONS`: this process keeps serving then.
    */
-  async upgrade(options: UpgradeOptions = {}): Promise<DaemonReport> {
+  async upgrade(options: DaemonUpgradeOptions = {}): Promise<DaemonReport> {
+    return this.#upgrade(options, () => {})
+  }
+
+  async #upgrade(options: DaemonUpgradeOptions, onStep: (step: UpgradeStep) => void): Promise<DaemonReport> {
     const stop = new AbortController()
-    const replacing = this.#replace(options, stop.signal)
+    const replacing = this.#replace(options, stop.signal, onStep)
     const own = { stop, ended: replacing.catch(() => {}) }
     this.#upgrading ??= own
     try {
@@ -303,10 +351,14 @@ class Daemon {
     const { succession, launch, claims } = this.#state.entered
     if (succession !== undefined) {
       await succession.notify(true, '')
+      await this.#runHook('control', () => this.#control?.takeOver())
       const names = claims.closeUnclaimed()
       if (names.length > 0) this.#emit({ type: 'unclaimed', names })
       // A predecessor that was lost cannot tell what its onRelease returned.
-      void succession.bye.then(() => this.#takeOver(undefined))
+      void succession.bye.then(() => {
+        this.#takeOver(undefined)
+        this.#history.forget()
+      })
       // Too late for a no: the service is ours, and goes on.
       await this.#runHook('pidFile', () => this.#writePid())
     } else {
@@ -378,8 +430,12 @@ class Daemon {
 
   // ------------------------------------------------------------------------------------------ the old side
 
-  async #replace(options: UpgradeOptions, signal: AbortSignal): Promise<DaemonReport> {
-    checkUpgradeOptions(options)
+  async #replace(
+    { drainTimeout, release, ...options }: DaemonUpgradeOptions,
+    signal: AbortSignal,
+    onStep: (step: UpgradeStep) => void,
+  ): Promise<DaemonReport> {
+    checkDaemonUpgradeOptions({ ...options, ...withoutUndefined({ drainTimeout, release }) })
     demandCommit('upgrade()', this.#state.entered)
     if (this.phase === 'starting') {
       throw new CookError('ERR_COOK_NOT_READY', { verb: 'upgrade()', self: process.pid })
@@ -392,12 +448,29 @@ class Daemon {
       ...options,
       signal: options.signal === undefined ? signal : AbortSignal.any([signal, options.signal]),
     }
-    const hooks = { tickets: this.#ticketKeys(), save: (name: string) => this.#save(name) }
-    const upgraded = await runUpgrade(this.#state, 'upgrade()', given, hooks)
+    const hooks = { tickets: this.#ticketKeys(), save: (name: string) => this.#save(name), onStep }
+    const begin = performance.now()
+    const upgraded = await runUpgrade(this.#state, 'upgrade()', given, { ...hooks, ...(release && { release }) }).catch(
+      (error: CookError) => {
+        // One that another one kept from beginning is none.
+        if (!/_(UPGRADE_IN_PROGRESS|UPGRADED|STOPPING)$/.test(error.code)) this.#noteUpgrade(begin, error.code)
+        throw error
+      },
+    )
     const { pid, generation, phases } = upgraded
+    this.#control?.release()
+    this.#noteUpgrade(begin)
+    this.#drainTimeout = drainTimeout ?? this.#options.drainTimeout ?? defaults.drainTimeout
     this.#emit(withText({ type: 'upgraded', pid, generation, phases } as const, upgradeText))
     this.#leaving = this.#leave(upgraded)
     return withText({ pid, generation, phases, drained: this.#leaving }, upgradeText)
+  }
+
+  #noteUpgrade(begin: number, code?: string): void {
+    const seconds = (performance.now() - begin) / 1000
+    const generation = this.generation + 1
+    const outcome = code === undefined ? 'succeeded' : 'failed'
+    this.#history.add({ outcome, generation, at: Date.now(), seconds, ...(code !== undefined && { code }) })
   }
 
   #checkGenerations(): void {
@@ -429,16 +502,18 @@ class Daemon {
 
   /** Finishes what this process has accepted: after an upgrade, or at a stop. */
   async #leave(upgraded: Upgrading | undefined): Promise<DrainReport> {
-    const timer = setTimeout(() => this.#end.abort(), this.#options.drainTimeout ?? defaults.drainTimeout)
+    const timer = setTimeout(() => this.#end.abort(), this.#drainTimeout)
     const end = aborted(this.#end.signal)
     const { succession } = this.#state.entered
     this.#mover = upgraded && this.#openMover(upgraded)
     const released = upgraded && this.#release(upgraded.link)
+    const news = upgraded && this.#beginNews(upgraded.link)
     const isDone = await this.#drain(end)
     const report = toReport(this.#counts, this.#otherCounts)
     await Promise.race([released, end])
     if (upgraded !== undefined && !isDone) {
       clearTimeout(timer)
+      clearInterval(news)
       this.#emit({ type: 'drained', report })
       const isStopping = this.#hurry.signal.aborted
       this.#comeBack(upgraded.generation)
@@ -448,7 +523,12 @@ class Daemon {
     await Promise.race([succession?.bye, end])
     await Promise.race([Promise.all(this.#passing), end])
     clearTimeout(timer)
+    clearInterval(news)
+    this.#history.drained(report)
+    this.#tellDrainListeners(report)
+    await this.#control?.idle
     if (upgraded !== undefined) {
+      this.#tellNews?.()
       // To a successor that stands still it is never sent; the end of the link says the same.
       const sent = new Promise<void>((done) => upgraded.link.send({ type: 'bye' }, done))
       await Promise.race([sent, end])
@@ -456,6 +536,7 @@ class Daemon {
     } else if (this.#options.pidFile !== undefined) {
       releasePidFile(resolve(this.#options.pidFile))
     }
+    this.#control?.release()
     this.#step('end')
     this.#emit({ type: 'drained', report })
     return report
@@ -490,6 +571,7 @@ class Daemon {
   #inside(): Inside {
     return {
       isReady: this.#ready !== undefined,
+      openControl: () => this.#openControl(),
       onDrain: (begin) => this.#ownDrains.push(begin),
       arrival: (name, socket) => this.#ownArrival(name, socket),
       hookFailed: (hook, thrown) => this.#hookFailed(hook, thrown),
@@ -502,7 +584,7 @@ class Daemon {
       mover,
       hurry: this.#hurry.signal,
       deadline: this.#end.signal,
-      time: this.#options.drainTimeout ?? defaults.drainTimeout,
+      time: this.#drainTimeout,
       isComingBack: () => mover?.isLost === true && this.#listeners.some(({ server }) => server.listening),
       countsOf: (socket) => this.#countsOf(socket),
     }
@@ -546,14 +628,147 @@ class Daemon {
   #comeBack(generation: number): void {
     this.#mover = undefined
     this.#leaving = undefined
+    this.#tellNews = undefined
     this.#end = new AbortController()
     this.#hurry = new AbortController()
     delete this.#state.hasSuccessor
     this.#step('return')
     if (this.#state.pidFile !== undefined) reclaimPidFile(this.#state.pidFile)
     this.#emit({ type: 'successor-lost', generation })
+    const error = new CookError('ERR_COOK_SUCCESSOR_LOST', { generation, self: process.pid })
+    this.#noteUpgrade(performance.now(), error.code)
+    this.#tellDrainListeners(error)
+    void this.#runHook('control', () => this.#control?.reopen())
     this.#wasTakenOver = false
     this.#takeOver(undefined)
+  }
+
+  // ------------------------------------------------------------------------------------------ what is told of it
+
+  async #openControl(): Promise<void> {
+    const { name } = this.#options
+    if (name === undefined) return
+    try {
+      this.#control = await openControl(this.#state, name, {
+        status: () => this.#status(name),
+        upgrade: (options, onProgress) => this.#upgradeFor(options, onProgress),
+        stop: (onProgress) => this.#stopFor(onProgress),
+        reopenLog: () => this.#reopenLog(),
+      })
+    } catch (error) {
+      delete this.#state.receiver
+      throw error
+    }
+  }
+
+  #status(name: string): Status {
+    const servers = this.#listeners.map(({ server }) => server)
+    const open = connectionsOf(servers)
+    const listeners = this.#listeners.map(({ name: listener, server }) => ({
+      name: listener,
+      address: addressText(server.address()),
+      connections: open.get(server)?.length ?? 0,
+    }))
+    const { rss, heapUsed } = process.memoryUsage()
+    const { command, program, logFile, pidFile } = this.#state
+    const self = this.#record()
+    return {
+      name,
+      version,
+      node: process.version,
+      pid: self.pid,
+      startTime: self.startTime,
+      generation: self.generation,
+      phase: this.phase,
+      startedAt: new Date(Date.now() - process.uptime() * 1000).toISOString(),
+      uptime: process.uptime(),
+      memory: { resident: rss, heapUsed },
+      connections: self.connections,
+      listeners,
+      upgrades: this.#history.upgrades,
+      ...(this.#history.last && { lastUpgrade: this.#history.last }),
+      generations: [...this.#history.older, self],
+      drainTimeout: this.#options.drainTimeout ?? defaults.drainTimeout,
+      command,
+      ...withoutUndefined({ program, logFile, pidFile }),
+    }
+  }
+
+  #record(): GenerationRecord {
+    const [pid, startTime] = identify()
+    const connections = this.#openConnections()
+    const memory = process.memoryUsage.rss()
+    return { generation: this.generation, pid, startTime, phase: this.phase, connections, memory }
+  }
+
+  #openConnections(): number {
+    const open = connectionsOf(this.#listeners.map(({ server }) => server))
+    return [...open.values()].reduce((sum, sockets) => sum + sockets.length, 0)
+  }
+
+  /** One upgrade for the control socket, until this process has drained. */
+  async #upgradeFor(options: DaemonUpgradeOptions, onProgress: (progress: Progress) => void): Promise<void> {
+    const ms = stopwatch()
+    const { pid, generation } = await this.#upgrade(options, (type) => {
+      if (type !== 'serves') onProgress({ type, ms: ms() })
+    })
+    onProgress({ type: 'serves', ms: ms(), pid, generation })
+    await this.#watchDrain(ms, onProgress)
+  }
+
+  /** A program that handles SIGTERM ends as it is used to; where nothing does, the daemon alone is stopped. */
+  async #stopFor(onProgress: (progress: Progress) => void): Promise<void> {
+    const ms = stopwatch()
+    const drainTimeout = this.#options.drainTimeout ?? defaults.drainTimeout
+    onProgress({ type: 'stopping', ms: ms(), drainTimeout, generations: [...this.#history.older, this.#record()] })
+    const drained = this.#watchDrain(ms, onProgress)
+    if (process.listenerCount('SIGTERM') > 0) process.kill(process.pid, 'SIGTERM')
+    else void this.stop()
+    await drained
+  }
+
+  async #watchDrain(ms: () => number, onProgress: (progress: Progress) => void): Promise<void> {
+    const of = this.#openConnections()
+    const handedOver = () =>
+      [...this.#counts.values(), this.#otherCounts].reduce((sum, counts) => sum + counts.handedOver, 0)
+    const timer = setInterval(
+      () => onProgress({ type: 'draining', ms: ms(), handedOver: handedOver(), of }),
+      progressInterval,
+    )
+    const end = await new Promise<DrainReport | CookError>((settle) => this.#drainListeners.push(settle))
+    clearInterval(timer)
+    if (end instanceof CookError) throw end
+    const { handedOver: moved, served, closed, cut } = end
+    onProgress({ type: 'drained', ms: ms(), handedOver: moved, served, closed, cut })
+  }
+
+  #tellDrainListeners(end: DrainReport | CookError): void {
+    for (const tell of this.#drainListeners.splice(0)) tell(end)
+  }
+
+  /** What stdout and stderr write from now on goes into the file that has the log's name now. */
+  #reopenLog(): void {
+    const { logFile } = this.#state
+    if (logFile === undefined) throw new CookError('ERR_COOK_CONTROL', { why: 'this daemon knows no log file' })
+    const log = openLog(logFile)
+    if (!redirectOutput(log)) {
+      closeSync(log)
+      throw new CookError('ERR_COOK_CONTROL', { why: 'stdout and stderr of this daemon are no files' })
+    }
+    if (this.#log !== undefined) closeSync(this.#log)
+    this.#log = log
+  }
+
+  #beginNews(link: Link): NodeJS.Timeout {
+    this.#tellNews = () => link.send({ type: 'news', ...this.#history.news(this.#record()) })
+    this.#tellNews()
+    return setInterval(this.#tellNews, newsInterval).unref()
+  }
+
+  #takeNews(news: News): void {
+    this.#history.take(news)
+    // Those before us are shown by those after us.
+    this.#tellNews?.()
   }
 
   // ------------------------------------------------------------------------------------------ both
@@ -602,6 +817,17 @@ class Daemon {
 type Upgrading = Upgraded & { readonly generation: number }
 
 type TicketServer = { getTicketKeys(): Buffer; setTicketKeys(keys: Buffer): void }
+
+function addressText(address: ReturnType<Server['address']>): string {
+  if (address === null || typeof address === 'string') return address ?? ''
+  return address.family === 'IPv6' ? `[${address.address}]:${address.port}` : `${address.address}:${address.port}`
+}
+
+/** Whole milliseconds since now. */
+function stopwatch(): () => number {
+  const begin = performance.now()
+  return () => Math.round(performance.now() - begin)
+}
 
 function addressName({ port, host, path }: ListenOptions): string {
   if (path !== undefined) return `unix:${resolve(path)}`

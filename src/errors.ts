@@ -102,6 +102,10 @@ const errors = {
     text: 'the new version ({who}) did not say that it is up within {ms} ms and was killed ({step}).{words} The old one (pid {self}) keeps serving',
     help: 'Raise readyTimeout, or find out what the new version waits for before it calls notifyUpgradeDone().',
   },
+  ERR_COOK_SUCCESSOR_LOST: {
+    text: 'the new version (generation {generation}) ended right after it had taken over. The old one (pid {self}) keeps serving',
+    help: 'Read its last lines in the log. Upgrade with an overlap: a new version that ends in it has cost nothing.',
+  },
   ERR_COOK_LINK_BROKEN: {
     text: 'the link to the new version ({who}) broke: {why}. It was killed; the old one (pid {self}) keeps serving',
     help: 'The link is descriptor 3 of the new version: its program must neither write to it nor close it.',
@@ -161,6 +165,26 @@ const errors = {
   ERR_COOK_PID_FILE_TAKEN: {
     text: 'the pid file {file} names the living process {owner}, which is not our predecessor; it was left as it was',
     help: 'Another copy of the daemon runs. Stop or upgrade that one, or choose another file.',
+  },
+  ERR_COOK_RUN_DIR: {
+    text: 'the run directory {folder} is refused: {why}',
+    help: 'It holds the sockets by which daemons are stopped and replaced: a folder of this user, writable for nobody else (mode 0700), and no symlink. Another can be named in the environment.',
+  },
+  ERR_COOK_NAME_TAKEN: {
+    text: 'a daemon named {name} runs already: {why}; it was left as it was',
+    help: 'Upgrade or stop that one, or choose another name.',
+  },
+  ERR_COOK_CONTROL: {
+    text: 'the control socket was asked wrongly: {why}',
+    help: 'GET /status, GET /metrics, POST /upgrade, POST /stop and POST /reopen are there; docs/cli.md shows each.',
+  },
+  ERR_COOK_NOT_RUNNING: {
+    text: 'no daemon named {name} runs',
+    help: 'The command list shows those that run, and start starts one. Each user, and each run directory, has daemons of its own.',
+  },
+  ERR_COOK_NO_ANSWER: {
+    text: 'the daemon named {name} did not answer at {path}: {why}',
+    help: 'Nothing was changed. If its process is alive, it may be too busy; if something else listens there, remove the file.',
   },
   ERR_COOK_PATH_TOO_LONG: {
     text: 'the Unix path {path} is too long: with the private name under which it is bound it has {bytes} bytes, and the platform takes {most}',

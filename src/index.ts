@@ -7,6 +7,7 @@ export type {
   DaemonEvent,
   DaemonizeOptions,
   DaemonOptions,
+  DaemonUpgradeOptions,
   DrainCounts,
   DrainReport,
   HandOverRule,

@@ -55,6 +55,14 @@ export type UpgradeOptions = {
   readonly env?: Readonly<Record<string, string | undefined>>
 }
 
+/** What a daemon can do beyond the verbs. */
+export type DaemonUpgradeOptions = UpgradeOptions & {
+  /** Time this process has to finish what it accepted, in milliseconds, for this upgrade. @default that of the daemon */
+  readonly drainTimeout?: number
+  /** Listeners that a new version which runs unmodified may leave unclaimed; what waits in their queues is reset. @default none */
+  readonly release?: readonly string[]
+}
+
 export type ListenUnixOptions = {
   /** Mode of the file, for example `0o660`: who may connect. @default what the umask leaves */
   readonly mode?: number
@@ -77,6 +85,11 @@ export type SaveState = Readonly<
 >
 
 export type DaemonOptions = {
+  /**
+   * Name of the daemon: it opens the control socket of that name in the run directory, through which the command `cook-daemon` and `curl` find it. No two daemons
+   * of one user have the same. Letters, digits, `.`, `_` and `-`, at most 64. @default none, and no control socket
+   */
+  readonly name?: string
   /** Become a daemon first; see {@link DaemonizeOptions}. The launcher exits when the daemon is ready, with code 1 if it does not come up. @default false */
   readonly detach?: boolean
   /** See {@link DaemonizeOptions.logFile}; with `detach`. */
@@ -177,7 +190,8 @@ export type ListenOptions = {
 
 /** Those of serve() that are checked here; serve.ts adds what needs a daemon. */
 export type ServingOptions = DaemonOptions &
-  ListenOptions & {
+  // The one listener is named by its address, so that a changed port counts at the next upgrade.
+  Omit<ListenOptions, 'name'> & {
     /** Which signals do what. @default SIGUSR2 upgrades, SIGTERM and SIGINT stop */
     readonly signals?: {
       // SIGUSR1 is not the default: without a handler Node opens its inspector, and nothing runs the handler under --disable-sigusr1.
@@ -200,6 +214,7 @@ type Kind =
   | 'record'
   | 'signal'
   | 'stage'
+  | 'service'
 
 const daemonizeKinds: Readonly<Record<keyof DaemonizeOptions, Kind>> = {
   logFile: 'string',
@@ -233,11 +248,16 @@ export function checkUpgradeOptions(options: UpgradeOptions): void {
   check(options, upgradeKinds)
 }
 
+export function checkDaemonUpgradeOptions(options: DaemonUpgradeOptions): void {
+  check(options, { ...upgradeKinds, drainTimeout: 'duration', release: 'strings' })
+}
+
 export function checkListenUnixOptions(options: ListenUnixOptions): void {
   check(options, listenUnixKinds)
 }
 
 const daemonKinds: Readonly<Record<keyof DaemonOptions, Kind>> = {
+  name: 'service',
   detach: 'boolean',
   logFile: 'string',
   cwd: 'string',
@@ -261,7 +281,7 @@ export function checkServeOptions(
   known: Readonly<Record<string, number>>,
 ): void {
   for (const key of Object.keys(options)) {
-    if (!(key in daemonKinds) && !(key in listenKinds)) check(options, { ...daemonKinds, ...listenKinds })
+    if (!(key in daemonKinds) && !(key in listenKinds)) check(options, { ...listenKinds, ...daemonKinds })
   }
   if (signals === undefined) return
   check(signals, { upgrade: 'string', stop: 'strings' })
@@ -301,6 +321,11 @@ export function checkListenOptions(options: ListenOptions): void {
   }
 }
 
+/** A name is part of a path: nothing in it leads out of the run directory. */
+export function isDaemonName(name: unknown): boolean {
+  return typeof name === 'string' && /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(name)
+}
+
 /** setTimeout takes no longer ones: it would fire at once. */
 const longestDuration = 2 ** 31 - 1
 
@@ -332,6 +357,10 @@ const tests: Readonly<Record<Kind, readonly [isIt: (value: unknown) => boolean, 
     'an object of { version, save() } by name, with whole numbers as versions',
   ],
   signal: [(value) => value instanceof AbortSignal, 'an AbortSignal'],
+  service: [
+    isDaemonName,
+    "a name of letters, digits, '.', '_' and '-', at most 64, that begins with a letter or digit",
+  ],
   stage: [(value) => value === 'parent' || value === 'daemon', "'parent' or 'daemon'"],
 }
 

@@ -20,8 +20,8 @@ export type ServeOptions = ServingOptions & {
 export async function serve(server: Server, options: ServeOptions): Promise<Daemon> {
   const { prepare, ...checked } = options
   checkServeOptions(checked, constants.signals)
-  const { signals, name, port, host, backlog, path, mode, ...rest } = checked
-  const given = Object.entries({ name, port, host, backlog, path, mode }).filter(([, value]) => value !== undefined)
+  const { signals, port, host, backlog, path, mode, ...rest } = checked
+  const given = Object.entries({ port, host, backlog, path, mode }).filter(([, value]) => value !== undefined)
   let created: Daemon | undefined
   let daemon: Daemon | undefined
   // Before anything else: a signal without a handler kills.

@@ -14,7 +14,7 @@ export async function start(version: string): Promise<void> {
   const tell = (told: object) => console.log(JSON.stringify({ ...told, by: process.pid, version }))
   const onEvent = (event: DaemonEvent) => tell('error' in event ? { ...event, message: event.error.message } : event)
   const server = createServer(loadHandler(version))
-  const daemon = await serve(server, { host: '127.0.0.1', port: 0, name: 'web', onEvent })
+  const daemon = await serve(server, { host: '127.0.0.1', port: 0, onEvent })
   const { port } = server.address() as AddressInfo
   tell({ type: 'serving', port, generation: daemon.generation })
 }

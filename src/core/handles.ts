@@ -3,7 +3,16 @@ import type { Socket as UdpSocket } from 'node:dgram'
 import type { Server } from 'node:net'
 import { CookError } from '../errors.ts'
 import { listenerDescriptor, udpDescriptor } from '../node/sockets.ts'
-import { envLink, firstHandleFd, type HandleKind, type HandleRecord, type HandleShape, isWhole } from './protocol.ts'
+import {
+  controlName,
+  envLink,
+  firstHandleFd,
+  type HandleKind,
+  type HandleRecord,
+  type HandleShape,
+  isWhole,
+  runName,
+} from './protocol.ts'
 
 const fs = process.getBuiltinModule('node:fs')
 
@@ -29,6 +38,15 @@ export class Registry {
   /** Adds a handle, in order; one that is there under this name already stays where it is. */
   add(name: string, kind: HandleKind, source: HandleSource, replace: boolean): void {
     checkName(name)
+    this.#add(name, kind, source, replace)
+  }
+
+  /** Adds a handle of the library itself: it takes the place of the one before, and no restore() takes it out. */
+  addReserved(name: typeof controlName | typeof runName, kind: HandleKind, source: HandleSource): void {
+    this.#add(name, kind, source, true)
+  }
+
+  #add(name: string, kind: HandleKind, source: HandleSource, replace: boolean): void {
     const entry = { name, kind, source }
     // What cannot cross is told now, to the caller who can mend it.
     this.#pack(entry)
@@ -39,7 +57,7 @@ export class Registry {
 
   /** Takes out everything that was added: a process whose upgrade succeeded is on its way out, so the last success is its start. */
   restore(): void {
-    this.#entries = []
+    this.#entries = this.#entries.filter(({ name }) => name === controlName || name === runName)
   }
 
   /** All handles, those of one name together, in the order in which the names came. */
@@ -170,6 +188,12 @@ export class Claims {
   find(name: string, kind: HandleKind): Inherited | undefined {
     const handle = [...this.#unclaimed].find((one) => one.name === name && one.kind === kind)
     return handle === undefined ? undefined : this.claim(name, kind)[0]
+  }
+
+  /** Claims the Unix listener of a name if it has this path; with another it is not the one that is meant. */
+  findUnix(name: string, path: string): Inherited | undefined {
+    const isThere = [...this.#unclaimed].some((one) => one.name === name && one.kind === 'unix' && one.path === path)
+    return isThere ? this.find(name, 'unix') : undefined
   }
 
   /** Closes what nobody wants, once this process owns the service: a listener left open would fill and never be read. */

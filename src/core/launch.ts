@@ -26,6 +26,8 @@ export type LaunchPlan = {
   readonly close: readonly number[]
   /** In a `parent` stage: the link and the handles, which pass through. */
   readonly link?: LinkRecord
+  /** For whoever waits in the foreground: the process at once, and its end of the pipe on which each generation tells how it fares. */
+  onSpawned?(child: ChildProcess, foreground: Duplex): void
 }
 
 /** In an upgrade: tells the predecessor of the daemon that this `parent` stage starts, and then lets go of the link. */
@@ -51,6 +53,7 @@ export async function launchDaemon(plan: LaunchPlan, link?: Link, os: System = s
   const mark = plan.output === undefined ? undefined : markLog(plan.output[1])
   const { child, pipe } = await spawnDaemon(plan, link !== undefined, os)
   const pid = child.pid ?? 0
+  plan.onSpawned?.(child, child.stdio.at(-1) as unknown as Duplex)
   link?.send({ type: 'spawned', pid, startTime: os.startTime(pid) ?? '' })
   const words = readWords(pipe)
   const exited = exitOf(child)
@@ -101,7 +104,7 @@ async function spawnDaemon(
   const fd = linkFd + passed.length
   const environment = writeStart(plan.environment, {
     stage: 'daemon',
-    launch: { fd, waitReady: plan.waitReady, close: plan.close },
+    launch: { fd, waitReady: plan.waitReady, close: plan.close, ...(plan.onSpawned && { run: fd + 1 }) },
     ...(plan.link && { link: plan.link }),
   })
   // Node opens the link in the daemon as its IPC channel, as it did here.
@@ -109,7 +112,10 @@ async function spawnDaemon(
   const fault = directoryFault(plan.cwd)
   if (fault !== undefined) throw new CookError('ERR_COOK_DAEMON_SPAWN', { command: plan.command.execPath, why: fault })
   const child = await spawned(() =>
-    os.spawn(plan.command, { env: environment, stdio: ['ignore', ...output, ...passed, 'pipe'] }),
+    os.spawn(plan.command, {
+      env: environment,
+      stdio: ['ignore', ...output, ...passed, 'pipe', ...(plan.onSpawned ? (['pipe'] as const) : [])],
+    }),
   ).catch((cause: unknown) => {
     const values = { command: plan.command.execPath, why: spawnFault(plan.command, cause) }
     throw new CookError('ERR_COOK_DAEMON_SPAWN', values, { cause })

@@ -38,7 +38,11 @@ export type UpgradePlan = {
   /** The value of a name that the successor asks for; may throw `ERR_COOK_STATE`. */
   save(name: string): Promise<Value>
   onOverlap(): void
+  /** How far it has come, for whoever looks on. */
+  onStep?(step: UpgradeStep): void
 }
+
+export type UpgradeStep = 'started' | 'booted' | 'ready' | 'serves'
 
 export type Upgraded = {
   readonly pid: number
@@ -61,6 +65,7 @@ export async function upgradeTo(plan: UpgradePlan, os: System = system): Promise
     throw new CookError('ERR_COOK_SUCCESSOR_SPAWN', values, { cause })
   })
   times.push(performance.now())
+  plan.onStep?.('started')
   const living = [...plan.living.filter((one) => isAlive(one, os)), identify(os)]
   const settings = {
     stage: plan.stage,
@@ -90,6 +95,13 @@ async function start(plan: UpgradePlan, nonce: string, os: System): Promise<Chil
   )
 }
 
+/** What an onlooker is told when our side of the contract comes here. */
+const steps: Readonly<Partial<Record<OldSide['at'], UpgradeStep>>> = {
+  greeted: 'booted',
+  overlapping: 'ready',
+  offered: 'ready',
+}
+
 /** How much of a deadline passes at most while this process is stopped, in milliseconds. */
 const longestSlice = 250
 
@@ -98,7 +110,7 @@ function converse(
   child: ChildProcess,
   first: OldSide,
   times: number[],
-  { signal, save, onOverlap }: UpgradePlan,
+  { signal, save, onOverlap, onStep }: UpgradePlan,
   os: System,
 ): Promise<{ readonly end: OldSide } & Pick<Upgraded, 'link' | 'onLink'>> {
   return new Promise((settle) => {
@@ -121,7 +133,9 @@ function converse(
       // The overlap is part of the way to the commit: the new version had said that it is up.
       const isStep = next.at !== side.at && next.at !== 'ending' && side.at !== 'overlapping'
       if (isStep || next.at === 'committed') times.push(performance.now())
+      const told = next.at === side.at || side.at === 'overlapping' ? undefined : steps[next.at]
       side = next
+      if (told !== undefined) onStep?.(told)
       for (const effect of effects) carryOut(effect)
     }
 

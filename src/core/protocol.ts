@@ -16,16 +16,27 @@ export const ENV_NAME_LIVING_UPGRADE = 'COOK_DAEMON_LIVING_UPGRADE'
 export const envLink = 'COOK_DAEMON_LINK'
 /** What the process that started a `daemon` stage and waits for it tells it: a {@link LaunchRecord}. */
 const envLaunch = 'COOK_DAEMON_LAUNCH'
+/** What the command line was told of the program, a {@link ProgramRecord}: handed on to every generation, and before what the program says itself. */
+const envProgram = 'COOK_DAEMON_PROGRAM'
+/** The folder of the control sockets; set by people. */
+export const envHome = 'COOK_DAEMON_HOME'
 
 /** Node reads these two at its start; left in an environment they would make a child open a channel that is not its own. */
 const envNodeChannel = ['NODE_CHANNEL_FD', 'NODE_CHANNEL_SERIALIZATION_MODE']
 
+/** What is said to one process alone. */
+const startVariables = [ENV_NAME_DAEMON_STAGE, ENV_NAME_LIVING_UPGRADE, envLink, envLaunch] as const
+
 /** Every variable that must reach no other child of the program. */
-export const ownVariables = [ENV_NAME_DAEMON_STAGE, ENV_NAME_LIVING_UPGRADE, envLink, envLaunch] as const
+export const ownVariables = [...startVariables, envProgram] as const
 
 /** 0 to 2 are /dev/null and the log, 3 is the link, and from 4 come the handles, in order and without a hole. */
 export const linkFd = 3
 export const firstHandleFd = 4
+
+/** Reserved handles, whose names no program can give: the control socket, and the pipe to the waiting process of `cook-daemon run`. */
+export const controlName = 'cook:control'
+export const runName = 'cook:run'
 
 /** A reason is cut at this many bytes: on Node 26 a message of 200 KB before process.exit() was lost 14 times of 15. */
 const reasonLimit = 8 * 1024
@@ -66,6 +77,24 @@ export type LaunchRecord = {
   readonly waitReady: boolean
   /** Descriptors that slipped through the launcher and are to be closed. */
   readonly close: readonly number[]
+  /** The descriptor of the pipe to a process that waits in the foreground for the end of the last generation. */
+  readonly run?: number
+}
+
+/** What the operator said; each generation reads it, so that it goes before what the program says. */
+export type ProgramRecord = {
+  readonly protocol: number
+  readonly name?: string
+  /** For the preload: the program itself says when it is ready. */
+  readonly waitReady?: boolean
+  readonly handOver?: boolean
+  readonly readyTimeout?: number
+  readonly drainTimeout?: number
+  readonly overlap?: number
+  readonly logFile?: string
+  readonly pidFile?: string
+  /** For the preload, and for one upgrade: listeners that the new version may leave. */
+  readonly release?: readonly string[]
 }
 
 export type Start = { readonly stage: Stage; readonly link?: LinkRecord; readonly launch?: LaunchRecord }
@@ -108,13 +137,30 @@ export function writeStart(
   start: Start,
 ): Record<string, string | undefined> {
   const own: Record<string, string | undefined> = { ...env }
-  for (const name of [...ownVariables, ...envNodeChannel]) delete own[name]
+  for (const name of [...startVariables, ...envNodeChannel]) delete own[name]
   own[ENV_NAME_DAEMON_STAGE] = start.stage
   if (start.link !== undefined) {
     own[ENV_NAME_LIVING_UPGRADE] = summary(start.link.handles)
     own[envLink] = JSON.stringify(start.link)
   }
   if (start.launch !== undefined) own[envLaunch] = JSON.stringify(start.launch)
+  return own
+}
+
+/** What the command line said of this program; broken, it throws `ERR_COOK_ENVIRONMENT`. */
+export function readProgram(env: Readonly<Record<string, string | undefined>>): ProgramRecord | undefined {
+  const text = env[envProgram]
+  return text === undefined ? undefined : parse<ProgramRecord>(envProgram, text, programFault)
+}
+
+/** An environment for a program of which the command line says this; undefined: nothing. */
+export function writeProgram(
+  env: Readonly<Record<string, string | undefined>>,
+  program: ProgramRecord | undefined,
+): Record<string, string | undefined> {
+  const own: Record<string, string | undefined> = { ...env }
+  delete own[envProgram]
+  if (program !== undefined) own[envProgram] = JSON.stringify(program)
   return own
 }
 
@@ -183,7 +229,24 @@ export function isWhole(name: string): boolean {
 function launchFault(launch: Fields): string | undefined {
   if (!isCount(launch.fd) || launch.fd < linkFd) return 'it names no descriptor'
   if (typeof launch.waitReady !== 'boolean') return 'it does not say what is waited for'
+  if (launch.run !== undefined && launch.run !== launch.fd + 1)
+    return 'its descriptor of the foreground is not the next'
   return Array.isArray(launch.close) && launch.close.every(isCount) ? undefined : 'it lists no descriptors to close'
+}
+
+function programFault(program: Fields): string | undefined {
+  if (!isCount(program.protocol) || program.protocol < 1) return 'its protocol is no version'
+  const wrong = (names: readonly string[], type: string) =>
+    names.find((name) => program[name] !== undefined && typeof program[name] !== type)
+  const field =
+    wrong(['name', 'logFile', 'pidFile'], 'string') ??
+    wrong(['waitReady', 'handOver'], 'boolean') ??
+    wrong(['readyTimeout', 'drainTimeout', 'overlap'], 'number')
+  if (field !== undefined) return `its ${field} is of a wrong type`
+  const { release = [] } = program
+  return Array.isArray(release) && release.every((one) => typeof one === 'string')
+    ? undefined
+    : 'its release is no list'
 }
 
 // ---------------------------------------------------------------------------------------------- messages on the link
@@ -248,10 +311,55 @@ export type Downward =
       readonly unread?: string | undefined
     }
   | { readonly type: 'refused'; readonly reason: string }
+  /** After the commit, each second of the drain and at its end: what the new version shows of the generations before it. */
+  | ({ readonly type: 'news' } & News)
   /** The old version needs the link no more. */
   | { readonly type: 'bye' }
 
 export type Message = Upward | Downward
+
+/** What a service has behind it, told from generation to generation. */
+export type News = {
+  /** Those that drain, oldest first, the sender last. */
+  readonly generations: readonly GenerationRecord[]
+  /** Upgrades so far, by outcome. */
+  readonly upgrades: UpgradeCounts
+  readonly last?: LastUpgrade
+}
+
+export type UpgradeCounts = { readonly succeeded: number; readonly failed: number }
+
+export type GenerationRecord = {
+  readonly generation: number
+  readonly pid: number
+  readonly startTime: string
+  readonly phase: string
+  /** Open now. */
+  readonly connections: number
+  /** Resident memory in bytes. */
+  readonly memory: number
+}
+
+export type LastUpgrade = {
+  readonly outcome: 'succeeded' | 'failed'
+  /** The generation that it made, or would have. */
+  readonly generation: number
+  /** When it ended, in milliseconds since the epoch. */
+  readonly at: number
+  /** From its start to its commit or failure, in seconds. */
+  readonly seconds: number
+  /** Of one that failed: the code of its error. */
+  readonly code?: string
+  /** What became of the connections of the old version; there when it has drained. */
+  readonly connections?: ConnectionCounts
+}
+
+export type ConnectionCounts = {
+  readonly handedOver: number
+  readonly served: number
+  readonly closed: number
+  readonly cut: number
+}
 
 /** The value that the predecessor's onRelease returned; the names of states that a program gives do not begin so. */
 export const takeoverName = 'cook:takeover'
@@ -327,6 +435,8 @@ export function fromWire(raw: unknown): Message | 'unknown' | 'broken' {
         : 'broken'
     case 'refused':
       return typeof raw.reason === 'string' ? { type: 'refused', reason: cutReason(raw.reason) } : 'broken'
+    case 'news':
+      return newsOf(raw) ?? 'broken'
     case 'confirmed':
     case 'accepted':
     case 'stop':
@@ -335,6 +445,32 @@ export function fromWire(raw: unknown): Message | 'unknown' | 'broken' {
     default:
       return 'unknown'
   }
+}
+
+function newsOf({ generations, upgrades, last }: Fields): Extract<Message, { type: 'news' }> | undefined {
+  if (!Array.isArray(generations) || !generations.every(isGenerationRecord)) return undefined
+  if (!isFields(upgrades) || !isCount(upgrades.succeeded) || !isCount(upgrades.failed)) return undefined
+  return {
+    type: 'news',
+    generations,
+    upgrades: { succeeded: upgrades.succeeded, failed: upgrades.failed },
+    ...(isLastUpgrade(last) && { last }),
+  }
+}
+
+function isGenerationRecord(value: unknown): value is GenerationRecord {
+  if (!isFields(value) || typeof value.phase !== 'string' || !isIdentity([value.pid, value.startTime])) return false
+  return [value.generation, value.connections, value.memory].every(isCount)
+}
+
+function isLastUpgrade(value: unknown): value is LastUpgrade {
+  if (!isFields(value) || (value.outcome !== 'succeeded' && value.outcome !== 'failed')) return false
+  if (typeof value.at !== 'number' || typeof value.seconds !== 'number' || !isCount(value.generation)) return false
+  const { code, connections } = value
+  if (code !== undefined && typeof code !== 'string') return false
+  if (connections === undefined) return true
+  if (!isFields(connections)) return false
+  return [connections.handedOver, connections.served, connections.closed, connections.cut].every(isCount)
 }
 
 function stringsOf(value: unknown): Readonly<Record<string, string>> {

@@ -3,14 +3,23 @@ import type { Socket } from 'node:net'
 import { CookError } from '../errors.ts'
 import { isWorkerThread } from '../node/sockets.ts'
 import { type Command, startCommand, startEnvironment } from '../node/system.ts'
+import { type Foreground, foreground } from './foreground.ts'
 import { Claims, Registry } from './handles.ts'
 import { type Launch, reportTo, tellLauncher } from './launch.ts'
 import { nextPhase, type Phase, type Step } from './phase.ts'
-import { cutReason, ownVariables, readStart, type Start, toWire } from './protocol.ts'
+import {
+  cutReason,
+  type News,
+  ownVariables,
+  type ProgramRecord,
+  readProgram,
+  readStart,
+  runName,
+  type Start,
+  toWire,
+} from './protocol.ts'
 import { type Arrival, type Succession, succeed } from './successor.ts'
-
-/** Version of this package; a test compares it with package.json. */
-export const version = '0.1.0'
+import { version } from './version.ts'
 
 export type State = {
   readonly version: string
@@ -21,6 +30,8 @@ export type State = {
   readonly command: Command
   /** What the environment said, or why it cannot be believed. */
   readonly start: Start | CookError
+  /** What the command line said of this program, if it started it. */
+  readonly program?: ProgramRecord
   readonly registry: Registry
   /** Set by the first verb. */
   entered?: Entered
@@ -33,6 +44,8 @@ export type State = {
   logFile?: string
   /** What writePid() wrote last. */
   pidFile?: string
+  /** Where `cook-daemon run` waits. */
+  foreground?: Foreground
   /** A successor has taken over: what is named here, a path or a pid file, is its own. */
   hasSuccessor?: boolean
   /** Who takes what the predecessor hands over after the commit; the verbs leave that to the program. */
@@ -44,6 +57,8 @@ export type Receiver = {
   onConnection(arrival: Arrival, socket: Socket): boolean
   /** What the predecessor's onRelease returned. */
   onTakeover(value: unknown): void
+  /** What the predecessor tells of itself and of those before it. */
+  onNews(news: News): void
   /** This process has moved on in its life. */
   onPhase(phase: Phase): void
 }
@@ -68,8 +83,10 @@ shared[key] ??= makeState()
 function makeState(): State {
   const environment = startEnvironment()
   let start: Start | CookError
+  let program: ProgramRecord | undefined
   try {
     start = readStart(process.env)
+    program = readProgram(process.env)
   } catch (error) {
     if (!(error instanceof CookError)) throw error
     // An import does not throw: the first verb does.
@@ -81,6 +98,7 @@ function makeState(): State {
     environment,
     command: startCommand(environment),
     start,
+    ...(program && { program }),
     registry: new Registry(),
     phase: 'ready',
   }
@@ -135,13 +153,23 @@ function begin(state: State, start: Start): Entered {
       onCommit: () => takeStep(state, 'serve'),
       onConnection: (arrival, socket) => state.receiver?.onConnection(arrival, socket) ?? false,
       onTakeover: (value) => state.receiver?.onTakeover(value),
+      onNews: (news) => state.receiver?.onNews(news),
     })
+  tellForeground(state, start.launch?.run ?? claims.find(runName, 'file')?.fd, generation)
   return { start, generation, claims, ...(launch && { launch }), ...(succession && { succession }) }
+}
+
+/** Under `cook-daemon run`: that process is told who serves and how each ends, since it started the first generation only. */
+function tellForeground(state: State, fd: number | undefined, generation: number): void {
+  if (fd === undefined) return
+  state.registry.addReserved(runName, 'file', fd)
+  state.foreground = foreground(fd, generation)
 }
 
 /** Moves this process on in its life. */
 export function takeStep(state: State, step: Step): void {
   state.phase = nextPhase(state.phase, step)
+  if (state.phase === 'ready') state.foreground?.serves()
   state.receiver?.onPhase(state.phase)
 }
 

@@ -12,6 +12,7 @@ import {
   type Message,
   type NewEffect,
   type NewEvent,
+  type News,
   newSide,
   stepNew,
   takeoverName,
@@ -54,6 +55,8 @@ export type SuccessionPlan = {
   onConnection(arrival: Arrival, socket: Socket): boolean
   /** What onRelease of the predecessor returned. */
   onTakeover(value: unknown): void
+  /** What the predecessor tells of itself and of those before it. */
+  onNews(news: News): void
 }
 
 /** Takes up the link to the predecessor. Throws `ERR_COOK_ENVIRONMENT` if descriptor 3 is no link although the predecessor lives. */
@@ -102,6 +105,8 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
       const isKept = socket !== undefined && receive(arrival, socket)
       if (!isKept) socket?.destroy()
       answers.add(id, isKept)
+    } else if (message.type === 'news') {
+      plan.onNews(message)
     } else if (message.type === 'bye') {
       bye.resolve()
     }

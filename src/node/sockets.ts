@@ -35,6 +35,17 @@ export function afterListenerClose(server: Server, after: () => void): void {
   }
 }
 
+/**
+ * lib/internal/fs/sync_write_stream.js: where stdout and stderr are files, they write to the number in `fd`. Node has no dup2, so what writes to 1 and 2 themselves
+ * is not redirected. Returns whether one of the two was.
+ */
+export function redirectOutput(fd: number): boolean {
+  const streams = [process.stdout, process.stderr] as unknown as { fd: number; _type?: string }[]
+  const files = streams.filter((stream) => stream._type === 'fs')
+  for (const stream of files) stream.fd = fd
+  return files.length > 0
+}
+
 // ---------------------------------------------------------------------------------------------- live connections
 
 /** lib/net.js: what ties a connection to the server that accepted it. `server` is public but for `send`, which looks at it. */

@@ -386,7 +386,7 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     await assert.rejects(HttpConnection.open(port), { code: 'ECONNREFUSED' })
     await puppet.run(({ finish }) => finish())
     assert.deepEqual(await busy.answer(), answer(puppet, true))
-    assert.deepEqual((await drained(puppet)).listeners, { web: counts(0, 1, 1, 0) })
+    assert.deepEqual((await drained(puppet)).listeners, { 'tcp:127.0.0.1:0': counts(0, 1, 1, 0) })
     await puppet.gone
     assert.equal(child.exitCode ?? (await once(child, 'exit'))[0], 0)
     assert.throws(() => lab.read('pid'), { code: 'ENOENT' })
@@ -465,7 +465,7 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     assert.equal(busy.hasEnded, false)
     old.kill(signal)
     await busy.closed
-    assert.deepEqual((await drained(old)).listeners, { web: counts(0, 0, 1, 1) })
+    assert.deepEqual((await drained(old)).listeners, { 'tcp:127.0.0.1:0': counts(0, 0, 1, 1) })
     await old.gone
   })
 }

@@ -142,7 +142,7 @@ for (const [what, options] of Object.entries(inspectors)) {
 function machineryInChild(): string[] {
   const { spawnSync } = process.getBuiltinModule('node:child_process')
   const { stdout } = spawnSync('env', { encoding: 'utf8' })
-  return stdout.split('\n').filter((line) => /^(COOK_DAEMON_|NODE_CHANNEL_)/.test(line))
+  return stdout.split('\n').filter((line) => /^(COOK_DAEMON_(?!HOME=)|NODE_CHANNEL_)/.test(line))
 }
 
 /** A puppet that knows its release, which becomes the current one. */

@@ -162,7 +162,7 @@ export class Lab {
   }
 
   environment(): Record<string, string> {
-    return { LAB_SOCKET: this.path('lab'), PWD: this.folder }
+    return { LAB_SOCKET: this.path('lab'), PWD: this.folder, COOK_DAEMON_HOME: this.path('run') }
   }
 
   async #onConnection(socket: Socket): Promise<void> {

@@ -1,0 +1,109 @@
+/** `logs`: what the program wrote, as it was written. */
+import { clientOf } from '../control/client.ts'
+import { logPath, namesIn, runDirectory } from '../core/run-dir.ts'
+import { CookError } from '../errors.ts'
+import { exitCodes, paint, print } from './output.ts'
+import { ifNotRunning } from './start.ts'
+import { checkedName, which } from './which.ts'
+
+const fs = process.getBuiltinModule('node:fs')
+
+export type LogsOptions = {
+  readonly follow?: boolean
+  readonly lines: number
+  readonly reopen?: boolean
+  readonly path?: boolean
+}
+
+export async function logs(name: string | undefined, options: LogsOptions): Promise<number> {
+  if (options.reopen === true) {
+    const client = await which(name)
+    await client.reopenLog()
+    print(`${paint('green', client.name)} writes into the file that has the name now`)
+    return exitCodes.done
+  }
+  const file = await logOf(name)
+  if (options.path === true) {
+    print(file)
+    return exitCodes.done
+  }
+  const from = printLast(file, options.lines)
+  if (options.follow === true) await follow(file, from)
+  return exitCodes.done
+}
+
+/** Of a daemon that is dead too: that is when one wants to read it. */
+async function logOf(name: string | undefined): Promise<string> {
+  const folder = runDirectory(process.env)
+  namesIn(folder)
+  const client = name === undefined ? await which(name) : clientOf(folder, checkedName(name))
+  const status = await client.status().catch(ifNotRunning)
+  const file = status?.logFile ?? logPath(folder, client.name)
+  if (fs.existsSync(file)) return file
+  if (status === undefined) throw new CookError('ERR_COOK_NOT_RUNNING', { name: client.name })
+  throw new Error(`the daemon named ${client.name} knows no log file: it writes where it was started to write`)
+}
+
+const piece = 64 * 1024
+
+/** Prints the last lines and returns where the file ended. */
+function printLast(file: string, lines: number): number {
+  const fd = fs.openSync(file, 'r')
+  try {
+    const { size } = fs.fstatSync(fd)
+    let from = size
+    let text = Buffer.alloc(0)
+    while (from > 0 && count(text) <= lines) {
+      const step = Math.min(piece, from)
+      from -= step
+      text = Buffer.concat([readPiece(fd, from, step), text])
+    }
+    const all = text.toString('utf8').split('\n')
+    // Behind the last line end there is nothing.
+    const last = all.at(-1) === '' ? all.slice(-lines - 1) : all.slice(-lines)
+    if (lines > 0) process.stdout.write(last.join('\n'))
+    return size
+  } finally {
+    fs.closeSync(fd)
+  }
+}
+
+function count(text: Buffer): number {
+  let lines = 0
+  for (const byte of text) if (byte === 10) lines++
+  return lines
+}
+
+function readPiece(fd: number, from: number, length: number): Buffer {
+  const bytes = Buffer.alloc(length)
+  return bytes.subarray(0, fs.readSync(fd, bytes, 0, length, from))
+}
+
+/** As `tail -F`: by its name, so that a log that was rotated is followed in its new file. Until it is interrupted. */
+async function follow(file: string, start: number): Promise<never> {
+  let fd = fs.openSync(file, 'r')
+  let at = start
+  const copy = () => {
+    for (;;) {
+      const bytes = readPiece(fd, at, piece)
+      at += bytes.length
+      process.stdout.write(bytes)
+      if (bytes.length < piece) return
+    }
+  }
+  const look = () => {
+    copy()
+    const now = fs.statSync(file, { throwIfNoEntry: false })
+    const open = fs.fstatSync(fd)
+    // It was cut in place.
+    if (open.size < at) at = 0
+    if (now === undefined || (now.ino === open.ino && now.dev === open.dev)) return
+    fs.closeSync(fd)
+    fd = fs.openSync(file, 'r')
+    at = 0
+    copy()
+  }
+  // inotify does not see what goes on behind a symlink, nor on every file system.
+  setInterval(look, 100)
+  return new Promise(() => {})
+}

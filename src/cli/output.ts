@@ -1,0 +1,61 @@
+/** What the command prints: words for people, JSON for scripts, and how it ends. */
+
+import { RemoteError } from '../control/client.ts'
+import { CookError, messageOf } from '../errors.ts'
+
+/** 0: done; 1: not done, and what runs is as it was; 2: asked wrongly; 3: there is no such daemon. */
+export const exitCodes = { done: 0, failed: 1, usage: 2, notRunning: 3 } as const
+
+/** The command was typed wrongly. */
+export class UsageError extends Error {}
+
+export function print(text: string): void {
+  process.stdout.write(`${text}\n`)
+}
+
+export function printJson(value: unknown): void {
+  print(JSON.stringify(value))
+}
+
+type Format = 'bold' | 'dim' | 'red' | 'green' | 'yellow'
+
+/** Coloured on a terminal, unless NO_COLOR is set (no-color.org). */
+export function paint(format: Format, text: string, stream: NodeJS.WriteStream = process.stdout): string {
+  const { NO_COLOR } = process.env
+  if (stream.isTTY !== true || (NO_COLOR !== undefined && NO_COLOR !== '')) return text
+  return process.getBuiltinModule('node:util').styleText(format, text)
+}
+
+/** Tells an error on stderr, with what to do about it, and returns the exit code. */
+export function tell(error: unknown): number {
+  const { stderr } = process
+  stderr.write(`${paint('red', 'cook-daemon:', stderr)} ${messageOf(error).trimEnd()}\n`)
+  const isKnown = error instanceof CookError || error instanceof RemoteError
+  if (isKnown && error.help !== '') stderr.write(`${paint('dim', error.help, stderr)}\n`)
+  if (error instanceof UsageError) return exitCodes.usage
+  return isKnown && error.code === 'ERR_COOK_NOT_RUNNING' ? exitCodes.notRunning : exitCodes.failed
+}
+
+/** Columns as wide as they need to be. */
+export function table(rows: readonly (readonly string[])[]): string {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)))
+  return rows
+    .map((row) =>
+      row
+        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n')
+}
+
+export function bytesText(bytes: number): string {
+  return `${(bytes / 1024 / 1024).toFixed(1)} MB`
+}
+
+export function timeText(seconds: number): string {
+  if (seconds < 60) return `${Math.floor(seconds)} s`
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`
+  if (seconds < 86_400) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`
+  return `${Math.floor(seconds / 86_400)} d ${Math.floor((seconds % 86_400) / 3600)} h`
+}

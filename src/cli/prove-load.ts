@@ -1,0 +1,69 @@
+/** The load of `prove`: clients with one keep-alive connection each, which never retry, so that what fails is seen. */
+
+export type Load = {
+  readonly counts: { readonly answered: number; readonly failed: number; readonly reconnected: number }
+  /** How many failed, by what was seen. */
+  readonly failures: ReadonlyMap<string, number>
+  /** Resolves when the last answers have come. */
+  stop(): Promise<void>
+}
+
+/** How long an answer may take, in milliseconds: longer is one that never comes. */
+const patience = 30_000
+/** After a failure a client waits, in milliseconds: a service that is gone is no reason to ask ever faster. */
+const rest = 50
+
+export function startLoad(url: string, clients: number): Load {
+  const { Agent, get } = process.getBuiltinModule('node:http')
+  const counts = { answered: 0, failed: 0, reconnected: 0 }
+  const failures = new Map<string, number>()
+  let isStopped = false
+
+  async function ask(agent: InstanceType<typeof Agent>, sockets: WeakSet<object>): Promise<void> {
+    await new Promise<void>((done, failed) => {
+      const request = get(url, { agent, timeout: patience }, (response) => {
+        response.on('end', () => (response.complete ? done() : failed(new Error('half an answer')))).on('error', failed)
+        response.resume()
+        if ((response.statusCode ?? 0) >= 500) failed(new Error(`status ${response.statusCode}`))
+      })
+      request.once('socket', (socket) => {
+        if (sockets.has(socket)) return
+        if (request.reusedSocket) return
+        sockets.add(socket)
+        counts.reconnected++
+      })
+      request.once('timeout', () => request.destroy(new Error(`no answer within ${patience} ms`)))
+      request.once('error', failed)
+    })
+  }
+
+  async function client(): Promise<void> {
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+    const sockets = new WeakSet<object>()
+    // The first connection is no reconnect.
+    counts.reconnected--
+    while (!isStopped) {
+      try {
+        await ask(agent, sockets)
+        counts.answered++
+      } catch (error) {
+        const { code, message } = error as NodeJS.ErrnoException
+        const why = code ?? message
+        counts.failed++
+        failures.set(why, (failures.get(why) ?? 0) + 1)
+        await new Promise((done) => setTimeout(done, rest))
+      }
+    }
+    agent.destroy()
+  }
+
+  const running = Promise.all(Array.from({ length: clients }, client))
+  return {
+    counts,
+    failures,
+    async stop() {
+      isStopped = true
+      await running
+    },
+  }
+}

@@ -1,0 +1,85 @@
+/** `run`: the same as `start` in the foreground. This process only waits: it forwards signals, and ends as the last generation does. */
+import type { ChildProcess } from 'node:child_process'
+import type { Duplex } from 'node:stream'
+import { readWords } from '../core/foreground.ts'
+import { launchDaemon } from '../core/launch.ts'
+import { openLog } from '../core/log.ts'
+import type { Identity } from '../core/protocol.ts'
+import { openRunDirectory } from '../core/run-dir.ts'
+import { system } from '../node/system.ts'
+import { exitCodes, tell } from './output.ts'
+import { planFor, programOf, type StartOptions } from './start.ts'
+
+const { constants } = process.getBuiltinModule('node:os')
+
+/** What an operator, a terminal or a supervisor sends. SIGKILL and SIGSTOP nobody can forward. */
+const forwarded: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2']
+
+export async function run(script: string, args: readonly string[], options: StartOptions): Promise<number> {
+  const program = programOf(script, args, options)
+  openRunDirectory(process.env)
+  if (process.pid === 1) {
+    process.stderr.write('cook-daemon: as pid 1 this process does not reap orphans; use an init (docker run --init)\n')
+  }
+  const { logFile } = program.record
+  const log = logFile === undefined ? undefined : openLog(logFile)
+  let generations: Generations | undefined
+  try {
+    await launchDaemon({
+      ...planFor(program),
+      output: log === undefined ? [1, 2] : [log, log],
+      onSpawned(child, pipe) {
+        generations = watchGenerations(child, pipe)
+      },
+    })
+  } catch (error) {
+    tell(error)
+    return generations?.firstExit() || exitCodes.failed
+  }
+  return (await generations?.ended) ?? exitCodes.failed
+}
+
+type Generations = {
+  /** Resolves to the exit code of the last generation when none is left. */
+  readonly ended: Promise<number>
+  /** Of the first one, if it has ended. */
+  firstExit(): number | undefined
+}
+
+function watchGenerations(child: ChildProcess, pipe: Duplex): Generations {
+  const exits = new Map<number, number>()
+  let current = { generation: 1, identity: [child.pid ?? 0, system.startTime(child.pid ?? 0) ?? ''] as Identity }
+  let rest = ''
+  for (const signal of forwarded) process.on(signal, () => system.kill(current.identity, signal))
+  // Of the others only their own word is known: they are no children of ours.
+  child.once('exit', (code, signal) => {
+    exits.set(1, code ?? 128 + constants.signals[signal ?? 'SIGKILL'])
+  })
+  const ended = new Promise<void>((done) => {
+    pipe.setEncoding('utf8').on('data', (text: string) => {
+      const read = readWords(rest + text)
+      rest = read.rest
+      for (const word of read.words) {
+        if (word.type === 'exit') exits.set(word.generation, word.code)
+        else if (word.generation > current.generation || word.generation === 1) {
+          current = { generation: word.generation, identity: [word.pid, word.startTime] }
+        }
+      }
+    })
+    pipe.once('close', done).on('error', () => {})
+  })
+  return {
+    ended: ended.then(async () => {
+      // The end of the pipe is seen before the exit of a child.
+      if (current.generation === 1 && child.exitCode === null && child.signalCode === null) {
+        child.ref()
+        await new Promise((done) => child.once('exit', done))
+      }
+      const code = exits.get(current.generation)
+      if (code !== undefined) return code
+      process.stderr.write(`cook-daemon: generation ${current.generation} ended without a word\n`)
+      return exitCodes.failed
+    }),
+    firstExit: () => exits.get(1),
+  }
+}

@@ -1,0 +1,46 @@
+/** What each generation tells the waiting process of `cook-daemon run`, which started the first one only. */
+import { identify } from '../node/system.ts'
+
+const { writeSync } = process.getBuiltinModule('node:fs')
+
+/** A line of JSON on the pipe. Its end-of-file says that no generation is left. */
+export type ForegroundWord =
+  | { readonly type: 'serves'; readonly generation: number; readonly pid: number; readonly startTime: string }
+  | { readonly type: 'exit'; readonly generation: number; readonly code: number }
+
+export type Foreground = { serves(): void }
+
+/** The end of a generation. */
+export function foreground(fd: number, generation: number): Foreground {
+  const tell = (word: ForegroundWord) => {
+    try {
+      writeSync(fd, `${JSON.stringify(word)}\n`)
+    } catch {
+      // Nobody waits any more: the service goes on without.
+    }
+  }
+  // Another listener may have chosen another code meanwhile.
+  process.once('exit', (code) => tell({ type: 'exit', generation, code: Number(process.exitCode ?? code) }))
+  return {
+    serves() {
+      const [pid, startTime] = identify()
+      tell({ type: 'serves', generation, pid, startTime })
+    },
+  }
+}
+
+/** The words in a piece of text, and what follows the last whole line. */
+export function readWords(text: string): { readonly words: readonly ForegroundWord[]; readonly rest: string } {
+  const lines = text.split('\n')
+  const rest = lines.pop() ?? ''
+  return { words: lines.flatMap((line) => parseWord(line) ?? []), rest }
+}
+
+function parseWord(line: string): ForegroundWord | undefined {
+  try {
+    return JSON.parse(line) as ForegroundWord
+  } catch {
+    // The program wrote to a descriptor that is not its own.
+    return undefined
+  }
+}

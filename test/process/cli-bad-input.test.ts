@@ -1,0 +1,274 @@
+/** The command line and what goes wrong: a clear message, the right exit code, and what runs is untouched. */
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { chmodSync, existsSync, lstatSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { type AddressInfo, createServer } from 'node:net'
+import { text } from 'node:stream/consumers'
+import { test } from 'node:test'
+import { type Ended, Operator, writeProgram } from '../support/command.ts'
+import { begin } from '../support/control.ts'
+import { Lab } from '../support/lab.ts'
+import { eventually, within } from '../support/waiting.ts'
+
+// ---------------------------------------------------------------------------------------------- programs
+
+test('start of a program that does not exist, is none, throws or exits tells why and its last words, and leaves nothing running', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  failed(await operator.types(['start', 'missing.mjs']), /there is no program \S+\/missing\.mjs/)
+  writeFileSync(lab.path('notes.txt'), 'these are notes\n')
+  failed(await operator.types(['start', 'notes.txt']), /ended before it was up: exit code 1\.[\s\S]*SyntaxError/)
+  writeProgram(lab, 'throws.mjs', '', "throw new Error('no database here')")
+  failed(await operator.types(['start', 'throws.mjs']), /ended before it was up: exit code 1\.[\s\S]*no database here/)
+  writeProgram(lab, 'exits.mjs', '', "process.stderr.write('I say no\\n'); process.exit(9)")
+  failed(await operator.types(['start', 'exits.mjs']), /exit code 9\.[\s\S]*I say no/)
+  mkdirSync(lab.path('folder'))
+  failed(await operator.types(['start', 'folder']), /ended before it was up/)
+  assert.equal(await operator.does(['list']), 'no daemon runs\n')
+})
+
+test('start of a program that never listens ends with 1 at the timeout, and the program is killed', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(
+    lab,
+    'app.mjs',
+    '',
+    "console.error('waiting for the database'); await createDaemon(); await new Promise((done) => setTimeout(done, 60_000))",
+  )
+  failed(
+    await operator.types(['start', 'app.mjs', '--ready-timeout', '700']),
+    /was not up within 700 ms and was killed/,
+  )
+  assert.equal(await operator.does(['list']), 'no daemon runs\n')
+  writeFileSync(lab.path('idle.mjs'), 'setInterval(() => {}, 1000)')
+  failed(await operator.types(['start', 'idle.mjs', '--ready-timeout', '300']), /within 300 ms and was killed/)
+})
+
+test('start of a program that listens on a taken port ends with 1 and names the port', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  const stranger = createServer().listen(0, '127.0.0.1')
+  await once(stranger, 'listening')
+  const { port } = stranger.address() as AddressInfo
+  writeProgram(lab, 'app.mjs', '', `await serve(server, { host: '127.0.0.1', port: ${port} })`)
+  failed(await operator.types(['start', 'app.mjs']), new RegExp(`EADDRINUSE.*${port}`))
+  stranger.close()
+})
+
+// ---------------------------------------------------------------------------------------------- names and the run directory
+
+test('an unknown name is exit code 3, and a name that leads elsewhere is a wrong word', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  for (const command of ['upgrade', 'status', 'stop', 'restart', 'logs']) {
+    const { code, stdout, stderr } = await operator.types([command, 'nobody'])
+    assert.deepEqual([command, code, stdout], [command, 3, ''])
+    assert.match(stderr, /no daemon named nobody runs/)
+    assert.equal((await operator.types([command, '../nobody'])).code, 2)
+  }
+  writeProgram(lab, 'app.mjs', 'one')
+  assert.equal((await operator.types(['start', 'app.mjs', '--name', 'a/b'])).code, 2)
+})
+
+test('a run directory that is a symlink or writable for others is refused by every command', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(lab, 'app.mjs', 'one')
+  const refused = async (why: RegExp) => {
+    for (const args of [
+      ['start', 'app.mjs'],
+      ['run', 'app.mjs'],
+      ['upgrade'],
+      ['status'],
+      ['stop'],
+      ['restart'],
+      ['logs'],
+      ['list'],
+    ]) {
+      failed(await operator.types(args), why)
+    }
+  }
+  mkdirSync(lab.path('run'))
+  chmodSync(lab.path('run'), 0o770)
+  await refused(/the run directory \S+ is refused: others can write in it \(its mode is 0770\)/)
+  rmSync(lab.path('run'), { recursive: true })
+  mkdirSync(lab.path('mine'), { mode: 0o700 })
+  symlinkSync('mine', lab.path('run'))
+  await refused(/is refused: it is a symlink/)
+  rmSync(lab.path('run'))
+  writeFileSync(lab.path('run'), '')
+  await refused(/is refused|EEXIST|ENOTDIR/)
+  rmSync(lab.path('run'))
+})
+
+// ---------------------------------------------------------------------------------------------- what is stale or foreign
+
+test('the socket of a dead daemon counts for nothing, and the next start takes its place', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(lab, 'app.mjs', 'one')
+  await operator.does(['start', 'app.mjs'])
+  process.kill((await operator.status('app')).pid, 'SIGKILL')
+  await eventually('its end', async () => (await operator.status('app').catch(() => 'gone')) === 'gone' || undefined)
+  assert.equal(existsSync(operator.socket('app')), true)
+  assert.equal(await operator.does(['list']), 'no daemon runs\n')
+  for (const command of ['status', 'stop', 'upgrade']) assert.equal((await operator.types([command, 'app'])).code, 3)
+  await operator.does(['start', 'app.mjs'])
+  assert.match(await operator.asks('app'), /^one /)
+})
+
+test('a foreign process behind a socket is told, and never signalled', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(lab, 'app.mjs', 'one')
+  mkdirSync(lab.path('run'), { mode: 0o700 })
+  const answers = ['HTTP/1.1 200 OK\r\n\r\n{"pid":1}', 'SSH-2.0-OpenSSH\r\n\r\n', '']
+  for (const answer of answers) {
+    const stranger = createServer((socket) =>
+      socket
+        .on('error', () => {})
+        .resume()
+        .end(answer),
+    ).listen(operator.socket('app'))
+    await once(stranger, 'listening')
+    for (const command of ['status', 'stop', 'upgrade', 'restart']) {
+      failed(await operator.types([command, 'app']), /the daemon named app did not answer at/)
+    }
+    failed(await operator.types(['start', 'app.mjs']), /the daemon named app did not answer at/)
+    stranger.close()
+    await once(stranger, 'close')
+  }
+  symlinkSync(lab.path('elsewhere'), operator.socket('app'))
+  failed(await operator.types(['stop', 'app']), /it is no socket/)
+  assert.equal(lstatSync(operator.socket('app')).isSymbolicLink(), true)
+})
+
+test('a pid file of a living stranger keeps a daemon from starting, and the stranger lives; one of a dead process is replaced', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(lab, 'app.mjs', 'one')
+  writeFileSync(lab.path('app.pid'), `${process.pid}\n`)
+  failed(
+    await operator.types(['start', 'app.mjs', '--pid', 'app.pid']),
+    new RegExp(`names the living process ${process.pid}`),
+  )
+  assert.equal(lab.read('app.pid'), `${process.pid}\n`)
+  const dead = spawn(process.execPath, ['-e', '0'])
+  await once(dead, 'exit')
+  writeFileSync(lab.path('app.pid'), `${dead.pid}\n`)
+  await operator.does(['start', 'app.mjs', '--pid', 'app.pid'])
+  assert.equal(lab.read('app.pid'), `${(await operator.status('app')).pid}\n`)
+  await operator.does(['stop'])
+  assert.equal(existsSync(lab.path('app.pid')), false)
+})
+
+// ---------------------------------------------------------------------------------------------- two at once
+
+test('of two starts at once one wins, and the other says who', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(lab, 'app.mjs', 'one')
+  const ends = await Promise.all([1, 2, 3].map(() => operator.types(['start', 'app.mjs'])))
+  assert.deepEqual(ends.map(({ code }) => code).sort(), [0, 1, 1])
+  for (const end of ends) if (end.code === 1) failed(end, /a daemon named app runs already/)
+  assert.match(await operator.asks('app'), /^one /)
+})
+
+test('of two upgrades at once the second is told, and an upgrade whose command is interrupted goes on', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(lab, 'app.mjs', 'one')
+  await operator.does(['start', 'app.mjs'])
+  const gate = createServer().listen(lab.path('gate'))
+  await once(gate, 'listening')
+  const boot = `await new Promise((done) => process.getBuiltinModule('node:net').connect('${lab.path('gate')}').once('close', done).resume())`
+  writeProgram(lab, 'app.mjs', 'two', boot)
+  const first = operator.begins(['upgrade'])
+  const [socket] = await within('the new version', once(gate, 'connection'))
+  const second = await operator.types(['upgrade'])
+  failed(second, /an upgrade is in progress already \(to generation 2\)/)
+  const shown = first.stderr === null ? '' : text(first.stderr)
+  first.kill('SIGINT')
+  assert.deepEqual(await within('its end', once(first, 'exit')), [130, null])
+  assert.match(await shown, /the upgrade goes on without you/)
+  assert.equal((await operator.status('app')).phase, 'upgrading')
+  socket.destroy()
+  gate.close()
+  await eventually('the second generation', async () => (await operator.status('app')).generation === 2 || undefined)
+  assert.match(await operator.asks('app'), /^two /)
+})
+
+// ---------------------------------------------------------------------------------------------- full disks
+
+test('a log that cannot be written keeps a program from starting, with a clear message', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(lab, 'app.mjs', 'one')
+  failed(
+    await operator.types(['start', 'app.mjs', '--log', '/dev/full']),
+    /the log \/dev\/full cannot be written: ENOSPC/,
+  )
+  failed(await operator.types(['start', 'app.mjs', '--log', 'missing/log']), /option logFile: ENOENT/)
+  failed(
+    await operator.types(['start', 'app.mjs', '--log', 'app.log'], { before: 'ulimit -f 0' }),
+    /the log \S+\/app\.log cannot be written: EFBIG/,
+  )
+  assert.deepEqual(
+    readdirSync(lab.folder).filter((name) => name.endsWith('.tmp')),
+    [],
+  )
+  assert.equal(await operator.does(['list']), 'no daemon runs\n')
+})
+
+test('a pid file that cannot be written keeps a program from starting, with a clear message', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(lab, 'app.mjs', 'one')
+  failed(
+    await operator.types(['start', 'app.mjs', '--pid', 'missing/pid']),
+    /the pid file \S+\/missing\/pid could not be written: ENOENT/,
+  )
+  // As on a full disk: no file may grow.
+  const full = await operator.types(['start', 'app.mjs', '--log', '/dev/null', '--pid', 'pid'], {
+    before: 'ulimit -f 0',
+  })
+  failed(full, /the pid file \S+\/pid could not be written: EFBIG/)
+  assert.equal(existsSync(lab.path('pid')), false)
+  assert.equal(await operator.does(['list']), 'no daemon runs\n')
+})
+
+test('a new version that cannot write its log fails, and the old one serves on', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(lab, 'app.mjs', 'one')
+  writeFileSync(lab.path('real.log'), '')
+  symlinkSync('real.log', lab.path('app.log'))
+  await operator.does(['start', 'app.mjs', '--log', 'app.log'])
+  rmSync(lab.path('app.log'))
+  symlinkSync('/dev/full', lab.path('app.log'))
+  writeProgram(lab, 'app.mjs', 'two', "process.stdout.write('a line\\n'); await new Promise(setImmediate)")
+  failed(await operator.types(['upgrade']), /ENOSPC/)
+  assert.match(await operator.asks('app'), /^one /)
+})
+
+test('a daemon whose event loop stands still is told as one that does not answer', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(lab, 'app.mjs', 'one')
+  await operator.does(['start', 'app.mjs'])
+  const { pid } = await operator.status('app')
+  process.kill(pid, 'SIGSTOP')
+  failed(await operator.types(['status', 'app']), /did not answer at \S+: no answer within 5000 ms/)
+  process.kill(pid, 'SIGCONT')
+  const asked = await begin(operator.socket('app'), 'GET /status')
+  assert.equal(asked.statusCode, 200)
+  asked.destroy()
+})
+
+function failed({ code, stdout, stderr }: Ended, why: RegExp): void {
+  assert.match(stderr, why)
+  assert.match(stderr, /^cook-daemon: /)
+  assert.deepEqual([code, stdout.replace(/^app: generation .*\n|^ +\d.* s {2}.*\n/gm, '')], [1, ''])
+}

@@ -1,0 +1,107 @@
+/** Logs: one file for all generations, followed and rotated. */
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, readFileSync, readlinkSync, renameSync, writeFileSync } from 'node:fs'
+import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { Operator, writeProgram } from '../support/command.ts'
+import { Lab } from '../support/lab.ts'
+import { eventually } from '../support/waiting.ts'
+
+/** A program that says something whenever it is asked. */
+const talking =
+  "server.on('request', (request) => { console.log('out ' + request.url); console.error('err ' + request.url) })"
+
+test('all generations write into one log, and logs prints its end', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(lab, 'app.mjs', 'one', talking)
+  await operator.does(['start', 'app.mjs'])
+  writeProgram(lab, 'app.mjs', 'two', talking)
+  await operator.does(['upgrade'])
+  await operator.asks('app')
+  await eventually('its lines', () => lab.read('run/app.log').endsWith('err /\n') || undefined)
+  assert.equal(await operator.does(['logs']), 'one serves\ntwo serves\nout /\nerr /\n')
+  assert.equal(await operator.does(['logs', 'app', '-n', '1']), 'err /\n')
+  assert.equal(await operator.does(['logs', '--path']), `${lab.path('run', 'app.log')}\n`)
+})
+
+test('the log of a daemon that is dead is found by its name, wherever it is', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(lab, 'app.mjs', 'one')
+  await operator.does(['start', 'app.mjs', '--log', 'elsewhere.log'])
+  const { pid } = await operator.status('app')
+  process.kill(pid, 'SIGKILL')
+  await eventually('its end', async () => (await operator.status('app').catch(() => 'gone')) === 'gone' || undefined)
+  assert.equal(readlinkSync(lab.path('run', 'app.log')), lab.path('elsewhere.log'))
+  assert.equal(await operator.does(['logs', 'app']), 'one serves\n')
+  assert.equal((await operator.types(['logs', 'other'])).code, 3)
+})
+
+test('logs -f goes on with what is written, and with the new file after a rotation', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(lab, 'app.mjs', 'one', talking)
+  await operator.does(['start', 'app.mjs'])
+  const following = operator.begins(['logs', '-f'])
+  let text = ''
+  following.stdout?.setEncoding('utf8').on('data', (part: string) => {
+    text += part
+  })
+  await eventually('the first line', () => text === 'one serves\n' || undefined)
+  await operator.asks('app')
+  await eventually('what is written', () => text === 'one serves\nout /\nerr /\n' || undefined)
+  renameSync(lab.path('run', 'app.log'), lab.path('run', 'app.log.1'))
+  await operator.does(['logs', '--reopen'])
+  await operator.asks('app')
+  await eventually('what is written after it', () => text === 'one serves\nout /\nerr /\nout /\nerr /\n' || undefined)
+})
+
+test('after logs --reopen the program writes into the new file, and so does the next generation', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(lab, 'app.mjs', 'one', talking)
+  await operator.does(['start', 'app.mjs', '--log', 'app.log'])
+  for (const turn of [1, 2]) {
+    renameSync(lab.path('app.log'), lab.path(`app.log.${turn}`))
+    assert.match(await operator.does(['logs', '--reopen']), /^app writes into the file/)
+    await operator.asks('app')
+    // A client may read the answer before the line is written.
+    await eventually('two lines', () => lab.read('app.log') === 'out /\nerr /\n' || undefined)
+  }
+  assert.equal(lab.read('app.log.1'), 'one serves\n')
+  assert.equal(lab.read('app.log.2'), 'out /\nerr /\n')
+  renameSync(lab.path('app.log'), lab.path('app.log.3'))
+  await operator.does(['upgrade'])
+  await eventually(
+    'the log of the next',
+    () => (existsSync(lab.path('app.log')) && lab.read('app.log') === 'one serves\n') || undefined,
+  )
+})
+
+const logrotate = ['/usr/sbin/logrotate', '/sbin/logrotate'].find((path) => existsSync(path))
+
+test('the logrotate example of the docs rotates the log of a daemon that goes on writing', {
+  skip: logrotate === undefined ? 'logrotate is not installed here' : false,
+}, async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  mkdirSync(lab.path('log'), { mode: 0o755 })
+  writeProgram(lab, 'app.mjs', 'one', talking)
+  await operator.does(['start', 'app.mjs', '--name', 'web', '--log', 'log/web.log'])
+  const page = readFileSync(fileURLToPath(new URL('../../../docs/cli.md', import.meta.url)), 'utf8')
+  const [, example = ''] = /^```logrotate\n(.*?)^```$/ms.exec(page) ?? []
+  const command = `COOK_DAEMON_HOME=${lab.path('run')} ${process.execPath} ${fileURLToPath(new URL('../../bin/cook-daemon.js', import.meta.url))}`
+  const settings = example
+    .replace('/var/log/web.log', lab.path('log/web.log'))
+    .replace('cook-daemon logs', `${command} logs`)
+  assert.notEqual(settings, example)
+  writeFileSync(lab.path('logrotate.conf'), settings, { mode: 0o644 })
+  const args = ['--force', '--state', lab.path('state'), lab.path('logrotate.conf')]
+  const { status, stderr } = spawnSync(logrotate ?? '', args, { encoding: 'utf8' })
+  assert.equal(status, 0, stderr)
+  await operator.asks('web')
+  assert.equal(lab.read('log/web.log'), 'out /\nerr /\n')
+  assert.equal(lab.read('log/web.log.1'), 'one serves\n')
+})

@@ -1,0 +1,109 @@
+/** `cook-daemon run`: a service in the foreground, whose first process stays through upgrades. */
+import assert from 'node:assert/strict'
+import type { ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { test } from 'node:test'
+import { Operator, writeProgram } from '../support/command.ts'
+import { Lab } from '../support/lab.ts'
+import { eventually, within } from '../support/waiting.ts'
+
+test('cook-daemon run stays through upgrades, forwards signals to the current generation and ends as the last one does', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(lab, 'app.mjs', 'one')
+  const { child, output } = begin(operator, ['run', 'app.mjs'])
+  await eventually('its output', () => output().includes('one serves\n') || undefined)
+  const first = await operator.status('app')
+  writeProgram(lab, 'app.mjs', 'two', "process.on('exit', () => { process.exitCode = 5 })")
+  await operator.does(['upgrade', 'app'])
+  assert.match(await operator.asks('app'), /^two /)
+  await eventually('the output of the second', () => output().includes('two serves\n') || undefined)
+  child.kill('SIGUSR2')
+  await eventually('the third generation', async () =>
+    (await operator.status('app')).generation === 3 ? true : undefined,
+  )
+  assert.notEqual((await operator.status('app')).pid, first.pid)
+  assert.equal(child.exitCode, null)
+  child.kill('SIGTERM')
+  assert.deepEqual(await ended(child), [5, null])
+})
+
+test('cook-daemon run ends with the exit code of a first generation that does not come up, and says why', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(lab, 'app.mjs', 'one', 'process.exit(42)')
+  const { child, output } = begin(operator, ['run', 'app.mjs'])
+  assert.deepEqual(await ended(child), [42, null])
+  assert.match(output(), /ended before it was up: exit code 42/)
+})
+
+test('cook-daemon run ends with 128 and the signal when that ends its first generation, and with 1 when a later one is killed', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(lab, 'app.mjs', 'one')
+  const { child } = begin(operator, ['run', 'app.mjs'])
+  const first = await eventually('the first', () => operator.status('app').catch(() => undefined))
+  await eventually('that it serves', async () => ((await operator.status('app')).phase === 'ready' ? true : undefined))
+  process.kill(first.pid, 'SIGKILL')
+  assert.deepEqual(await ended(child), [137, null])
+  const again = begin(operator, ['run', 'app.mjs'])
+  await eventually('that it serves', async () => {
+    const status = await operator.status('app').catch(() => undefined)
+    return status?.phase === 'ready' ? true : undefined
+  })
+  await operator.does(['upgrade'])
+  const second = await operator.status('app')
+  process.kill(second.pid, 'SIGKILL')
+  assert.deepEqual(await ended(again.child), [1, null])
+  assert.match(again.output(), /generation 2 ended without a word/)
+})
+
+test('a signal before the program serves reaches it too', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(
+    lab,
+    'app.mjs',
+    'one',
+    "process.on('SIGINT', () => process.exit(7)); console.log('boots'); await new Promise((done) => setTimeout(done, 60_000))",
+  )
+  const { child, output } = begin(operator, ['run', 'app.mjs'])
+  await eventually('its boot', () => output().includes('boots') || undefined)
+  child.kill('SIGINT')
+  assert.deepEqual(await ended(child), [7, null])
+})
+
+test('a service in the foreground goes on when the process that waits for it is killed', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(lab, 'app.mjs', 'one')
+  const { child } = begin(operator, ['run', 'app.mjs', '--log', 'log'])
+  await eventually('that it serves', async () => {
+    const status = await operator.status('app').catch(() => undefined)
+    return status?.phase === 'ready' ? true : undefined
+  })
+  child.kill('SIGKILL')
+  await ended(child)
+  await operator.does(['upgrade'])
+  assert.match(await operator.asks('app'), /^one /)
+  assert.equal(lab.read('log'), 'one serves\none serves\n')
+  await operator.does(['stop'])
+})
+
+function begin(operator: Operator, args: readonly string[]): { readonly child: ChildProcess; output(): string } {
+  const child = operator.begins(args)
+  let text = ''
+  for (const stream of [child.stdout, child.stderr]) {
+    stream?.setEncoding('utf8').on('data', (part: string) => {
+      text += part
+    })
+  }
+  return { child, output: () => text }
+}
+
+function ended(child: ChildProcess): Promise<unknown[]> {
+  return within(
+    'the end of cook-daemon run',
+    child.exitCode === null ? once(child, 'exit') : Promise.resolve([child.exitCode, null]),
+  )
+}

@@ -1,0 +1,241 @@
+/** The command line: start, upgrade, status, stop, restart and list, as an operator types them. */
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { existsSync, mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { connect } from 'node:net'
+import { test } from 'node:test'
+import { Operator, writeProgram } from '../support/command.ts'
+import { HttpConnection } from '../support/http-connection.ts'
+import { Lab } from '../support/lab.ts'
+import { eventually, within } from '../support/waiting.ts'
+
+test('cook-daemon start returns when the program serves, and stop when nothing of it is left', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(lab, 'app.mjs', 'one')
+  const started = await operator.types(['start', 'app.mjs'])
+  assert.equal(started.code, 0, started.stderr)
+  assert.match(started.stdout, /^app serves on 127\.0\.0\.1:\d+ \(pid \d+, generation 1\), log .*\/run\/app\.log\n$/)
+  assert.match(await operator.asks('app'), /^one /)
+  assert.match(await operator.does(['stop', 'app']), /^app has stopped\n$/)
+  assert.equal(existsSync(operator.socket('app')), false)
+  const again = await operator.types(['stop', 'app'])
+  assert.deepEqual([again.code, again.stdout], [3, ''])
+  assert.match(again.stderr, /no daemon named app runs/)
+})
+
+test('cook-daemon upgrade shows each step with its time, and ends when the new version serves and the old one is gone', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(lab, 'app.mjs', 'one')
+  await operator.does(['start', 'app.mjs', '--name', 'web'])
+  const old = await operator.status('web')
+  const [, port] = /:(\d+)$/.exec(old.listeners[0]?.address ?? '') ?? []
+  const client = await HttpConnection.open(Number(port))
+  assert.match((await client.ask()).body, /^one /)
+  writeProgram(lab, 'app.mjs', 'two')
+  const lines = (await operator.does(['upgrade', 'web'])).trimEnd().split('\n')
+  const now = await operator.status('web')
+  assert.equal(lines[0], `web: generation 1, pid ${old.pid}`)
+  const steps = lines.slice(1).filter((line) => !/handed over \d+ of/.test(line))
+  assert.deepEqual(
+    steps.map((line) => line.replace(/^ +\d+\.\d{3} s {2}/, '')),
+    [
+      'new version started',
+      'booted',
+      'ready',
+      `serves: generation 2, pid ${now.pid}`,
+      'old one drained: 1 handed over, 0 served, 0 closed, 0 cut',
+      'old one gone',
+    ],
+  )
+  assert.equal((await client.ask()).body, `two ${now.pid}`)
+  client.socket.destroy()
+})
+
+test('cook-daemon upgrade exits with 1 and says why when the new version fails, and the old one serves on', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(lab, 'app.mjs', 'one')
+  await operator.does(['start', 'app.mjs'])
+  writeProgram(lab, 'app.mjs', 'two', "throw new Error('no database here')")
+  const { code, stderr } = await operator.types(['upgrade'])
+  assert.equal(code, 1)
+  assert.match(stderr, /^cook-daemon: the new version \(pid \d+\) ended before it was up: exit code 1/)
+  assert.match(stderr, /no database here/)
+  assert.match(await operator.asks('app'), /^one /)
+  const json = await operator.types(['upgrade', 'app', '--json'])
+  assert.equal(json.code, 1)
+  const { upgrades, lastUpgrade } = await operator.status('app')
+  assert.deepEqual([upgrades.failed, lastUpgrade?.code], [2, 'ERR_COOK_SUCCESSOR_EXITED'])
+})
+
+test('a release folder behind a symlink is followed at each upgrade, and is the working directory too', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  for (const version of ['v1', 'v2']) {
+    mkdirSync(lab.path(version))
+    writeProgram(lab, `${version}/app.mjs`, version, 'process.title')
+  }
+  symlinkSync('v1', lab.path('current'))
+  await operator.does(['start', 'app.mjs'], { cwd: lab.path('current') })
+  assert.match(await operator.asks('app'), /^v1 /)
+  symlinkSync('v2', lab.path('next'))
+  renameSync(lab.path('next'), lab.path('current'))
+  rmSync(lab.path('v1'), { recursive: true })
+  await operator.does(['upgrade', 'app'])
+  assert.match(await operator.asks('app'), /^v2 /)
+  const { command } = await operator.status('app')
+  assert.deepEqual([command.cwd, command.args], [lab.path('current'), [lab.path('current/app.mjs')]])
+})
+
+test('start of a name that runs says so, and upgrade --or-start does either', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(lab, 'app.mjs', 'one')
+  await operator.does(['upgrade', 'web', '--or-start', 'app.mjs', '--drain-timeout', '1234', '--', 'an', 'argument'])
+  const first = await operator.status('web')
+  assert.deepEqual([first.generation, first.drainTimeout, first.command.args.slice(1)], [1, 1234, ['an', 'argument']])
+  const again = await operator.types(['start', 'app.mjs', '--name', 'web'])
+  assert.equal(again.code, 1)
+  assert.match(again.stderr, /a daemon named web runs already: pid \d+, generation 1.* cook-daemon upgrade web/)
+  await operator.does(['upgrade', 'web', '--or-start', 'app.mjs'])
+  assert.equal((await operator.status('web')).generation, 2)
+})
+
+test('status and list tell people and scripts of every daemon', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  assert.equal(await operator.does(['list']), 'no daemon runs\n')
+  assert.equal(await operator.does(['list', '--json']), '[]\n')
+  assert.equal((await operator.types(['status'])).code, 3)
+  writeProgram(lab, 'app.mjs', 'one')
+  await operator.does(['start', 'app.mjs', '--name', 'one'])
+  assert.match(await operator.does(['status']), /^one\n {2}pid +\d+\n {2}generation +1\n/)
+  await operator.does(['start', 'app.mjs', '--name', 'two'])
+  const which = await operator.types(['status'])
+  assert.equal(which.code, 2)
+  assert.match(which.stderr, /which one\? There are one, two/)
+  const all = JSON.parse(await operator.does(['list', '--json'])) as { name: string }[]
+  assert.deepEqual(
+    all.map(({ name }) => name),
+    ['one', 'two'],
+  )
+  assert.match(await operator.does(['list']), /^name +pid .*\none +\d+ .*\ntwo +\d+ /)
+  const told = JSON.parse(await operator.does(['status', 'two', '--json']))
+  assert.equal(told.pid, (await operator.status('two')).pid)
+})
+
+test('restart stops and starts the same program with the same options', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(lab, 'app.mjs', 'one')
+  await operator.does(['start', 'app.mjs', '--name', 'web', '--pid', 'web.pid', '--log', 'web.log', '--', 'x'])
+  const before = await operator.status('web')
+  assert.equal(lab.read('web.pid'), `${before.pid}\n`)
+  await operator.does(['restart', 'web'])
+  const after = await operator.status('web')
+  assert.notEqual(after.pid, before.pid)
+  assert.deepEqual([after.generation, after.command, after.program], [1, before.command, before.program])
+  assert.equal(lab.read('web.pid'), `${after.pid}\n`)
+  await eventually('two starts in the log', () => lab.read('web.log') === 'one serves\none serves\n' || undefined)
+})
+
+test('an upgrade has the environment of the first start, and with --update-env that of the command', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(
+    lab,
+    'app.mjs',
+    '',
+    "server.on('request', (_, response) => response.end(process.env.COLOUR))".replace(
+      'server.on',
+      'server.removeAllListeners("request").on',
+    ),
+  )
+  await operator.does(['start', 'app.mjs'], { env: { COLOUR: 'red' } })
+  await operator.does(['upgrade'], { env: { COLOUR: 'blue' } })
+  assert.equal(await operator.asks('app'), 'red')
+  await operator.does(['upgrade', '--update-env'], { env: { COLOUR: 'blue' } })
+  assert.equal(await operator.asks('app'), 'blue')
+  const { generation, program } = await operator.status('app')
+  assert.deepEqual([generation, program?.name], [3, 'app'])
+})
+
+test('what the operator says goes before what the program says, in every generation', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  const program = writeProgram(lab, 'app.mjs', 'one')
+  writeProgram(
+    lab,
+    'app.mjs',
+    'one',
+    "const own = { name: 'own', drainTimeout: 1 }; await serve(server, { ...own, host: '127.0.0.1', port: 0 }); await new Promise(() => {})",
+  )
+  await operator.does(['start', program, '--name', 'told', '--drain-timeout', '4321', '--no-hand-over'])
+  for (let generation = 1; generation <= 2; generation++) {
+    const status = await operator.status('told')
+    assert.deepEqual([status.generation, status.drainTimeout, status.program?.handOver], [generation, 4321, false])
+    if (generation === 1) await operator.does(['upgrade', 'told'])
+  }
+  assert.equal(existsSync(operator.socket('own')), false)
+})
+
+test('a program that becomes a daemon by itself is started too, with the log of the command', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  const detached = `await serve(server, { detach: true, logFile: 'own.log', host: '127.0.0.1', port: 0 })
+console.log('detached')
+await new Promise(() => {})`
+  writeProgram(lab, 'app.mjs', 'one', detached)
+  await operator.does(['start', 'app.mjs', '--log', 'told.log'])
+  await operator.does(['upgrade'])
+  assert.equal((await operator.status('app')).logFile, lab.path('told.log'))
+  await eventually('both generations in the log', () => lab.read('told.log') === 'detached\ndetached\n' || undefined)
+  assert.equal(existsSync(lab.path('own.log')), false)
+})
+
+test('a program of the verbs is started when it says that it is up, and is told as one that the other commands do not reach', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  const { library } = operator
+  writeFileSync(
+    lab.path('verbs.mjs'),
+    `import { createServer } from 'node:net'
+import { daemonize, notifyUpgradeDone, writePid } from '${library}'
+if (!(await daemonize())) process.exit()
+createServer((socket) => socket.on('data', () => process.exit())).listen('${lab.path('verbs.sock')}', async () => {
+  await notifyUpgradeDone()
+  writePid('verbs.pid')
+})
+`,
+  )
+  assert.match(await operator.does(['start', 'verbs.mjs']), /^verbs is up, but opened no control socket/)
+  assert.equal((await operator.types(['status', 'verbs'])).code, 3)
+  const socket = connect(lab.path('verbs.sock'))
+  socket.write('end')
+  await within('its end', once(socket.resume(), 'close'))
+})
+
+test('every command has a help with an example, and a wrong word is exit code 2', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  const help = await operator.does(['--help'])
+  const commands = ['start', 'run', 'upgrade', 'status', 'stop', 'restart', 'logs', 'list', 'prove']
+  for (const command of commands) {
+    assert.match(help, new RegExp(`^ {2}${command}\\b`, 'm'))
+    assert.match(await operator.does([command, '--help']), new RegExp(`Example:\n  cook-daemon ${command}`))
+  }
+  for (const wrong of [
+    ['strat'],
+    ['start'],
+    ['start', 'app.mjs', '--colour'],
+    ['upgrade', '--overlap', 'soon'],
+    ['status', '../web'],
+    ['logs', '-n', 'x'],
+    [],
+  ]) {
+    const { code, stdout } = await operator.types(wrong)
+    assert.deepEqual([wrong, code, stdout], [wrong, 2, ''])
+  }
+})

@@ -1,0 +1,38 @@
+/** Asking a control socket, as curl does. */
+import { once } from 'node:events'
+import { type IncomingMessage, request } from 'node:http'
+import { text } from 'node:stream/consumers'
+import type { Progress, Status } from '../../src/control/status.ts'
+import { within } from './waiting.ts'
+
+export type Answer = { readonly status: number | undefined; readonly type: string | undefined; readonly body: string }
+
+/** One request to the socket at this path. */
+export async function control(socketPath: string, what: string, body?: object | string): Promise<Answer> {
+  const response = await begin(socketPath, what, body)
+  const answer = await within(`the answer to ${what}`, text(response))
+  return { status: response.statusCode, type: response.headers['content-type'], body: answer }
+}
+
+/** The answer as it begins, for what takes long. */
+export async function begin(socketPath: string, what: string, body?: object | string): Promise<IncomingMessage> {
+  const [method = '', path = ''] = what.split(' ')
+  const asked = request({ socketPath, method, path, agent: false })
+  asked.end(typeof body === 'object' ? JSON.stringify(body) : body)
+  const [response] = await within(`an answer to ${what}`, once(asked, 'response'))
+  // Node tells an EPIPE too when a server that has answered is gone.
+  asked.on('error', () => {})
+  return response as IncomingMessage
+}
+
+export async function statusOf(socketPath: string): Promise<Status> {
+  return JSON.parse((await control(socketPath, 'GET /status')).body) as Status
+}
+
+/** The lines of an answer that tells how far it is. */
+export function linesOf(answer: Pick<Answer, 'body'>): Progress[] {
+  return answer.body
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => JSON.parse(line) as Progress)
+}
