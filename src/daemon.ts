@@ -1,7 +1,7 @@
 /** A daemon: its listeners, its state, its upgrades and its end, in steps. `serve()` is all of them in one call. */
 import type { Server, Socket } from 'node:net'
 import { becomeDaemon } from './core/daemonizing.ts'
-import { checkName } from './core/handles.ts'
+import { checkName, type Inherited } from './core/handles.ts'
 import { Mover } from './core/mover.ts'
 import type { Phase } from './core/phase.ts'
 import { reclaimPidFile, releasePidFile, writePidFile } from './core/pid-file.ts'
@@ -10,6 +10,7 @@ import { takeoverName } from './core/protocol.ts'
 import { type Entered, enter, type State, takeStep } from './core/state.ts'
 import type { Arrival } from './core/successor.ts'
 import { openUnixPath, ownUnixPath } from './core/unix-path.ts'
+import { unwatched } from './core/unwatched.ts'
 import { demandCommit, runUpgrade } from './core/upgrading.ts'
 import { fromText, toPieces, toText, type Value } from './core/values.ts'
 import { type Counting, countMove, noCounts, toReport } from './drain/counts.ts'
@@ -22,21 +23,21 @@ import { adoptConnection, serverOf, startReading, stopReading, tieConnection } f
 import { isAlive } from './node/system.ts'
 import {
   checkDaemonOptions,
+  checkDaemonUpgradeOptions,
   checkListenOptions,
-  checkUpgradeOptions,
   type DaemonEvent,
   type DaemonizeOptions,
   type DaemonOptions,
+  type DaemonUpgradeOptions,
   type DrainReport,
   type HandOverRule,
   type ListenOptions,
-  type UpgradeOptions,
 } from './options.ts'
 
 const { resolve } = process.getBuiltinModule('node:path')
 const channel = process.getBuiltinModule('node:diagnostics_channel').channel('cook-daemon')
 
-const defaults = { drainTimeout: 30_000, stateTimeout: 10_000, maxGenerations: 4 }
+export const defaults = { drainTimeout: 30_000, stateTimeout: 10_000, maxGenerations: 4 }
 
 /** What an upgrade that succeeded was like. */
 export type DaemonReport = {
@@ -75,7 +76,12 @@ async function detach(state: State & { readonly entered: Entered }, options: Dae
   process.exit(0)
 }
 
-type Listener = { readonly name: string; readonly server: Server }
+type Listener = {
+  readonly name: string
+  /** The predecessor's name of it, where that is another. */
+  readonly oldName?: string
+  readonly server: Server
+}
 
 export type { Daemon }
 
@@ -96,7 +102,15 @@ export type DrainView = {
 
 /** What such a module may do that a program may not. */
 export type Inside = {
-  readonly isReady: boolean
+  isReady(): boolean
+  /** For a server that the program itself makes listen, at any time: it is drained, and handed over, as one of listen(). Before it listens. */
+  expect(server: Server, inherited: Inherited | undefined, tickets: Readonly<Record<string, string>>): void
+  /** It listens. */
+  admit(name: string, kind: 'tcp' | 'unix', server: Server, oldName: string | undefined): void
+  /** Its listener was closed: it is handed over no more, and it is drained only as long as it has connections. */
+  dismiss(server: Server): void
+  /** The program ends this process itself: an upgrade that runs is given up, and older generations come to an end. */
+  leaveToProgram(): void
   onDrain(begin: (view: DrainView) => OwnDrain): void
   /** For a connection of the protocol of this name. */
   arrival(name: string, socket: Socket): Omit<Arrival, 'state'>
@@ -228,7 +242,7 @@ class Daemon {
    * Replaces this process by its new version. Resolves at the commit; the report's `drained` resolves when this process has finished what it had accepted. Rejects if the upgrade failed,
    * with the codes of `upgrade()` and with `ERR_COOK_TOO_MANY_GENERATIONS`: this process keeps serving then.
    */
-  async upgrade(options: UpgradeOptions = {}): Promise<DaemonReport> {
+  async upgrade(options: DaemonUpgradeOptions = {}): Promise<DaemonReport> {
     const stop = new AbortController()
     const replacing = this.#replace(options, stop.signal)
     const own = { stop, ended: replacing.catch(() => {}) }
@@ -324,7 +338,22 @@ class Daemon {
   async #setTicketKeys(name: string, server: Server): Promise<void> {
     if (!isTls(server)) return
     const keys = (await this.#state.entered.succession?.tickets())?.[name]
-    if (keys !== undefined) (server as unknown as TicketServer).setTicketKeys(Buffer.from(keys, 'base64'))
+    if (keys !== undefined) setTicketKeys(server, keys)
+  }
+
+  #admit(name: string, kind: 'tcp' | 'unix', server: Server, oldName: string | undefined): void {
+    this.#listeners.push({ name, server, ...(oldName !== undefined && { oldName }) })
+    this.#state.registry.add(name, kind, server, false)
+  }
+
+  #dismiss(server: Server): void {
+    this.#state.registry.remove(server)
+    const forget = () => {
+      // Some servers listen again, and are there a second time by then.
+      const index = this.#listeners.findIndex((one) => one.server === server)
+      if (index >= 0) this.#listeners.splice(index, 1)
+    }
+    server.once('close', forget)
   }
 
   #receive(arrival: Arrival, socket: Socket): boolean {
@@ -358,7 +387,7 @@ class Daemon {
   }
 
   #serverOf(listener: string): Server | undefined {
-    return this.#listeners.find(({ name }) => name === listener)?.server
+    return this.#listeners.find(({ name, oldName }) => name === listener || oldName === listener)?.server
   }
 
   #ownArrival(name: string, socket: Socket): Omit<Arrival, 'state'> {
@@ -382,8 +411,8 @@ class Daemon {
 
   // ------------------------------------------------------------------------------------------ the old side
 
-  async #replace(options: UpgradeOptions, signal: AbortSignal): Promise<DaemonReport> {
-    checkUpgradeOptions(options)
+  async #replace({ release, ...options }: DaemonUpgradeOptions, signal: AbortSignal): Promise<DaemonReport> {
+    checkDaemonUpgradeOptions({ ...(release !== undefined && { release }), ...options })
     demandCommit('upgrade()', this.#state.entered)
     if (this.phase === 'starting') {
       throw new CookError('ERR_COOK_NOT_READY', { verb: 'upgrade()', self: process.pid })
@@ -396,7 +425,7 @@ class Daemon {
       ...options,
       signal: options.signal === undefined ? signal : AbortSignal.any([signal, options.signal]),
     }
-    const hooks = { tickets: this.#ticketKeys(), save: (name: string) => this.#save(name) }
+    const hooks = { tickets: this.#ticketKeys(), save: (name: string) => this.#save(name), ...(release && { release }) }
     const upgraded = await runUpgrade(this.#state, 'upgrade()', given, hooks)
     const { pid, generation, phases } = upgraded
     this.#emit({ type: 'upgraded', pid, generation })
@@ -478,7 +507,10 @@ class Daemon {
   async #drain(end: Promise<void>): Promise<boolean> {
     const mover = this.#mover
     const rule = this.#rule()
-    const servers = this.#listeners.map(({ name, server }) => ({ name, server, mover, rule, counts: noCounts() }))
+    // One that does not listen any more has no counterpart in the successor.
+    const servers = this.#listeners.map(({ name, server }) => {
+      return { name, server, mover: server.listening ? mover : undefined, rule, counts: noCounts() }
+    })
     this.#counts = new Map(servers.map(({ name, counts }) => [name, counts]))
     this.#otherCounts = noCounts()
     const own = Promise.all(this.#onDrain.map((listener) => this.#runHook('onDrain', listener)))
@@ -490,7 +522,18 @@ class Daemon {
 
   #inside(): Inside {
     return {
-      isReady: this.#ready !== undefined,
+      isReady: () => this.#ready !== undefined,
+      expect(server, inherited, tickets) {
+        trackSessions(server)
+        const keys = inherited && tickets[inherited.name]
+        if (keys !== undefined && isTls(server)) setTicketKeys(server, keys)
+      },
+      admit: (name, kind, server, oldName) => this.#admit(name, kind, server, oldName),
+      dismiss: (server) => this.#dismiss(server),
+      leaveToProgram: () => {
+        this.#upgrading?.stop.abort()
+        this.#state.entered.succession?.stop()
+      },
       onDrain: (begin) => this.#ownDrains.push(begin),
       arrival: (name, socket) => this.#ownArrival(name, socket),
       hookFailed: (hook, thrown) => this.#hookFailed(hook, thrown),
@@ -604,6 +647,10 @@ type Upgrading = Upgraded & { readonly generation: number }
 
 type TicketServer = { getTicketKeys(): Buffer; setTicketKeys(keys: Buffer): void }
 
+function setTicketKeys(server: Server, keys: string): void {
+  ;(server as unknown as TicketServer).setTicketKeys(Buffer.from(keys, 'base64'))
+}
+
 function addressName({ port, host, path }: ListenOptions): string {
   if (path !== undefined) return `unix:${resolve(path)}`
   return `tcp:${host ?? '*'}:${port}`
@@ -618,7 +665,7 @@ function listening(server: Server, args: readonly unknown[]): Promise<void> {
       else failed(error)
     }
     server.once('error', settle).once('listening', settle)
-    server.listen(...(args as Parameters<Server['listen']>))
+    unwatched(() => server.listen(...(args as Parameters<Server['listen']>)))
   })
 }
 

@@ -8,6 +8,7 @@ export type {
   DaemonEvent,
   DaemonizeOptions,
   DaemonOptions,
+  DaemonUpgradeOptions,
   DrainCounts,
   DrainReport,
   HandOverRule,

@@ -55,6 +55,12 @@ export type UpgradeOptions = {
   readonly env?: Readonly<Record<string, string | undefined>>
 }
 
+/** What a daemon can do beyond the verbs. */
+export type DaemonUpgradeOptions = UpgradeOptions & {
+  /** Listeners that a new version which runs unmodified may leave unclaimed; what waits in their queues is reset. @default none */
+  readonly release?: readonly string[]
+}
+
 export type ListenUnixOptions = {
   /** Mode of the file, for example `0o660`: who may connect. @default what the umask leaves */
   readonly mode?: number
@@ -209,6 +215,10 @@ export function checkDaemonizeOptions(options: DaemonizeOptions): void {
 
 export function checkUpgradeOptions(options: UpgradeOptions): void {
   check(options, upgradeKinds)
+}
+
+export function checkDaemonUpgradeOptions(options: DaemonUpgradeOptions): void {
+  check(options, { ...upgradeKinds, release: 'strings' })
 }
 
 export function checkListenUnixOptions(options: ListenUnixOptions): void {

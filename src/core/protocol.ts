@@ -16,12 +16,17 @@ export const ENV_NAME_LIVING_UPGRADE = 'COOK_DAEMON_LIVING_UPGRADE'
 export const envLink = 'COOK_DAEMON_LINK'
 /** What the process that started a `daemon` stage and waits for it tells it: a {@link LaunchRecord}. */
 const envLaunch = 'COOK_DAEMON_LAUNCH'
+/** What the command line was told of the program, a {@link ProgramRecord}: handed on to every generation, and before what the program says itself. */
+export const envProgram = 'COOK_DAEMON_PROGRAM'
 
 /** Node reads these two at its start; left in an environment they would make a child open a channel that is not its own. */
 const envNodeChannel = ['NODE_CHANNEL_FD', 'NODE_CHANNEL_SERIALIZATION_MODE']
 
+/** What is said to one process alone. */
+const startVariables = [ENV_NAME_DAEMON_STAGE, ENV_NAME_LIVING_UPGRADE, envLink, envLaunch] as const
+
 /** Every variable that must reach no other child of the program. */
-export const ownVariables = [ENV_NAME_DAEMON_STAGE, ENV_NAME_LIVING_UPGRADE, envLink, envLaunch] as const
+export const ownVariables = [...startVariables, envProgram] as const
 
 /** 0 to 2 are /dev/null and the log, 3 is the link, and from 4 come the handles, in order and without a hole. */
 export const linkFd = 3
@@ -68,6 +73,22 @@ export type LaunchRecord = {
   readonly close: readonly number[]
 }
 
+/** What the operator said; each generation reads it, so that it goes before what the program says. */
+export type ProgramRecord = {
+  readonly protocol: number
+  readonly name?: string
+  /** For the preload: the program itself says when it is ready. */
+  readonly waitReady?: boolean
+  readonly handOver?: boolean
+  readonly readyTimeout?: number
+  readonly drainTimeout?: number
+  readonly overlap?: number
+  readonly logFile?: string
+  readonly pidFile?: string
+  /** For the preload, and for one upgrade: listeners that the new version may leave. */
+  readonly release?: readonly string[]
+}
+
 export type Start = { readonly stage: Stage; readonly link?: LinkRecord; readonly launch?: LaunchRecord }
 
 /** What the environment says about this start; anything half there, forged or broken throws `ERR_COOK_ENVIRONMENT`. */
@@ -108,13 +129,30 @@ export function writeStart(
   start: Start,
 ): Record<string, string | undefined> {
   const own: Record<string, string | undefined> = { ...env }
-  for (const name of [...ownVariables, ...envNodeChannel]) delete own[name]
+  for (const name of [...startVariables, ...envNodeChannel]) delete own[name]
   own[ENV_NAME_DAEMON_STAGE] = start.stage
   if (start.link !== undefined) {
     own[ENV_NAME_LIVING_UPGRADE] = summary(start.link.handles)
     own[envLink] = JSON.stringify(start.link)
   }
   if (start.launch !== undefined) own[envLaunch] = JSON.stringify(start.launch)
+  return own
+}
+
+/** What the command line said of this program; broken, it throws `ERR_COOK_ENVIRONMENT`. */
+export function readProgram(env: Readonly<Record<string, string | undefined>>): ProgramRecord | undefined {
+  const text = env[envProgram]
+  return text === undefined ? undefined : parse<ProgramRecord>(envProgram, text, programFault)
+}
+
+/** An environment for a program of which the command line says this; undefined: nothing. */
+export function writeProgram(
+  env: Readonly<Record<string, string | undefined>>,
+  program: ProgramRecord | undefined,
+): Record<string, string | undefined> {
+  const own: Record<string, string | undefined> = { ...env }
+  delete own[envProgram]
+  if (program !== undefined) own[envProgram] = JSON.stringify(program)
   return own
 }
 
@@ -186,6 +224,21 @@ function launchFault(launch: Fields): string | undefined {
   return Array.isArray(launch.close) && launch.close.every(isCount) ? undefined : 'it lists no descriptors to close'
 }
 
+function programFault(program: Fields): string | undefined {
+  if (!isCount(program.protocol) || program.protocol < 1) return 'its protocol is no version'
+  const wrong = (names: readonly string[], type: string) =>
+    names.find((name) => program[name] !== undefined && typeof program[name] !== type)
+  const field =
+    wrong(['name', 'logFile', 'pidFile'], 'string') ??
+    wrong(['waitReady', 'handOver'], 'boolean') ??
+    wrong(['readyTimeout', 'drainTimeout', 'overlap'], 'number')
+  if (field !== undefined) return `its ${field} is of a wrong type`
+  const { release = [] } = program
+  return Array.isArray(release) && release.every((one) => typeof one === 'string')
+    ? undefined
+    : 'its release is no list'
+}
+
 // ---------------------------------------------------------------------------------------------- messages on the link
 
 /** From the new version to the old one. */
@@ -202,6 +255,8 @@ export type Upward =
     }
   /** How it came to its end, while it still can tell: an uncaught exception, or what a `parent` stage saw of its daemon. */
   | { readonly type: 'dying'; readonly reason: string }
+  /** What it still waits for before it says that it is up, for the words of a timeout; empty: nothing any more. */
+  | { readonly type: 'waits'; readonly reason: string }
   /** A value of the predecessor's saveState hook is wanted, before `done`. */
   | { readonly type: 'ask'; readonly name: string }
   | { readonly type: 'done'; readonly ok: boolean; readonly reason: string }
@@ -283,6 +338,8 @@ export function fromWire(raw: unknown): Message | 'unknown' | 'broken' {
         : 'broken'
     case 'dying':
       return typeof raw.reason === 'string' ? { type: 'dying', reason: cutReason(raw.reason) } : 'broken'
+    case 'waits':
+      return typeof raw.reason === 'string' ? { type: 'waits', reason: cutReason(raw.reason) } : 'broken'
     case 'ask':
       return typeof raw.name === 'string' ? { type: 'ask', name: raw.name } : 'broken'
     case 'taken':
@@ -379,6 +436,8 @@ export type OldSide = {
   readonly known: readonly Identity[]
   /** What the new version told of its end. */
   readonly dying?: string
+  /** What it said that it still waits for. */
+  readonly waits?: string
   /** The end of the process that we started ourselves. */
   readonly exit?: Exit
   /** End-of-file: no process holds the other end any more. */
@@ -450,6 +509,8 @@ function onMessage(state: OldSide, message: Message | 'unknown' | 'broken'): rea
       return [know(state, message), []]
     case 'dying':
       return [{ ...state, dying: message.reason }, []]
+    case 'waits':
+      return [{ ...state, waits: message.reason }, []]
     case 'hello':
       if (state.at !== 'waiting') return end(state, { why: 'broken', detail: 'a second hello' })
       if (message.nonce !== state.nonce) return end(state, { why: 'broken', detail: 'a hello with a wrong nonce' })

@@ -6,7 +6,7 @@ import { type Command, startCommand, startEnvironment } from '../node/system.ts'
 import { Claims, Registry } from './handles.ts'
 import { type Launch, reportTo, tellLauncher } from './launch.ts'
 import { nextPhase, type Phase, type Step } from './phase.ts'
-import { cutReason, ownVariables, readStart, type Start, toWire } from './protocol.ts'
+import { cutReason, ownVariables, type ProgramRecord, readProgram, readStart, type Start, toWire } from './protocol.ts'
 import { type Arrival, type Succession, succeed } from './successor.ts'
 
 /** Version of this package; a test compares it with package.json. */
@@ -21,6 +21,8 @@ export type State = {
   readonly command: Command
   /** What the environment said, or why it cannot be believed. */
   readonly start: Start | CookError
+  /** What the command line said of this program, if it started it. */
+  readonly program?: ProgramRecord
   readonly registry: Registry
   /** Set by the first verb. */
   entered?: Entered
@@ -35,8 +37,17 @@ export type State = {
   pidFile?: string
   /** A successor has taken over: what is named here, a path or a pid file, is its own. */
   hasSuccessor?: boolean
+  /** What serves in the place of a program that does not know this library, until that takes it up itself. */
+  preload?: Preload
   /** Who takes what the predecessor hands over after the commit; the verbs leave that to the program. */
   receiver?: Receiver
+}
+
+export type Preload = {
+  /** The program calls a verb: what it does from now on is its own. Throws `ERR_COOK_PRELOADED` if that comes too late. */
+  stepAside(verb: string): void
+  /** The program says that it is up, or why not. Resolves at the commit. */
+  ready(ok: boolean, reason: string): Promise<void>
 }
 
 export type Receiver = {
@@ -68,8 +79,10 @@ shared[key] ??= makeState()
 function makeState(): State {
   const environment = startEnvironment()
   let start: Start | CookError
+  let program: ProgramRecord | undefined
   try {
     start = readStart(process.env)
+    program = readProgram(process.env)
   } catch (error) {
     if (!(error instanceof CookError)) throw error
     // An import does not throw: the first verb does.
@@ -81,6 +94,7 @@ function makeState(): State {
     environment,
     command: startCommand(environment),
     start,
+    ...(program && { program }),
     registry: new Registry(),
     phase: 'ready',
   }
@@ -102,8 +116,10 @@ function tellWhyItDies(state: State, { launch }: Start): void {
   })
 }
 
-/** The state of this process for a verb. The first one takes what the environment says out of the sight of other children. */
-export function enter(verb: string): State & { readonly entered: Entered } {
+/**
+ * The state of this process for a verb. The first one takes what the environment says out of the sight of other children. One that only asks leaves the preload in charge.
+ */
+export function enter(verb: string, { isQuestion = false } = {}): State & { readonly entered: Entered } {
   const state = shared[key]
   if (process.platform === 'win32') throw new CookError('ERR_COOK_PLATFORM', { platform: process.platform })
   if (isWorkerThread()) throw new CookError('ERR_COOK_WORKER_THREAD', { verb })
@@ -117,7 +133,13 @@ export function enter(verb: string): State & { readonly entered: Entered } {
     throw new CookError('ERR_COOK_CLUSTER_WORKER', { verb })
   }
   state.entered ??= begin(state, state.start)
+  if (!isQuestion) state.preload?.stepAside(verb)
   return state as State & { readonly entered: Entered }
+}
+
+/** The preload of this process, if it still is in charge. */
+export function preloadInCharge(): Preload | undefined {
+  return shared[key]?.preload
 }
 
 function begin(state: State, start: Start): Entered {

@@ -5,6 +5,7 @@ import type { UpgradeOptions } from '../options.ts'
 import { openLog } from './log.ts'
 import { reclaimPidFile } from './pid-file.ts'
 import { type Upgraded, upgradeTo } from './predecessor.ts'
+import { protocolVersion, writeProgram } from './protocol.ts'
 import { type Entered, type State, takeStep } from './state.ts'
 import { keepPathAtClose } from './unix-path.ts'
 import type { Value } from './values.ts'
@@ -17,6 +18,8 @@ export const defaultReadyTimeout = 60_000
 export type UpgradeHooks = {
   readonly tickets?: Readonly<Record<string, string>>
   readonly save?: (name: string) => Promise<Value>
+  /** Listeners that the new version may leave, for the preload. */
+  readonly release?: readonly string[]
 }
 
 /** Resolves at the commit, with the link still open; rejects with everything as it was. */
@@ -45,7 +48,7 @@ export async function runUpgrade(
     const upgraded = await upgradeTo({
       stage: options.stage,
       command: commandFor(state, options),
-      environment: options.env ?? state.environment,
+      environment: environmentFor(state, options.env, hooks.release),
       generation,
       handles,
       living: entered.succession?.living ?? [],
@@ -88,6 +91,17 @@ function reopenedLog(state: State): number | undefined {
     // Its folder is gone or full: no reason to refuse an upgrade, since our own log is still open.
     return undefined
   }
+}
+
+/** What the command line said goes on, whatever else the environment is; a release is for one upgrade. */
+function environmentFor(
+  { environment, program }: State,
+  env: UpgradeOptions['env'],
+  release: readonly string[] | undefined,
+): Readonly<Record<string, string | undefined>> {
+  if (program === undefined && release === undefined) return writeProgram(env ?? environment, undefined)
+  const { release: _, ...kept } = program ?? { protocol: protocolVersion }
+  return writeProgram(env ?? environment, { ...kept, ...(release && { release }) })
 }
 
 function commandFor({ command }: State, options: UpgradeOptions): Command {

@@ -15,10 +15,28 @@ export function listenerDescriptor(server: Server): number | undefined {
 /** lib/internal/dgram.js: `_handle` was removed in Node 25; the object under this symbol has been there since 11. */
 const dgramState = 'state symbol'
 
+/** lib/net.js, listen(): a server to share a listener with, or a handle. */
+export function carriesHandle(options: Readonly<Record<string, unknown>>): boolean {
+  return Boolean(options._handle ?? options.handle)
+}
+
 /** The descriptor of a bound UDP socket, undefined before it is bound and after it is closed. */
 export function udpDescriptor(socket: UdpSocket): number | undefined {
   const state = privateProperty<{ handle?: { fd?: number } | null }>(socket, dgramState)
   return usable(state?.handle?.fd)
+}
+
+/** From now on datagrams stay in the kernel, for whoever else reads the socket. */
+export function stopDatagrams(socket: UdpSocket): void {
+  datagramHandle(socket)?.recvStop?.()
+}
+
+export function startDatagrams(socket: UdpSocket): void {
+  datagramHandle(socket)?.recvStart?.()
+}
+
+function datagramHandle(socket: UdpSocket): { recvStart?(): void; recvStop?(): void } | null | undefined {
+  return privateProperty<{ handle?: object | null }>(socket, dgramState)?.handle
 }
 
 /**
@@ -44,7 +62,6 @@ type PrivateSocket = {
   _handle: { readStop(): number; readStart(): number } | null
 }
 type CountingServer = { _connections: number }
-type HttpServer = Server & { closeIdleConnections(): void }
 
 /** Stops accepting. http.Server's own close would reset idle connections, and on Node 26 those whose first request is on its way. */
 export function stopAccepting(server: Server): void {
@@ -67,7 +84,8 @@ export function connectionsOf(servers: readonly Server[]): Map<Server, Socket[]>
 
 /** The HTTP/1.1 connections of a server that are between two requests; on Node 26 also those that have said nothing yet. */
 export function idleHttpConnections(server: Server): Set<Socket> {
-  return destroyedBy(() => (server as HttpServer).closeIdleConnections())
+  const { closeIdleConnections } = process.getBuiltinModule('node:http').Server.prototype
+  return destroyedBy(() => closeIdleConnections.call(server))
 }
 
 /** The HTTP/1.1 connections of a server: all but those that were upgraded. */
@@ -172,6 +190,18 @@ export function isWorkerThread(): boolean {
 /** lib/internal/child_process.js, Control: the descriptor of the channel to the process that started this one. */
 export function channelDescriptor(): number | undefined {
   return usable((process.channel as { fd?: number } | undefined)?.fd)
+}
+
+/**
+ * Calls back when the program makes this process the primary of a cluster: cluster.setupPrimary(), which every fork() calls, listens to `internalMessage` of the process
+ * (lib/internal/cluster/primary.js). What the callback throws is thrown by the program's call. Loading node:cluster to look would cost every start. Returns what ends the watch.
+ */
+export function watchClusterPrimary(onPrimary: () => void): () => void {
+  const onListener = (name: string | symbol) => {
+    if (name === 'internalMessage') onPrimary()
+  }
+  process.on('newListener', onListener)
+  return () => void process.removeListener('newListener', onListener)
 }
 
 type Emitter = { emit(name: string | symbol, ...args: unknown[]): boolean }

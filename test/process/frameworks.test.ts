@@ -1,0 +1,33 @@
+/** Programs as people write them, with the packages as they are in the registry and without a word of this library: no request is lost by five upgrades. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { keepAliveClients } from '../support/load/keep-alive-clients.ts'
+import type { Weights } from '../support/load/requests.ts'
+import { Program } from '../support/program.ts'
+
+const upgrades = 5
+
+/** What a framework answers here; the others need a body, or pieces of their own making. */
+const gets: Weights = { small: 60, large: 6, late: 6, pipelined: 8, byteByByte: 2, slowReader: 1 }
+
+const programs: readonly (readonly [name: string, file: string, weights?: Weights])[] = [
+  ['plain http, an ES module', 'http.mjs'],
+  ['plain http, CommonJS', 'http.cjs'],
+  ['Express', 'express.mjs', gets],
+  ['Fastify', 'fastify.mjs', gets],
+]
+
+for (const [name, file, weights] of programs) {
+  test(`${name}: keep-alive clients that never retry lose nothing in five upgrades, and none reconnects`, async () => {
+    await using program = await Program.start(file)
+    const where = { host: 'localhost', port: program.port }
+    await using load = keepAliveClients(where, { count: 40, pause: [0, 20], ...(weights && { weights }) })
+    await load.ready
+    for (let upgrade = 0; upgrade < upgrades; upgrade++) await program.upgrade()
+    const { failures, faults, answers, generations } = await load.stop()
+    assert.deepEqual(failures, {}, JSON.stringify(faults.slice(0, 3)))
+    assert.ok(answers > 40 * upgrades, `${answers} answers`)
+    assert.equal(Object.keys(generations).length, upgrades + 1, JSON.stringify(generations))
+    assert.deepEqual(await program.stop(), Array(upgrades + 1).fill(0))
+  })
+}
