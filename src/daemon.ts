@@ -5,8 +5,9 @@ import { checkName, type Inherited } from './core/handles.ts'
 import { Mover } from './core/mover.ts'
 import type { Phase } from './core/phase.ts'
 import { reclaimPidFile, releasePidFile, writePidFile } from './core/pid-file.ts'
-import type { Upgraded, UpgradePhases } from './core/predecessor.ts'
+import type { Upgraded } from './core/predecessor.ts'
 import { takeoverName } from './core/protocol.ts'
+import { upgradeText, withText } from './core/report.ts'
 import { type Entered, enter, type State, takeStep } from './core/state.ts'
 import type { Arrival } from './core/successor.ts'
 import { openUnixPath, ownUnixPath } from './core/unix-path.ts'
@@ -32,6 +33,7 @@ import {
   type DrainReport,
   type HandOverRule,
   type ListenOptions,
+  type UpgradeResult,
 } from './options.ts'
 
 const { resolve } = process.getBuiltinModule('node:path')
@@ -39,13 +41,8 @@ const channel = process.getBuiltinModule('node:diagnostics_channel').channel('co
 
 export const defaults = { drainTimeout: 30_000, stateTimeout: 10_000, maxGenerations: 4 }
 
-/** What an upgrade that succeeded was like. */
-export type DaemonReport = {
-  /** Process of the new version. */
-  readonly pid: number
-  readonly generation: number
-  /** What took how long, in milliseconds. */
-  readonly phases: UpgradePhases
+/** What an upgrade that succeeded was like, and what follows it. */
+export type DaemonReport = UpgradeResult & {
   /** Resolves when this process has drained. */
   readonly drained: Promise<DrainReport>
 }
@@ -428,9 +425,9 @@ class Daemon {
     const hooks = { tickets: this.#ticketKeys(), save: (name: string) => this.#save(name), ...(release && { release }) }
     const upgraded = await runUpgrade(this.#state, 'upgrade()', given, hooks)
     const { pid, generation, phases } = upgraded
-    this.#emit({ type: 'upgraded', pid, generation })
+    this.#emit(withText({ type: 'upgraded', pid, generation, phases } as const, upgradeText))
     this.#leaving = this.#leave(upgraded)
-    return { pid, generation, phases, drained: this.#leaving }
+    return withText({ pid, generation, phases, drained: this.#leaving }, upgradeText)
   }
 
   #checkGenerations(): void {

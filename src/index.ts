@@ -1,6 +1,5 @@
 /** What users import from 'cook-daemon'. */
 
-export type { UpgradePhases } from './core/predecessor.ts'
 export { ENV_NAME_DAEMON_STAGE, ENV_NAME_LIVING_UPGRADE } from './core/protocol.ts'
 export { createDaemon, type Daemon, type DaemonReport } from './daemon.ts'
 export { CookError, type CookErrorCode, type CookErrorValues } from './errors.ts'
@@ -16,6 +15,8 @@ export type {
   ListenUnixOptions,
   SaveState,
   UpgradeOptions,
+  UpgradePhases,
+  UpgradeResult,
 } from './options.ts'
 export { type ServeOptions, serve } from './serve.ts'
 export * from './verbs.ts'

@@ -122,14 +122,36 @@ export type DaemonOptions = {
 export type DaemonEvent =
   | { readonly type: 'phase'; readonly phase: Phase; readonly generation: number }
   | { readonly type: 'upgrade'; readonly generation: number }
-  | { readonly type: 'upgraded'; readonly pid: number; readonly generation: number }
+  | ({ readonly type: 'upgraded' } & UpgradeResult)
   | { readonly type: 'upgrade-failed'; readonly error: Error }
   | { readonly type: 'unclaimed'; readonly names: readonly string[] }
   | { readonly type: 'successor-lost'; readonly generation: number }
   | { readonly type: 'drained'; readonly report: DrainReport }
   | { readonly type: 'hook-failed'; readonly hook: string; readonly error: Error }
 
-/** What became of the live connections, in all and by listener. */
+/** What the upgrade took, in milliseconds. */
+export type UpgradePhases = {
+  /** Starting the process, during which this one stands still. */
+  readonly spawn: number
+  /** From then until the new version said hello: the boot of Node and of the program. */
+  readonly boot: number
+  /** From then until it said that it is up. */
+  readonly ready: number
+  /** From then until it has taken over. */
+  readonly commit: number
+}
+
+/** What an upgrade that succeeded was like; as a string, one line for people. */
+export type UpgradeResult = {
+  /** Process of the new version. */
+  readonly pid: number
+  /** 1 for the first start, one more for each successor. */
+  readonly generation: number
+  /** What took how long, in milliseconds. */
+  readonly phases: UpgradePhases
+}
+
+/** What became of the live connections, in all and by listener; as a string, one line for people. */
 export type DrainReport = DrainCounts & { readonly listeners: Readonly<Record<string, DrainCounts>> }
 
 /** What became of the live connections of one listener. */

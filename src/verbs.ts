@@ -4,8 +4,8 @@ import type { Server } from 'node:net'
 import { becomeDaemon } from './core/daemonizing.ts'
 import type { Inherited } from './core/handles.ts'
 import { writePidFile } from './core/pid-file.ts'
-import type { UpgradePhases } from './core/predecessor.ts'
 import type { HandleKind } from './core/protocol.ts'
+import { upgradeText, withText } from './core/report.ts'
 import { type Entered, enter, preloadInCharge, type State } from './core/state.ts'
 import { openUnixPath, ownUnixPath } from './core/unix-path.ts'
 import { demandCommit, runUpgrade } from './core/upgrading.ts'
@@ -18,6 +18,7 @@ import {
   type DrainCounts,
   type ListenUnixOptions,
   type UpgradeOptions,
+  type UpgradeResult,
 } from './options.ts'
 
 const { resolve } = process.getBuiltinModule('node:path')
@@ -53,14 +54,8 @@ export type InheritedUdpSocket = {
 /** A plain descriptor of the predecessor, for `node:fs`. */
 export type InheritedFile = { readonly kind: 'file'; readonly name: string; readonly fd: number }
 
-/** What an upgrade that succeeded was like. */
-export type UpgradeReport = {
-  /** Process of the new version. */
-  readonly pid: number
-  /** 1 for the first start, one more for each successor. */
-  readonly generation: number
-  /** What took how long, in milliseconds. */
-  readonly phases: UpgradePhases
+/** What an upgrade that succeeded was like, and what follows it. */
+export type UpgradeReport = UpgradeResult & {
   /** Resolves when everything that followed the commit is over. With these verbs the program itself drains: nothing follows. */
   readonly drained: Promise<DrainCounts>
 }
@@ -187,7 +182,8 @@ export async function upgrade(options: UpgradeOptions = {}): Promise<UpgradeRepo
   checkUpgradeOptions(options)
   const { pid, generation, phases, link } = await runUpgrade(state, 'upgrade()', { stage: 'parent', ...options })
   link.send({ type: 'bye' }, () => link.close())
-  return { pid, generation, phases, drained: Promise.resolve({ handedOver: 0, served: 0, closed: 0, cut: 0 }) }
+  const drained = Promise.resolve({ handedOver: 0, served: 0, closed: 0, cut: 0 })
+  return withText({ pid, generation, phases, drained }, upgradeText)
 }
 
 /**

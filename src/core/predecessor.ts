@@ -3,6 +3,7 @@ import type { ChildProcess } from 'node:child_process'
 import { CookError, messageOf } from '../errors.ts'
 import { type Link, type LinkEvent, openLink } from '../node/link.ts'
 import { type Command, identify, isAlive, type System, system } from '../node/system.ts'
+import type { UpgradePhases } from '../options.ts'
 import type { Packed } from './handles.ts'
 import { exitWords, spawned, spawnFault } from './launch.ts'
 import { lastWords, linesSince, markLog } from './log.ts'
@@ -37,18 +38,6 @@ export type UpgradePlan = {
   /** The value of a name that the successor asks for; may throw `ERR_COOK_STATE`. */
   save(name: string): Promise<Value>
   onOverlap(): void
-}
-
-/** What the upgrade took, in milliseconds. */
-export type UpgradePhases = {
-  /** Starting the process, during which this one stands still. */
-  readonly spawn: number
-  /** From then until the new version said hello: the boot of Node and of the program. */
-  readonly boot: number
-  /** From then until it said that it is up. */
-  readonly ready: number
-  /** From then until it has taken over. */
-  readonly commit: number
 }
 
 export type Upgraded = {

@@ -291,8 +291,8 @@ export type Downward =
     }
   | { readonly type: 'accepted' }
   /**
-   * A live connection comes with this message, for the server or the program's own protocol of that name; `unread`, base64, is what had been read of it and
-   * was given to nobody.
+   * A live connection comes with this message, for the server or the program's own protocol of that name, in the second case with the listener that accepted
+   * it; `unread`, base64, is what had been read of it and was given to nobody.
    */
   | {
       readonly type: 'connection'

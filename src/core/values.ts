@@ -3,7 +3,7 @@ import { CookError, messageOf } from '../errors.ts'
 import type { Downward } from './protocol.ts'
 
 /** The largest value, in bytes. */
-export const largestValue = 64 * 1024 * 1024
+const largestValue = 64 * 1024 * 1024
 /** Bytes in a piece: a few milliseconds of either loop. */
 const pieceSize = 256 * 1024
 

@@ -1,5 +1,6 @@
 /** What becomes of the connections of one listener, while it is counted. */
 import type { Moved } from '../core/mover.ts'
+import { drainText, withText } from '../core/report.ts'
 import type { DrainCounts, DrainReport } from '../options.ts'
 
 export type Counting = { -readonly [Name in keyof DrainCounts]: number }
@@ -20,5 +21,5 @@ export function toReport(listeners: ReadonlyMap<string, Counting>, others: Count
   const all = [...listeners.values(), others]
   const sum = (name: keyof DrainCounts) => all.reduce((total, one) => total + one[name], 0)
   const total = { handedOver: sum('handedOver'), served: sum('served'), closed: sum('closed'), cut: sum('cut') }
-  return { ...total, listeners: Object.fromEntries(listeners) }
+  return withText({ ...total, listeners: Object.fromEntries(listeners) }, drainText)
 }

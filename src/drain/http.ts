@@ -1,7 +1,7 @@
 /** HTTP/1.1: idle connections move, busy ones move after their answer; where they cannot, the next answer closes. */
 import type { ServerResponse } from 'node:http'
 import type { Server, Socket } from 'node:net'
-import { httpConnections, idleHttpConnections, responseInProgress } from '../node/sockets.ts'
+import { httpConnections, receivingHttpConnections, responseInProgress } from '../node/sockets.ts'
 import { countMove } from './counts.ts'
 import type { Draining, ProtocolDrain } from './drainer.ts'
 
@@ -27,6 +27,9 @@ export function isTls(server: Server): boolean {
 function isQuiet(socket: Socket): boolean {
   return !socket.destroyed && !socket.writableEnded && responseInProgress(socket) === undefined
 }
+
+/** More than the mover has on the way, so that the next is there when one has arrived. */
+const ordersAtOnce = 8
 
 /** How often connections that are idle are looked for, in milliseconds. */
 const sweepInterval = 100
@@ -55,11 +58,11 @@ export function drainHttp(draining: Draining): ProtocolDrain {
     countMove(counts, moved)
   }
 
-  /** Between two requests, or with nothing said yet, which Node 20 to 24 do not call idle. */
+  /** Between two requests, or with nothing said yet. */
   function idle(): Socket[] {
-    const found = idleHttpConnections(server)
-    for (const socket of httpConnections(server)) if (socket.bytesRead === 0) found.add(socket)
-    return [...found].filter(isQuiet)
+    const receiving = receivingHttpConnections(server)
+    const isIdle = (socket: Socket) => isQuiet(socket) && (socket.bytesRead === 0 || !receiving.has(socket))
+    return httpConnections(server).filter(isIdle)
   }
 
   function onFinish(message: unknown): void {
@@ -67,7 +70,7 @@ export function drainHttp(draining: Draining): ProtocolDrain {
     if (from !== server || !(canMove(socket) || isHurried)) return
     // In this very turn, behind Node's own end of the response and before anything else is read: the one moment at which a busy connection is idle.
     process.nextTick(() => {
-      if (!isQuiet(socket) || !idleHttpConnections(server).has(socket)) return
+      if (!isQuiet(socket) || receivingHttpConnections(server).has(socket)) return
       if (!canMove(socket)) socket.destroySoon()
       else if (socket.writableLength === 0) void move(socket, true)
     })
@@ -103,11 +106,16 @@ export function drainHttp(draining: Draining): ProtocolDrain {
   subscribe('http.server.request.start', onStart)
   return {
     async moveIdle() {
-      await Promise.all(
-        idle()
-          .filter(canMove)
-          .map((socket) => move(socket, false)),
-      )
+      // A few at a time: an order for each of ten thousand would be memory for nothing. What was idle and has read nothing since still is.
+      const sockets = idle()
+        .map((socket) => [socket, socket.bytesRead] as const)
+        .values()
+      const moveOnes = async () => {
+        for (const [socket, bytesRead] of sockets) {
+          if (socket.bytesRead === bytesRead && isQuiet(socket) && canMove(socket)) await move(socket, false)
+        }
+      }
+      await Promise.all(Array.from({ length: ordersAtOnce }, moveOnes))
     },
     finish() {
       isFinishing = true

@@ -82,34 +82,23 @@ export function connectionsOf(servers: readonly Server[]): Map<Server, Socket[]>
   return found
 }
 
-/** The HTTP/1.1 connections of a server that are between two requests; on Node 26 also those that have said nothing yet. */
-export function idleHttpConnections(server: Server): Set<Socket> {
-  const { closeIdleConnections } = process.getBuiltinModule('node:http').Server.prototype
-  return destroyedBy(() => closeIdleConnections.call(server))
-}
+/** lib/_http_server.js and src/node_http_parser.cc: the list that a server keeps of its HTTP/1.1 parsers, also an http2 one with allowHTTP1. */
+const connectionsList = 'http.server.connections'
+type Parser = { readonly socket?: Socket | null }
+type ConnectionsList = { all(): readonly Parser[]; active(): readonly Parser[] }
 
 /** The HTTP/1.1 connections of a server: all but those that were upgraded. */
-export function httpConnections(server: Server): Set<Socket> {
-  // Called from its prototype: an http2 server with allowHTTP1 has the list and not the method on Node 20 and 22 (lib/internal/http2/core.js).
-  const { closeAllConnections } = process.getBuiltinModule('node:http').Server.prototype
-  return destroyedBy(() => closeAllConnections.call(server))
+export function httpConnections(server: Server): Socket[] {
+  return socketsOf(privateProperty<ConnectionsList>(server, connectionsList)?.all())
 }
 
-/** lib/_http_server.js keeps its lists to itself, but destroys what is in them one by one: we look on and keep it from happening. */
-function destroyedBy(close: () => void): Set<Socket> {
-  const { Socket: NetSocket } = process.getBuiltinModule('node:net')
-  const found = new Set<Socket>()
-  const destroy = NetSocket.prototype.destroy
-  NetSocket.prototype.destroy = function () {
-    found.add(this)
-    return this
-  }
-  try {
-    close()
-  } finally {
-    NetSocket.prototype.destroy = destroy
-  }
-  return found
+/** Those of them whose next request is half received, or that have said nothing yet. */
+export function receivingHttpConnections(server: Server): Set<Socket> {
+  return new Set(socketsOf(privateProperty<ConnectionsList>(server, connectionsList)?.active()))
+}
+
+function socketsOf(parsers: readonly Parser[] = []): Socket[] {
+  return parsers.flatMap(({ socket }) => socket ?? [])
 }
 
 /** lib/_http_server.js: the answer that is being written on a connection; pipelined ones behind it wait. */
@@ -151,6 +140,24 @@ export function releaseConnection(socket: Socket): void {
   ;(socket as unknown as PrivateSocket).server = null
   // A keep-alive timer that ends on the way would close what the child is about to get.
   socket.setTimeout(0)
+}
+
+/**
+ * Puts bytes on an HTTP/2 connection without TLS between two frames of Node's own; false if Node or the kernel has something waiting, and it is to be tried again. It goes past Node's
+ * stream, since src/node_http2.cc (OnStreamAfterWrite) aborts at a write that is not its own.
+ */
+export function writeBetweenFrames(socket: Socket, bytes: Buffer): boolean {
+  const { fd, writeQueueSize } =
+    (socket as unknown as { _handle?: { fd?: number; writeQueueSize?: number } })._handle ?? {}
+  // What libuv was given are whole frames: once its queue is empty, the last one is out.
+  if (fd === undefined || fd < 0 || writeQueueSize !== 0) return false
+  try {
+    // So few bytes go whole or not at all.
+    return process.getBuiltinModule('node:fs').writeSync(fd, bytes) > 0
+  } catch {
+    // Full: it is not blocking. Or gone, which Node finds out by itself.
+    return false
+  }
 }
 
 /** Makes a connection that was handed over one of the server's own, and announces it as a new one. */

@@ -356,10 +356,10 @@ function copyLibrary(lab: Lab, version?: string): string {
   cpSync(fileURLToPath(new URL('.', import.meta.resolve('cook-daemon'))), lab.path('copy'), { recursive: true })
   writeFileSync(lab.path('copy', 'package.json'), '{"type":"module"}')
   if (version !== undefined) {
-    const state = lab.path('copy', 'core', 'state.js')
-    const code = readFileSync(state, 'utf8')
-    assert.match(code, /version = '\d+\.\d+\.\d+'/)
-    writeFileSync(state, code.replace(/version = '\d+\.\d+\.\d+'/, `version = '${version}'`))
+    const shared = lab.path('copy', 'shared.js')
+    const code = readFileSync(shared, 'utf8')
+    assert.match(code, /version="\d+\.\d+\.\d+"/)
+    writeFileSync(shared, code.replace(/version="\d+\.\d+\.\d+"/, `version="${version}"`))
   }
   return lab.path('copy', 'index.js')
 }

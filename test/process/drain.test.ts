@@ -2,11 +2,13 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { type ClientHttp2Session, type ClientHttp2Stream, connect as connectHttp2 } from 'node:http2'
+import { connect } from 'node:net'
 import { test } from 'node:test'
 import tls from 'node:tls'
 import { makeCertificate } from '../support/certificate.ts'
 import { counts, drained, type Program, replace } from '../support/daemons.ts'
 import { HttpConnection } from '../support/http-connection.ts'
+import { Http2Connection } from '../support/http2-connection.ts'
 import { Lab, type Puppet } from '../support/lab.ts'
 import { eventually, within } from '../support/waiting.ts'
 
@@ -59,9 +61,13 @@ test('https: a client resumes its session with the new version', async () => {
 })
 
 async function secure(port: number): Promise<HttpConnection> {
-  const socket = tls.connect({ port, host: '127.0.0.1', rejectUnauthorized: false })
+  const socket = secureSocket(port)
   await within('a handshake', once(socket, 'secureConnect'))
   return new HttpConnection(socket)
+}
+
+function secureSocket(port: number, ALPNProtocols: string[] = []): tls.TLSSocket {
+  return tls.connect({ port, host: '127.0.0.1', rejectUnauthorized: false, ALPNProtocols })
 }
 
 // ---------------------------------------------------------------------------------------------- http2
@@ -115,32 +121,46 @@ for (const [name, program, scheme] of [
   })
 }
 
-test('http2: requests that are on their way when GOAWAY comes are answered', async () => {
+// With a client of our own, frame by frame: Node's refuses by itself what it has not sent yet when GOAWAY comes, and that is not the server's doing.
+
+test('http2: the first GOAWAY refuses nothing: what a client sends that has not read it yet is answered', async () => {
   await using lab = await Lab.open()
   const old = await lab.start()
   const port = Number(await old.run(clearHttp2))
-  let asked = 0
-  const failures: string[] = []
-  async function askUntilGoaway(): Promise<void> {
-    const client = session('http', port)
-    const answers: Promise<unknown>[] = []
-    // By the clock, not by the answer: a client whose answer came with the GOAWAY refuses to ask again by itself.
-    const asking = setInterval(() => {
-      asked++
-      const answer = textOf(client.request({ ':path': '/' })).catch((error) => `${error}`)
-      answers.push(answer.then((text) => text === String(old.pid) || failures.push(text)))
-    }, 2)
-    await within('GOAWAY', once(client, 'goaway'))
-    clearInterval(asking)
-    await Promise.all(answers)
-    client.close()
-  }
-  const all = Promise.all(Array.from({ length: 20 }, askUntilGoaway))
-  await eventually('some answers', () => asked > 200 || undefined)
+  const clients = await Promise.all(Array.from({ length: 20 }, () => Http2Connection.open(connect(port, '127.0.0.1'))))
+  // By the clock, and not stopped by GOAWAY: to the server these have not read it.
+  const asking = setInterval(() => {
+    for (const client of clients) client.request('/')
+  }, 2)
+  await eventually('some answers', () => clients.every(({ answers }) => answers.size > 10) || undefined)
   await replace(lab, old, clearHttp2)
-  await all
+  for (const client of clients) assert.equal(await client.goaway(), 2 ** 31 - 1)
+  const sent = clients.map(({ lastStream }) => lastStream)
+  await eventually('some more', () => clients.every((one, at) => one.lastStream > (sent[at] ?? 0) + 20) || undefined)
+  clearInterval(asking)
+  for (const client of clients) await client.allAnswered(String(old.pid))
+  for (const client of clients) assert.equal(await client.goaway(), client.lastStream)
   await drained(old)
-  assert.deepEqual(failures, [])
+  for (const client of clients) await client.closed
+})
+
+test('http2 over TLS: clients that ask again when they have their answers lose none', async () => {
+  await using lab = await Lab.open()
+  makeCertificate(lab)
+  const old = await lab.start()
+  const port = Number(await old.run(secureHttp2))
+  const clients = await Promise.all(Array.from({ length: 20 }, () => Http2Connection.open(secureSocket(port, ['h2']))))
+  // As many at once as their number says; the first only when it is asked to, and stays idle.
+  const asking = clients.map((client, count) => Promise.all(Array.from({ length: count }, () => askOn(client))))
+  await eventually('some answers', () => clients.every(({ answers }, at) => at === 0 || answers.size > 30) || undefined)
+  await replace(lab, old, secureHttp2)
+  await within('the end of all requests', Promise.all(asking))
+  for (const client of clients) await client.allAnswered(String(old.pid))
+  assert.deepEqual((await drained(old)).listeners, { h2: counts(0, 20, 0, 0) })
+
+  async function askOn(client: Http2Connection): Promise<void> {
+    while (!client.hasGoaway) await client.answer(client.request('/'))
+  }
 })
 
 test('http2: HTTP/1.1 on the same port drains as https does', async () => {
@@ -308,6 +328,32 @@ test('at drainTimeout what is unanswered is cut, and the report says of each lis
     ...counts(5, 0, 0, 1),
     listeners: { one: counts(3, 0, 0, 0), two: counts(2, 0, 0, 0), raw: counts(0, 0, 0, 1) },
   })
+})
+
+test('the report of an upgrade and that of its drain can be read as text', async () => {
+  await using lab = await Lab.open()
+  const program: Program = async ({ open, listen, web, kept }) => {
+    await open()
+    const ports = [await listen(web(), { name: 'one' }), await listen(web(), { name: 'two' })]
+    await kept.daemon?.ready()
+    return ports
+  }
+  const old = await lab.start()
+  const [one = 0] = (await old.run(program)) as number[]
+  const client = await HttpConnection.open(one)
+  await client.ask()
+  const texts = old.run(async ({ kept }) => {
+    const report = await kept.daemon?.upgrade()
+    return [`${report}`, `${await report?.drained}`, JSON.stringify(await report?.drained)]
+  })
+  const young = await lab.next()
+  await young.run(program)
+  const [upgraded = '', drain, json = ''] = await texts
+  const phases = 'spawn \\d+, boot \\d+, ready \\d+, commit \\d+'
+  assert.match(upgraded, new RegExp(`^generation 2 \\(pid ${young.pid}\\) serves after \\d+ ms: ${phases}$`))
+  assert.equal(drain, 'connections: 1 handed over; one: 1 handed over; two: none')
+  assert.deepEqual(JSON.parse(json).listeners, { one: counts(1, 0, 0, 0), two: counts(0, 0, 0, 0) })
+  client.socket.destroy()
 })
 
 test('a request that is not answered by drainTimeout is cut', async () => {

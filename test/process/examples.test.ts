@@ -9,8 +9,11 @@ import { createInterface } from 'node:readline'
 import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
 import type { TLSSocket } from 'node:tls'
+import { certificateFiles } from '../support/certificate.ts'
 import { Example } from '../support/example.ts'
 import { eventually, within } from '../support/waiting.ts'
+
+const certificate = { TLS_KEY: certificateFiles.key, TLS_CERT: certificateFiles.cert }
 
 test('examples/http.ts: the connection of a client lives through upgrades', () => keepsConnections('http'))
 
@@ -19,7 +22,7 @@ test('examples/fastify.ts: the connection of a client lives through upgrades', (
 test('examples/express.ts: the connection of a client lives through upgrades', () => keepsConnections('express'))
 
 test('examples/https.ts: no answer is lost, and a client that connects again resumes its session', async () => {
-  await using example = await Example.start('https')
+  await using example = await Example.start('https', certificate)
   const agent = new SecureAgent({ keepAlive: true, maxSockets: 1, rejectUnauthorized: false })
   const where = { host: 'localhost', port: example.port, agent }
   assert.match((await ask(getSecurely, where)).body, /generation 1/)
@@ -33,7 +36,7 @@ test('examples/https.ts: no answer is lost, and a client that connects again res
 })
 
 test('examples/http2.ts: a session is told to go, loses no stream, and the next one is answered by the new version', async () => {
-  await using example = await Example.start('http2')
+  await using example = await Example.start('http2', certificate)
   const url = `https://localhost:${example.port}`
   const session = connectHttp2(url, { rejectUnauthorized: false })
   assert.match(await askSession(session), /generation 1, HTTP\/2/)

@@ -1,6 +1,5 @@
 /** What can be handed over, under which names, in which order. */
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import http from 'node:http'
 import http2 from 'node:http2'
@@ -9,6 +8,7 @@ import { networkInterfaces } from 'node:os'
 import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
 import type { PuppetScope } from '../fixtures/puppet-scope.ts'
+import { makeCertificate } from '../support/certificate.ts'
 import { ask, askUdp } from '../support/clients.ts'
 import { fixturePath, Lab, type Puppet } from '../support/lab.ts'
 import { leave, openListener, takeListener, upgradeOnce } from '../support/steps.ts'
@@ -55,8 +55,6 @@ type Protocol = {
   readonly get: (port: number) => Promise<string>
 }
 
-const noOpenssl = spawnSync('openssl', ['version']).error !== undefined && 'there is no openssl to make a certificate'
-
 const protocols: readonly Protocol[] = [
   {
     name: 'http',
@@ -71,7 +69,7 @@ const protocols: readonly Protocol[] = [
     secure: true,
     make: ({ kept, fs }) => {
       const { createServer } = process.getBuiltinModule('node:https')
-      const [key, cert] = [fs.readFileSync('key'), fs.readFileSync('cert')]
+      const [key, cert] = [fs.readFileSync('key.pem'), fs.readFileSync('cert.pem')]
       kept.server = createServer({ key, cert }, (_, response) => response.end(String(process.pid)))
     },
     get: (port) => answerOf(https.get({ port, agent: false, rejectUnauthorized: false })),
@@ -90,7 +88,7 @@ const protocols: readonly Protocol[] = [
     secure: true,
     make: ({ kept, fs }) => {
       const { createSecureServer } = process.getBuiltinModule('node:http2')
-      const [key, cert] = [fs.readFileSync('key'), fs.readFileSync('cert')]
+      const [key, cert] = [fs.readFileSync('key.pem'), fs.readFileSync('cert.pem')]
       kept.server = createSecureServer({ key, cert }, (_, response) => response.end(String(process.pid)))
     },
     get: (port) => http2Answer(`https://localhost:${port}`),
@@ -98,8 +96,7 @@ const protocols: readonly Protocol[] = [
 ]
 
 for (const { name, secure, make, get } of protocols) {
-  const skip = secure && noOpenssl
-  test(`the listener of an ${name} server goes on with the same port in the successor`, { skip }, async () => {
+  test(`the listener of an ${name} server goes on with the same port in the successor`, async () => {
     await using lab = await Lab.open()
     if (secure) makeCertificate(lab)
     const old = await lab.start()
@@ -349,11 +346,4 @@ async function http2Answer(url: string): Promise<string> {
   } finally {
     session.close()
   }
-}
-
-/** Self-signed, as `key` and `cert` in the folder. */
-function makeCertificate(lab: Lab): void {
-  const args = 'req -x509 -newkey rsa:2048 -nodes -keyout key -out cert -days 1 -subj /CN=localhost'
-  const { status, stderr } = spawnSync('openssl', args.split(' '), { cwd: lab.folder, encoding: 'utf8' })
-  assert.equal(status, 0, stderr)
 }

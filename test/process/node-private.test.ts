@@ -15,9 +15,9 @@ import {
   afterListenerClose,
   connectionsOf,
   httpConnections,
-  idleHttpConnections,
   isWorkerThread,
   listenerDescriptor,
+  receivingHttpConnections,
   releaseConnection,
   responseInProgress,
   serverOf,
@@ -284,14 +284,13 @@ async function openHttp() {
   }
 }
 
-test('process._getActiveHandles and _server tell the connections of a server; closing them in vain tells which are idle', async () => {
+test('process._getActiveHandles and _server tell the connections of a server, its list of parsers those of HTTP/1.1 and which are receiving', async () => {
   await using world = await openHttp()
   const { server, sockets } = world
   assert.deepEqual(new Set(connectionsOf([server]).get(server)), new Set(Object.values(sockets)))
   assert.ok(Object.values(sockets).every((socket) => serverOf(socket) === server))
-  assert.deepEqual([...idleHttpConnections(server)], [sockets.idle])
-  assert.deepEqual(httpConnections(server), new Set(Object.values(sockets)))
-  assert.ok(Object.values(sockets).every((socket) => !socket.destroyed))
+  assert.deepEqual(new Set(httpConnections(server)), new Set(Object.values(sockets)))
+  assert.deepEqual([...receivingHttpConnections(server)], [sockets.half])
 })
 
 test('_httpMessage is the answer that a connection waits for', async () => {

@@ -1,20 +1,17 @@
-/** A certificate for 127.0.0.1 that nobody signed, made for one test. */
-import { spawnSync } from 'node:child_process'
+/** A certificate for localhost that nobody signed. It is in the repository, since not every machine has a program that makes one. */
+import { copyFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import type { Lab } from './lab.ts'
 
-/** Writes `key.pem` and `cert.pem` into the folder of the lab, where its processes run. */
+const folder = new URL('../../../test/fixtures/certificate/', import.meta.url)
+
+export const certificateFiles = {
+  key: fileURLToPath(new URL('key.pem', folder)),
+  cert: fileURLToPath(new URL('cert.pem', folder)),
+}
+
+/** Puts `key.pem` and `cert.pem` into the folder of the lab, where its processes run. */
 export function makeCertificate(lab: Lab): void {
-  const curve = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes']
-  const files = ['-keyout', lab.path('key.pem'), '-out', lab.path('cert.pem')]
-  const { status, stderr } = spawnSync('openssl', [
-    'req',
-    '-x509',
-    ...curve,
-    ...files,
-    '-days',
-    '2',
-    '-subj',
-    '/CN=test',
-  ])
-  if (status !== 0) throw new Error(`openssl: ${stderr}`)
+  copyFileSync(certificateFiles.key, lab.path('key.pem'))
+  copyFileSync(certificateFiles.cert, lab.path('cert.pem'))
 }

@@ -12,7 +12,7 @@ import { eventually, within } from './waiting.ts'
 const tellExit = `process.on('exit', (code) => process.getBuiltinModule('node:fs').writeSync(1, 'exit ' + process.pid + ' ' + code + '\\n'))`
 
 /** The preload as it is in the package. */
-export const preload = fileURLToPath(new URL('../../src/preload.js', import.meta.url))
+export const preload = fileURLToPath(new URL('../../bundle/preload.js', import.meta.url))
 
 export type ProgramOptions = {
   /** What the command line would say of it, in its variable. */

@@ -1,8 +1,8 @@
 /** What callers may pass. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { CookError } from 'cook-daemon'
 import fc from 'fast-check'
+import { CookError } from '../../src/errors.ts'
 import { checkDaemonizeOptions, checkUpgradeOptions } from '../../src/options.ts'
 
 const everyDaemonizeOption = {

@@ -1,7 +1,6 @@
 /** The contract, one process at a time: what an environment says, what a message is, and each side under any order of events. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { CookError } from 'cook-daemon'
 import fc from 'fast-check'
 import {
   cutReason,
@@ -30,6 +29,7 @@ import {
   toWire,
   writeStart,
 } from '../../src/core/protocol.ts'
+import { CookError } from '../../src/errors.ts'
 
 type Environment = Readonly<Record<string, string | undefined>>
 
