@@ -27,7 +27,7 @@ export function watchSignals({ state, daemon, inside, drainTimeout = defaults.dr
   }
   const onStop = (signal: NodeJS.Signals) => {
     if (isOver) return
-    const isProgramOwn = programListens(signal)
+    const isProgramOwn = programListens(signal, 1)
     wasTold ||= isProgramOwn
     if (state.hasSuccessor === true) void daemon.stop()
     else if (isProgramOwn) inside.leaveToProgram()
@@ -35,13 +35,25 @@ export function watchSignals({ state, daemon, inside, drainTimeout = defaults.dr
     else if (!inside.isReady()) process.exit(128 + constants.signals[signal])
     else void daemon.stop()
   }
+  // Programs have a use of their own for it (nodemon's restart; Nest ends at every signal there is), which does not go together with this one: it is kept from their listeners.
+  const { emit } = process as Emitter
+  const withoutUpgrade: Emitter['emit'] = function (this: Emitter, name, ...rest) {
+    if (name !== 'SIGUSR2') return Reflect.apply(emit, this, [name, ...rest])
+    onUpgrade()
+    return true
+  }
+  const emitter = process as Emitter
+  emitter.emit = withoutUpgrade
+  // What a signal calls is the `emit` of the moment at which the first listener comes.
   process.on('SIGUSR2', onUpgrade)
   for (const signal of stopSignals) process.on(signal, onStop)
 
   /** The drain is over. */
   function leave(): void {
     isOver = true
-    if (state.hasSuccessor !== true || !programListens('SIGTERM')) process.exit(0)
+    // A program that sends itself the signal when it has finished, as Nest does, ends by it only where nobody listens.
+    for (const signal of stopSignals) process.removeListener(signal, onStop)
+    if (state.hasSuccessor !== true || !programListens('SIGTERM', 0)) process.exit(0)
     // Some remove the file of their Unix listener as well, which is the successor's.
     process.on('exit', () => restoreUnixPaths(state))
     // Its handlers do what they do at a stop; what they leave undone, or their end, is waited for until the deadline. Without them nothing more is to come.
@@ -57,15 +69,18 @@ export function watchSignals({ state, daemon, inside, drainTimeout = defaults.dr
       if (event.type === 'drained' && daemon.phase === 'gone') setImmediate(leave)
     },
     end(): void {
+      if (emitter.emit === withoutUpgrade) emitter.emit = emit
       process.removeListener('SIGUSR2', onUpgrade)
       for (const signal of stopSignals) process.removeListener(signal, onStop)
     },
   }
 }
 
-/** Whether the program itself handles a signal. */
-function programListens(signal: NodeJS.Signals): boolean {
-  return process.listenerCount(signal) > 1 + signalExits()
+type Emitter = { emit(name: string | symbol, ...args: unknown[]): boolean }
+
+/** Whether the program itself handles a signal, which has so many listeners of ours. */
+function programListens(signal: NodeJS.Signals, own: number): boolean {
+  return process.listenerCount(signal) - own > signalExits()
 }
 
 /** The package signal-exit, which many others use, listens to kill the process where nobody else would handle the signal: that is as good as no handler. */

@@ -1,9 +1,11 @@
 /** Programs as people write them, with the packages as they are in the registry and without a word of this library: no request is lost by five upgrades. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { type Callers, http2Callers, httpsCallers, socketIoCallers, webSocketCallers } from '../support/callers.ts'
 import { keepAliveClients } from '../support/load/keep-alive-clients.ts'
 import type { Weights } from '../support/load/requests.ts'
 import { Program } from '../support/program.ts'
+import { eventually } from '../support/waiting.ts'
 
 const upgrades = 5
 
@@ -15,6 +17,12 @@ const programs: readonly (readonly [name: string, file: string, weights?: Weight
   ['plain http, CommonJS', 'http.cjs'],
   ['Express', 'express.mjs', gets],
   ['Fastify', 'fastify.mjs', gets],
+  ['Koa', 'koa.mjs', gets],
+  ['Hapi', 'hapi.mjs', gets],
+  ['Hono with its node server', 'hono.mjs', gets],
+  ['Polka', 'polka.cjs'],
+  ['Nest with its Express adapter', 'nest-express.mjs', gets],
+  ['Nest with its Fastify adapter', 'nest-fastify.mjs', gets],
 ]
 
 for (const [name, file, weights] of programs) {
@@ -28,6 +36,39 @@ for (const [name, file, weights] of programs) {
     assert.deepEqual(failures, {}, JSON.stringify(faults.slice(0, 3)))
     assert.ok(answers > 40 * upgrades, `${answers} answers`)
     assert.equal(Object.keys(generations).length, upgrades + 1, JSON.stringify(generations))
-    assert.deepEqual(await program.stop(), Array(upgrades + 1).fill(0))
+    assert.deepEqual(
+      [...new Set(await program.stop())].filter((code) => code !== 0),
+      [],
+    )
+  })
+}
+
+/** TLS, HTTP/2 sessions and the state of a WebSocket cannot move. */
+const reconnecting: readonly (readonly [
+  name: string,
+  file: string,
+  callers: (port: number, count: number) => Callers,
+])[] = [
+  ['https', 'https.mjs', httpsCallers],
+  ['http2', 'http2.mjs', http2Callers],
+  ['ws', 'ws.mjs', webSocketCallers],
+  ['socket.io', 'socket.io.mjs', socketIoCallers],
+]
+
+for (const [name, file, callers] of reconnecting) {
+  test(`${name}: no answer is lost in five upgrades, and clients connect again at most once for each`, async () => {
+    await using program = await Program.start(file)
+    await using clients = callers(program.port, 20)
+    for (let upgrade = 0; upgrade <= upgrades; upgrade++) {
+      if (upgrade > 0) await program.upgrade()
+      await eventually(`all clients at ${program.pid}`, () => clients.haveReached(program.pid) || undefined)
+    }
+    await clients.stop()
+    assert.deepEqual(clients.failures, [])
+    assert.ok(clients.mostConnections <= 1 + upgrades, `${clients.mostConnections} connections`)
+    assert.deepEqual(
+      [...new Set(await program.stop())].filter((code) => code !== 0),
+      [],
+    )
   })
 }
