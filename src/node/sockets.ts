@@ -213,11 +213,44 @@ export function watchClusterPrimary(onPrimary: () => void): () => void {
 
 type Emitter = { emit(name: string | symbol, ...args: unknown[]): boolean }
 
+/** Runs what needs the channel of this process on `process`, where Node keeps it. */
+export type Lend = <Value>(call: () => Value) => Value
+
+/**
+ * Takes the channel to the process that started this one out of the program's sight: `process.connected`, `channel`, `disconnect` and `send`
+ * are as in a process that was started by hand. Node's own code (lib/internal/child_process.js, setupChannel) finds them in what is lent.
+ */
+export function hideChannel(): Lend {
+  let depth = 0
+  for (const name of ['connected', 'channel', 'disconnect', 'send']) {
+    let value: unknown = process[name as 'channel']
+    const get = () => (depth > 0 ? value : undefined)
+    // A program may have a `send` of its own from now on.
+    const set = (given: unknown) => {
+      if (depth > 0) value = given
+      else Object.defineProperty(process, name, { value: given, writable: true, configurable: true, enumerable: true })
+    }
+    Object.defineProperty(process, name, { get, set, configurable: true, enumerable: false })
+  }
+  return (call) => {
+    depth++
+    try {
+      return call()
+    } finally {
+      depth--
+    }
+  }
+}
+
 /**
  * Watches the channel of a child, or of this process to the one that started it: the program's `message` and `disconnect` listeners see
  * nothing of it. Returns the function that ends the watch.
  */
-export function watchChannel(target: ChildProcess | NodeJS.Process, events: ChannelEvents): () => void {
+export function watchChannel(
+  target: ChildProcess | NodeJS.Process,
+  events: ChannelEvents,
+  lend: Lend = (call) => call(),
+): () => void {
   // lib/internal/child_process.js, setupChannel: the reader parses what arrives in the handle's `onread` and hands it on through
   // `emit` in a later tick; bytes that are no message throw in the first, messages that Node itself chokes on in the second.
   const channel = privateProperty<{ onread?: (...args: unknown[]) => void }>(target, 'kChannelHandle')
@@ -225,7 +258,7 @@ export function watchChannel(target: ChildProcess | NodeJS.Process, events: Chan
   if (channel !== undefined && onread !== undefined) {
     channel.onread = function (...args) {
       try {
-        onread.apply(this, args)
+        lend(() => onread.apply(this, args))
       } catch (error) {
         events.broken(error)
       }
@@ -250,7 +283,7 @@ export function watchChannel(target: ChildProcess | NodeJS.Process, events: Chan
     }
     if (name !== 'internalMessage') return emit.call(this, name, ...args)
     try {
-      return events.message(args[0], args[1]) || emit.call(this, name, ...args)
+      return events.message(args[0], args[1]) || lend(() => emit.call(this, name, ...args))
     } catch (error) {
       events.broken(error)
       return true

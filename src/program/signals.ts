@@ -19,6 +19,8 @@ export function watchSignals({ state, daemon, inside, drainTimeout = defaults.dr
   /** The program was told to end: it has had its SIGTERM. */
   let wasTold = false
   let isOver = false
+  /** The program looks after itself. */
+  let isAside = false
   let leftAt = 0
 
   const onUpgrade = () => {
@@ -38,7 +40,7 @@ export function watchSignals({ state, daemon, inside, drainTimeout = defaults.dr
   // Programs have a use of their own for it (nodemon's restart; Nest ends at every signal there is), which does not go together with this one: it is kept from their listeners.
   const { emit } = process as Emitter
   const withoutUpgrade: Emitter['emit'] = function (this: Emitter, name, ...rest) {
-    if (name !== 'SIGUSR2') return Reflect.apply(emit, this, [name, ...rest])
+    if (name !== 'SIGUSR2' || isAside) return Reflect.apply(emit, this, [name, ...rest])
     onUpgrade()
     return true
   }
@@ -59,7 +61,7 @@ export function watchSignals({ state, daemon, inside, drainTimeout = defaults.dr
     // Its handlers do what they do at a stop; what they leave undone, or their end, is waited for until the deadline. Without them nothing more is to come.
     const rest = Math.max(0, drainTimeout - (performance.now() - leftAt))
     setTimeout(() => process.exit(0), rest).unref()
-    if (!wasTold) process.emit('SIGTERM', 'SIGTERM')
+    if (!wasTold) emitter.emit('SIGTERM', 'SIGTERM', constants.signals.SIGTERM)
   }
 
   return {
@@ -69,7 +71,7 @@ export function watchSignals({ state, daemon, inside, drainTimeout = defaults.dr
       if (event.type === 'drained' && daemon.phase === 'gone') setImmediate(leave)
     },
     end(): void {
-      if (emitter.emit === withoutUpgrade) emitter.emit = emit
+      isAside = true
       process.removeListener('SIGUSR2', onUpgrade)
       for (const signal of stopSignals) process.removeListener(signal, onStop)
     },
