@@ -190,6 +190,11 @@ export class Claims {
     this.#unclaimed.delete(handle)
   }
 
+  /** For the next one that asks. */
+  putBack(handle: Inherited): void {
+    this.#unclaimed.add(handle)
+  }
+
   /** Claims the one handle of a name and kind, if there is one. */
   find(name: string, kind: HandleKind): Inherited | undefined {
     const handle = [...this.#unclaimed].find((one) => one.name === name && one.kind === kind)

@@ -26,6 +26,46 @@ export function udpDescriptor(socket: UdpSocket): number | undefined {
   return usable(state?.handle?.fd)
 }
 
+type ListenHandle = {
+  close(done?: () => void): void
+  onconnection: (this: ListenHandle, error: number, client?: unknown) => void
+}
+
+/** A listener whose server is closed and that is open still. */
+export type KeptListener = {
+  /** For `server.listen()`. */
+  readonly handle: object
+  /** Gives the next server what has connected meanwhile; once it listens. */
+  resume(): void
+}
+
+/**
+ * Keeps the listener of a server open when that closes, if it is to be kept then: a descriptor that libuv has closed cannot be listened on again. libuv goes on accepting
+ * (lib/net.js, onconnection), so connections wait here for the next server.
+ */
+export function keepListener(server: Server, isKept: () => boolean, onKept: (kept: KeptListener) => void): void {
+  const handle = (server as unknown as { readonly _handle: ListenHandle | null })._handle
+  if (handle === null) return
+  const { close } = handle
+  handle.close = (done) => {
+    if (!isKept()) {
+      close.call(handle, done)
+      return
+    }
+    const clients: unknown[] = []
+    handle.onconnection = (error, client) => {
+      if (error === 0) clients.push(client)
+    }
+    if (done !== undefined) process.nextTick(done)
+    onKept({
+      handle,
+      resume() {
+        for (const client of clients.splice(0)) handle.onconnection.call(handle, 0, client)
+      },
+    })
+  }
+}
+
 /** From now on datagrams stay in the kernel, for whoever else reads the socket. */
 export function stopDatagrams(socket: UdpSocket): void {
   datagramHandle(socket)?.recvStop?.()

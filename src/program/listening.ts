@@ -5,7 +5,7 @@ import type { Entered, State } from '../core/state.ts'
 import { bindBeside, ownUnixPath, restoreUnixPath } from '../core/unix-path.ts'
 import { isUnwatched } from '../core/unwatched.ts'
 import type { Inside } from '../daemon.ts'
-import { afterListenerClose } from '../node/sockets.ts'
+import { afterListenerClose, type KeptListener, keepListener } from '../node/sockets.ts'
 import { type Ask, askOfListen, backlogOf, isSameAddress, listenFields } from './ask.ts'
 import type { Readiness } from './readiness.ts'
 import { WebSockets } from './web-sockets.ts'
@@ -29,6 +29,8 @@ export function watchListens({ state, inside, tickets, ready }: Plan) {
   const { registry } = state
   const openings = new Map<Server, Opening>()
   const known = new WeakSet<Server>()
+  /** Claimed, and given up again before this version is up: programs try a port out before they use it. */
+  const kept = new Map<Inherited, KeptListener>()
   const webSockets = new WebSockets()
   const { prototype } = process.getBuiltinModule('node:net').Server
   const plain = prototype.listen
@@ -61,7 +63,12 @@ export function watchListens({ state, inside, tickets, ready }: Plan) {
       claims.take(inherited)
       const { signal } = listenFields(args)
       const done = args.at(-1)
-      call([{ fd: inherited.fd, signal }, backlog, ...(typeof done === 'function' ? [done] : [])])
+      const again = kept.get(inherited)
+      kept.delete(inherited)
+      const where = again === undefined ? { fd: inherited.fd, signal } : { handle: again.handle, signal }
+      call([where, backlog, ...(typeof done === 'function' ? [done] : [])])
+      if (again !== undefined) server.once('listening', () => again.resume())
+      if (inherited.kind === 'tcp') keep(server, inherited)
       if (inherited.kind === 'unix') {
         // Programs remove the file of a dead process before they listen; that of the living one was just removed so.
         restoreUnixPath(inherited.path)
@@ -72,6 +79,14 @@ export function watchListens({ state, inside, tickets, ready }: Plan) {
     if (ask.kind !== 'unix') return call(args)
     bindBeside(state, server, ask.path, (path) => call(withPath(args, path)))
     return server
+  }
+
+  function keep(server: Server, inherited: Inherited): void {
+    const isKept = () => state.phase === 'starting' && state.program?.release?.includes(inherited.name) !== true
+    keepListener(server, isKept, (listener) => {
+      kept.set(inherited, listener)
+      claims.putBack(inherited)
+    })
   }
 
   /** An address may be asked for twice, as port 0: the second one has a name of its own. */

@@ -545,6 +545,45 @@ test('node:cluster is refused at the first fork, with a clear text', async () =>
   assert.match(program.output, /node:cluster does not work under the preload/)
 })
 
+test('a server in a worker thread is refused with a clear text, unless its port is for the system to choose', async () => {
+  await using program = await start(({ web, serving }) => {
+    const { Worker } = process.getBuiltinModule('node:worker_threads')
+    const lines = `const { createServer } = require('node:net')
+      createServer().listen(0, () => createServer().listen('worker.sock'))`
+    process.getBuiltinModule('node:fs').writeFileSync('worker.cjs', lines)
+    const worker = new Worker('./worker.cjs')
+    worker.on('error', (error) => {
+      console.log(error.message)
+      worker.terminate()
+    })
+    const server = web()
+    server.listen(0, () => serving(server))
+  })
+  await program.printed(/listen\(\), under the preload of cook-daemon, was called in a worker thread/)
+  assert.equal(await pidAt(program.port), program.pid)
+})
+
+test('a server that is closed again before the version is up leaves its listener to the next one that asks', async () => {
+  await using program = await start(async ({ web, serving }) => {
+    const { once } = process.getBuiltinModule('node:events')
+    const { existsSync, readFileSync, writeFileSync } = process.getBuiltinModule('node:fs')
+    const port = existsSync('port') ? Number(readFileSync('port', 'utf8')) : 0
+    // As packages that look for a free port do it.
+    const trial = web().listen(port)
+    await once(trial, 'listening')
+    const found = (trial.address() as { port: number }).port
+    await new Promise((closed) => trial.close(closed))
+    const server = web()
+    server.listen(found, () => serving(server))
+    writeFileSync('port', String(found))
+  })
+  const client = await HttpConnection.open(program.port)
+  await client.ask()
+  await program.upgrade()
+  assert.deepEqual(await client.ask(), { status: 200, body: String(program.pid), closes: false })
+  client.socket.destroy()
+})
+
 async function addressOf(port: number): Promise<string> {
   const socket = connect(port, 'localhost')
   await once(socket, 'connect')
