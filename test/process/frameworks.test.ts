@@ -53,11 +53,13 @@ const reconnecting: readonly (readonly [
   ['http2', 'http2.mjs', http2Callers],
   ['ws', 'ws.mjs', webSocketCallers],
   ['socket.io', 'socket.io.mjs', socketIoCallers],
+  ['socket.io by long polling', 'socket.io.mjs', (port, count) => socketIoCallers(port, count, ['polling'])],
 ]
 
 for (const [name, file, callers] of reconnecting) {
   test(`${name}: no answer is lost in five upgrades, and clients connect again at most once for each`, async () => {
-    await using program = await Program.start(file)
+    // A poll that waits for news would hold the old version for as long as it may take.
+    await using program = await Program.start(file, { record: { drainTimeout: 2_000 } })
     await using clients = callers(program.port, 20)
     for (let upgrade = 0; upgrade <= upgrades; upgrade++) {
       if (upgrade > 0) await program.upgrade()

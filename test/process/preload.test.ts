@@ -421,6 +421,43 @@ test('an old generation whose handler does not end it is ended at drainTimeout',
   program.kill('SIGKILL')
 })
 
+test('a program that ends at SIGTERM while it is being replaced takes its new version with it', async () => {
+  await using program = await start(({ web, serving, log }) => {
+    const { existsSync } = process.getBuiltinModule('node:fs')
+    process.on('SIGTERM', () => {
+      log('ends')
+      setImmediate(() => process.exit(3))
+    })
+    // The second version hangs.
+    if (existsSync('first')) return void setInterval(() => log('hangs'), 10)
+    process.getBuiltinModule('node:fs').writeFileSync('first', '')
+    const server = web()
+    server.listen(0, () => serving(server))
+  })
+  const { pid } = program
+  program.kill('SIGUSR2')
+  await program.printed(/: hangs$/m)
+  program.kill('SIGTERM')
+  assert.deepEqual(await program.exits(), [3])
+  assert.match(program.output, new RegExp(`^${pid}: ends$`, 'm'))
+})
+
+test('the package signal-exit is no handler of the program: its process is drained, and ends', async () => {
+  await using program = await start(({ web, serving, log }) => {
+    // What it is to others: a count of its copies, and a listener that leaves the end to whoever else listens.
+    const emitter = { count: 1 }
+    Object.assign(process, { [Symbol.for('signal-exit emitter')]: emitter })
+    process.on('SIGTERM', () => {
+      if (process.listeners('SIGTERM').length === emitter.count) log('kills')
+    })
+    const server = web()
+    server.listen(0, () => serving(server))
+  })
+  await program.upgrade()
+  assert.deepEqual(await program.stop(), [0, 0])
+  assert.doesNotMatch(program.output, /kills/)
+})
+
 test("SIGUSR2 is the upgrade's: a program's own listeners for it are not called", async () => {
   await using program = await start(({ web, serving }) => {
     const server = web()
@@ -532,6 +569,16 @@ test('a broken variable is an error that names it, and no fresh start', () => {
 })
 
 // ---------------------------------------------------------------------------------------------- refused
+
+test('a program that looks whether it is the primary of a cluster, and forks nothing, is none', async () => {
+  await using program = await start(async ({ web, serving }) => {
+    const cluster = process.getBuiltinModule('node:cluster') as unknown as typeof import('node:cluster').default
+    const server = web()
+    if (cluster.isPrimary) server.listen(0, () => serving(server))
+  })
+  await program.upgrade()
+  assert.equal(await pidAt(program.port), program.pid)
+})
 
 test('node:cluster is refused at the first fork, with a clear text', async () => {
   await using program = await start(
