@@ -3,7 +3,7 @@ import type { Server, Socket } from 'node:net'
 import { type Control, openControl } from './control/server.ts'
 import type { Progress, Status } from './control/status.ts'
 import { becomeDaemon } from './core/daemonizing.ts'
-import { checkName } from './core/handles.ts'
+import { checkName, type Inherited } from './core/handles.ts'
 import { History } from './core/history.ts'
 import { openLog } from './core/log.ts'
 import { Mover } from './core/mover.ts'
@@ -15,6 +15,7 @@ import { upgradeText, withText } from './core/report.ts'
 import { type Entered, enter, type State, takeStep } from './core/state.ts'
 import type { Arrival } from './core/successor.ts'
 import { openUnixPath, ownUnixPath } from './core/unix-path.ts'
+import { unwatched } from './core/unwatched.ts'
 import { demandCommit, runUpgrade } from './core/upgrading.ts'
 import { fromText, toPieces, toText, type Value } from './core/values.ts'
 import { version } from './core/version.ts'
@@ -52,7 +53,7 @@ const { closeSync } = process.getBuiltinModule('node:fs')
 const { resolve } = process.getBuiltinModule('node:path')
 const channel = process.getBuiltinModule('node:diagnostics_channel').channel('cook-daemon')
 
-const defaults = { drainTimeout: 30_000, stateTimeout: 10_000, maxGenerations: 4 }
+export const defaults = { drainTimeout: 30_000, stateTimeout: 10_000, maxGenerations: 4 }
 
 /** How often a process that drains tells how far it is: its successor, and whoever looks on, in milliseconds. */
 const newsInterval = 1_000
@@ -103,7 +104,12 @@ async function detach(state: State & { readonly entered: Entered }, options: Dae
   process.exit(0)
 }
 
-type Listener = { readonly name: string; readonly server: Server }
+type Listener = {
+  readonly name: string
+  /** The predecessor's name of it, where that is another. */
+  readonly oldName?: string
+  readonly server: Server
+}
 
 export type { Daemon }
 
@@ -124,9 +130,17 @@ export type DrainView = {
 
 /** What such a module may do that a program may not. */
 export type Inside = {
-  readonly isReady: boolean
+  isReady(): boolean
   /** Of a daemon with a name. */
   openControl(): Promise<void>
+  /** For a server that the program itself makes listen, at any time: it is drained, and handed over, as one of listen(). Before it listens. */
+  expect(server: Server, inherited: Inherited | undefined, tickets: Readonly<Record<string, string>>): void
+  /** It listens. */
+  admit(name: string, kind: 'tcp' | 'unix', server: Server, oldName: string | undefined): void
+  /** Its listener was closed: it is handed over no more, and it is drained only as long as it has connections. */
+  dismiss(server: Server): void
+  /** The program ends this process itself: an upgrade that runs is given up, and older generations come to an end. */
+  leaveToProgram(): void
   onDrain(begin: (view: DrainView) => OwnDrain): void
   /** For a connection of the protocol of this name. */
   arrival(name: string, socket: Socket): Omit<Arrival, 'state'>
@@ -373,7 +387,22 @@ class Daemon {
   async #setTicketKeys(name: string, server: Server): Promise<void> {
     if (!isTls(server)) return
     const keys = (await this.#state.entered.succession?.tickets())?.[name]
-    if (keys !== undefined) (server as unknown as TicketServer).setTicketKeys(Buffer.from(keys, 'base64'))
+    if (keys !== undefined) setTicketKeys(server, keys)
+  }
+
+  #admit(name: string, kind: 'tcp' | 'unix', server: Server, oldName: string | undefined): void {
+    this.#listeners.push({ name, server, ...(oldName !== undefined && { oldName }) })
+    this.#state.registry.add(name, kind, server, false)
+  }
+
+  #dismiss(server: Server): void {
+    this.#state.registry.remove(server)
+    const forget = () => {
+      // Some servers listen again, and are there a second time by then.
+      const index = this.#listeners.findIndex((one) => one.server === server)
+      if (index >= 0) this.#listeners.splice(index, 1)
+    }
+    server.once('close', forget)
   }
 
   #receive(arrival: Arrival, socket: Socket): boolean {
@@ -407,7 +436,7 @@ class Daemon {
   }
 
   #serverOf(listener: string): Server | undefined {
-    return this.#listeners.find(({ name }) => name === listener)?.server
+    return this.#listeners.find(({ name, oldName }) => name === listener || oldName === listener)?.server
   }
 
   #ownArrival(name: string, socket: Socket): Omit<Arrival, 'state'> {
@@ -558,7 +587,10 @@ class Daemon {
   async #drain(end: Promise<void>): Promise<boolean> {
     const mover = this.#mover
     const rule = this.#rule()
-    const servers = this.#listeners.map(({ name, server }) => ({ name, server, mover, rule, counts: noCounts() }))
+    // One that does not listen any more has no counterpart in the successor.
+    const servers = this.#listeners.map(({ name, server }) => {
+      return { name, server, mover: server.listening ? mover : undefined, rule, counts: noCounts() }
+    })
     this.#counts = new Map(servers.map(({ name, counts }) => [name, counts]))
     this.#otherCounts = noCounts()
     const own = Promise.all(this.#onDrain.map((listener) => this.#runHook('onDrain', listener)))
@@ -570,8 +602,19 @@ class Daemon {
 
   #inside(): Inside {
     return {
-      isReady: this.#ready !== undefined,
+      isReady: () => this.#ready !== undefined,
       openControl: () => this.#openControl(),
+      expect(server, inherited, tickets) {
+        trackSessions(server)
+        const keys = inherited && tickets[inherited.name]
+        if (keys !== undefined && isTls(server)) setTicketKeys(server, keys)
+      },
+      admit: (name, kind, server, oldName) => this.#admit(name, kind, server, oldName),
+      dismiss: (server) => this.#dismiss(server),
+      leaveToProgram: () => {
+        this.#upgrading?.stop.abort()
+        this.#state.entered.succession?.stop()
+      },
       onDrain: (begin) => this.#ownDrains.push(begin),
       arrival: (name, socket) => this.#ownArrival(name, socket),
       hookFailed: (hook, thrown) => this.#hookFailed(hook, thrown),
@@ -829,6 +872,10 @@ function stopwatch(): () => number {
   return () => Math.round(performance.now() - begin)
 }
 
+function setTicketKeys(server: Server, keys: string): void {
+  ;(server as unknown as TicketServer).setTicketKeys(Buffer.from(keys, 'base64'))
+}
+
 function addressName({ port, host, path }: ListenOptions): string {
   if (path !== undefined) return `unix:${resolve(path)}`
   return `tcp:${host ?? '*'}:${port}`
@@ -843,7 +890,7 @@ function listening(server: Server, args: readonly unknown[]): Promise<void> {
       else failed(error)
     }
     server.once('error', settle).once('listening', settle)
-    server.listen(...(args as Parameters<Server['listen']>))
+    unwatched(() => server.listen(...(args as Parameters<Server['listen']>)))
   })
 }
 

@@ -14,6 +14,14 @@ const errors = {
     text: '{verb} was called in a worker of node:cluster, whose listeners belong to the primary; nothing was changed',
     help: 'Call the library in a program that does not use node:cluster. (A server with { exclusive: true } changes nothing here.)',
   },
+  ERR_COOK_CLUSTER: {
+    text: 'node:cluster does not work under the preload of cook-daemon: its listeners and connections are spread over processes; no worker was started',
+    help: 'Let the program serve without node:cluster, or start it without cook-daemon.',
+  },
+  ERR_COOK_PRELOADED: {
+    text: '{verb} was called after a server of this program had begun to listen, and the preload of cook-daemon serves already',
+    help: 'Call the library first, before any server listens: the preload then leaves everything to the program.',
+  },
   ERR_COOK_TWO_COPIES: {
     text: 'two different copies of cook-daemon are loaded in this process: {mine} from {myUrl}, and {other} from {otherUrl}',
     help: 'Copies of the same version share one state. Make the program and its tools depend on one version (npm ls cook-daemon).',

@@ -6,7 +6,7 @@ import type { Inherited } from './core/handles.ts'
 import { writePidFile } from './core/pid-file.ts'
 import type { HandleKind } from './core/protocol.ts'
 import { upgradeText, withText } from './core/report.ts'
-import { type Entered, enter, type State } from './core/state.ts'
+import { type Entered, enter, preloadInCharge, type State } from './core/state.ts'
 import { openUnixPath, ownUnixPath } from './core/unix-path.ts'
 import { demandCommit, runUpgrade } from './core/upgrading.ts'
 import { CookError } from './errors.ts'
@@ -76,7 +76,7 @@ export async function daemonize(options: DaemonizeOptions = {}): Promise<boolean
 
 /** True in a process that was started by an upgrade, from its start on: `In_upgrade()` of the documents. */
 export function inUpgrade(): boolean {
-  return enter('inUpgrade()').entered.start.link !== undefined
+  return enter('inUpgrade()', { isQuestion: true }).entered.start.link !== undefined
 }
 
 /**
@@ -199,10 +199,14 @@ export function restoreInheritFiles(): void {
  * the service, and handles that nobody claimed are closed. In the first start of a daemon it is the launcher, if that was told to `waitReady`.
  * With `ok` false it resolves when the predecessor has heard it, and this process must end; `reason`, at most 8 KiB, is in its error.
  *
+ * In a program that runs under the preload it says that the program is up.
+ *
  * If the predecessor is gone by then, this process goes on and serves. Rejects with `ERR_COOK_REFUSED` (too late: end this process), `ERR_COOK_NOT_IN_UPGRADE`, `ERR_COOK_NOTIFIED_TWICE`, `ERR_COOK_STAGE`.
  */
 export async function notifyUpgradeDone(ok = true, reason = ''): Promise<void> {
   const verb = 'notifyUpgradeDone()'
+  const preload = preloadInCharge()
+  if (preload !== undefined) return preload.ready(ok, reason)
   const state = enter(verb)
   const { start, launch, succession, claims } = state.entered
   if (start.stage === 'parent') throw new CookError('ERR_COOK_STAGE', { verb })

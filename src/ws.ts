@@ -7,6 +7,7 @@ import { toText } from './core/values.ts'
 import { type Daemon, type DrainView, type Inside, insideOf } from './daemon.ts'
 import { type Counting, countMove } from './drain/counts.ts'
 import type { OwnDrain } from './drain/drainer.ts'
+import { closeCodes, closeOverTime, defaultSpread } from './drain/spread.ts'
 import { CookError } from './errors.ts'
 import { startReading, stopReading } from './node/sockets.ts'
 import { checkWebSocketOptions } from './options.ts'
@@ -38,12 +39,6 @@ type Luggage = {
   readonly state: unknown
 }
 
-/** Close codes (RFC 6455 and its registry): the server restarts; it goes away. */
-const closeCodes = { restart: 1012, end: 1001 } as const
-const defaultSpread = 5_000
-/** Milliseconds from one close to the next, at most. */
-const longestGap = 10
-
 /**
  * Lets the open connections of a `ws` server move to the successor when the daemon is upgraded. Call it in both versions, before `ready()`; with `serve()`, in its `prepare` option. What cannot move is closed
  * with 1012, at a stop everything with 1001. Throws `ERR_COOK_WS` for a `ws` that it does not know, and `ERR_COOK_OPTION`.
@@ -56,7 +51,7 @@ export function handOverWebSockets<State = unknown>(
   checkWebSocketOptions(options)
   const { name = 'ws', onHandedOver } = options
   const inside = insideOf(daemon)
-  if (inside.isReady) throw new CookError('ERR_COOK_WS', { why: 'ready() was called already' })
+  if (inside.isReady()) throw new CookError('ERR_COOK_WS', { why: 'ready() was called already' })
   const ws = new WsInside(server)
   const requests = new WeakMap<WebSocket, RequestParts>()
   // Undefined with `clientTracking: false`, whatever the types say.
@@ -324,35 +319,3 @@ function drainWebSockets<State>(home: Home<State>, drain: DrainView): OwnDrain {
 }
 
 const frameEvents = ['message', 'ping', 'pong']
-
-/** Runs what is added one after the other, so that not all clients come back at once. */
-function closeOverTime(time: number) {
-  const waiting = new Map<() => void, NodeJS.Timeout>()
-  let gap = longestGap
-  let next = performance.now()
-  return {
-    /** How many are known to come. */
-    plan(count: number): void {
-      gap = Math.min(longestGap, time / Math.max(1, count))
-    },
-    add(close: () => void): void {
-      const now = performance.now()
-      next = Math.max(now, next)
-      const run = () => {
-        waiting.delete(close)
-        close()
-      }
-      waiting.set(close, setTimeout(run, next - now))
-      next += gap
-    },
-    now(): void {
-      const closes = [...waiting.keys()]
-      this.stop()
-      for (const close of closes) close()
-    },
-    stop(): void {
-      for (const timer of waiting.values()) clearTimeout(timer)
-      waiting.clear()
-    },
-  }
-}

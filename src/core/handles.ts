@@ -55,6 +55,11 @@ export class Registry {
     this.#entries = isThere ? kept : [...kept, entry]
   }
 
+  /** Takes out what is not open any more. */
+  remove(source: HandleSource): void {
+    this.#entries = this.#entries.filter((entry) => entry.source !== source)
+  }
+
   /** Takes out everything that was added: a process whose upgrade succeeded is on its way out, so the last success is its start. */
   restore(): void {
     this.#entries = this.#entries.filter(({ name }) => name === controlName || name === runName)
@@ -66,6 +71,11 @@ export class Registry {
     return [...names].flatMap((name) =>
       this.#entries.filter((entry) => entry.name === name).map((entry) => this.#pack(entry)),
     )
+  }
+
+  /** The paths of all Unix listeners here, also of those that do not listen any more. */
+  get handedPaths(): readonly string[] {
+    return this.#entries.flatMap(({ source }) => (isServer(source) ? (this.paths.get(source) ?? []) : []))
   }
 
   /** The Unix listeners that this process opened, with their paths. */
@@ -92,9 +102,13 @@ export class Registry {
 
 export function checkName(name: string): void {
   const isName = typeof name === 'string' && name !== '' && name.length <= 255 && isWhole(name)
-  if (!isName || name.startsWith('cook:')) {
+  if (!isName || isReserved(name)) {
     throw new CookError('ERR_COOK_HANDLE_NAME', { name: JSON.stringify(name) ?? String(name) })
   }
+}
+
+function isReserved(name: string): boolean {
+  return name.startsWith('cook:')
 }
 
 function descriptorOf(source: HandleSource): number | undefined {
@@ -182,6 +196,21 @@ export class Claims {
     const fd = listenerDescriptor(server)
     const handle = this.#handles.find((one) => one.fd === fd)
     return handle?.kind === 'unix' ? handle.path : undefined
+  }
+
+  /** What was not claimed yet, but for the library's own. */
+  get unclaimed(): readonly Inherited[] {
+    return [...this.#unclaimed].filter(({ name }) => !isReserved(name))
+  }
+
+  /** Claims one handle. */
+  take(handle: Inherited): void {
+    this.#unclaimed.delete(handle)
+  }
+
+  /** For the next one that asks. */
+  putBack(handle: Inherited): void {
+    this.#unclaimed.add(handle)
   }
 
   /** Claims the one handle of a name and kind, if there is one. */

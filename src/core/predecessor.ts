@@ -231,7 +231,7 @@ async function untilGone(identities: readonly Identity[], os: System): Promise<v
 function failed(end: OldSide, started: number, self: number, lines: string): CookError {
   const pid = end.pid ?? end.known.at(-1)?.[0] ?? started
   const who = `pid ${pid}`
-  const words = lastWords(end.dying, lines)
+  const words = lastWords(end.dying ?? end.waits, lines)
   const failure = end.failure ?? { why: 'exited' }
   switch (failure.why) {
     case 'exited': {

@@ -17,7 +17,7 @@ export const envLink = 'COOK_DAEMON_LINK'
 /** What the process that started a `daemon` stage and waits for it tells it: a {@link LaunchRecord}. */
 const envLaunch = 'COOK_DAEMON_LAUNCH'
 /** What the command line was told of the program, a {@link ProgramRecord}: handed on to every generation, and before what the program says itself. */
-const envProgram = 'COOK_DAEMON_PROGRAM'
+export const envProgram = 'COOK_DAEMON_PROGRAM'
 /** The folder of the control sockets; set by people. */
 export const envHome = 'COOK_DAEMON_HOME'
 
@@ -265,6 +265,8 @@ export type Upward =
     }
   /** How it came to its end, while it still can tell: an uncaught exception, or what a `parent` stage saw of its daemon. */
   | { readonly type: 'dying'; readonly reason: string }
+  /** What it still waits for before it says that it is up, for the words of a timeout; empty: nothing any more. */
+  | { readonly type: 'waits'; readonly reason: string }
   /** A value of the predecessor's saveState hook is wanted, before `done`. */
   | { readonly type: 'ask'; readonly name: string }
   | { readonly type: 'done'; readonly ok: boolean; readonly reason: string }
@@ -391,6 +393,8 @@ export function fromWire(raw: unknown): Message | 'unknown' | 'broken' {
         : 'broken'
     case 'dying':
       return typeof raw.reason === 'string' ? { type: 'dying', reason: cutReason(raw.reason) } : 'broken'
+    case 'waits':
+      return typeof raw.reason === 'string' ? { type: 'waits', reason: cutReason(raw.reason) } : 'broken'
     case 'ask':
       return typeof raw.name === 'string' ? { type: 'ask', name: raw.name } : 'broken'
     case 'taken':
@@ -515,6 +519,8 @@ export type OldSide = {
   readonly known: readonly Identity[]
   /** What the new version told of its end. */
   readonly dying?: string
+  /** What it said that it still waits for. */
+  readonly waits?: string
   /** The end of the process that we started ourselves. */
   readonly exit?: Exit
   /** End-of-file: no process holds the other end any more. */
@@ -586,6 +592,8 @@ function onMessage(state: OldSide, message: Message | 'unknown' | 'broken'): rea
       return [know(state, message), []]
     case 'dying':
       return [{ ...state, dying: message.reason }, []]
+    case 'waits':
+      return [{ ...state, waits: message.reason }, []]
     case 'hello':
       if (state.at !== 'waiting') return end(state, { why: 'broken', detail: 'a second hello' })
       if (message.nonce !== state.nonce) return end(state, { why: 'broken', detail: 'a hello with a wrong nonce' })

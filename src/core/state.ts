@@ -48,8 +48,17 @@ export type State = {
   foreground?: Foreground
   /** A successor has taken over: what is named here, a path or a pid file, is its own. */
   hasSuccessor?: boolean
+  /** What serves in the place of a program that does not know this library, until that takes it up itself. */
+  preload?: Preload
   /** Who takes what the predecessor hands over after the commit; the verbs leave that to the program. */
   receiver?: Receiver
+}
+
+export type Preload = {
+  /** The program calls a verb: what it does from now on is its own. Throws `ERR_COOK_PRELOADED` if that comes too late. */
+  stepAside(verb: string): void
+  /** The program says that it is up, or why not. Resolves at the commit. */
+  ready(ok: boolean, reason: string): Promise<void>
 }
 
 export type Receiver = {
@@ -120,8 +129,10 @@ function tellWhyItDies(state: State, { launch }: Start): void {
   })
 }
 
-/** The state of this process for a verb. The first one takes what the environment says out of the sight of other children. */
-export function enter(verb: string): State & { readonly entered: Entered } {
+/**
+ * The state of this process for a verb. The first one takes what the environment says out of the sight of other children. One that only asks leaves the preload in charge.
+ */
+export function enter(verb: string, { isQuestion = false } = {}): State & { readonly entered: Entered } {
   const state = shared[key]
   if (process.platform === 'win32') throw new CookError('ERR_COOK_PLATFORM', { platform: process.platform })
   if (isWorkerThread()) throw new CookError('ERR_COOK_WORKER_THREAD', { verb })
@@ -135,7 +146,13 @@ export function enter(verb: string): State & { readonly entered: Entered } {
     throw new CookError('ERR_COOK_CLUSTER_WORKER', { verb })
   }
   state.entered ??= begin(state, state.start)
+  if (!isQuestion) state.preload?.stepAside(verb)
   return state as State & { readonly entered: Entered }
+}
+
+/** The preload of this process, if it still is in charge. */
+export function preloadInCharge(): Preload | undefined {
+  return shared[key]?.preload
 }
 
 function begin(state: State, start: Start): Entered {

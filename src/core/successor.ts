@@ -36,6 +36,8 @@ export type Succession = {
   readonly bye: Promise<void>
   /** Why this process is about to die. */
   tellDying(reason: string): void
+  /** What the program still has to do before this process is up: told in the error if it never does. Empty: nothing any more. */
+  tellWaiting(reason: string): void
 }
 
 /** Where a connection of the predecessor goes to, and what goes with it. */
@@ -232,6 +234,9 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
     },
     tellDying(reason) {
       if (!isCommitted) link?.send({ type: 'dying', reason })
+    },
+    tellWaiting(reason) {
+      if (!isCommitted) link?.send({ type: 'waits', reason })
     },
   }
 }

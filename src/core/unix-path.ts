@@ -3,6 +3,7 @@ import type { Stats } from 'node:fs'
 import type { Server } from 'node:net'
 import { CookError, messageOf } from '../errors.ts'
 import { afterListenerClose } from '../node/sockets.ts'
+import { unwatched } from './unwatched.ts'
 
 type State = Pick<import('./state.ts').State, 'registry' | 'phase' | 'hasSuccessor'>
 
@@ -46,6 +47,53 @@ export async function openUnixPath(state: State, server: Server, path: string, o
 
 type OpenOptions = { readonly mode?: number | undefined; readonly backlog?: number | undefined }
 
+/**
+ * The same for a program that binds a path itself: in one turn of the loop, as listen() is, and a path that is there is left to Node, which refuses it. A second name stays
+ * beside it, from which the path is put back if a program removes it.
+ */
+export function bindBeside(state: State, server: Server, file: string, listen: (path: string) => void): void {
+  const bound = besides(file)
+  if (Buffer.byteLength(bound) > longest || fs.existsSync(file)) {
+    listen(file)
+    return
+  }
+  fs.rmSync(bound, { force: true })
+  listen(bound)
+  // What keeps it from listening is told in an event.
+  if (!server.listening) return
+  try {
+    fs.linkSync(bound, file)
+    fs.rmSync(spareOf(file), { force: true })
+    fs.linkSync(bound, spareOf(file))
+    ownUnixPath(state, server, file)
+  } catch (cause) {
+    server.close()
+    const error = Object.assign(unixPathError(file, cause), { cause })
+    process.nextTick(() => server.emit('error', error))
+  } finally {
+    fs.rmSync(bound, { force: true })
+  }
+}
+
+/** Puts back a path that a program has removed although somebody listens there. */
+export function restoreUnixPath(file: string): void {
+  if (fs.existsSync(file)) return
+  try {
+    fs.linkSync(spareOf(file), file)
+  } catch {
+    // It was bound without a second name, as by createDaemon(): there is nothing to put it back from.
+  }
+}
+
+/** All those of this process that its successor has taken over. */
+export function restoreUnixPaths({ registry }: State): void {
+  for (const file of registry.handedPaths) restoreUnixPath(file)
+}
+
+function spareOf(file: string): string {
+  return `${file}.spare`
+}
+
 /** Makes a public path that of a server, whether we bound it or inherited it. */
 export function ownUnixPath(state: State, server: Server, path: string): void {
   state.registry.paths.set(server, path)
@@ -58,7 +106,9 @@ export function ownUnixPath(state: State, server: Server, path: string): void {
 function removePathAtClose(server: Server, path: string, isOurs: () => boolean): void {
   const inode = inodeOf(path)
   afterListenerClose(server, () => {
-    if (isOurs() && inodeOf(path) === inode) fs.rmSync(path, { force: true })
+    if (!isOurs() || inodeOf(path) !== inode) return
+    fs.rmSync(path, { force: true })
+    if (inodeOf(spareOf(path)) === inode) fs.rmSync(spareOf(path))
   })
 }
 
@@ -162,7 +212,8 @@ function listening(server: Server, path: string, backlog: number | undefined): P
       if (error === undefined) done()
       else failed(error)
     }
-    server.once('error', settle).once('listening', settle).listen({ path, backlog })
+    server.once('error', settle).once('listening', settle)
+    unwatched(() => server.listen({ path, backlog }))
   })
 }
 

@@ -33,6 +33,8 @@ export type ProtocolDrain = {
 export type OwnDrain = {
   /** Before we stop accepting; resolves when what was idle has moved, or stays after all. */
   moveIdle(): Promise<unknown>
+  /** When we stop accepting: the successor is there to stay. */
+  begin?(): void
   /** Resolves when nothing of it is left here. At the deadline it cuts, and counts, by itself. */
   readonly done: Promise<unknown>
   /** Releases what it listened to: the drain is over, or the service is ours again. */
@@ -64,6 +66,7 @@ export async function drain(plan: DrainPlan): Promise<boolean> {
       ...plan.others.map(({ done }) => done),
     ])
     for (const { protocol } of parts) protocol.finish()
+    for (const other of plan.others) other.begin?.()
     const closeIdle = () => {
       for (const { protocol, counts: own } of parts) own.closed += protocol.closeIdle()
     }
@@ -114,12 +117,13 @@ function watchTotal(server: Server): { count: number; stop(): void } {
 /** Stops accepting; resolves when the last connection is gone. */
 function untilClosed(server: Server): Promise<void> {
   return new Promise((closed) => {
-    if (!server.listening) {
+    // Closed by the program, it may still have connections.
+    if (!server.listening && !connectionsOf([server]).get(server)?.length) {
       closed()
       return
     }
     server.once('close', () => closed())
-    stopAccepting(server)
+    if (server.listening) stopAccepting(server)
   })
 }
 

@@ -3,7 +3,7 @@ import type { ChildProcess } from 'node:child_process'
 import type { Socket } from 'node:net'
 import { fromWire, type Message, toWire } from '../core/protocol.ts'
 import { messageOf } from '../errors.ts'
-import { watchChannel } from './sockets.ts'
+import { type ChannelEvents, hideChannel, type Lend, watchChannel } from './sockets.ts'
 
 export type LinkEvent =
   | { readonly type: 'message'; readonly message: Message | 'broken' | 'unknown'; readonly socket?: Socket | undefined }
@@ -33,10 +33,7 @@ export function openLink(child: ChildProcess, onEvent: (event: LinkEvent) => voi
 export function takeLink(onEvent: (event: LinkEvent) => void): Link | undefined {
   const { send, disconnect } = process
   if (send === undefined || !process.connected) return undefined
-  const link = makeLink(process, send.bind(process), disconnect.bind(process), onEvent)
-  // Not `disconnect`: Node's own reader calls that at the end of the channel.
-  Reflect.deleteProperty(process, 'send')
-  return link
+  return makeLink(process, send.bind(process), disconnect.bind(process), onEvent, hideChannel())
 }
 
 type Send = (message: object, sendHandle: Socket | undefined, options: undefined, done: () => void) => boolean
@@ -46,13 +43,14 @@ function makeLink(
   send: Send,
   disconnect: () => void,
   onEvent: (event: LinkEvent) => void,
+  lend: Lend = (call) => call(),
 ): Link {
   let holders = 0
   // Node forgets what waits behind a connection that is never acknowledged: whoever waits for such a message is told here that it is over.
   const unsent = new Set<() => void>()
   /** Of the connections on the way, in order. */
   const arrivals: (() => void)[] = []
-  const unwatch = watchChannel(target, {
+  const events: ChannelEvents = {
     message(raw, socket) {
       const message = fromWire(raw)
       if (message !== 'unknown') onEvent({ type: 'message', message, socket: socket as Socket | undefined })
@@ -65,10 +63,11 @@ function makeLink(
     },
     acknowledged: () => arrivals.shift()?.(),
     broken: (error) => onEvent({ type: 'broken', detail: messageOf(error) }),
-  })
+  }
+  const unwatch = watchChannel(target, events, lend)
   return {
     get isOpen() {
-      return target.connected === true
+      return lend(() => target.connected) === true
     },
     // A failed send is not told here: the end of the channel is told as `closed`, once.
     send(message, done) {
@@ -76,19 +75,20 @@ function makeLink(
         if (unsent.delete(settle)) done?.()
       }
       unsent.add(settle)
-      send(toWire(message), undefined, undefined, settle)
+      lend(() => send(toWire(message), undefined, undefined, settle))
     },
     sendConnection(message, socket, arrived) {
       arrivals.push(arrived)
-      send(toWire(message), socket, undefined, () => {})
+      lend(() => send(toWire(message), socket, undefined, () => {}))
     },
     hold(on) {
       holders += on ? 1 : -1
-      if (holders > 0) target.channel?.ref()
-      else target.channel?.unref()
+      const channel = lend(() => target.channel)
+      if (holders > 0) channel?.ref()
+      else channel?.unref()
     },
     close() {
-      if (target.connected) disconnect()
+      lend(() => target.connected && disconnect())
     },
   }
 }

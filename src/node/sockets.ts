@@ -15,10 +15,68 @@ export function listenerDescriptor(server: Server): number | undefined {
 /** lib/internal/dgram.js: `_handle` was removed in Node 25; the object under this symbol has been there since 11. */
 const dgramState = 'state symbol'
 
+/** lib/net.js, listen(): a server to share a listener with, or a handle. */
+export function carriesHandle(options: Readonly<Record<string, unknown>>): boolean {
+  return Boolean(options._handle ?? options.handle)
+}
+
 /** The descriptor of a bound UDP socket, undefined before it is bound and after it is closed. */
 export function udpDescriptor(socket: UdpSocket): number | undefined {
   const state = privateProperty<{ handle?: { fd?: number } | null }>(socket, dgramState)
   return usable(state?.handle?.fd)
+}
+
+type ListenHandle = {
+  close(done?: () => void): void
+  onconnection: (this: ListenHandle, error: number, client?: unknown) => void
+}
+
+/** A listener whose server is closed and that is open still. */
+export type KeptListener = {
+  /** For `server.listen()`. */
+  readonly handle: object
+  /** Gives the next server what has connected meanwhile; once it listens. */
+  resume(): void
+}
+
+/**
+ * Keeps the listener of a server open when that closes, if it is to be kept then: a descriptor that libuv has closed cannot be listened on again. libuv goes on accepting
+ * (lib/net.js, onconnection), so connections wait here for the next server.
+ */
+export function keepListener(server: Server, isKept: () => boolean, onKept: (kept: KeptListener) => void): void {
+  const handle = (server as unknown as { readonly _handle: ListenHandle | null })._handle
+  if (handle === null) return
+  const { close } = handle
+  handle.close = (done) => {
+    if (!isKept()) {
+      close.call(handle, done)
+      return
+    }
+    const clients: unknown[] = []
+    handle.onconnection = (error, client) => {
+      if (error === 0) clients.push(client)
+    }
+    if (done !== undefined) process.nextTick(done)
+    onKept({
+      handle,
+      resume() {
+        for (const client of clients.splice(0)) handle.onconnection.call(handle, 0, client)
+      },
+    })
+  }
+}
+
+/** From now on datagrams stay in the kernel, for whoever else reads the socket. */
+export function stopDatagrams(socket: UdpSocket): void {
+  datagramHandle(socket)?.recvStop?.()
+}
+
+export function startDatagrams(socket: UdpSocket): void {
+  datagramHandle(socket)?.recvStart?.()
+}
+
+function datagramHandle(socket: UdpSocket): { recvStart?(): void; recvStop?(): void } | null | undefined {
+  return privateProperty<{ handle?: object | null }>(socket, dgramState)?.handle
 }
 
 /**
@@ -195,13 +253,58 @@ export function channelDescriptor(): number | undefined {
   return usable((process.channel as { fd?: number } | undefined)?.fd)
 }
 
+/**
+ * Calls back when the program makes this process the primary of a cluster: cluster.setupPrimary(), which every fork() calls, listens to `internalMessage` of the process
+ * (lib/internal/cluster/primary.js). What the callback throws is thrown by the program's call. Loading node:cluster to look would cost every start. Returns what ends the watch.
+ */
+export function watchClusterPrimary(onPrimary: () => void): () => void {
+  const onListener = (name: string | symbol) => {
+    if (name === 'internalMessage') onPrimary()
+  }
+  process.on('newListener', onListener)
+  return () => void process.removeListener('newListener', onListener)
+}
+
 type Emitter = { emit(name: string | symbol, ...args: unknown[]): boolean }
+
+/** Runs what needs the channel of this process on `process`, where Node keeps it. */
+export type Lend = <Value>(call: () => Value) => Value
+
+/**
+ * Takes the channel to the process that started this one out of the program's sight: `process.connected`, `channel`, `disconnect` and `send`
+ * are as in a process that was started by hand. Node's own code (lib/internal/child_process.js, setupChannel) finds them in what is lent.
+ */
+export function hideChannel(): Lend {
+  let depth = 0
+  for (const name of ['connected', 'channel', 'disconnect', 'send']) {
+    let value: unknown = process[name as 'channel']
+    const get = () => (depth > 0 ? value : undefined)
+    // A program may have a `send` of its own from now on.
+    const set = (given: unknown) => {
+      if (depth > 0) value = given
+      else Object.defineProperty(process, name, { value: given, writable: true, configurable: true, enumerable: true })
+    }
+    Object.defineProperty(process, name, { get, set, configurable: true, enumerable: false })
+  }
+  return (call) => {
+    depth++
+    try {
+      return call()
+    } finally {
+      depth--
+    }
+  }
+}
 
 /**
  * Watches the channel of a child, or of this process to the one that started it: the program's `message` and `disconnect` listeners see
  * nothing of it. Returns the function that ends the watch.
  */
-export function watchChannel(target: ChildProcess | NodeJS.Process, events: ChannelEvents): () => void {
+export function watchChannel(
+  target: ChildProcess | NodeJS.Process,
+  events: ChannelEvents,
+  lend: Lend = (call) => call(),
+): () => void {
   // lib/internal/child_process.js, setupChannel: the reader parses what arrives in the handle's `onread` and hands it on through
   // `emit` in a later tick; bytes that are no message throw in the first, messages that Node itself chokes on in the second.
   const channel = privateProperty<{ onread?: (...args: unknown[]) => void }>(target, 'kChannelHandle')
@@ -209,7 +312,7 @@ export function watchChannel(target: ChildProcess | NodeJS.Process, events: Chan
   if (channel !== undefined && onread !== undefined) {
     channel.onread = function (...args) {
       try {
-        onread.apply(this, args)
+        lend(() => onread.apply(this, args))
       } catch (error) {
         events.broken(error)
       }
@@ -235,7 +338,7 @@ export function watchChannel(target: ChildProcess | NodeJS.Process, events: Chan
     if (name !== 'internalMessage') return emit.call(this, name, ...args)
     try {
       if (events.message(args[0], args[1])) return true
-      const wasHeard = emit.call(this, name, ...args)
+      const wasHeard = lend(() => emit.call(this, name, ...args))
       if ((args[0] as { cmd?: unknown } | null)?.cmd === 'NODE_HANDLE_ACK') events.acknowledged?.()
       return wasHeard
     } catch (error) {

@@ -14,7 +14,7 @@ const floors = [
   ['node/'],
   ['core/', 'drain/'],
   ['daemon.ts', 'control/'],
-  ['serve.ts', 'verbs.ts'],
+  ['serve.ts', 'verbs.ts', 'program/'],
 ]
 
 /** Loading one of these costs every program that uses the library a part of its boot: process.getBuiltinModule() when it is needed. */

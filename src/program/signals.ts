@@ -1,0 +1,93 @@
+/** Signals of an unmodified program: SIGUSR2 upgrades, and what the program does at SIGTERM itself stays its own. */
+import type { State } from '../core/state.ts'
+import { restoreUnixPaths } from '../core/unix-path.ts'
+import { type Daemon, defaults, type Inside } from '../daemon.ts'
+import type { DaemonEvent } from '../options.ts'
+
+const { constants } = process.getBuiltinModule('node:os')
+
+const stopSignals = ['SIGTERM', 'SIGINT'] as const
+
+type Plan = {
+  readonly state: State
+  readonly daemon: Daemon
+  readonly inside: Inside
+  readonly drainTimeout: number | undefined
+}
+
+export function watchSignals({ state, daemon, inside, drainTimeout = defaults.drainTimeout }: Plan) {
+  /** The program was told to end: it has had its SIGTERM. */
+  let wasTold = false
+  let isOver = false
+  /** The program looks after itself. */
+  let isAside = false
+  let leftAt = 0
+
+  const onUpgrade = () => {
+    // A signal has no answer: who sent it finds in the log why nothing came of it.
+    daemon.upgrade().catch((error: Error) => process.emitWarning(error))
+  }
+  const onStop = (signal: NodeJS.Signals) => {
+    if (isOver) return
+    const isProgramOwn = programListens(signal, 1)
+    wasTold ||= isProgramOwn
+    if (state.hasSuccessor === true) void daemon.stop()
+    else if (isProgramOwn) inside.leaveToProgram()
+    // Before it serves there is nothing to finish, and whoever waits for it reads in the exit code what ended it.
+    else if (!inside.isReady()) process.exit(128 + constants.signals[signal])
+    else void daemon.stop()
+  }
+  // Programs have a use of their own for it (nodemon's restart; Nest ends at every signal there is), which does not go together with this one: it is kept from their listeners.
+  const { emit } = process as Emitter
+  const withoutUpgrade: Emitter['emit'] = function (this: Emitter, name, ...rest) {
+    if (name !== 'SIGUSR2' || isAside) return Reflect.apply(emit, this, [name, ...rest])
+    onUpgrade()
+    return true
+  }
+  const emitter = process as Emitter
+  emitter.emit = withoutUpgrade
+  // What a signal calls is the `emit` of the moment at which the first listener comes.
+  process.on('SIGUSR2', onUpgrade)
+  for (const signal of stopSignals) process.on(signal, onStop)
+
+  /** The drain is over. */
+  function leave(): void {
+    isOver = true
+    // A program that sends itself the signal when it has finished, as Nest does, ends by it only where nobody listens.
+    for (const signal of stopSignals) process.removeListener(signal, onStop)
+    if (state.hasSuccessor !== true || !programListens('SIGTERM', 0)) process.exit(0)
+    // Some remove the file of their Unix listener as well, which is the successor's.
+    process.on('exit', () => restoreUnixPaths(state))
+    // Its handlers do what they do at a stop; what they leave undone, or their end, is waited for until the deadline. Without them nothing more is to come.
+    const rest = Math.max(0, drainTimeout - (performance.now() - leftAt))
+    setTimeout(() => process.exit(0), rest).unref()
+    if (!wasTold) emitter.emit('SIGTERM', 'SIGTERM', constants.signals.SIGTERM)
+  }
+
+  return {
+    onEvent(event: DaemonEvent): void {
+      if (event.type === 'upgraded') leftAt = performance.now()
+      // Whoever waits for the report goes first. An upgrade whose successor was lost has a report too, and its process stays.
+      if (event.type === 'drained' && daemon.phase === 'gone') setImmediate(leave)
+    },
+    end(): void {
+      isAside = true
+      process.removeListener('SIGUSR2', onUpgrade)
+      for (const signal of stopSignals) process.removeListener(signal, onStop)
+    },
+  }
+}
+
+type Emitter = { emit(name: string | symbol, ...args: unknown[]): boolean }
+
+/** Whether the program itself handles a signal, which has so many listeners of ours. */
+function programListens(signal: NodeJS.Signals, own: number): boolean {
+  return process.listenerCount(signal) - own > signalExits()
+}
+
+/** The package signal-exit, which many others use, listens to kill the process where nobody else would handle the signal: that is as good as no handler. */
+function signalExits(): number {
+  const emitters = process as unknown as Readonly<Record<string | symbol, { readonly count?: number } | undefined>>
+  const counts = [emitters[Symbol.for('signal-exit emitter')]?.count, emitters.__signal_exit_emitter__?.count]
+  return counts.reduce<number>((sum, count) => sum + (typeof count === 'number' ? count : 0), 0)
+}

@@ -1,0 +1,71 @@
+/** What the preload does in a process that the command line started: it is to the program what serve() is to one that calls it. */
+import { releasePidFile } from '../core/pid-file.ts'
+import { type ProgramRecord, protocolVersion } from '../core/protocol.ts'
+import { type Entered, enter, type State } from '../core/state.ts'
+import { createDaemon, insideOf } from '../daemon.ts'
+import { CookError, messageOf } from '../errors.ts'
+import type { DaemonEvent, DaemonOptions } from '../options.ts'
+import { refuseCluster } from './cluster.ts'
+import { watchListens } from './listening.ts'
+import { readiness } from './readiness.ts'
+import { watchSignals } from './signals.ts'
+import { watchBinds } from './udp.ts'
+import { drainWebSockets } from './web-sockets.ts'
+
+/** Before the first line of the program. */
+export async function startProgram(): Promise<void> {
+  const state = enter('the preload')
+  const program = state.program ?? { protocol: protocolVersion }
+  // What belongs to the daemon's life is heard here before the program can have asked for anything.
+  const hear: ((event: DaemonEvent) => void)[] = []
+  const onEvent = (event: DaemonEvent) => {
+    for (const listener of hear) listener(event)
+  }
+  const daemon = await createDaemon({ ...optionsOf(program), onEvent })
+  const inside = insideOf(daemon)
+  if (program.logFile !== undefined) state.logFile = program.logFile
+  const fail = failWith(state)
+  const ready = readiness({ state, program, start: () => daemon.ready().catch(fail) })
+  const signals = watchSignals({ state, daemon, inside, drainTimeout: program.drainTimeout })
+  hear.push(signals.onEvent)
+  process.on('exit', () => {
+    // A program that ends itself does not know of it.
+    if (state.hasSuccessor !== true && state.pidFile !== undefined) releasePidFile(state.pidFile)
+  })
+  const tickets = (await state.entered.succession?.tickets()) ?? {}
+  const plan = { state, inside, tickets, ready }
+  const listens = watchListens(plan)
+  const binds = watchBinds(plan)
+  hear.push(binds.onEvent)
+  inside.onDrain((view) => drainWebSockets(listens.webSockets, view))
+  const welcomeCluster = refuseCluster()
+  state.preload = {
+    stepAside(verb) {
+      if (inside.isReady() || listens.isUsed()) throw new CookError('ERR_COOK_PRELOADED', { verb })
+      for (const part of [signals, listens, binds, ready]) part.end()
+      welcomeCluster()
+      delete state.preload
+      delete state.receiver
+    },
+    async ready(ok, reason) {
+      if (!ok) return ready.refuse(reason)
+      ready.say()
+      await ready.started
+    },
+  }
+  ready.look()
+}
+
+function optionsOf({ handOver, readyTimeout, drainTimeout, overlap, pidFile }: ProgramRecord): DaemonOptions {
+  const options = { handOver, readyTimeout, drainTimeout, overlap, pidFile }
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
+}
+
+/** Whoever started this process is told, and it ends: a program that catches everything must not live on beside the one that serves. */
+function failWith(state: State & { readonly entered: Entered }): (error: unknown) => void {
+  return (error) => {
+    state.entered.launch?.tell({ type: 'refused', reason: messageOf(error) })
+    process.stderr.write(`${messageOf(error)}\n`)
+    process.exit(1)
+  }
+}

@@ -1,0 +1,72 @@
+/** WebSockets of an unmodified program: nobody here knows what it keeps for them, so they do not move; they are told to come back, not all at once. */
+import type { IncomingMessage } from 'node:http'
+import type { Server, Socket } from 'node:net'
+import type { DrainView } from '../daemon.ts'
+import type { OwnDrain } from '../drain/drainer.ts'
+import { closeCodes, closeOverTime, defaultSpread } from '../drain/spread.ts'
+
+/** Those that are open, whatever library made them: in Node's lists of HTTP connections they are no more. */
+export class WebSockets {
+  readonly open = new Set<Socket>()
+  /** Called with each that opens. */
+  onOpen: ((socket: Socket) => void) | undefined
+
+  /** Listens to `upgrade` only as long as the program does: a server with a listener treats such a request in another way. */
+  track(server: Server): void {
+    const onUpgrade = (request: IncomingMessage, socket: Socket) => {
+      if (request.headers.upgrade?.toLowerCase() === 'websocket') this.#add(socket)
+    }
+    let isListening = false
+    const look = (own: number) => {
+      if (own > 0 === isListening) return
+      isListening = own > 0
+      if (isListening) server.prependListener('upgrade', onUpgrade)
+      else server.removeListener('upgrade', onUpgrade)
+    }
+    look(server.listenerCount('upgrade'))
+    server.on('newListener', (name, listener) => {
+      if (name === 'upgrade' && listener !== onUpgrade) look(1)
+    })
+    server.on('removeListener', (name, listener) => {
+      if (name === 'upgrade' && listener !== onUpgrade) look(server.listenerCount('upgrade') - 1)
+    })
+  }
+
+  #add(socket: Socket): void {
+    this.open.add(socket)
+    socket.once('close', () => this.open.delete(socket))
+    this.onOpen?.(socket)
+  }
+}
+
+/** Sends each a close frame; the library that made it then does what it does when its client leaves. What does not answer is cut at the deadline, with everything else. */
+export function drainWebSockets(webSockets: WebSockets, drain: DrainView): OwnDrain {
+  const code = drain.mover === undefined ? closeCodes.end : closeCodes.restart
+  const frame = Buffer.from([0x88, 2, code >> 8, code & 0xff])
+  const closes = closeOverTime(Math.min(defaultSpread, drain.time / 2))
+  const close = (socket: Socket) =>
+    closes.add(() => {
+      // Between two turns of the loop a library has written whole frames, so this one stands behind them.
+      if (!socket.writable || drain.isComingBack()) return
+      socket.write(frame)
+      drain.countsOf(socket).closed++
+    })
+  const onHurry = () => closes.now()
+  return {
+    // With a successor, once that is known to stay: only then do they come back to it.
+    moveIdle: async () => {},
+    begin() {
+      closes.plan(webSockets.open.size)
+      for (const socket of webSockets.open) close(socket)
+      webSockets.onOpen = close
+      if (drain.mover !== undefined) drain.hurry.addEventListener('abort', onHurry)
+    },
+    // Their server is closed when the last of them is.
+    done: Promise.resolve(),
+    dispose() {
+      closes.stop()
+      webSockets.onOpen = undefined
+      drain.hurry.removeEventListener('abort', onHurry)
+    },
+  }
+}

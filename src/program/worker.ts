@@ -1,0 +1,17 @@
+/** A worker thread of a program under the preload: a server in it could not be handed over, and is refused rather than lost at the first upgrade. */
+import type { Server } from 'node:net'
+import { CookError } from '../errors.ts'
+import { askOfListen } from './ask.ts'
+
+export function refuseListens(): void {
+  const { prototype } = process.getBuiltinModule('node:net').Server
+  const plain = prototype.listen
+  prototype.listen = function listen(this: Server, ...args: unknown[]) {
+    const ask = askOfListen(args, (path) => path)
+    // A port that the system chooses is for the program's own use.
+    if (ask !== undefined && (ask.kind === 'unix' || ask.port !== 0)) {
+      throw new CookError('ERR_COOK_WORKER_THREAD', { verb: 'listen(), under the preload of cook-daemon,' })
+    }
+    return Reflect.apply(plain, this, args)
+  }
+}

@@ -1,0 +1,76 @@
+/** When an unmodified program is up, without any process. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { readiness } from '../../src/program/readiness.ts'
+
+type Plan = Parameters<typeof readiness>[0]
+
+function play(unclaimed: string[], program: Omit<Plan['program'], 'protocol'> = {}) {
+  const told: string[] = []
+  let starts = 0
+  const state = {
+    entered: {
+      claims: {
+        get unclaimed() {
+          return unclaimed.map((name) => ({ name }))
+        },
+      },
+      succession: { tellWaiting: (words: string) => told.push(words), notify: async () => {} },
+    },
+  } as unknown as Plan['state']
+  const start = async () => void starts++
+  const ready = readiness({ state, program: { protocol: 1, ...program }, start })
+  ready.look()
+  const claim = (name: string, server = {}) => {
+    ready.opens(server)
+    unclaimed.splice(unclaimed.indexOf(name), 1)
+    ready.opened(server)
+  }
+  return { ready, claim, told, starts: () => starts }
+}
+
+test('a first start is up when its first server listens', () => {
+  const { ready, starts } = play([])
+  assert.equal(starts(), 0)
+  ready.opens(ready)
+  ready.opened(ready)
+  assert.equal(starts(), 1)
+})
+
+test('a new version is up when it has all listeners of the old one, and says meanwhile which are missing', () => {
+  const { claim, told, starts } = play(['tcp:*:80', 'tcp:*:81'])
+  claim('tcp:*:81')
+  assert.equal(starts(), 0)
+  assert.match(String(told.at(-1)), /has not opened tcp:\*:80, which/)
+  claim('tcp:*:80')
+  assert.deepEqual([starts(), told.at(-1)], [1, ''])
+})
+
+test('a listener that is released may vanish, and another one makes the version ready', () => {
+  const { ready, starts } = play(['tcp:*:80'], { release: ['tcp:*:80'] })
+  assert.equal(starts(), 0)
+  ready.opens(ready)
+  ready.opened(ready)
+  assert.equal(starts(), 1)
+})
+
+test('a server that is about to listen is waited for, whether it does or not', () => {
+  const { ready, claim, starts } = play(['tcp:*:80'])
+  ready.opens(ready)
+  claim('tcp:*:80')
+  assert.equal(starts(), 0)
+  ready.failed(ready)
+  assert.equal(starts(), 1)
+})
+
+test("with waitReady it takes the program's word, and its listeners", () => {
+  const before = process.send
+  const { ready, claim, told, starts } = play(['tcp:*:80'], { waitReady: true })
+  process.send?.('ready')
+  assert.equal(starts(), 0)
+  assert.match(String(told.at(-1)), /has not opened tcp:\*:80/)
+  claim('tcp:*:80')
+  assert.equal(starts(), 1)
+  ready.end()
+  assert.equal(process.send, before)
+})
