@@ -1,6 +1,7 @@
 /** `stop` and `restart`. */
 import type { Client } from '../control/client.ts'
 import type { GenerationRecord, Identity } from '../core/protocol.ts'
+import { CookError } from '../errors.ts'
 import { isAlive, system } from '../node/system.ts'
 import { exitCodes, paint, print, printJson } from './output.ts'
 import { startProgram } from './start.ts'
@@ -33,7 +34,11 @@ async function end(client: Client): Promise<{ readonly pid: number | undefined; 
   for await (const progress of client.progress('stop')) {
     if (progress.type === 'stopping') told = progress
   }
-  const { drainTimeout = 0, generations = [] } = told ?? {}
+  if (told === undefined) {
+    const { name, path } = client
+    throw new CookError('ERR_COOK_NO_ANSWER', { name, path, why: 'what answered is no cook-daemon' })
+  }
+  const { drainTimeout, generations } = told
   const identities = generations.map(({ pid, startTime }) => [pid, startTime] as const)
   const isGone = await untilGone(identities, drainTimeout + grace)
   if (!isGone) {

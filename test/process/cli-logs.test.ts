@@ -102,6 +102,6 @@ test('the logrotate example of the docs rotates the log of a daemon that goes on
   const { status, stderr } = spawnSync(logrotate ?? '', args, { encoding: 'utf8' })
   assert.equal(status, 0, stderr)
   await operator.asks('web')
-  assert.equal(lab.read('log/web.log'), 'out /\nerr /\n')
+  await eventually('two lines', () => lab.read('log/web.log') === 'out /\nerr /\n' || undefined)
   assert.equal(lab.read('log/web.log.1'), 'one serves\n')
 })
