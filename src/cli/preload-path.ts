@@ -4,14 +4,15 @@ import { fileURLToPath } from 'node:url'
 const fs = process.getBuiltinModule('node:fs')
 const { dirname, join, resolve } = process.getBuiltinModule('node:path')
 
-const within = 'dist/src/preload.js'
+/** In the package as it is published, and as it was compiled. */
+const within = ['dist/bundle/preload.js', 'dist/src/preload.js']
 
 /**
  * An absolute path with its symlinks unresolved, so that each upgrade takes what is there then. The program's own copy goes before ours: two versions in one process would not get along.
  */
 export function preloadPath(script: string): string | undefined {
   const candidates = [...packagesAbove(script), ...ownPackage(), fileURLToPath(new URL('../..', import.meta.url))]
-  return candidates.map((folder) => join(folder, within)).find((file) => fs.existsSync(file))
+  return candidates.flatMap((folder) => within.map((file) => join(folder, file))).find((file) => fs.existsSync(file))
 }
 
 function packagesAbove(file: string): string[] {

@@ -56,6 +56,9 @@ export async function openControl(
   controlled: Controlled,
 ): Promise<Control> {
   const path = controlPath(openRunDirectory(state.environment), name)
+  // Both daemons are of this version, if not of one copy of the library.
+  if (state.control?.path === path) return state.control.use(controlled) as Control
+  let daemon = controlled
   const inherited = state.entered.claims.findUnix(controlName, path)
   const answering = new Set<ServerResponse>()
   const server = inherited === undefined ? await open() : makeServer()
@@ -104,13 +107,13 @@ export async function openControl(
     response.on('error', () => {})
     try {
       if (state.hasSuccessor === true) throw new CookError('ERR_COOK_UPGRADED', { pid: process.pid })
-      await route(request, response, controlled)
+      await route(request, response, daemon)
     } catch (error) {
       sendFailure(response, error)
     }
   }
 
-  return {
+  const control: Control = {
     async takeOver() {
       if (inherited === undefined) return
       await new Promise<void>((done, failed) => {
@@ -144,6 +147,14 @@ export async function openControl(
       return Promise.race([all, new Promise((done) => setTimeout(done, limits.lastWords).unref())]).then(() => {})
     },
   }
+  state.control = {
+    path,
+    use(next) {
+      daemon = next as Controlled
+      return control
+    },
+  }
+  return control
 }
 
 async function route(request: IncomingMessage, response: ServerResponse, controlled: Controlled): Promise<void> {

@@ -44,6 +44,8 @@ export type State = {
   logFile?: string
   /** What writePid() wrote last. */
   pidFile?: string
+  /** The control socket of this process, for a daemon that comes after another one: the preload steps aside for a program that calls the library. */
+  control?: { readonly path: string; use(daemon: object): object }
   /** Where `cook-daemon run` waits. */
   foreground?: Foreground
   /** A successor has taken over: what is named here, a path or a pid file, is its own. */

@@ -5,7 +5,7 @@ import { chmodSync, existsSync, lstatSync, mkdirSync, symlinkSync, writeFileSync
 import { connect, createServer } from 'node:net'
 import { test } from 'node:test'
 import { begin, control, linesOf, statusOf } from '../support/control.ts'
-import { beginReplace, drained, replace } from '../support/daemons.ts'
+import { beginReplace, drained, type Program, replace } from '../support/daemons.ts'
 import { HttpConnection } from '../support/http-connection.ts'
 import { Lab, type Puppet } from '../support/lab.ts'
 import { eventually } from '../support/waiting.ts'
@@ -305,6 +305,24 @@ test('a symlink and a living stranger in the place of the socket are refused, an
     { code: 'ERR_COOK_NAME_TAKEN', message: /a living process listens there/ },
   )
   stranger.close()
+})
+
+test('a daemon that takes the place of another in its process takes over the control socket too, in an upgrade as well', async () => {
+  await using lab = await Lab.open()
+  const old = await lab.start()
+  const twice: Program = async ({ open, start }) => {
+    await open({ name: 'web' })
+    // As the preload does for a program that calls the library itself.
+    delete (globalThis as { [key: symbol]: { receiver?: unknown } | undefined })[Symbol.for('cook-daemon.state.1')]
+      ?.receiver
+    return start({ name: 'web' })
+  }
+  await old.run(twice)
+  assert.equal((await statusOf(socketOf(lab))).listeners.length, 1)
+  const young = await replace(lab, old, twice)
+  await drained(old)
+  const { pid, listeners } = await statusOf(socketOf(lab))
+  assert.deepEqual([pid, listeners.length], [young.pid, 1])
 })
 
 test('a version that has lost its name closes the socket, and one that gains a name opens it', async () => {
