@@ -87,9 +87,7 @@ export class Mover {
   /** What the successor says of the connections, and its end. */
   onLink(event: LinkEvent): void {
     if (event.type === 'closed') {
-      this.#close()
-      // What has arrived was the successor's, whether it still said so or not.
-      for (const [id, { hasArrived }] of [...this.#sentOrders]) this.#settle(id, hasArrived ? 'moved' : 'lost')
+      this.giveUp()
       if (this.#wasStopped) this.#onEnd()
     }
     if (event.type !== 'message' || typeof event.message !== 'object') return
@@ -98,6 +96,15 @@ export class Mover {
       this.#wasStopped = true
       this.#close()
       this.#onStop()
+    }
+  }
+
+  /** Moves nothing any more: there is no time left, or no successor. What has arrived there is the successor's, whether it said so or not. */
+  giveUp(): void {
+    this.#close()
+    for (const [id, { hasArrived, socket }] of [...this.#sentOrders]) {
+      // The second waits in Node's queue with its socket whole: it may have been closed, and counted, there.
+      this.#settle(id, hasArrived ? 'moved' : socket.destroyed ? 'busy' : 'lost')
     }
   }
 

@@ -73,6 +73,9 @@ export async function drain(plan: DrainPlan): Promise<boolean> {
     if (plan.hurry.aborted) closeIdle()
     plan.hurry.addEventListener('abort', closeIdle)
     if ((await Promise.race([closed, late])) === 'late') {
+      for (const { mover } of parts) mover?.giveUp()
+      // How they ended is counted in the turns of those that wait for it.
+      await new Promise((counted) => setImmediate(counted))
       closeIdle()
       for (const [server, sockets] of connectionsOf(parts.map((part) => part.server))) {
         const part = parts.find((one) => one.server === server)

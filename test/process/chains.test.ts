@@ -31,7 +31,7 @@ test('three generations drain at once: each keep-alive connection, idle or busy,
   }
   for (const { puppet } of older) {
     // What only passed through is counted where it was accepted.
-    assert.deepEqual((await drained(puppet)).listeners, { web: counts(21, 0, 0, 0) })
+    assert.deepEqual((await drained(puppet)).listeners, { 'tcp:127.0.0.1:0': counts(21, 0, 0, 0) })
     await puppet.gone
   }
   assert.deepEqual(await askAll([...idle, ...older.map(({ busy }) => busy)]), [answer(newest)])
@@ -52,8 +52,9 @@ test('the youngest of three that drain may be done first: it stays until the old
   assert.deepEqual(await busy.answer(), answer(first))
   assert.deepEqual(await busy.ask(), answer(fourth))
   for (const puppet of [first, second, third]) await puppet.gone
-  assert.deepEqual((await drained(first)).listeners, { web: counts(1, 0, 0, 0) })
-  for (const puppet of [second, third]) assert.deepEqual((await drained(puppet)).listeners, { web: counts(0, 0, 0, 0) })
+  assert.deepEqual((await drained(first)).listeners, { 'tcp:127.0.0.1:0': counts(1, 0, 0, 0) })
+  for (const puppet of [second, third])
+    assert.deepEqual((await drained(puppet)).listeners, { 'tcp:127.0.0.1:0': counts(0, 0, 0, 0) })
 })
 
 /** Counts the bytes of each connection, and takes the count along: at once, or when an answer that is worked on is out. */
@@ -134,7 +135,7 @@ test("three generations drain at once: connections of the program's own protocol
     assert.equal(await lineOf(busy, 'hello\n'), `${newest.pid} 16`)
   }
   for (const { puppet } of older) {
-    assert.deepEqual((await drained(puppet)).listeners, { raw: counts(21, 0, 0, 0) })
+    assert.deepEqual((await drained(puppet)).listeners, { 'tcp:127.0.0.1:0': counts(21, 0, 0, 0) })
     await puppet.gone
   }
   for (const client of idle) assert.equal(client.hasEnded, false)

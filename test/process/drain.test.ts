@@ -501,7 +501,7 @@ test('SIGTERM to an old version whose connections are moving costs none of them:
   // Heard before the new version goes on.
   await old.run(() => {})
   young.kill('SIGCONT')
-  assert.deepEqual((await drained(old)).listeners, { web: counts(300, 0, 0, 0) })
+  assert.deepEqual((await drained(old)).listeners, { 'tcp:127.0.0.1:0': counts(300, 0, 0, 0) })
   await old.gone
   assert.deepEqual(await askAll(clients), [answer(young)])
 })
@@ -543,7 +543,7 @@ test('SIGTERM to a new version that is getting connections ends both, and closes
   const [before, after] = [await drained(old), await drained(young)]
   assert.equal(before.handedOver + before.closed, 300)
   assert.deepEqual([before.served, before.cut], [0, 0])
-  assert.deepEqual(after.listeners, { web: counts(0, 0, before.handedOver, 0) })
+  assert.deepEqual(after.listeners, { 'tcp:127.0.0.1:0': counts(0, 0, before.handedOver, 0) })
   assert.throws(() => lab.read('pid'), { code: 'ENOENT' })
 })
 
@@ -571,7 +571,7 @@ test('SIGTERM to the middle one of three generations ends neither of the others,
     assert.deepEqual(await client.ask(), answer(third))
   }
   for (const puppet of [first, second]) {
-    assert.deepEqual((await drained(puppet)).listeners, { web: counts(1, 0, 0, 0) })
+    assert.deepEqual((await drained(puppet)).listeners, { 'tcp:127.0.0.1:0': counts(1, 0, 0, 0) })
     await puppet.gone
   }
   assert.equal(await third.run(({ kept }) => kept.daemon?.phase), 'ready')

@@ -204,7 +204,7 @@ test('over TLS they cannot move: those are closed with 1012, over time, and coun
   const took = performance.now() - began
   const codes = (await within('the closes', Promise.all(closes))).map(([code]) => code)
   assert.deepEqual(new Set(codes), new Set([1012]))
-  assert.deepEqual(report, { ...counts(0, 0, 30, 0), listeners: { web: counts(0, 0, 30, 0) } })
+  assert.deepEqual(report, { ...counts(0, 0, 30, 0), listeners: { 'tcp:127.0.0.1:0': counts(0, 0, 30, 0) } })
   assert.ok(took >= 250, `closed within ${took} ms`)
 })
 
@@ -220,7 +220,7 @@ for (const isSecure of [false, true]) {
     await client.ask('who?')
     client.socket.pause()
     const { report } = await upgradeBySignal(lab, server)
-    assert.deepEqual(report, { ...counts(0, 0, 1, 0), listeners: { web: counts(0, 0, 1, 0) } })
+    assert.deepEqual(report, { ...counts(0, 0, 1, 0), listeners: { 'tcp:127.0.0.1:0': counts(0, 0, 1, 0) } })
   })
 }
 
@@ -238,7 +238,7 @@ test('a new version that is killed while it gets WebSockets costs those that had
   const { handedOver, cut } = report
   assert.ok(handedOver >= 190 && handedOver <= 200, `${handedOver} had moved`)
   assert.ok(cut <= 2, `${cut} were on their way`)
-  assert.deepEqual(report.listeners, { web: counts(handedOver, 0, 0, cut) })
+  assert.deepEqual(report.listeners, { 'tcp:127.0.0.1:0': counts(handedOver, 0, 0, cut) })
   const lost = handedOver + cut
   const isOpen = ({ socket }: Client) => socket.readyState === socket.OPEN
   await eventually('the ends of what was lost', () => clients.filter(isOpen).length === 500 - lost || undefined)
@@ -247,7 +247,7 @@ test('a new version that is killed while it gets WebSockets costs those that had
   for (const client of stayed) assert.deepEqual(await briefly(client), { generation: '1', count: 2 })
   unlinkSync(lab.path('die'))
   const next = await upgradeBySignal(lab, old)
-  assert.deepEqual(next.report.listeners, { web: counts(500 - lost, 0, 0, 0) })
+  assert.deepEqual(next.report.listeners, { 'tcp:127.0.0.1:0': counts(500 - lost, 0, 0, 0) })
   for (const client of stayed) assert.deepEqual(await briefly(client), { generation: '2', count: 3 })
 
   async function briefly(client: Client): Promise<Pick<Who, 'generation' | 'count'>> {

@@ -66,7 +66,7 @@ test('a new version that is killed while it gets 3,000 connections costs those t
   assert.ok(cut <= 2, `${cut} were on their way`)
   assert.deepEqual(
     { served, closed, listeners },
-    { served: 0, closed: 0, listeners: { web: counts(handedOver, 0, 0, cut) } },
+    { served: 0, closed: 0, listeners: { 'tcp:127.0.0.1:0': counts(handedOver, 0, 0, cut) } },
   )
   const lost = handedOver + cut
   await eventually('the ends of what was lost', () => ended(clients) === lost || undefined)
@@ -160,7 +160,7 @@ function answer(puppet: Puppet) {
 
 /** Of a server that is the only one. */
 function report(web: ReturnType<typeof counts>): DrainReport {
-  return { ...web, listeners: { web } }
+  return { ...web, listeners: { 'tcp:127.0.0.1:0': web } }
 }
 
 function ended(clients: readonly HttpConnection[]): number {
