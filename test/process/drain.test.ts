@@ -472,7 +472,7 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
 
 /** Stands still, and says so, when it has got 50 connections. */
 const haltsAt50: Program = ({ serve, web, tell }) => {
-  const server = web()
+  const server = web({ keepAliveTimeout: 60_000 })
   let got = 0
   server.on('connection', () => {
     if (++got !== 50) return
@@ -493,7 +493,7 @@ async function halted(puppet: Puppet): Promise<void> {
 test('SIGTERM to an old version whose connections are moving costs none of them: it ends when all have moved', async () => {
   await using lab = await Lab.open()
   const old = await lab.start()
-  const port = await old.run(({ serve }) => serve())
+  const port = await old.run(({ serve, web }) => serve({}, web({ keepAliveTimeout: 60_000 })))
   const clients = await idleConnections(port, 300)
   const young = await replace(lab, old, haltsAt50)
   await halted(young)
@@ -509,7 +509,7 @@ test('SIGTERM to an old version whose connections are moving costs none of them:
 test('a second SIGTERM to an old version whose connections are moving ends it, even if the new one stands still', async () => {
   await using lab = await Lab.open()
   const old = await lab.start()
-  const port = await old.run(({ serve }) => serve({ drainTimeout: 600_000 }))
+  const port = await old.run(({ serve, web }) => serve({ drainTimeout: 600_000 }, web({ keepAliveTimeout: 60_000 })))
   const clients = await idleConnections(port, 300)
   const young = await replace(lab, old, haltsAt50)
   await halted(young)
@@ -532,7 +532,9 @@ test('a second SIGTERM to an old version whose connections are moving ends it, e
 test('SIGTERM to a new version that is getting connections ends both, and closes what is idle', async () => {
   await using lab = await Lab.open()
   const old = await lab.start()
-  const port = await old.run(({ serve }) => serve({ pidFile: 'pid', drainTimeout: 600_000 }))
+  const port = await old.run(({ serve, web }) =>
+    serve({ pidFile: 'pid', drainTimeout: 600_000 }, web({ keepAliveTimeout: 60_000 })),
+  )
   const clients = await idleConnections(port, 300)
   const young = await replace(lab, old, haltsAt50)
   await halted(young)

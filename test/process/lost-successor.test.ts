@@ -53,9 +53,11 @@ for (const [what, { die, text }] of Object.entries(deaths)) {
 test('a new version that is killed while it gets 3,000 connections costs those that had moved, and two on their way at most', async () => {
   await using lab = await Lab.open()
   const old = await lab.start()
-  const port = await old.run(({ serve, tell }) =>
-    serve({ pidFile: 'pid', onTakeover: (value) => tell('taken over', value ?? 'nothing') }),
-  )
+  const port = await old.run(({ serve, web, tell }) => {
+    const onTakeover = (value: unknown) => tell('taken over', value ?? 'nothing')
+    // Longer than a slow machine takes for the test; at 5 s Node would close what says nothing.
+    return serve({ pidFile: 'pid', onTakeover }, web({ keepAliveTimeout: 60_000 }))
+  })
   await old.event('taken over')
   const clients = await idleConnections(port, 3_000)
   const young = await replace(lab, old, dying)
@@ -78,7 +80,7 @@ test('a new version that is killed while it gets 3,000 connections costs those t
   const stayed = clients.filter(({ hasEnded }) => !hasEnded)
   assert.deepEqual(await askAll(stayed), [answer(old)])
   const more = await idleConnections(port, 10)
-  const next = await replace(lab, old, ({ serve }) => serve({ pidFile: 'pid' }))
+  const next = await replace(lab, old, ({ serve, web }) => serve({ pidFile: 'pid' }, web({ keepAliveTimeout: 60_000 })))
   assert.deepEqual(await drained(old), report(counts(3_000 - lost + 10, 0, 0, 0)))
   assert.deepEqual(await askAll([...stayed, ...more]), [answer(next)])
   assert.equal(ended(clients), lost)
@@ -89,9 +91,10 @@ test('a new version that is killed while it gets 3,000 connections costs those t
 test('the service comes back although an onDrain listener still waits for something', async () => {
   await using lab = await Lab.open()
   const old = await lab.start()
-  const port = await old.run(({ serve }) =>
-    serve({ pidFile: 'pid', prepare: (daemon) => daemon.onDrain(() => new Promise(() => {})) }),
-  )
+  const port = await old.run(({ serve, web }) => {
+    const server = web({ keepAliveTimeout: 60_000 })
+    return serve({ pidFile: 'pid', prepare: (daemon) => daemon.onDrain(() => new Promise(() => {})) }, server)
+  })
   const clients = await idleConnections(port, 300)
   await replace(lab, old, dying)
   await old.event('successor-lost')
@@ -103,7 +106,7 @@ test('the service comes back although an onDrain listener still waits for someth
 test('a stop that came while connections moved is not forgotten when the new version dies', async () => {
   await using lab = await Lab.open()
   const old = await lab.start()
-  const port = await old.run(({ serve }) => serve({ pidFile: 'pid' }))
+  const port = await old.run(({ serve, web }) => serve({ pidFile: 'pid' }, web({ keepAliveTimeout: 60_000 })))
   const clients = await idleConnections(port, 300)
   const young = await replace(lab, old, stopping)
   await young.event('stopped')
@@ -118,7 +121,7 @@ test('a stop that came while connections moved is not forgotten when the new ver
 test('a new version that stops for ever while it gets connections holds the old one until drainTimeout, and has what it got', async () => {
   await using lab = await Lab.open()
   const old = await lab.start()
-  const port = await old.run(({ serve }) => serve({ drainTimeout: 3_000 }))
+  const port = await old.run(({ serve, web }) => serve({ drainTimeout: 3_000 }, web({ keepAliveTimeout: 60_000 })))
   const clients = await idleConnections(port, 300)
   const young = await replace(lab, old, stopping)
   const { handedOver, served, closed, cut } = await drained(old)
@@ -134,7 +137,7 @@ test('a new version that stops for ever while it gets connections holds the old 
 
 /** A new version that dies when it has got 200 connections. */
 const dying: Program = ({ serve, web }) => {
-  const server = web()
+  const server = web({ keepAliveTimeout: 60_000 })
   let got = 0
   server.on('connection', () => {
     if (++got === 200) process.kill(process.pid, 'SIGKILL')
@@ -144,7 +147,7 @@ const dying: Program = ({ serve, web }) => {
 
 /** One that says so and stands still from then on. */
 const stopping: Program = ({ serve, web, tell }) => {
-  const server = web()
+  const server = web({ keepAliveTimeout: 60_000 })
   let got = 0
   server.on('connection', () => {
     if (++got !== 200) return
