@@ -1,6 +1,6 @@
 /** Brings a fresh clone to a built one: installs what the lock file says, compiles, and bundles what a program imports. */
 import { spawnSync } from 'node:child_process'
-import { chmodSync, existsSync, rmSync, statSync } from 'node:fs'
+import { chmodSync, existsSync, rmSync, statSync, writeFileSync } from 'node:fs'
 
 process.chdir(new URL('..', import.meta.url).pathname)
 
@@ -37,20 +37,21 @@ async function bundle() {
   await build({ ...options, entryPoints: ['src/index.ts', 'src/ws.ts'], splitting: true, chunkNames: 'shared' })
   // What few programs import together with the others starts fastest as one file.
   await build({ ...options, entryPoints: ['src/preload.ts'] })
-  // The command with commander in it: the package has no dependency, and one small file is what starts fast.
+  // The command with commander in it: the package has no dependency, and one small file is what starts fast. CommonJS, since Node 24 takes
+  // 10 ms longer to start an ES module (measured).
   await build({
     ...options,
     entryPoints: { 'cook-daemon': 'src/cli/main.ts' },
     outdir: 'dist/bin',
     packages: 'bundle',
+    format: 'cjs',
     minify: true,
     sourcemap: false,
-    // commander is CommonJS, and asks for its built-ins by require().
-    banner: {
-      js: "#!/usr/bin/env node\nimport{createRequire}from'node:module';const require=createRequire(import.meta.url);",
-    },
+    define: { 'import.meta.url': 'ownUrl' },
+    banner: { js: "#!/usr/bin/env node\nconst ownUrl=require('node:url').pathToFileURL(__filename).href;" },
     legalComments: 'inline',
   })
+  writeFileSync('dist/bin/package.json', '{"type":"commonjs"}\n')
   chmodSync('dist/bin/cook-daemon.js', 0o755)
 }
 

@@ -112,7 +112,10 @@ program
   .addHelpText('after', example('list --json'))
   .action((options) => later(async () => (await import('./status.ts')).list(options)))
 
-process.exitCode = await main()
+// No await here: as CommonJS the command starts faster.
+void main().then((code) => {
+  process.exitCode = code
+})
 
 async function main(): Promise<number> {
   try {
