@@ -70,8 +70,15 @@ export type DaemonReport = UpgradeResult & {
  * and the reason on stderr if it is not. What the operator told the command line goes before the options. Rejects with `ERR_COOK_OPTION` and `ERR_COOK_DAEMON_TWICE`; with a `name`
  * also with `ERR_COOK_NAME_TAKEN` and `ERR_COOK_RUN_DIR`.
  */
-export async function createDaemon(given: DaemonOptions = {}): Promise<Daemon> {
-  const state = enter('createDaemon()')
+export async function createDaemon(options: DaemonOptions = {}): Promise<Daemon> {
+  const daemon = await takeUp('createDaemon()', options)
+  await insideOf(daemon).openControl()
+  return daemon
+}
+
+/** Without the control socket: the preload opens that when it is known that the program brings no daemon of its own. */
+export async function takeUp(verb: string, given: DaemonOptions): Promise<Daemon> {
+  const state = enter(verb)
   checkDaemonOptions(given)
   const options = { ...given, ...wordsOf(state.program) }
   checkDaemonOptions(options)
@@ -81,9 +88,7 @@ export async function createDaemon(given: DaemonOptions = {}): Promise<Daemon> {
     await detach(state, withoutUndefined({ logFile, cwd, umask, readyTimeout, waitReady: true }))
   }
   if (state.program?.logFile !== undefined) state.logFile = resolve(state.program.logFile)
-  const daemon = new Daemon(state, options)
-  await insideOf(daemon).openControl()
-  return daemon
+  return new Daemon(state, options)
 }
 
 /** What the operator said, which is more than what the program says. */

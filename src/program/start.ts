@@ -1,10 +1,10 @@
 /** What the preload does in a process that the command line started: it is to the program what serve() is to one that calls it. */
 import { releasePidFile } from '../core/pid-file.ts'
-import { type ProgramRecord, protocolVersion } from '../core/protocol.ts'
+import { protocolVersion } from '../core/protocol.ts'
 import { type Entered, enter, type State } from '../core/state.ts'
-import { createDaemon, insideOf } from '../daemon.ts'
+import { insideOf, takeUp } from '../daemon.ts'
 import { CookError, messageOf } from '../errors.ts'
-import type { DaemonEvent, DaemonOptions } from '../options.ts'
+import type { DaemonEvent } from '../options.ts'
 import { refuseCluster } from './cluster.ts'
 import { watchListens } from './listening.ts'
 import { readiness } from './readiness.ts'
@@ -21,11 +21,15 @@ export async function startProgram(): Promise<void> {
   const onEvent = (event: DaemonEvent) => {
     for (const listener of hear) listener(event)
   }
-  const daemon = await createDaemon({ ...optionsOf(program), onEvent })
+  const daemon = await takeUp('the preload', { onEvent })
   const inside = insideOf(daemon)
-  if (program.logFile !== undefined) state.logFile = program.logFile
   const fail = failWith(state)
-  const ready = readiness({ state, program, start: () => daemon.ready().catch(fail) })
+  const start = () =>
+    inside
+      .openControl()
+      .then(() => daemon.ready())
+      .catch(fail)
+  const ready = readiness({ state, program, start })
   const signals = watchSignals({ state, daemon, inside, drainTimeout: program.drainTimeout })
   hear.push(signals.onEvent)
   process.on('exit', () => {
@@ -54,11 +58,6 @@ export async function startProgram(): Promise<void> {
     },
   }
   ready.look()
-}
-
-function optionsOf({ handOver, readyTimeout, drainTimeout, overlap, pidFile }: ProgramRecord): DaemonOptions {
-  const options = { handOver, readyTimeout, drainTimeout, overlap, pidFile }
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
 }
 
 /** Whoever started this process is told, and it ends: a program that catches everything must not live on beside the one that serves. */

@@ -13,7 +13,7 @@ import type { Lab } from './lab.ts'
 import { eventually, within } from './waiting.ts'
 
 const bin = fileURLToPath(new URL('../../bin/cook-daemon.js', import.meta.url))
-const library = new URL('../../src/index.js', import.meta.url).href
+const library = import.meta.resolve('cook-daemon')
 
 export type Ended = { readonly code: number | null; readonly stdout: string; readonly stderr: string }
 
