@@ -1,6 +1,6 @@
 /** A daemon: its listeners, its state, its upgrades and its end, in steps. `serve()` is all of them in one call. */
 import type { Server, Socket } from 'node:net'
-import { type Control, type Controlled, openControl } from './control/server.ts'
+import { type Control, openControl } from './control/server.ts'
 import type { Progress, Status } from './control/status.ts'
 import { becomeDaemon } from './core/daemonizing.ts'
 import { checkName, type Inherited } from './core/handles.ts'
@@ -696,28 +696,13 @@ class Daemon {
   async #openControl(): Promise<void> {
     const { name } = this.#options
     if (name === undefined) return
-    const owner: Controlled = {
-      status: () => this.#status(name),
-      upgrade: (options, onProgress) => this.#upgradeFor(options, onProgress),
-      stop: (onProgress) => this.#stopFor(onProgress),
-      reopenLog: () => this.#reopenLog(),
-    }
-    const opened = this.#state.control
-    if (opened?.name === name) {
-      opened.owner = owner
-      this.#control = opened.socket as Control
-      return
-    }
     try {
-      const held: { owner: object } = { owner }
-      const asked = () => held.owner as Controlled
       this.#control = await openControl(this.#state, name, {
-        status: () => asked().status(),
-        upgrade: (options, onProgress) => asked().upgrade(options, onProgress),
-        stop: (onProgress) => asked().stop(onProgress),
-        reopenLog: () => asked().reopenLog(),
+        status: () => this.#status(name),
+        upgrade: (options, onProgress) => this.#upgradeFor(options, onProgress),
+        stop: (onProgress) => this.#stopFor(onProgress),
+        reopenLog: () => this.#reopenLog(),
       })
-      this.#state.control = Object.assign(held, { name, socket: this.#control })
     } catch (error) {
       delete this.#state.receiver
       throw error

@@ -48,8 +48,6 @@ export type State = {
   foreground?: Foreground
   /** A successor has taken over: what is named here, a path or a pid file, is its own. */
   hasSuccessor?: boolean
-  /** The control socket that is open, and the daemon that answers on it: the preload leaves it to the program's own. */
-  control?: { readonly name: string; readonly socket: object; owner: object }
   /** What serves in the place of a program that does not know this library, until that takes it up itself. */
   preload?: Preload
   /** Who takes what the predecessor hands over after the commit; the verbs leave that to the program. */
