@@ -45,11 +45,12 @@ export function readiness({ state, program, start }: Plan): Readiness {
     const names = claims.unclaimed.map(({ name }) => name).filter((name) => !released.has(name))
     const parts = [
       names.length > 0 &&
-        `the program has not opened ${names.join(' and ')}, which the old version handed over (to let it go: release)`,
+        `the program has not opened ${names.join(' and ')}, which the old version handed over (upgrade with --release to let that go)`,
       program.waitReady === true && !hasSaid && 'the program has not said that it is ready',
       program.waitReady !== true && !hasOpened && 'no server of the program listens',
     ]
-    return parts.filter(Boolean).join(', and ')
+    const words = parts.filter(Boolean).join(', and ')
+    return words && `${words}.`
   }
 
   const readiness: Readiness = {

@@ -302,25 +302,33 @@ test("notifyUpgradeDone() of the library is as good a word as process.send('read
   assert.equal(await pidAt(program.port), program.pid)
 })
 
-test('a program that takes up the library itself is left to it, with what the command line said', async () => {
+test('a program that takes up the library itself is left to it, with the control socket that was opened for it', async () => {
   const library = new URL('../../bundle/index.js', import.meta.url).href
+  const folder = newFolder()
   await using program = await start(
     async ({ web, serving, log, load }) => {
       const { serve } = await load(String(process.env.LIBRARY))
       const server = web()
-      const daemon = await serve(server, { port: 0, pidFile: 'pid' })
+      const daemon = await serve(server, { port: 0 })
       log(`generation ${daemon.generation}`)
       serving(server)
     },
-    { env: { LIBRARY: library } },
+    { folder, record: { name: 'own' }, env: { LIBRARY: library, COOK_DAEMON_HOME: join(folder, 'run') } },
   )
   const client = await HttpConnection.open(program.port)
   await client.ask()
-  await program.upgrade()
-  await program.printed(/generation 2/)
-  assert.deepEqual(await client.ask(), { status: 200, body: String(program.pid), closes: false })
+  for (let generation = 2; generation < 4; generation++) {
+    await program.upgrade()
+    await program.printed(new RegExp(`^${program.pid}: generation ${generation}$`, 'm'))
+    assert.deepEqual(await client.ask(), { status: 200, body: String(program.pid), closes: false })
+    const control = await HttpConnection.open({ path: join(folder, 'run', 'own.sock') })
+    control.send('/status')
+    await eventually('the status', () => control.text.includes('"tcp:*:0"') || undefined)
+    assert.match(control.text, new RegExp(`"generation": ?${generation}`))
+    control.socket.destroy()
+  }
   client.socket.destroy()
-  assert.deepEqual(await program.stop(), [0, 0])
+  assert.deepEqual(await program.stop(), [0, 0, 0])
 })
 
 // ---------------------------------------------------------------------------------------------- signals and the end
