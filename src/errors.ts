@@ -220,11 +220,18 @@ export type CookErrorValues<Code extends CookErrorCode> = Readonly<
   Record<Placeholders<(typeof errors)[Code]['text']>, string | number>
 >
 
+/** The mark by which one copy of this library in a process knows the errors of another: the preload is one, what the program imports another. */
+const mark = Symbol.for('cook-daemon.CookError')
+
 /**
  * What this library throws and rejects with: a stable `code`, a text that says what failed, why, and who serves now,
  * and `help`, what to do about it.
  */
 export class CookError<Code extends CookErrorCode = CookErrorCode> extends Error {
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    return typeof value === 'object' && value !== null && mark in value
+  }
+
   override readonly name = 'CookError'
   readonly code: Code
   /** What to do about it, in a sentence or two. */
@@ -241,6 +248,7 @@ export class CookError<Code extends CookErrorCode = CookErrorCode> extends Error
     this.code = code
     this.help = errors[code].help
     this.values = values
+    Object.defineProperty(this, mark, { value: true })
   }
 }
 

@@ -112,6 +112,9 @@ program
   .addHelpText('after', example('list --json'))
   .action((options) => later(async () => (await import('./status.ts')).list(options)))
 
+// Whoever reads has read enough, as `head` does: what was asked for is done all the same.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})
+
 // No await here: as CommonJS the command starts faster.
 void main().then((code) => {
   process.exitCode = code

@@ -45,7 +45,8 @@ export function programOf(script: string, args: readonly string[], options: Star
   const name = checkedName(options.name ?? nameOf(file))
   if (!isThere(file)) throw new Error(`there is no program ${file}`)
   const preload = preloadPath(file)
-  const execArgv = [...(preload === undefined ? [] : ['--import', preload]), ...(options.nodeArg ?? [])]
+  if (preload === undefined) throw new Error('the preload is not in the package of cook-daemon: install it again')
+  const execArgv = ['--import', preload, ...(options.nodeArg ?? [])]
   const { waitReady, readyTimeout, drainTimeout, overlap, log, pid } = options
   const given = {
     waitReady,

@@ -19,8 +19,14 @@ export function foreground(fd: number, generation: number): Foreground {
       // Nobody waits any more: the service goes on without.
     }
   }
-  // Another listener may have chosen another code meanwhile.
-  process.once('exit', (code) => tell({ type: 'exit', generation, code: Number(process.exitCode ?? code) }))
+  const emitter = process as { emit(name: string | symbol, ...args: unknown[]): boolean }
+  const { emit } = emitter
+  emitter.emit = function (this: typeof emitter, name, ...args) {
+    const wasHeard = Reflect.apply(emit, this, [name, ...args])
+    // Behind the last listener: each may choose another code, and those of the program come after whatever we could add.
+    if (name === 'exit') tell({ type: 'exit', generation, code: Number(process.exitCode ?? args[0]) })
+    return wasHeard
+  }
   return {
     serves() {
       const [pid, startTime] = identify()

@@ -18,7 +18,10 @@ test('start of a program that does not exist, is none, throws or exits tells why
   await using operator = new Operator(lab)
   failed(await operator.types(['start', 'missing.mjs']), /there is no program \S+\/missing\.mjs/)
   writeFileSync(lab.path('notes.txt'), 'these are notes\n')
-  failed(await operator.types(['start', 'notes.txt']), /ended before it was up: exit code 1\.[\s\S]*SyntaxError/)
+  failed(
+    await operator.types(['start', 'notes.txt']),
+    /ended before it was up: exit code 1\.[\s\S]*ERR_UNKNOWN_FILE_EXTENSION/,
+  )
   writeProgram(lab, 'throws.mjs', '', "throw new Error('no database here')")
   failed(await operator.types(['start', 'throws.mjs']), /ended before it was up: exit code 1\.[\s\S]*no database here/)
   writeProgram(lab, 'exits.mjs', '', "process.stderr.write('I say no\\n'); process.exit(9)")

@@ -524,7 +524,7 @@ test("the program's forks, children and worker threads have nothing of the prelo
     const { once } = process.getBuiltinModule('node:events')
     const { Worker } = process.getBuiltinModule('node:worker_threads')
     const { writeFileSync } = process.getBuiltinModule('node:fs')
-    const lines = `import net from 'node:net'; const own = Object.keys(process.env).filter((name) => name.startsWith('COOK_'));
+    const lines = `import net from 'node:net'; const own = Object.keys(process.env).filter((name) => name.startsWith('COOK_DAEMON'));
       console.log('other', process.listenerCount('SIGTERM'), own.length, net.Server.prototype.listen.toString().includes('isActive'), typeof process.send, process.execArgv.length > 1)`
     writeFileSync('other.mjs', lines)
     const others = [
