@@ -5,6 +5,7 @@ import type { Progress, Status } from './control/status.ts'
 import { becomeDaemon } from './core/daemonizing.ts'
 import { checkName, type Inherited } from './core/handles.ts'
 import { History } from './core/history.ts'
+import { listening } from './core/listening.ts'
 import { openLog } from './core/log.ts'
 import { Mover } from './core/mover.ts'
 import type { Phase } from './core/phase.ts'
@@ -15,7 +16,6 @@ import { upgradeText, withText } from './core/report.ts'
 import { type Entered, enter, type State, takeStep } from './core/state.ts'
 import type { Arrival } from './core/successor.ts'
 import { openUnixPath, ownUnixPath } from './core/unix-path.ts'
-import { unwatched } from './core/unwatched.ts'
 import { demandCommit, runUpgrade } from './core/upgrading.ts'
 import { fromText, toPieces, toText, type Value } from './core/values.ts'
 import { version } from './core/version.ts'
@@ -47,6 +47,7 @@ import {
   type HandOverRule,
   type ListenOptions,
   type UpgradeResult,
+  withoutUndefined,
 } from './options.ts'
 
 const { closeSync } = process.getBuiltinModule('node:fs')
@@ -243,10 +244,10 @@ class Daemon {
     try {
       if (inherited !== undefined) {
         await this.#setTicketKeys(name, server)
-        await listening(server, [inherited, backlog])
+        await listening(server, inherited, backlog)
         if (inherited.kind === 'unix') ownUnixPath(this.#state, server, inherited.path)
       } else if (options.path === undefined) {
-        await listening(server, [{ port: options.port, host: options.host, backlog }])
+        await listening(server, { port: options.port, host: options.host, backlog })
       } else {
         await openUnixPath(this.#state, server, options.path, options)
       }
@@ -886,19 +887,6 @@ function addressName({ port, host, path }: ListenOptions): string {
   return `tcp:${host ?? '*'}:${port}`
 }
 
-function listening(server: Server, args: readonly unknown[]): Promise<void> {
-  return new Promise((done, failed) => {
-    const settle = (error?: Error) => {
-      server.removeListener('error', settle)
-      server.removeListener('listening', settle)
-      if (error === undefined) done()
-      else failed(error)
-    }
-    server.once('error', settle).once('listening', settle)
-    unwatched(() => server.listen(...(args as Parameters<Server['listen']>)))
-  })
-}
-
 async function sendTakeover(link: Link, value: unknown): Promise<void> {
   for (const piece of toPieces(takeoverName, { value, version: 0 })) {
     await new Promise<void>((sent) => link.send(piece, sent))
@@ -923,11 +911,4 @@ function aborted(signal: AbortSignal): Promise<void> {
     if (signal.aborted) done()
     else signal.addEventListener('abort', () => done(), { once: true })
   })
-}
-
-/** exactOptionalPropertyTypes: an option that is not given is not there. */
-function withoutUndefined<Options extends object>(
-  options: Options,
-): { [Name in keyof Options]: NonNullable<Options[Name]> } {
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as never
 }

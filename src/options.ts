@@ -384,3 +384,10 @@ function check(options: object, kinds: Readonly<Record<string, Kind>>): void {
       throw new CookError('ERR_COOK_OPTION', { option, why: `it must be ${what}` })
   }
 }
+
+/** exactOptionalPropertyTypes: an option that is not given is not there. */
+export function withoutUndefined<Options extends object>(
+  options: Options,
+): { [Name in keyof Options]: NonNullable<Options[Name]> } {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as never
+}

@@ -7,6 +7,7 @@ import { type ProgramRecord, protocolVersion, writeProgram } from '../core/proto
 import { logPath, openRunDirectory } from '../core/run-dir.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { type Command, inheritableDescriptors, startCommand } from '../node/system.ts'
+import { withoutUndefined } from '../options.ts'
 import { exitCodes, paint, print, printJson, tell } from './output.ts'
 import { preloadPath } from './preload-path.ts'
 import { checkedName } from './which.ts'
@@ -163,10 +164,4 @@ function linkLog(folder: string, name: string, logFile: string): void {
   } catch {
     // There is a log of an earlier start, and it stays.
   }
-}
-
-function withoutUndefined<Options extends object>(
-  options: Options,
-): { [Name in keyof Options]: NonNullable<Options[Name]> } {
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as never
 }

@@ -3,7 +3,7 @@ import type { Stats } from 'node:fs'
 import type { Server } from 'node:net'
 import { CookError, messageOf } from '../errors.ts'
 import { afterListenerClose } from '../node/sockets.ts'
-import { unwatched } from './unwatched.ts'
+import { listening } from './listening.ts'
 
 type State = Pick<import('./state.ts').State, 'registry' | 'phase' | 'hasSuccessor'>
 
@@ -27,7 +27,7 @@ async function bindUnixPath(server: Server, path: string, { mode, backlog }: Ope
   })
   try {
     fs.rmSync(bound, { force: true })
-    await listening(server, bound, backlog)
+    await listening(server, { path: bound, backlog })
     if (mode !== undefined) fs.chmodSync(bound, mode)
     // Unlike rename(2), link(2) does not take a path from a process that has just bound it (measured).
     fs.linkSync(bound, file)
@@ -201,19 +201,6 @@ function knock(file: string): Promise<string> {
       answer('connected')
     })
     socket.once('error', (error: NodeJS.ErrnoException) => answer(error.code ?? error.message))
-  })
-}
-
-function listening(server: Server, path: string, backlog: number | undefined): Promise<void> {
-  return new Promise((done, failed) => {
-    const settle = (error?: Error) => {
-      server.removeListener('error', settle)
-      server.removeListener('listening', settle)
-      if (error === undefined) done()
-      else failed(error)
-    }
-    server.once('error', settle).once('listening', settle)
-    unwatched(() => server.listen({ path, backlog }))
   })
 }
 

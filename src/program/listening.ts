@@ -1,9 +1,9 @@
 /** Every listen() of an unmodified program: it gets the predecessor's listener of that address, or a new one that the next version will get. */
 import type { Server } from 'node:net'
 import type { Inherited } from '../core/handles.ts'
+import { isOwnListen } from '../core/listening.ts'
 import type { Entered, State } from '../core/state.ts'
 import { bindBeside, ownUnixPath, restoreUnixPath } from '../core/unix-path.ts'
-import { isUnwatched } from '../core/unwatched.ts'
 import type { Inside } from '../daemon.ts'
 import { afterListenerClose, type KeptListener, keepListener } from '../node/sockets.ts'
 import { type Ask, askOfListen, backlogOf, isSameAddress, listenFields } from './ask.ts'
@@ -38,7 +38,7 @@ export function watchListens({ state, inside, tickets, ready }: Plan) {
 
   prototype.listen = function listen(this: Server, ...args: unknown[]) {
     const call = (given: readonly unknown[]) => Reflect.apply(plain, this, given) as Server
-    const isOurs = isActive && !isUnwatched() && !this.listening && state.hasSuccessor !== true
+    const isOurs = isActive && !isOwnListen() && !this.listening && state.hasSuccessor !== true
     const ask = isOurs ? askOfListen(args, resolve) : undefined
     return ask === undefined ? call(args) : open(this, ask, args, call)
   }
