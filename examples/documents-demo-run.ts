@@ -44,6 +44,8 @@ async function show(): Promise<number> {
   const [code] = await once(launcher, 'exit')
   if (code !== 0) throw new Error(`the daemon did not start: exit code ${code}`)
   const generations = [await daemonPid(1)]
+  // The launcher of the documents does not wait for its daemon, which says that it runs before it listens.
+  while (!(await listens(port))) await sleep(20)
   const clients = Promise.all(Array.from({ length: 4 }, () => client(port)))
   await accepted(generations[0])
   for (let upgrade = 1; upgrade <= upgrades; upgrade++) {
@@ -79,6 +81,19 @@ async function client(port: number): Promise<void> {
       failures.push((error as Error).message)
     }
     await sleep(100)
+  }
+}
+
+async function listens(port: number): Promise<boolean> {
+  const socket = connect(port, '127.0.0.1')
+  try {
+    await once(socket, 'connect')
+    return true
+  } catch {
+    controller.signal.throwIfAborted()
+    return false
+  } finally {
+    socket.destroy()
   }
 }
 

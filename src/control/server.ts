@@ -1,5 +1,6 @@
 /** The control socket of a daemon: HTTP/1.1 on a Unix socket, answered by the one generation that owns the service. */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import { controlName } from '../core/protocol.ts'
 import { controlPath, openRunDirectory } from '../core/run-dir.ts'
 import type { Entered, State } from '../core/state.ts'
@@ -26,7 +27,7 @@ export type Control = {
   release(): void
   /** Opens the socket anew: the successor to which it was released is lost. */
   reopen(): Promise<void>
-  /** Resolves when what is being answered is. */
+  /** Resolves when whoever was accepted has his answer. */
   readonly idle: Promise<void>
 }
 
@@ -57,7 +58,8 @@ export async function openControl(
 ): Promise<Control> {
   const path = controlPath(openRunDirectory(state.environment), name)
   const inherited = state.entered.claims.findUnix(controlName, path)
-  const answering = new Set<ServerResponse>()
+  /** Accepted here, and not answered to the end: also those whose request is still on its way. */
+  const connections = new Set<Socket>()
   const server = inherited === undefined ? await open() : makeServer()
   let current = server
 
@@ -71,12 +73,12 @@ export async function openControl(
         requestTimeout: limits.request,
         connectionsCheckingInterval: 1_000,
       },
-      (request, response) => {
-        answering.add(response)
-        response.once('close', () => answering.delete(response))
-        void answer(request, response)
-      },
+      (request, response) => void answer(request, response),
     )
+    made.on('connection', (socket: Socket) => {
+      connections.add(socket)
+      socket.once('close', () => connections.delete(socket))
+    })
     // One request each: a generation that has handed over then has nothing to close.
     made.maxRequestsPerSocket = 1
     made.maxConnections = limits.connections
@@ -140,7 +142,7 @@ export async function openControl(
       }
     },
     get idle() {
-      const all = Promise.all([...answering].map((response) => new Promise((done) => response.once('close', done))))
+      const all = Promise.all([...connections].map((socket) => new Promise((done) => socket.once('close', done))))
       return Promise.race([all, new Promise((done) => setTimeout(done, limits.lastWords).unref())]).then(() => {})
     },
   }

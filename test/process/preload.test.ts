@@ -447,7 +447,10 @@ test('a program that ends at SIGTERM while it is being replaced takes its new ve
   await program.printed(/: hangs$/m)
   program.kill('SIGTERM')
   // The new version is killed, or sees first that it is refused, which ends it with 1.
-  assert.deepEqual((await program.exits()).filter((code) => code !== 1), [3])
+  assert.deepEqual(
+    (await program.exits()).filter((code) => code !== 1),
+    [3],
+  )
   assert.match(program.output, new RegExp(`^${pid}: ends$`, 'm'))
 })
 
