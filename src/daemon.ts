@@ -34,7 +34,7 @@ import {
   stopReading,
   tieConnection,
 } from './node/sockets.ts'
-import { identify, isAlive } from './node/system.ts'
+import { identify, isAlive, system } from './node/system.ts'
 import {
   checkDaemonOptions,
   checkDaemonUpgradeOptions,
@@ -493,7 +493,7 @@ class Daemon {
       },
     )
     const { pid, generation, phases } = upgraded
-    this.#control?.release()
+    this.#control?.release([pid, system.startTime(pid) ?? ''])
     this.#noteUpgrade(begin)
     this.#drainTimeout = drainTimeout ?? this.#options.drainTimeout ?? defaults.drainTimeout
     this.#emit(withText({ type: 'upgraded', pid, generation, phases } as const, upgradeText))
@@ -699,6 +699,7 @@ class Daemon {
     if (name === undefined) return
     try {
       this.#control = await openControl(this.#state, name, {
+        drainTimeout: this.#options.drainTimeout ?? defaults.drainTimeout,
         status: () => this.#status(name),
         upgrade: (options, onProgress) => this.#upgradeFor(options, onProgress),
         stop: (onProgress) => this.#stopFor(onProgress),

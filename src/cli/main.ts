@@ -69,8 +69,9 @@ program
 
 program
   .command('stop')
-  .description('finish what was accepted, and end; all generations')
+  .description('finish what was accepted, and end; all generations, also of one that does not answer')
   .argument('[name]', 'the daemon; may be left out if one runs')
+  .option('--kill-after <ms>', 'what is still there then is killed (default: its drain timeout and 5 s)', duration)
   .option('--json', 'print the end as JSON')
   .addHelpText('after', example('stop web'))
   .action((name, options) => later(async () => (await import('./stop.ts')).stop(name, options)))
@@ -79,6 +80,7 @@ program
   .command('restart')
   .description('stop, and start the same again; for a new version without a gap use upgrade')
   .argument('[name]', 'the daemon; may be left out if one runs')
+  .option('--kill-after <ms>', 'what is still there then is killed (default: its drain timeout and 5 s)', duration)
   .option('--json', 'print the status as JSON')
   .addHelpText('after', example('restart web'))
   .action((name, options) => later(async () => (await import('./stop.ts')).restart(name, options)))
