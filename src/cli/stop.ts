@@ -17,7 +17,7 @@ const grace = 5_000
 
 export async function stop(name: string | undefined, options: StopOptions): Promise<number> {
   const client = await which(name)
-  const { pid, wasKilled, answered } = await end(client, options)
+  const { pid, wasKilled, answered } = await endAll(client, options)
   if (options.json === true) printJson({ name: client.name, pid, wasKilled, answered })
   else print(`${paint('green', client.name)} has stopped${wasKilled ? ', and had to be killed' : ''}`)
   return exitCodes.done
@@ -33,13 +33,13 @@ export async function restart(name: string | undefined, options: StopOptions): P
     return owner
   }
   const { command, program = { protocol: 1 } } = await client.status().catch(silent)
-  await end(client, options)
+  await endAll(client, options)
   const again = { name: client.name, command, record: { ...program, name: client.name } }
   return startProgram(again, options.json === true)
 }
 
 /** Ends all generations; what does not end in time is killed. */
-async function end(client: Client, options: StopOptions): Promise<End> {
+export async function endAll(client: Client, options: StopOptions): Promise<End> {
   try {
     // A question first: a POST that waits in a process that stands still would be a second stop once that goes on, which cuts what it still answers.
     await client.status()
