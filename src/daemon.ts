@@ -450,7 +450,7 @@ class Daemon {
     )
     const { identity, generation, phases } = upgraded
     const [pid] = identity
-    this.#control?.release()
+    this.#control?.release(identity)
     this.#noteUpgrade(begin)
     this.#teller.emit(withText({ type: 'upgraded', pid, generation, phases } as const, upgradeText))
     return withText({ pid, generation, phases, drained: this.#leaving.begin(upgraded, time) }, upgradeText)

@@ -194,6 +194,10 @@ const errors = {
     text: 'the daemon named {name} did not answer at {path}: {why}',
     help: 'Nothing was changed. If its process is alive, it may be too busy; if something else listens there, remove the file.',
   },
+  ERR_COOK_STANDS_STILL: {
+    text: 'the daemon named {name} does not answer: {who}; nothing was changed',
+    help: 'Its clients wait too, and no upgrade can reach it. stop ends it with all its generations, restart starts it again as well; logs shows its last words.',
+  },
   ERR_COOK_PATH_TOO_LONG: {
     text: 'the Unix path {path} is too long: with the private name under which it is bound it has {bytes} bytes, and the platform takes {most}',
     help: 'Use a shorter path, for example below /run.',

@@ -4,7 +4,7 @@ import type { Identity } from '../core/protocol.ts'
 
 // Named exports of node:child_process cost an ES module 15 % of its boot (measured), so built-ins are asked for when they are
 // needed. Our own files are all loaded at the start: what stands in their place after a deployment is another version.
-const { readFileSync, readdirSync, statSync } = process.getBuiltinModule('node:fs')
+const { readFileSync, readdirSync, readlinkSync, statSync } = process.getBuiltinModule('node:fs')
 
 /** How a process of ours is started: what the operator typed, with nothing resolved. */
 export type Command = {
@@ -100,6 +100,27 @@ function startTimeFromPs(pid: number): string | undefined {
   const { stdout, status } = spawnSync('ps', ['-o', 'stat=,lstart=', '-p', String(pid)], { encoding: 'utf8' })
   const [, state, startTime] = /^\s*(\S+)\s+(.+?)\s*$/.exec(stdout ?? '') ?? []
   return status !== 0 || state === undefined || state.startsWith('Z') ? undefined : startTime
+}
+
+/** What a process does at this moment, as ps(1) shows it in one letter; undefined where that cannot be known. */
+export function processState(pid: number): string | undefined {
+  if (process.platform !== 'linux') return undefined
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
+    return stat[stat.lastIndexOf(')') + 2]
+  } catch {
+    // No such process.
+    return undefined
+  }
+}
+
+/**
+ * What a pid and a start time belong to: this run of the machine, and this container. After a reboot, or where two containers share a folder, the same pair may be a stranger's.
+ * Empty where a start time is a date anyway.
+ */
+export function placeOfPids(): string {
+  if (process.platform !== 'linux') return ''
+  return `${readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim()} ${readlinkSync('/proc/self/ns/pid')}`
 }
 
 /** Milliseconds since the epoch at which a process started, or undefined where that cannot be known. */
