@@ -4,7 +4,7 @@ import { commandsOf } from './control/commands.ts'
 import { recordOf } from './control/facts.ts'
 import { type Control, openControl } from './control/server.ts'
 import { becomeDaemon } from './core/daemonizing.ts'
-import { checkName, type Inherited } from './core/handles.ts'
+import { checkName } from './core/handles.ts'
 import { History } from './core/history.ts'
 import { listening } from './core/listening.ts'
 import type { Phase } from './core/phase.ts'
@@ -63,22 +63,35 @@ export type DaemonReport = UpgradeResult & {
  * also with `ERR_COOK_NAME_TAKEN` and `ERR_COOK_RUN_DIR`.
  */
 export async function createDaemon(options: DaemonOptions = {}): Promise<Daemon> {
-  const daemon = await takeUp('createDaemon()', options)
+  const plan = enterAs('createDaemon()', options)
+  if (plan.options.detach === true) {
+    const { logFile, cwd, umask, readyTimeout } = plan.options
+    await detach(plan.state, withoutUndefined({ logFile, cwd, umask, readyTimeout, waitReady: true }))
+  }
+  const daemon = begin(plan)
   await insideOf(daemon).openControl()
   return daemon
 }
 
-/** Without the control socket: the preload opens that when it is known that the program brings no daemon of its own. */
-export async function takeUp(verb: string, given: DaemonOptions): Promise<Daemon> {
+/**
+ * At once, for the preload, which is done before the first line of the program. Without the control socket: that is opened when it is known that the program brings no daemon of its own.
+ */
+export function takeUp(verb: string, options: DaemonOptions): Daemon {
+  return begin(enterAs(verb, options))
+}
+
+type Plan = { readonly state: State & { readonly entered: Entered }; readonly options: DaemonOptions }
+
+function enterAs(verb: string, given: DaemonOptions): Plan {
   const state = enter(verb)
   checkDaemonOptions(given)
   const options = { ...given, ...wordsOf(state.program) }
   checkDaemonOptions(options)
   if (state.receiver !== undefined) throw new CookError('ERR_COOK_DAEMON_TWICE', {})
-  if (options.detach === true) {
-    const { logFile, cwd, umask, readyTimeout } = options
-    await detach(state, withoutUndefined({ logFile, cwd, umask, readyTimeout, waitReady: true }))
-  }
+  return { state, options }
+}
+
+function begin({ state, options }: Plan): Daemon {
   if (state.program?.logFile !== undefined) state.logFile = resolve(state.program.logFile)
   return new Daemon(state, options)
 }
@@ -109,7 +122,9 @@ export type Inside = {
   /** Of a daemon with a name. */
   openControl(): Promise<void>
   /** For a server that the program itself makes listen, at any time: it is drained, and handed over, as one of listen(). Before it listens. */
-  expect(server: Server, inherited: Inherited | undefined, tickets: Readonly<Record<string, string>>): void
+  expect(server: Server): void
+  /** Of a TLS server; undefined: it keeps its own. */
+  setTicketKeys(server: Server, keys: string | undefined): void
   /** It listens. */
   admit(name: string, kind: 'tcp' | 'unix', server: Server, oldName: string | undefined): void
   /** Its listener was closed: it is handed over no more, and it is drained only as long as it has connections. */
@@ -494,10 +509,9 @@ class Daemon {
     return {
       isReady: () => this.#ready !== undefined,
       openControl: () => this.#openControl(),
-      expect(server, inherited, tickets) {
-        trackSessions(server)
-        const keys = inherited && tickets[inherited.name]
-        if (keys !== undefined && isTls(server)) setTicketKeys(server, keys)
+      expect: trackSessions,
+      setTicketKeys(server, keys) {
+        if (keys !== undefined) setTicketKeys(server, keys)
       },
       admit: (name, kind, server, oldName) => this.#admit(name, kind, server, oldName),
       dismiss: (server) => this.#dismiss(server),

@@ -169,7 +169,7 @@ function begin(state: State, start: Start): Entered {
   const succession =
     link &&
     succeed(link, {
-      released: launch?.released ?? Promise.resolve(),
+      released: launch?.released,
       onCommit: () => takeStep(state, 'serve'),
       onConnection: (arrival, socket) => state.receiver?.onConnection(arrival, socket) ?? false,
       onTakeover: (value) => state.receiver?.onTakeover(value),

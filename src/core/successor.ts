@@ -57,8 +57,8 @@ export type Arrival = {
 }
 
 export type SuccessionPlan = {
-  /** Resolves when nobody else reads the link any more. */
-  readonly released: Promise<void>
+  /** Resolves when nobody else reads the link any more; undefined: nobody else does. */
+  readonly released: Promise<void> | undefined
   onCommit(): void
   /** A live connection of the predecessor; returns whether it is kept. */
   onConnection(arrival: Arrival, socket: Socket): boolean
@@ -249,6 +249,8 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
 
   // The predecessor was gone before we looked; nothing will tell us again.
   if (link === undefined) onLink({ type: 'closed' })
+  // In this turn: a program under the preload may not leave it before its modules are loaded.
+  else if (plan.released === undefined) step({ type: 'go' })
   else void plan.released.then(() => step({ type: 'go' }))
 
   return {

@@ -65,18 +65,36 @@ export function keepListener(server: Server, isKept: () => boolean, onKept: (kep
       close.call(handle, done)
       return
     }
-    const clients: unknown[] = []
-    handle.onconnection = (error, client) => {
-      if (error === 0) clients.push(client)
-    }
+    const clients = collectClients(handle)
     if (done !== undefined) process.nextTick(done)
-    onKept({
-      handle,
-      resume() {
-        for (const client of clients.splice(0)) handle.onconnection.call(handle, 0, client)
-      },
-    })
+    onKept({ handle, resume: () => giveClients(handle, clients) })
   }
+}
+
+/** Accepts the connections of a server that listens, and keeps them from it until the function is called that this returns. */
+export function holdConnections(server: Server): () => void {
+  const handle = (server as unknown as { readonly _handle: ListenHandle | null })._handle
+  if (handle === null) return () => {}
+  const { onconnection } = handle
+  const clients = collectClients(handle)
+  const held = handle.onconnection
+  return () => {
+    // Otherwise the server was closed meanwhile, and what its listener is to others is theirs to say.
+    if (handle.onconnection === held) handle.onconnection = onconnection
+    giveClients(handle, clients)
+  }
+}
+
+function collectClients(handle: ListenHandle): unknown[] {
+  const clients: unknown[] = []
+  handle.onconnection = (error, client) => {
+    if (error === 0) clients.push(client)
+  }
+  return clients
+}
+
+function giveClients(handle: ListenHandle, clients: unknown[]): void {
+  for (const client of clients.splice(0)) handle.onconnection.call(handle, 0, client)
 }
 
 /** From now on datagrams stay in the kernel, for whoever else reads the socket. */
