@@ -13,7 +13,7 @@ import { reclaimPidFile, releasePidFile, writePidFile } from './core/pid-file.ts
 import type { Upgraded, UpgradeStep } from './core/predecessor.ts'
 import { type GenerationRecord, type News, type ProgramRecord, takeoverName } from './core/protocol.ts'
 import { upgradeText, withText } from './core/report.ts'
-import { type Entered, enter, type State, takeStep } from './core/state.ts'
+import { type Entered, enter, keepInspectorShut, type State, takeStep } from './core/state.ts'
 import type { Arrival } from './core/successor.ts'
 import { openUnixPath, ownUnixPath } from './core/unix-path.ts'
 import { demandCommit, runUpgrade } from './core/upgrading.ts'
@@ -89,6 +89,7 @@ export async function takeUp(verb: string, given: DaemonOptions): Promise<Daemon
     await detach(state, withoutUndefined({ logFile, cwd, umask, readyTimeout, waitReady: true }))
   }
   if (state.program?.logFile !== undefined) state.logFile = resolve(state.program.logFile)
+  keepInspectorShut()
   return new Daemon(state, options)
 }
 
@@ -392,8 +393,9 @@ class Daemon {
 
   async #setTicketKeys(name: string, server: Server): Promise<void> {
     if (!isTls(server)) return
-    const keys = (await this.#state.entered.succession?.tickets())?.[name]
-    if (keys !== undefined) setTicketKeys(server, keys)
+    const tickets = await this.#state.entered.succession?.tickets()
+    // A listener may be called `constructor`.
+    if (tickets !== undefined && Object.hasOwn(tickets, name)) setTicketKeys(server, String(tickets[name]))
   }
 
   #admit(name: string, kind: 'tcp' | 'unix', server: Server, oldName: string | undefined): void {
@@ -434,10 +436,18 @@ class Daemon {
     }
     const own = this.#receivers.get(to)
     if (own === undefined) return false
+    let value: unknown
+    try {
+      value = state === undefined ? undefined : fromText(state)
+    } catch (error) {
+      // A newer Node may have cloned what this one does not know: that costs one connection, not the service.
+      this.#hookFailed('onHandedOver', error)
+      return false
+    }
     // One of its listener's, as where it was accepted: counted there, and waited for.
     const home = from === undefined ? undefined : this.#serverOf(from)
     if (home?.listening === true) tieConnection(home, socket)
-    own(socket, state === undefined ? undefined : fromText(state))
+    own(socket, value)
     return true
   }
 
@@ -612,7 +622,7 @@ class Daemon {
       openControl: () => this.#openControl(),
       expect(server, inherited, tickets) {
         trackSessions(server)
-        const keys = inherited && tickets[inherited.name]
+        const keys = inherited && Object.hasOwn(tickets, inherited.name) ? tickets[inherited.name] : undefined
         if (keys !== undefined && isTls(server)) setTicketKeys(server, keys)
       },
       admit: (name, kind, server, oldName) => this.#admit(name, kind, server, oldName),
