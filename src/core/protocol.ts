@@ -194,7 +194,7 @@ function isFields(value: unknown): value is Fields {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-function isCount(value: unknown): value is number {
+export function isCount(value: unknown): value is number {
   return Number.isSafeInteger(value) && Number(value) >= 0
 }
 
@@ -207,7 +207,7 @@ function linkFault(link: Fields): string | undefined {
   return link.handles.every(isHandleRecord) ? undefined : 'it has a handle that is none'
 }
 
-function isIdentity(value: unknown): value is Identity {
+export function isIdentity(value: unknown): value is Identity {
   return Array.isArray(value) && isCount(value[0]) && value[0] > 0 && typeof value[1] === 'string'
 }
 
@@ -410,7 +410,7 @@ export function fromWire(raw: unknown): Message | 'unknown' | 'broken' {
             part: raw.part,
             isLast: raw.isLast === true,
             ...(typeof raw.fault === 'string' && { fault: cutReason(raw.fault) }),
-            ...(Array.isArray(raw.names) && { names: raw.names.map(String) }),
+            ...(Array.isArray(raw.names) && { names: raw.names.filter((name) => typeof name === 'string') }),
           }
         : 'broken'
     case 'connection':

@@ -357,8 +357,16 @@ export function watchChannel(
   const channel = privateProperty<{ onread?: (...args: unknown[]) => void }>(target, 'kChannelHandle')
   const onread = channel?.onread
   if (channel !== undefined && onread !== undefined) {
+    let lineBytes = 0
     channel.onread = function (...args) {
+      const [bytes] = args
       try {
+        if (bytes instanceof ArrayBuffer) {
+          const end = Buffer.from(bytes).lastIndexOf(0x0a)
+          lineBytes = end < 0 ? lineBytes + bytes.byteLength : bytes.byteLength - end - 1
+          // Node keeps what is no whole line yet, without end.
+          if (lineBytes > longestMessage) throw new Error(`a message of more than ${longestMessage} bytes`)
+        }
         lend(() => onread.apply(this, args))
       } catch (error) {
         events.broken(error)
@@ -399,6 +407,9 @@ export function watchChannel(
     if (emitter.emit === watched) emitter.emit = emit
   }
 }
+
+/** Bytes of one message at most. The longest of ours is a connection with the largest state. */
+const longestMessage = 128 * 1024 * 1024
 
 /** lib/internal/child_process.js: a handle that was sent and not acknowledged stays open here, and its client would wait for ever. */
 function closePendingHandle(target: object): void {

@@ -96,8 +96,7 @@ const lies: Readonly<Record<string, (lab: Lab) => Promise<Lie>>> = {
   'a connected socket in the place of a TCP listener': async () => {
     const server = await listener({ host: '127.0.0.1', port: 0 })
     const open = await connected({ host: '127.0.0.1', port: server.port })
-    const { localPort } = { localPort: 1 }
-    return { open, more: [server], told: tcp(localPort), words: /it is connected/ }
+    return { open, more: [server], told: tcp(1), words: /it is connected/ }
   },
   'a UDP socket in the place of a TCP listener': async () => {
     const open = await udp(0)
@@ -231,17 +230,21 @@ for (const [whom, make] of Object.entries(foreign)) {
 
 test('a link record that names the process itself is refused', async () => {
   await using lab = await Lab.open()
-  const record = { protocol: 1, nonce: 'n', generation: 2, predecessor: [0, ''], handles: [] }
+  const record = { protocol: 1, nonce: 'n', generation: 2, predecessor: ['PID', ''], handles: [] }
   // bash knows its pid, which stays that of node.
-  const script = `export COOK_DAEMON_LINK='${JSON.stringify(record)}'; export COOK_DAEMON_LINK="\${COOK_DAEMON_LINK/[0,/[$$,}"; exec "$0" "$1"`
+  const setLink = ['export COOK_DAEMON_LINK="$', '{TEMPLATE/PID/$$}"; exec "$0" "$1"'].join('')
   const puppet = await lab.start('puppet', {
     execPath: 'bash',
-    execArgv: ['-c', script.replace('[0,', '\\[0,').replace('[0,/', '[0,/'), process.execPath],
-    env: { COOK_DAEMON_STAGE: 'daemon', COOK_DAEMON_LIVING_UPGRADE: '' },
+    execArgv: ['-c', setLink, process.execPath],
+    env: {
+      COOK_DAEMON_STAGE: 'daemon',
+      COOK_DAEMON_LIVING_UPGRADE: '',
+      TEMPLATE: JSON.stringify(record).replace('"PID"', 'PID'),
+    },
   })
   await assert.rejects(
     puppet.run(({ cook }) => cook.inUpgrade()),
-    { code: 'ERR_COOK_ENVIRONMENT', message: /itself/ },
+    { code: 'ERR_COOK_ENVIRONMENT', message: /names this process as its own predecessor/ },
   )
 })
 
