@@ -112,7 +112,8 @@ test('the inspector of an old version is reachable through no new one, and ends 
   assert.equal(await young.run(() => process.getBuiltinModule('node:inspector').url() ?? 'none'), 'none')
   old.kill('SIGKILL')
   await old.gone
-  assert.equal(await knock(port), 'ECONNREFUSED')
+  // Its inspector has a thread of its own, which may close its socket a moment later.
+  await eventually('the end of the inspector', async () => (await knock(port)) === 'ECONNREFUSED' || undefined)
 })
 
 const environments: Readonly<Record<string, string>> = {
