@@ -12,7 +12,7 @@ import { writePidFile } from './core/pid-file.ts'
 import type { UpgradeStep } from './core/predecessor.ts'
 import type { News, ProgramRecord } from './core/protocol.ts'
 import { upgradeText, withText } from './core/report.ts'
-import { type Entered, enter, type State, takeStep } from './core/state.ts'
+import { type Entered, enter, keepInspectorShut, type State, takeStep } from './core/state.ts'
 import type { Arrival } from './core/successor.ts'
 import { Teller } from './core/telling.ts'
 import { openUnixPath, ownUnixPath } from './core/unix-path.ts'
@@ -93,6 +93,7 @@ function enterAs(verb: string, given: DaemonOptions): Plan {
 
 function begin({ state, options }: Plan): Daemon {
   if (state.program?.logFile !== undefined) state.logFile = resolve(state.program.logFile)
+  keepInspectorShut()
   return new Daemon(state, options)
 }
 
@@ -361,8 +362,9 @@ class Daemon {
 
   async #setTicketKeys(name: string, server: Server): Promise<void> {
     if (!isTls(server)) return
-    const keys = (await this.#state.entered.succession?.tickets())?.[name]
-    if (keys !== undefined) setTicketKeys(server, keys)
+    const tickets = await this.#state.entered.succession?.tickets()
+    // A listener may be called `constructor`.
+    if (tickets !== undefined && Object.hasOwn(tickets, name)) setTicketKeys(server, String(tickets[name]))
   }
 
   #admit(name: string, kind: 'tcp' | 'unix', server: Server, oldName: string | undefined): void {
@@ -395,10 +397,18 @@ class Daemon {
     }
     const own = this.#receivers.get(to)
     if (own === undefined) return false
+    let value: unknown
+    try {
+      value = state === undefined ? undefined : fromText(state)
+    } catch (error) {
+      // A newer Node may have cloned what this one does not know: that costs one connection, not the service.
+      this.#teller.hookFailed('onHandedOver', error)
+      return false
+    }
     // One of its listener's, as where it was accepted: counted there, and waited for.
     const home = from === undefined ? undefined : this.#serverOf(from)
     if (home?.listening === true) tieConnection(home, socket)
-    own(socket, state === undefined ? undefined : fromText(state))
+    own(socket, value)
     return true
   }
 

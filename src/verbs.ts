@@ -6,7 +6,7 @@ import type { Inherited } from './core/handles.ts'
 import { writePidFile } from './core/pid-file.ts'
 import type { HandleKind } from './core/protocol.ts'
 import { upgradeText, withText } from './core/report.ts'
-import { type Entered, enter, preloadInCharge, type State } from './core/state.ts'
+import { type Entered, enter, keepInspectorShut, preloadInCharge, type State } from './core/state.ts'
 import { openUnixPath, ownUnixPath } from './core/unix-path.ts'
 import { demandCommit, runUpgrade } from './core/upgrading.ts'
 import { CookError } from './errors.ts'
@@ -228,7 +228,7 @@ export async function notifyUpgradeDone(ok = true, reason = ''): Promise<void> {
 
 /**
  * Writes this process's pid into a file: `Write_pid(file)` of the documents. The file is replaced at once, and one that names another living process than a predecessor is left
- * alone. Throws `ERR_COOK_PID_FILE`, `ERR_COOK_PID_FILE_TAKEN`, and `ERR_COOK_NOT_COMMITTED` before `notifyUpgradeDone()` has resolved: until then the predecessor owns it.
+ * alone. From here on SIGUSR1 opens no inspector in this process. Throws `ERR_COOK_PID_FILE`, `ERR_COOK_PID_FILE_TAKEN`, and `ERR_COOK_NOT_COMMITTED` before `notifyUpgradeDone()` has resolved: until then the predecessor owns it.
  */
 export function writePid(file: string): void {
   const verb = 'writePid()'
@@ -238,6 +238,7 @@ export function writePid(file: string): void {
     throw new CookError('ERR_COOK_PID_FILE', { file: String(file), why: 'it is no path' })
   }
   const path = resolve(file)
+  keepInspectorShut()
   writePidFile(path, state.entered.succession?.living ?? [])
   state.pidFile = path
 }

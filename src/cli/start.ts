@@ -142,9 +142,11 @@ function checkLog(log: number, logFile: string): void {
   try {
     const stat = fs.fstatSync(log)
     if (stat.isFile()) {
+      const fd = fs.openSync(probe, 'wx', 0o600)
       try {
-        fs.writeFileSync(probe, 'as much as a first line may need\n', { flag: 'wx', mode: 0o600 })
+        fs.writeSync(fd, 'as much as a first line may need\n')
       } finally {
+        fs.closeSync(fd)
         fs.rmSync(probe, { force: true })
       }
     } else if (stat.isCharacterDevice()) {

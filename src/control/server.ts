@@ -113,6 +113,8 @@ export async function openControl(
     // One request each: a generation that has handed over then has nothing to close.
     made.maxRequestsPerSocket = 1
     made.maxConnections = limits.connections
+    // accept(2) may fail where descriptors have run out: that costs a question, not the service.
+    made.on('error', () => {})
     // It is there for the service, not the other way round.
     made.unref()
     return made

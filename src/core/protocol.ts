@@ -18,7 +18,7 @@ export const ENV_NAME_LIVING_UPGRADE = 'COOK_DAEMON_LIVING_UPGRADE'
 /** What the library believes: a {@link LinkRecord}. Its presence alone makes a start an upgrade. */
 export const envLink = 'COOK_DAEMON_LINK'
 /** What the process that started a `daemon` stage and waits for it tells it: a {@link LaunchRecord}. */
-const envLaunch = 'COOK_DAEMON_LAUNCH'
+export const envLaunch = 'COOK_DAEMON_LAUNCH'
 /** What the command line was told of the program, a {@link ProgramRecord}: handed on to every generation, and before what the program says itself. */
 export const envProgram = 'COOK_DAEMON_PROGRAM'
 /** The folder of the control sockets; set by people. */
@@ -197,7 +197,7 @@ function isFields(value: unknown): value is Fields {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-function isCount(value: unknown): value is number {
+export function isCount(value: unknown): value is number {
   return Number.isSafeInteger(value) && Number(value) >= 0
 }
 
@@ -210,7 +210,7 @@ function linkFault(link: Fields): string | undefined {
   return link.handles.every(isHandleRecord) ? undefined : 'it has a handle that is none'
 }
 
-function isIdentity(value: unknown): value is Identity {
+export function isIdentity(value: unknown): value is Identity {
   return Array.isArray(value) && isCount(value[0]) && value[0] > 0 && typeof value[1] === 'string'
 }
 
@@ -419,7 +419,7 @@ export function fromWire(raw: unknown): Message | 'unknown' | 'broken' {
             part: raw.part,
             isLast: raw.isLast === true,
             ...(typeof raw.fault === 'string' && { fault: cutReason(raw.fault) }),
-            ...(Array.isArray(raw.names) && { names: raw.names.map(String) }),
+            ...(Array.isArray(raw.names) && { names: raw.names.filter((name) => typeof name === 'string') }),
           }
         : 'broken'
     case 'connection':

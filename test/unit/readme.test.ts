@@ -47,6 +47,18 @@ test('each test that docs/limits.md names for a failure mode is there, and every
   )
 })
 
+test('each threat that SECURITY.md names has a test, and each test is there', () => {
+  const [, table = ''] = pageText('SECURITY.md').split('## What stands against it')
+  const titles = [...titlesOf('test/process'), ...titlesOf('test/unit')]
+  const rows = [...table.matchAll(/^\| (?!-|threat)([^|]+?) +\| [^|]+ \| ([^|]*) \|$/gm)]
+  assert.ok(rows.length >= 17)
+  const unproven = rows.flatMap(([, threat, tests = '']) => {
+    const named = [...tests.matchAll(/_((?:[^_]|(?<=\w)_(?=\w))+)_/g)].map(([, title = '']) => title)
+    return named.length > 0 && named.every((title) => isTitle(title, titles)) ? [] : [threat, ...named]
+  })
+  assert.deepEqual(unproven, [])
+})
+
 test('every example in the pages compiles against the package', () => {
   const folder = mkdtempSync(join(tmpdir(), 'cook-daemon-readme-'))
   try {
