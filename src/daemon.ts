@@ -34,7 +34,7 @@ import {
   stopReading,
   tieConnection,
 } from './node/sockets.ts'
-import { identify, isAlive } from './node/system.ts'
+import { identify, isAlive, residentMemory } from './node/system.ts'
 import {
   checkDaemonOptions,
   checkDaemonUpgradeOptions,
@@ -746,7 +746,7 @@ class Daemon {
   #record(): GenerationRecord {
     const [pid, startTime] = identify()
     const connections = this.#openConnections()
-    const memory = process.memoryUsage.rss()
+    const memory = residentMemory()
     return { generation: this.generation, pid, startTime, phase: this.phase, connections, memory }
   }
 
