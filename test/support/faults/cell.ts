@@ -34,6 +34,7 @@ export async function runCell(cell: Cell): Promise<Outcome> {
   await run.untilFault()
   await run.untilOver(clients)
   const outcome = { ...(await run.outcome()), clients: '' }
+  if (process.env.DEBUG) console.log(lab.output, JSON.stringify(run.old.events.filter((e) => e.event === 'drained' || e.event === 'hook-failed')))
   const serving = await run.checkWhoServes()
   outcome.clients = clients.lost(run.dead)
   await run.checkNext(serving, clients)
@@ -73,15 +74,18 @@ class Run {
 
   #options() {
     const { fault, step, waits } = this.#cell
-    const deadlines = waits ? short : long
+    const isAfter = afterCommit.includes(step)
+    const deadlines = {
+      readyTimeout: (waits && !isAfter ? short : long).readyTimeout,
+      drainTimeout: (waits && isAfter ? short : long).drainTimeout,
+    }
     return { pidFile: `${this.#folder}/pid`, ...deadlines, ...(step === 'done' && fault !== 'slow' && { overlap }) }
   }
 
   /** Begins the upgrade and brings both sides to the step, with the fault. */
   async untilFault(): Promise<void> {
-    const { side, step, fault } = this.#cell
-    const { stage = 'daemon' } = this.#cell
-    if (fault === 'disk' && side === 'old') this.#volume?.fill()
+    const { side, step, fault, stage = 'daemon' } = this.#cell
+    const before = !afterCommit.includes(step)
     if (step === 'spawn' && side === 'old' && fault === 'descriptors') await this.#inflict(this.old)
     const options: UpgradeOptions = { stage, args: stage === 'parent' ? ['--daemonize={}'] : [] }
     if (step === 'spawn') Object.assign(options, { execPath: spawnScript(this.#lab, side === 'new' ? fault : 'hold') })
@@ -99,14 +103,13 @@ class Run {
       return
     }
     const young = await this.#next()
-    if (young === undefined) return
     const isHeld = side === 'old' && !['state', 'handover', 'exit'].includes(step)
+    const fromOutside = (fault === 'slow' || fault === 'disk') && before
     const plan = {
       ...this.#options(),
-      ...(side === 'new' && { step, fault }),
+      ...(side === 'new' && { step, fault: fromOutside ? ('hold' as const) : fault }),
       ...(isHeld && { step, fault: 'hold' as const }),
     }
-    if (fault === 'disk' && side === 'new' && step === 'boot') this.#volume?.fill()
     young.run(({ serveWithFault }, given) => serveWithFault(given), plan).catch(() => {})
     if (step === 'drain') {
       await this.#untilStoppedAccepting()
@@ -115,8 +118,8 @@ class Run {
     }
     if (side === 'new') {
       await this.#reached(young)
-      if (fault === 'slow') this.#slow(young)
-      if (fault === 'disk') this.#volume?.fill()
+      if (fault === 'slow' || fault === 'disk') await this.#inflict(young)
+      if (fromOutside) this.#release(young)
       return
     }
     if (!isHeld) {
@@ -126,21 +129,23 @@ class Run {
     }
     await young.event('at')
     await this.#inflict(this.old)
-    young.run(({ kept }) => (kept.release as () => void)()).catch(() => {})
+    this.#release(young)
+  }
+
+  #release(puppet: Puppet): void {
+    puppet.run(({ kept }) => (kept.release as () => void)()).catch(() => {})
   }
 
   async #atSpawn(): Promise<void> {
     const { side, fault } = this.#cell
-    if (side === 'new' && fault !== 'slow') {
-      if (this.#cell.boots) await this.#serveNext()
-      return
-    }
+    if (side === 'new' && fault === 'link') await this.#serveNext()
+    if (side === 'new' && fault !== 'slow' && fault !== 'disk') return
     if (fault === 'descriptors') return
     const file = this.#lab.path('bin', 'pid')
     const pid = await eventually('the process', () =>
       existsSync(file) ? Number(readFileSync(file, 'utf8')) || undefined : undefined,
     )
-    if (side === 'old') await this.#inflict(this.old)
+    if (side === 'old' || fault === 'disk') await this.#inflict(this.old)
     else this.#slow({ pid, startTime: system.startTime(pid) })
     writeFileSync(this.#lab.path('bin', 'go'), '')
     await this.#serveNext()
@@ -148,12 +153,11 @@ class Run {
 
   async #serveNext(): Promise<void> {
     const young = await this.#next()
-    young?.run(({ serveWithFault }, given) => serveWithFault(given), this.#options()).catch(() => {})
+    young.run(({ serveWithFault }, given) => serveWithFault(given), this.#options()).catch(() => {})
   }
 
-  async #next(): Promise<Puppet | undefined> {
-    const over = this.#upgrading.then(() => undefined, () => undefined)
-    this.young = await Promise.race([this.#lab.next(), over.then(() => this.old.gone).then(() => undefined)])
+  async #next(): Promise<Puppet> {
+    this.young = await this.#lab.next()
     return this.young
   }
 
@@ -312,7 +316,7 @@ async function untilAlone(mark: string, pid: number): Promise<readonly string[]>
   let others: readonly string[] = []
   const look = () => {
     others = processesOf(mark).filter((one) => one.pid !== pid).map(({ words }) => words)
-    return others.length === 0 || undefined
+    return others.length === 0 || pause(20).then(() => undefined)
   }
   await eventually('the end of all others', look, 5_000).catch(() => {})
   return others
