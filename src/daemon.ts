@@ -1,45 +1,42 @@
 /** A daemon: its listeners, its state, its upgrades and its end, in steps. `serve()` is all of them in one call. */
 import type { Server, Socket } from 'node:net'
+import { commandsOf } from './control/commands.ts'
+import { recordOf } from './control/facts.ts'
 import { type Control, openControl } from './control/server.ts'
-import type { Progress, Status } from './control/status.ts'
 import { becomeDaemon } from './core/daemonizing.ts'
 import { checkName, type Inherited } from './core/handles.ts'
 import { History } from './core/history.ts'
 import { listening } from './core/listening.ts'
-import { openLog } from './core/log.ts'
-import { Mover } from './core/mover.ts'
 import type { Phase } from './core/phase.ts'
-import { reclaimPidFile, releasePidFile, writePidFile } from './core/pid-file.ts'
-import type { Upgraded, UpgradeStep } from './core/predecessor.ts'
-import { type GenerationRecord, type News, type ProgramRecord, takeoverName } from './core/protocol.ts'
+import { writePidFile } from './core/pid-file.ts'
+import type { UpgradeStep } from './core/predecessor.ts'
+import type { News, ProgramRecord } from './core/protocol.ts'
 import { upgradeText, withText } from './core/report.ts'
 import { type Entered, enter, type State, takeStep } from './core/state.ts'
 import type { Arrival } from './core/successor.ts'
+import { Teller } from './core/telling.ts'
 import { openUnixPath, ownUnixPath } from './core/unix-path.ts'
 import { demandCommit, runUpgrade } from './core/upgrading.ts'
-import { fromText, toPieces, toText, type Value } from './core/values.ts'
-import { version } from './core/version.ts'
-import { type Counting, countMove, noCounts, toReport } from './drain/counts.ts'
-import { drain, type OwnDrain } from './drain/drainer.ts'
+import { fromText, toText, type Value } from './core/values.ts'
+import { countMove } from './drain/counts.ts'
+import type { OwnDrain } from './drain/drainer.ts'
 import { armKeepAlive, isHttp, isTls } from './drain/http.ts'
 import { trackSessions } from './drain/http2.ts'
+import { type DrainView, Leaving, type Listener } from './drain/leaving.ts'
 import { CookError, messageOf } from './errors.ts'
-import type { Link } from './node/link.ts'
 import {
   adoptConnection,
-  connectionsOf,
-  redirectOutput,
-  serverOf,
+  type ListenerHandle,
+  listenerHandle,
   startReading,
   stopReading,
   tieConnection,
 } from './node/sockets.ts'
-import { identify, isAlive, residentMemory } from './node/system.ts'
+import { isAlive } from './node/system.ts'
 import {
   checkDaemonOptions,
   checkDaemonUpgradeOptions,
   checkListenOptions,
-  type DaemonEvent,
   type DaemonizeOptions,
   type DaemonOptions,
   type DaemonUpgradeOptions,
@@ -50,15 +47,9 @@ import {
   withoutUndefined,
 } from './options.ts'
 
-const { closeSync } = process.getBuiltinModule('node:fs')
 const { resolve } = process.getBuiltinModule('node:path')
-const channel = process.getBuiltinModule('node:diagnostics_channel').channel('cook-daemon')
 
 export const defaults = { drainTimeout: 30_000, stateTimeout: 10_000, maxGenerations: 4 }
-
-/** How often a process that drains tells how far it is: its successor, and whoever looks on, in milliseconds. */
-const newsInterval = 1_000
-const progressInterval = 250
 
 /** What an upgrade that succeeded was like, and what follows it. */
 export type DaemonReport = UpgradeResult & {
@@ -110,31 +101,9 @@ async function detach(state: State & { readonly entered: Entered }, options: Dae
   process.exit(0)
 }
 
-type Listener = {
-  readonly name: string
-  /** The predecessor's name of it, where that is another. */
-  readonly oldName?: string
-  readonly server: Server
-}
-
 export type { Daemon }
 
-/** A drain as a protocol with a module of its own (src/ws.ts) sees it. */
-export type DrainView = {
-  /** Undefined at a stop. */
-  readonly mover: Mover | undefined
-  /** Aborted when what is idle is to be closed; at a stop it is from the start. */
-  readonly hurry: AbortSignal
-  readonly deadline: AbortSignal
-  /** From its begin to the deadline, in milliseconds. */
-  readonly time: number
-  /** The successor was lost while we still accept: nothing is to be closed. */
-  isComingBack(): boolean
-  /** Where what becomes of a connection is counted. */
-  countsOf(socket: Socket): Counting
-}
-
-/** What such a module may do that a program may not. */
+/** What a module of a protocol of its own (src/ws.ts, src/program/) may do that a program may not. */
 export type Inside = {
   isReady(): boolean
   /** Of a daemon with a name. */
@@ -168,41 +137,35 @@ class Daemon {
   readonly #options: DaemonOptions
   readonly #listeners: Listener[] = []
   readonly #receivers = new Map<string, (socket: Socket, state: unknown) => void>()
-  readonly #onDrain: (() => unknown)[] = []
-  readonly #ownDrains: ((view: DrainView) => OwnDrain)[] = []
-  /** Connections of our predecessor on their way through us. */
-  readonly #passing = new Set<Promise<unknown>>()
+  readonly #history = new History()
+  readonly #teller: Teller
+  readonly #leaving: Leaving
   #ready: Promise<void> | undefined
   #wasTakenOver = false
   #upgrading: { readonly stop: AbortController; readonly ended: Promise<unknown> } | undefined
-  #leaving: Promise<DrainReport> | undefined
-  #mover: Mover | undefined
-  /** Of the drain that runs, by listener. */
-  #counts = new Map<string, Counting>()
-  #otherCounts = noCounts()
-  /** Aborted at a stop, also one of a process that drains after an upgrade: idle connections are closed. */
-  #hurry = new AbortController()
-  /** Aborted by the second stop, and at the deadline. */
-  #end = new AbortController()
-  readonly #history = new History()
   #control: Control | undefined
-  /** Of the drain that runs, or will. */
-  #drainTimeout: number
-  /** Whoever waits for the end of the drain, on the control socket. */
-  #drainListeners: ((end: DrainReport | CookError) => void)[] = []
-  #tellNews: (() => void) | undefined
-  /** What stdout and stderr were redirected to. */
-  #log: number | undefined
 
   constructor(state: State & { readonly entered: Entered }, options: DaemonOptions) {
     this.#state = state
     this.#options = options
-    this.#drainTimeout = options.drainTimeout ?? defaults.drainTimeout
+    this.#teller = new Teller(options.onEvent)
+    this.#leaving = new Leaving({
+      state,
+      teller: this.#teller,
+      listeners: this.#listeners,
+      history: this.#history,
+      rule: () => this.#rule(),
+      onRelease: () => options.onRelease?.(),
+      control: () => this.#control,
+      record: () => recordOf({ state, listeners: this.#listeners }),
+      onReturn: (error) => this.#return(error),
+    })
     if (state.entered.succession === undefined) state.phase = 'starting'
     state.receiver = {
       onConnection: (arrival, socket) => this.#receive(arrival, socket),
       onTakeover: (value) => this.#takeOver(value),
       onNews: (news) => this.#takeNews(news),
+      onOverdue: ([pid]) => this.#teller.emit({ type: 'predecessor-killed', pid }),
       onPhase: (phase) => this.#onPhase(phase),
     }
   }
@@ -235,10 +198,10 @@ class Daemon {
     if (this.#listeners.some((one) => one.name === name || one.server === server)) {
       throw new CookError('ERR_COOK_LISTEN', { name, why: 'another server has this name, or this server has another' })
     }
-    this.#listeners.push({ name, server })
-    trackSessions(server)
     const kind = options.path === undefined ? 'tcp' : 'unix'
     const inherited = entered.claims.find(name, kind)
+    this.#listeners.push({ name, server, ...(inherited && { oldName: name }) })
+    trackSessions(server)
     const backlog = options.backlog ?? inherited?.backlog
     if (backlog !== undefined) registry.backlogs.set(server, backlog)
     try {
@@ -301,7 +264,7 @@ class Daemon {
     try {
       return await replacing
     } catch (error) {
-      this.#emit({ type: 'upgrade-failed', error: error as Error })
+      this.#teller.emit({ type: 'upgrade-failed', error: error as Error })
       throw error
     } finally {
       if (this.#upgrading === own) this.#upgrading = undefined
@@ -315,18 +278,8 @@ class Daemon {
   async stop(): Promise<DrainReport> {
     this.#upgrading?.stop.abort()
     await this.#upgrading?.ended
-    const { succession } = this.#state.entered
-    if (this.phase === 'starting') await succession?.notify(false, 'it was stopped')
-    if (this.#leaving !== undefined) {
-      if (this.#hurry.signal.aborted) this.#end.abort()
-      this.#hurry.abort()
-      return this.#leaving
-    }
-    this.#hurry.abort()
-    this.#step('stop')
-    succession?.stop()
-    this.#leaving = this.#leave(undefined)
-    return this.#leaving
+    if (this.phase === 'starting') await this.#state.entered.succession?.notify(false, 'it was stopped')
+    return this.#leaving.stop(this.#drainTimeout)
   }
 
   /**
@@ -334,14 +287,14 @@ class Daemon {
    * successor has it, false if it stays here after all. Rejects with `ERR_COOK_HAND_OVER` for a TLS or closed socket, or outside a drain.
    */
   async handOver(name: string, socket: Socket, state?: unknown): Promise<boolean> {
-    const mover = this.#mover
+    const { mover } = this.#leaving
     if (mover === undefined || !mover.isOpen)
       throw new CookError('ERR_COOK_HAND_OVER', { why: 'there is no successor' })
     if (socket.destroyed) throw new CookError('ERR_COOK_HAND_OVER', { why: 'it is closed' })
     if ('encrypted' in socket)
       throw new CookError('ERR_COOK_HAND_OVER', { why: 'it is a TLS connection, whose keys cannot move' })
     const text = toText(name, state)
-    const counts = this.#countsOf(socket)
+    const counts = this.#leaving.countsOf(socket)
     stopReading(socket)
     // What the program has written goes out first.
     if (socket.writableLength > 0) await new Promise<void>((written) => socket.write('', () => written()))
@@ -362,7 +315,7 @@ class Daemon {
 
   /** Called when this process begins to drain, after an upgrade or at a stop: the time to hand over connections of one's own. What it returns is awaited before the drain ends. */
   onDrain(listener: () => unknown): void {
-    this.#onDrain.push(listener)
+    this.#leaving.onDrain(listener)
   }
 
   // ------------------------------------------------------------------------------------------ the new side
@@ -371,16 +324,17 @@ class Daemon {
     const { succession, launch, claims } = this.#state.entered
     if (succession !== undefined) {
       await succession.notify(true, '')
-      await this.#runHook('control', () => this.#control?.takeOver())
+      succession.sendSpares(this.#claimed())
+      await this.#teller.runHook('control', () => this.#control?.takeOver())
       const names = claims.closeUnclaimed()
-      if (names.length > 0) this.#emit({ type: 'unclaimed', names })
+      if (names.length > 0) this.#teller.emit({ type: 'unclaimed', names })
       // A predecessor that was lost cannot tell what its onRelease returned.
       void succession.bye.then(() => {
         this.#takeOver(undefined)
         this.#history.forget()
       })
       // Too late for a no: the service is ours, and goes on.
-      await this.#runHook('pidFile', () => this.#writePid())
+      await this.#teller.runHook('pidFile', () => this.#writePid())
     } else {
       this.#writePid()
       this.#step('serve')
@@ -412,16 +366,8 @@ class Daemon {
   }
 
   #receive(arrival: Arrival, socket: Socket): boolean {
-    if (this.#mover?.isOpen !== true) return this.#keep(arrival, socket)
-    // We are on our way out ourselves: on to our own successor.
-    stopReading(socket)
-    const { state, ...on } = arrival
-    const passing = this.#mover.move(socket, on, { isFree: () => true, state, isUrgent: true }).then((moved) => {
-      if (moved === 'busy' && !socket.destroyed && !this.#keep(arrival, socket)) socket.destroy()
-      this.#passing.delete(passing)
-    })
-    this.#passing.add(passing)
-    return true
+    const keep = () => this.#keep(arrival, socket)
+    return this.#leaving.passOn(arrival, socket, keep) || keep()
   }
 
   /** Returns whether anybody here wants the connection. */
@@ -445,15 +391,24 @@ class Daemon {
     return this.#listeners.find(({ name, oldName }) => name === listener || oldName === listener)?.server
   }
 
+  /** Handles of the listeners that we have from the predecessor, by its names of them. */
+  #claimed(): ReadonlyMap<string, ListenerHandle> {
+    const claimed = this.#listeners.flatMap(({ oldName, server }) => {
+      const handle = oldName === undefined ? undefined : listenerHandle(server)
+      return oldName === undefined || handle === undefined ? [] : [[oldName, handle] as const]
+    })
+    return new Map(claimed)
+  }
+
   #ownArrival(name: string, socket: Socket): Omit<Arrival, 'state'> {
-    return { to: `own:${name}`, listener: this.#listenerOf(socket)?.name }
+    return { to: `own:${name}`, listener: this.#leaving.listenerOf(socket)?.name }
   }
 
   /** Once in a life, unless the successor is lost and everything comes back. */
   #takeOver(value: unknown): void {
     if (this.#wasTakenOver) return
     this.#wasTakenOver = true
-    void this.#runHook('onTakeover', () => this.#options.onTakeover?.(value))
+    void this.#teller.runHook('onTakeover', () => this.#options.onTakeover?.(value))
   }
 
   #writePid(): void {
@@ -483,7 +438,8 @@ class Daemon {
       ...options,
       signal: options.signal === undefined ? signal : AbortSignal.any([signal, options.signal]),
     }
-    const hooks = { tickets: this.#ticketKeys(), save: (name: string) => this.#save(name), onStep }
+    const time = drainTimeout ?? this.#drainTimeout
+    const hooks = { tickets: this.#ticketKeys(), save: (name: string) => this.#save(name), onStep, drainTimeout: time }
     const begin = performance.now()
     const upgraded = await runUpgrade(this.#state, 'upgrade()', given, { ...hooks, ...(release && { release }) }).catch(
       (error: CookError) => {
@@ -492,13 +448,12 @@ class Daemon {
         throw error
       },
     )
-    const { pid, generation, phases } = upgraded
+    const { identity, generation, phases } = upgraded
+    const [pid] = identity
     this.#control?.release()
     this.#noteUpgrade(begin)
-    this.#drainTimeout = drainTimeout ?? this.#options.drainTimeout ?? defaults.drainTimeout
-    this.#emit(withText({ type: 'upgraded', pid, generation, phases } as const, upgradeText))
-    this.#leaving = this.#leave(upgraded)
-    return withText({ pid, generation, phases, drained: this.#leaving }, upgradeText)
+    this.#teller.emit(withText({ type: 'upgraded', pid, generation, phases } as const, upgradeText))
+    return withText({ pid, generation, phases, drained: this.#leaving.begin(upgraded, time) }, upgradeText)
   }
 
   #noteUpgrade(begin: number, code?: string): void {
@@ -535,77 +490,6 @@ class Daemon {
     return { value, version: hook.version ?? 0 }
   }
 
-  /** Finishes what this process has accepted: after an upgrade, or at a stop. */
-  async #leave(upgraded: Upgrading | undefined): Promise<DrainReport> {
-    const timer = setTimeout(() => this.#end.abort(), this.#drainTimeout)
-    const end = aborted(this.#end.signal)
-    const { succession } = this.#state.entered
-    this.#mover = upgraded && this.#openMover(upgraded)
-    const released = upgraded && this.#release(upgraded.link)
-    const news = upgraded && this.#beginNews(upgraded.link)
-    const isDone = await this.#drain(end)
-    const report = toReport(this.#counts, this.#otherCounts)
-    await Promise.race([released, end])
-    if (upgraded !== undefined && !isDone) {
-      clearTimeout(timer)
-      clearInterval(news)
-      this.#emit({ type: 'drained', report })
-      const isStopping = this.#hurry.signal.aborted
-      this.#comeBack(upgraded.generation)
-      return isStopping ? this.stop() : report
-    }
-    // Connections of our own predecessor go through us: it leaves first.
-    await Promise.race([succession?.bye, end])
-    await Promise.race([Promise.all(this.#passing), end])
-    clearTimeout(timer)
-    clearInterval(news)
-    this.#history.drained(report)
-    this.#tellDrainListeners(report)
-    await this.#control?.idle
-    if (upgraded !== undefined) {
-      this.#tellNews?.()
-      // To a successor that stands still it is never sent; the end of the link says the same.
-      const sent = new Promise<void>((done) => upgraded.link.send({ type: 'bye' }, done))
-      await Promise.race([sent, end])
-      upgraded.link.close()
-    } else if (this.#options.pidFile !== undefined) {
-      releasePidFile(resolve(this.#options.pidFile))
-    }
-    this.#control?.release()
-    this.#step('end')
-    this.#emit({ type: 'drained', report })
-    return report
-  }
-
-  #openMover({ link, onLink }: Upgrading): Mover {
-    const mover = new Mover(link, {
-      onStop: () => {
-        this.#hurry.abort()
-        this.#state.entered.succession?.stop()
-      },
-      onEnd: () => this.#end.abort(),
-    })
-    onLink((event) => mover.onLink(event))
-    return mover
-  }
-
-  /** False if the successor was lost before we stopped accepting. */
-  async #drain(end: Promise<void>): Promise<boolean> {
-    const mover = this.#mover
-    const rule = this.#rule()
-    // One that does not listen any more has no counterpart in the successor.
-    const servers = this.#listeners.map(({ name, server }) => {
-      return { name, server, mover: server.listening ? mover : undefined, rule, counts: noCounts() }
-    })
-    this.#counts = new Map(servers.map(({ name, counts }) => [name, counts]))
-    this.#otherCounts = noCounts()
-    const own = Promise.all(this.#onDrain.map((listener) => this.#runHook('onDrain', listener)))
-    const others = this.#ownDrains.map((begin) => begin(this.#view()))
-    const isDone = await drain({ servers, others, deadline: this.#end.signal, hurry: this.#hurry.signal })
-    if (isDone) await Promise.race([own, end])
-    return isDone
-  }
-
   #inside(): Inside {
     return {
       isReady: () => this.#ready !== undefined,
@@ -621,30 +505,10 @@ class Daemon {
         this.#upgrading?.stop.abort()
         this.#state.entered.succession?.stop()
       },
-      onDrain: (begin) => this.#ownDrains.push(begin),
+      onDrain: (begin) => this.#leaving.onOwnDrain(begin),
       arrival: (name, socket) => this.#ownArrival(name, socket),
-      hookFailed: (hook, thrown) => this.#hookFailed(hook, thrown),
+      hookFailed: (hook, thrown) => this.#teller.hookFailed(hook, thrown),
     }
-  }
-
-  #view(): DrainView {
-    const mover = this.#mover
-    return {
-      mover,
-      hurry: this.#hurry.signal,
-      deadline: this.#end.signal,
-      time: this.#drainTimeout,
-      isComingBack: () => mover?.isLost === true && this.#listeners.some(({ server }) => server.listening),
-      countsOf: (socket) => this.#countsOf(socket),
-    }
-  }
-
-  #listenerOf(socket: Socket): Listener | undefined {
-    return this.#listeners.find(({ server }) => server === serverOf(socket))
-  }
-
-  #countsOf(socket: Socket): Counting {
-    return this.#counts.get(this.#listenerOf(socket)?.name ?? '') ?? this.#otherCounts
   }
 
   /** A function that throws is told of once, and hands nothing over. */
@@ -656,38 +520,16 @@ class Daemon {
       try {
         return handOver(socket) === true
       } catch (error) {
-        if (!hasFailed) this.#hookFailed('handOver', error)
+        if (!hasFailed) this.#teller.hookFailed('handOver', error)
         hasFailed = true
         return false
       }
     }
   }
 
-  async #release(link: Link): Promise<void> {
-    const value = await this.#runHook('onRelease', () => this.#options.onRelease?.())
-    try {
-      await sendTakeover(link, value)
-    } catch (error) {
-      this.#hookFailed('onRelease', error)
-      await sendTakeover(link, undefined)
-    }
-  }
-
-  /** The successor died while we were still accepting: the service is ours again. */
-  #comeBack(generation: number): void {
-    this.#mover = undefined
-    this.#leaving = undefined
-    this.#tellNews = undefined
-    this.#end = new AbortController()
-    this.#hurry = new AbortController()
-    delete this.#state.hasSuccessor
-    this.#step('return')
-    if (this.#state.pidFile !== undefined) reclaimPidFile(this.#state.pidFile)
-    this.#emit({ type: 'successor-lost', generation })
-    const error = new CookError('ERR_COOK_SUCCESSOR_LOST', { generation, self: process.pid })
+  /** The successor is dead, and the service is ours again. */
+  #return(error: CookError): void {
     this.#noteUpgrade(performance.now(), error.code)
-    this.#tellDrainListeners(error)
-    void this.#runHook('control', () => this.#control?.reopen())
     this.#wasTakenOver = false
     this.#takeOver(undefined)
   }
@@ -698,126 +540,33 @@ class Daemon {
     const { name } = this.#options
     if (name === undefined) return
     try {
-      this.#control = await openControl(this.#state, name, {
-        status: () => this.#status(name),
-        upgrade: (options, onProgress) => this.#upgradeFor(options, onProgress),
-        stop: (onProgress) => this.#stopFor(onProgress),
-        reopenLog: () => this.#reopenLog(),
+      const facts = {
+        state: this.#state,
+        listeners: this.#listeners,
+        history: this.#history,
+        drainTimeout: this.#drainTimeout,
+      }
+      const commands = commandsOf({
+        name,
+        facts,
+        leaving: this.#leaving,
+        upgrade: (options, onStep) => this.#upgrade(options, onStep),
+        stop: () => void this.stop(),
       })
+      this.#control = await openControl(this.#state, name, commands)
     } catch (error) {
       delete this.#state.receiver
       throw error
     }
   }
 
-  #status(name: string): Status {
-    const servers = this.#listeners.map(({ server }) => server)
-    const open = connectionsOf(servers)
-    const listeners = this.#listeners.map(({ name: listener, server }) => ({
-      name: listener,
-      address: addressText(server.address()),
-      connections: open.get(server)?.length ?? 0,
-    }))
-    const { rss, heapUsed } = process.memoryUsage()
-    const { command, program, logFile, pidFile } = this.#state
-    const self = this.#record()
-    return {
-      name,
-      version,
-      node: process.version,
-      pid: self.pid,
-      startTime: self.startTime,
-      generation: self.generation,
-      phase: this.phase,
-      startedAt: new Date(Date.now() - process.uptime() * 1000).toISOString(),
-      uptime: process.uptime(),
-      memory: { resident: rss, heapUsed },
-      connections: self.connections,
-      listeners,
-      upgrades: this.#history.upgrades,
-      ...(this.#history.last && { lastUpgrade: this.#history.last }),
-      generations: [...this.#history.older, self],
-      drainTimeout: this.#options.drainTimeout ?? defaults.drainTimeout,
-      command,
-      ...withoutUndefined({ program, logFile, pidFile }),
-    }
-  }
-
-  #record(): GenerationRecord {
-    const [pid, startTime] = identify()
-    const connections = this.#openConnections()
-    const memory = residentMemory()
-    return { generation: this.generation, pid, startTime, phase: this.phase, connections, memory }
-  }
-
-  #openConnections(): number {
-    const open = connectionsOf(this.#listeners.map(({ server }) => server))
-    return [...open.values()].reduce((sum, sockets) => sum + sockets.length, 0)
-  }
-
-  /** One upgrade for the control socket, until this process has drained. */
-  async #upgradeFor(options: DaemonUpgradeOptions, onProgress: (progress: Progress) => void): Promise<void> {
-    const ms = stopwatch()
-    const { pid, generation } = await this.#upgrade(options, (type) => {
-      if (type !== 'serves') onProgress({ type, ms: ms() })
-    })
-    onProgress({ type: 'serves', ms: ms(), pid, generation })
-    await this.#watchDrain(ms, onProgress)
-  }
-
-  /** A program that handles SIGTERM ends as it is used to; where nothing does, the daemon alone is stopped. */
-  async #stopFor(onProgress: (progress: Progress) => void): Promise<void> {
-    const ms = stopwatch()
-    const drainTimeout = this.#options.drainTimeout ?? defaults.drainTimeout
-    onProgress({ type: 'stopping', ms: ms(), drainTimeout, generations: [...this.#history.older, this.#record()] })
-    const drained = this.#watchDrain(ms, onProgress)
-    if (process.listenerCount('SIGTERM') > 0) process.kill(process.pid, 'SIGTERM')
-    else void this.stop()
-    await drained
-  }
-
-  async #watchDrain(ms: () => number, onProgress: (progress: Progress) => void): Promise<void> {
-    const of = this.#openConnections()
-    const handedOver = () =>
-      [...this.#counts.values(), this.#otherCounts].reduce((sum, counts) => sum + counts.handedOver, 0)
-    const timer = setInterval(
-      () => onProgress({ type: 'draining', ms: ms(), handedOver: handedOver(), of }),
-      progressInterval,
-    )
-    const end = await new Promise<DrainReport | CookError>((settle) => this.#drainListeners.push(settle))
-    clearInterval(timer)
-    if (end instanceof CookError) throw end
-    const { handedOver: moved, served, closed, cut } = end
-    onProgress({ type: 'drained', ms: ms(), handedOver: moved, served, closed, cut })
-  }
-
-  #tellDrainListeners(end: DrainReport | CookError): void {
-    for (const tell of this.#drainListeners.splice(0)) tell(end)
-  }
-
-  /** What stdout and stderr write from now on goes into the file that has the log's name now. */
-  #reopenLog(): void {
-    const { logFile } = this.#state
-    if (logFile === undefined) throw new CookError('ERR_COOK_CONTROL', { why: 'this daemon knows no log file' })
-    const log = openLog(logFile)
-    if (!redirectOutput(log)) {
-      closeSync(log)
-      throw new CookError('ERR_COOK_CONTROL', { why: 'stdout and stderr of this daemon are no files' })
-    }
-    if (this.#log !== undefined) closeSync(this.#log)
-    this.#log = log
-  }
-
-  #beginNews(link: Link): NodeJS.Timeout {
-    this.#tellNews = () => link.send({ type: 'news', ...this.#history.news(this.#record()) })
-    this.#tellNews()
-    return setInterval(this.#tellNews, newsInterval).unref()
+  get #drainTimeout(): number {
+    return this.#options.drainTimeout ?? defaults.drainTimeout
   }
 
   #takeNews(news: News): void {
     this.#history.take(news)
-    // Those before us are shown by those after us.
-    this.#tellNews?.()
+    this.#leaving.tellNews()
   }
 
   // ------------------------------------------------------------------------------------------ both
@@ -827,56 +576,12 @@ class Daemon {
   }
 
   #onPhase(phase: Phase): void {
-    this.#emit({ type: 'phase', phase, generation: this.generation })
-    if (phase === 'upgrading') this.#emit({ type: 'upgrade', generation: this.generation + 1 })
-  }
-
-  /** A hook that throws is told, and costs nothing else. */
-  async #runHook(hook: string, run: () => unknown): Promise<unknown> {
-    try {
-      return await run()
-    } catch (error) {
-      this.#hookFailed(hook, error)
-      return undefined
-    }
-  }
-
-  #hookFailed(hook: string, thrown: unknown): void {
-    const error = thrown instanceof Error ? thrown : new Error(String(thrown))
-    // Where nobody listens to events, or the listener is what failed, the fault must still be seen.
-    if (this.#options.onEvent === undefined || hook === 'onEvent') process.emitWarning(error)
-    if (hook === 'onEvent') channel.publish({ type: 'hook-failed', hook, error } satisfies DaemonEvent)
-    else this.#emit({ type: 'hook-failed', hook, error })
-  }
-
-  #emit(event: DaemonEvent): void {
-    channel.publish(event)
-    void this.#tell(event)
-  }
-
-  async #tell(event: DaemonEvent): Promise<void> {
-    try {
-      await this.#options.onEvent?.(event)
-    } catch (error) {
-      this.#hookFailed('onEvent', error)
-    }
+    this.#teller.emit({ type: 'phase', phase, generation: this.generation })
+    if (phase === 'upgrading') this.#teller.emit({ type: 'upgrade', generation: this.generation + 1 })
   }
 }
-
-type Upgrading = Upgraded & { readonly generation: number }
 
 type TicketServer = { getTicketKeys(): Buffer; setTicketKeys(keys: Buffer): void }
-
-function addressText(address: ReturnType<Server['address']>): string {
-  if (address === null || typeof address === 'string') return address ?? ''
-  return address.family === 'IPv6' ? `[${address.address}]:${address.port}` : `${address.address}:${address.port}`
-}
-
-/** Whole milliseconds since now. */
-function stopwatch(): () => number {
-  const begin = performance.now()
-  return () => Math.round(performance.now() - begin)
-}
 
 function setTicketKeys(server: Server, keys: string): void {
   ;(server as unknown as TicketServer).setTicketKeys(Buffer.from(keys, 'base64'))
@@ -885,12 +590,6 @@ function setTicketKeys(server: Server, keys: string): void {
 function addressName({ port, host, path }: ListenOptions): string {
   if (path !== undefined) return `unix:${resolve(path)}`
   return `tcp:${host ?? '*'}:${port}`
-}
-
-async function sendTakeover(link: Link, value: unknown): Promise<void> {
-  for (const piece of toPieces(takeoverName, { value, version: 0 })) {
-    await new Promise<void>((sent) => link.send(piece, sent))
-  }
 }
 
 async function inTime<Result>(ms: number, result: Promise<Result>, late: () => never): Promise<Result> {
@@ -904,11 +603,4 @@ async function inTime<Result>(ms: number, result: Promise<Result>, late: () => n
   } finally {
     clearTimeout(timer)
   }
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((done) => {
-    if (signal.aborted) done()
-    else signal.addEventListener('abort', () => done(), { once: true })
-  })
 }

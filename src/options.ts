@@ -132,7 +132,10 @@ export type DaemonEvent =
   | ({ readonly type: 'upgraded' } & UpgradeResult)
   | { readonly type: 'upgrade-failed'; readonly error: Error }
   | { readonly type: 'unclaimed'; readonly names: readonly string[] }
+  /** The successor died while this process drained, or stood still until the end of that: the service is this one's again. */
   | { readonly type: 'successor-lost'; readonly generation: number }
+  /** The predecessor stood still in its drain, long after the end of that, and was killed. */
+  | { readonly type: 'predecessor-killed'; readonly pid: number }
   | { readonly type: 'drained'; readonly report: DrainReport }
   | { readonly type: 'hook-failed'; readonly hook: string; readonly error: Error }
 

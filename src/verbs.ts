@@ -180,10 +180,10 @@ export async function listenUnix(server: Server, path: string, options: ListenUn
 export async function upgrade(options: UpgradeOptions = {}): Promise<UpgradeReport> {
   const state = enter('upgrade()')
   checkUpgradeOptions(options)
-  const { pid, generation, phases, link } = await runUpgrade(state, 'upgrade()', { stage: 'parent', ...options })
+  const { identity, generation, phases, link } = await runUpgrade(state, 'upgrade()', { stage: 'parent', ...options })
   link.send({ type: 'bye' }, () => link.close())
   const drained = Promise.resolve({ handedOver: 0, served: 0, closed: 0, cut: 0 })
-  return withText({ pid, generation, phases, drained }, upgradeText)
+  return withText({ pid: identity[0], generation, phases, drained }, upgradeText)
 }
 
 /**
@@ -216,6 +216,8 @@ export async function notifyUpgradeDone(ok = true, reason = ''): Promise<void> {
   state.notified = true
   if (succession !== undefined) {
     await succession.notify(ok, reason)
+    // Its listeners are the program's, and so is what becomes of them.
+    succession.sendSpares(new Map())
     // Not at the commit itself: with a predecessor that died early that comes before the program has claimed anything.
     if (ok) claims.closeUnclaimed()
     return

@@ -44,15 +44,19 @@ export class Mover {
   readonly #sent = new WeakSet<Socket>()
   readonly #onStop: () => void
   readonly #onEnd: () => void
+  readonly #onLost: () => void
   #lastId = 0
   #isOpen = true
+  #isLost = false
   #wasStopped = false
+  #isReplacing = false
 
-  /** `onStop` is called when the successor says that the service ends, `onEnd` when it is gone after that. */
-  constructor(link: Link, { onStop, onEnd }: { onStop(): void; onEnd(): void }) {
+  /** `onStop` is called when the successor says that the service ends, `onEnd` when it is gone after that, and `onLost` when its end of the link has ended without a word. */
+  constructor(link: Link, { onStop, onEnd, onLost }: { onStop(): void; onEnd(): void; onLost(): void }) {
     this.#link = link
     this.#onStop = onStop
     this.#onEnd = onEnd
+    this.#onLost = onLost
   }
 
   /** False once the successor takes nothing any more. */
@@ -60,9 +64,19 @@ export class Mover {
     return this.#isOpen
   }
 
-  /** The successor is gone without a word. */
+  /** The successor has said that the service ends. */
+  get wasStopped(): boolean {
+    return this.#wasStopped
+  }
+
+  /** The successor has started one of its own: whatever becomes of it, the service is not for us. */
+  get isReplacing(): boolean {
+    return this.#isReplacing
+  }
+
+  /** The successor is gone without a word, and none of its own has the service. */
   get isLost(): boolean {
-    return !this.#isOpen && !this.#wasStopped
+    return this.#isLost
   }
 
   /** Moves a connection when its turn comes. */
@@ -87,11 +101,14 @@ export class Mover {
   /** What the successor says of the connections, and its end. */
   onLink(event: LinkEvent): void {
     if (event.type === 'closed') {
+      this.#isLost = !this.#wasStopped && !this.#isReplacing
       this.giveUp()
       if (this.#wasStopped) this.#onEnd()
+      if (this.#isLost) this.#onLost()
     }
     if (event.type !== 'message' || typeof event.message !== 'object') return
     if (event.message.type === 'taken') this.#onTaken(event.message.id, event.message.isKept)
+    if (event.message.type === 'replacing') this.#isReplacing = event.message.isOn
     if (event.message.type === 'stop') {
       this.#wasStopped = true
       this.#close()

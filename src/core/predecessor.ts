@@ -4,6 +4,7 @@ import { CookError, messageOf } from '../errors.ts'
 import { type Link, type LinkEvent, openLink } from '../node/link.ts'
 import { type Command, identify, isAlive, type System, system } from '../node/system.ts'
 import type { UpgradePhases } from '../options.ts'
+import { deadline } from './deadline.ts'
 import type { Packed } from './handles.ts'
 import { exitWords, spawned, spawnFault } from './launch.ts'
 import { lastWords, linesSince, markLog } from './log.ts'
@@ -32,6 +33,8 @@ export type UpgradePlan = {
   readonly output: number | undefined
   readonly readyTimeout: number
   readonly overlap: number
+  /** Undefined with the verbs, whose programs drain themselves. */
+  readonly drainTimeout?: number | undefined
   readonly signal?: AbortSignal | undefined
   /** TLS ticket keys by handle name, base64. */
   readonly tickets: Readonly<Record<string, string>>
@@ -45,7 +48,9 @@ export type UpgradePlan = {
 export type UpgradeStep = 'started' | 'booted' | 'ready' | 'serves'
 
 export type Upgraded = {
-  readonly pid: number
+  readonly identity: Identity
+  /** The version of the contract that the successor speaks. */
+  readonly protocol: number
   readonly phases: UpgradePhases
   /** Still open: for what follows the commit. Whoever has it says `bye` and closes it. */
   readonly link: Link
@@ -74,13 +79,14 @@ export async function upgradeTo(plan: UpgradePlan, os: System = system): Promise
     tickets: plan.tickets,
     readyTimeout: plan.readyTimeout,
     overlap: plan.overlap,
+    ...(plan.drainTimeout !== undefined && { drainTimeout: plan.drainTimeout }),
   }
   const { end, ...line } = await converse(child, oldSide(settings), times, plan, os)
-  if (end.at !== 'committed') throw failed(end, child.pid ?? 0, self, linesSince(mark))
+  if (end.at !== 'committed' || end.successor === undefined) throw failed(end, child.pid ?? 0, self, linesSince(mark))
   child.unref()
   const [called = 0, started = 0, greeted = 0, done = 0, committed = 0] = times
   const phases = { spawn: started - called, boot: greeted - started, ready: done - greeted, commit: committed - done }
-  return { pid: end.pid ?? 0, phases, ...line }
+  return { ...end.successor, phases, ...line }
 }
 
 async function start(plan: UpgradePlan, nonce: string, os: System): Promise<ChildProcess> {
@@ -102,9 +108,6 @@ const steps: Readonly<Partial<Record<OldSide['at'], UpgradeStep>>> = {
   offered: 'ready',
 }
 
-/** How much of a deadline passes at most while this process is stopped, in milliseconds. */
-const longestSlice = 250
-
 /** Plays our side of the contract until it is decided. */
 function converse(
   child: ChildProcess,
@@ -115,15 +118,22 @@ function converse(
 ): Promise<{ readonly end: OldSide } & Pick<Upgraded, 'link' | 'onLink'>> {
   return new Promise((settle) => {
     let side = first
-    let timer: NodeJS.Timeout | undefined
+    let stopTimer = () => {}
     let later: ((event: LinkEvent) => void) | undefined
-    const link: Link = openLink(child, (event) => (later === undefined ? step(event) : later(event)))
+    /** What came right behind the commit, before anybody listened. */
+    const early: LinkEvent[] = []
+    const link: Link = openLink(child, (event) => {
+      if (later !== undefined) later(event)
+      else if (side.at === 'committed') early.push(event)
+      else step(event)
+    })
     const decided = (end: OldSide) =>
       settle({
         end,
         link,
         onLink(listener) {
           later = listener
+          for (const event of early.splice(0)) listener(event)
         },
       })
     const stop = () => step({ type: 'stop' })
@@ -151,7 +161,8 @@ function converse(
           onOverlap()
           return
         case 'timer':
-          setTimer(effect.ms)
+          stopTimer()
+          stopTimer = deadline(effect.ms, () => step({ type: 'timer' }))
           return
         case 'kill':
           child.kill('SIGKILL')
@@ -185,29 +196,8 @@ function converse(
       }
     }
 
-    // In slices, so that time in which this process was stopped or blocked does not count against the new version, and with a turn of the
-    // loop before the verdict, in which what has arrived meanwhile is heard.
-    function setTimer(ms: number): void {
-      clearTimeout(timer)
-      const slice = Math.min(ms, longestSlice)
-      timer = setTimeout(() => {
-        const due = timer
-        setImmediate(() => {
-          if (due !== timer) return
-          if (ms > slice) setTimer(ms - slice)
-          else step({ type: 'timer' })
-        })
-      }, slice)
-    }
-
-    function stopTimer(): void {
-      clearTimeout(timer)
-      // A slice that has just passed is looking for this, to set the next.
-      timer = undefined
-    }
-
     child.once('exit', (code, exitSignal) => step({ type: 'exit', exit: { code, signal: exitSignal } }))
-    setTimer(first.readyTimeout)
+    carryOut({ do: 'timer', ms: first.readyTimeout })
     if (signal?.aborted) stop()
     else signal?.addEventListener('abort', stop)
   })
@@ -229,7 +219,7 @@ async function untilGone(identities: readonly Identity[], os: System): Promise<v
 
 /** The failure in words. */
 function failed(end: OldSide, started: number, self: number, lines: string): CookError {
-  const pid = end.pid ?? end.known.at(-1)?.[0] ?? started
+  const pid = end.successor?.identity[0] ?? end.known.at(-1)?.[0] ?? started
   const who = `pid ${pid}`
   const words = lastWords(end.dying ?? end.waits, lines)
   const failure = end.failure ?? { why: 'exited' }

@@ -6,7 +6,10 @@
 import { CookError } from '../errors.ts'
 
 /** Version of this contract. Both sides tell theirs; each ignores what it does not know. */
-export const protocolVersion = 1
+export const protocolVersion = 2
+
+/** From this version on a successor sends second handles of the listeners back. */
+export const protocolOfSpares = 2
 
 /** The documents' stage: `''` in the launcher, `parent` in the process between two daemons, `daemon` in a daemon. */
 export const ENV_NAME_DAEMON_STAGE = 'COOK_DAEMON_STAGE'
@@ -276,6 +279,11 @@ export type Upward =
   | { readonly type: 'taken'; readonly id: number; readonly isKept: boolean }
   /** The service ends: no connection is taken any more, what is idle goes now, and when the link ends the rest does. */
   | { readonly type: 'stop' }
+  /** Which second handles of the predecessor's listeners follow, by its names of them: with these it can take the service back. */
+  | { readonly type: 'spares'; readonly names: readonly string[] }
+  | { readonly type: 'spare'; readonly name: string }
+  /** The sender starts a successor of its own, which takes the service if the sender dies; or, `isOn` false, that has failed. */
+  | { readonly type: 'replacing'; readonly isOn: boolean }
 
 /** From the old version to the new one. */
 export type Downward =
@@ -299,7 +307,8 @@ export type Downward =
       /** Set instead: there is none of that name, but of these. */
       readonly names?: readonly string[]
     }
-  | { readonly type: 'accepted' }
+  /** With the time that the old version's drain may take, in milliseconds: when much more has passed it stands still. Such a one takes the service back if it must. */
+  | { readonly type: 'accepted'; readonly drainTimeout?: number }
   /**
    * A live connection comes with this message, for the server or the program's own protocol of that name, in the second case with the listener that accepted
    * it; `unread`, base64, is what had been read of it and was given to nobody.
@@ -441,8 +450,15 @@ export function fromWire(raw: unknown): Message | 'unknown' | 'broken' {
       return typeof raw.reason === 'string' ? { type: 'refused', reason: cutReason(raw.reason) } : 'broken'
     case 'news':
       return newsOf(raw) ?? 'broken'
-    case 'confirmed':
+    case 'spares':
+      return Array.isArray(raw.names) ? { type: 'spares', names: raw.names.map(String) } : 'broken'
+    case 'spare':
+      return typeof raw.name === 'string' ? { type: 'spare', name: raw.name } : 'broken'
+    case 'replacing':
+      return typeof raw.isOn === 'boolean' ? { type: 'replacing', isOn: raw.isOn } : 'broken'
     case 'accepted':
+      return { type: 'accepted', ...(isCount(raw.drainTimeout) && { drainTimeout: raw.drainTimeout }) }
+    case 'confirmed':
     case 'stop':
     case 'bye':
       return { type: raw.type }
@@ -513,8 +529,10 @@ export type OldSide = {
   readonly tickets: Readonly<Record<string, string>>
   readonly readyTimeout: number
   readonly overlap: number
-  /** The pid that said hello. */
-  readonly pid?: number
+  /** Undefined with the verbs, whose programs drain themselves. */
+  readonly drainTimeout?: number
+  /** Who said hello, and the version of the contract that it speaks. */
+  readonly successor?: { readonly identity: Identity; readonly protocol: number }
   /** Processes of the new version that are told of on the link: the one that we started may be none of them. */
   readonly known: readonly Identity[]
   /** What the new version told of its end. */
@@ -553,7 +571,7 @@ export type OldEffect =
 /** The state after the spawn, with its first timer: {@link OldSide.readyTimeout}. */
 export function oldSide(
   settings: Pick<OldSide, 'stage' | 'nonce' | 'living' | 'readyTimeout' | 'overlap'> &
-    Partial<Pick<OldSide, 'tickets'>>,
+    Partial<Pick<OldSide, 'tickets' | 'drainTimeout'>>,
 ): OldSide {
   return { tickets: {}, ...settings, at: 'waiting', known: [], closed: false, killed: false }
 }
@@ -598,7 +616,11 @@ function onMessage(state: OldSide, message: Message | 'unknown' | 'broken'): rea
       if (state.at !== 'waiting') return end(state, { why: 'broken', detail: 'a second hello' })
       if (message.nonce !== state.nonce) return end(state, { why: 'broken', detail: 'a hello with a wrong nonce' })
       return [
-        { ...know(state, message), at: 'greeted', pid: message.pid },
+        {
+          ...know(state, message),
+          at: 'greeted',
+          successor: { identity: [message.pid, message.startTime], protocol: message.protocol },
+        },
         [
           {
             do: 'send',
@@ -647,7 +669,10 @@ function offer(state: OldSide): readonly [OldSide, readonly OldEffect[]] {
   return [
     { ...state, at: 'offered' },
     [
-      { do: 'send', message: { type: 'accepted' } },
+      {
+        do: 'send',
+        message: { type: 'accepted', ...(state.drainTimeout !== undefined && { drainTimeout: state.drainTimeout }) },
+      },
       { do: 'timer', ms: state.readyTimeout },
     ],
   ]

@@ -9,6 +9,7 @@ import { type Launch, reportTo, tellLauncher } from './launch.ts'
 import { nextPhase, type Phase, type Step } from './phase.ts'
 import {
   cutReason,
+  type Identity,
   type News,
   ownVariables,
   type ProgramRecord,
@@ -68,6 +69,8 @@ export type Receiver = {
   onTakeover(value: unknown): void
   /** What the predecessor tells of itself and of those before it. */
   onNews(news: News): void
+  /** The predecessor stood still in its drain, and was killed. */
+  onOverdue(predecessor: Identity): void
   /** This process has moved on in its life. */
   onPhase(phase: Phase): void
 }
@@ -171,6 +174,7 @@ function begin(state: State, start: Start): Entered {
       onConnection: (arrival, socket) => state.receiver?.onConnection(arrival, socket) ?? false,
       onTakeover: (value) => state.receiver?.onTakeover(value),
       onNews: (news) => state.receiver?.onNews(news),
+      onOverdue: (predecessor) => state.receiver?.onOverdue(predecessor),
     })
   tellForeground(state, start.launch?.run ?? claims.find(runName, 'file')?.fd, generation)
   return { start, generation, claims, ...(launch && { launch }), ...(succession && { succession }) }

@@ -2,8 +2,9 @@
 import type { Socket } from 'node:net'
 import { CookError } from '../errors.ts'
 import { type Link, type LinkEvent, takeLink } from '../node/link.ts'
-import { channelDescriptor } from '../node/sockets.ts'
-import { identify, isAlive, type System, system } from '../node/system.ts'
+import { channelDescriptor, type ListenerHandle } from '../node/sockets.ts'
+import { identify, isAlive, livesOn, type System, system } from '../node/system.ts'
+import { deadline } from './deadline.ts'
 import {
   envLink,
   type Identity,
@@ -32,8 +33,14 @@ export type Succession = {
   ask(name: string): Promise<Value | undefined>
   /** Tells the predecessor, if it is still there, that the service ends. */
   stop(): void
+  /** Sends the predecessor second handles of its listeners, by its names of them: should this process die while it drains, it takes the service back. */
+  sendSpares(listeners: ReadonlyMap<string, ListenerHandle>): void
+  /** Tells the predecessor whether a successor of our own is about to take the service: it will not come back then. */
+  tellReplacing(isOn: boolean): void
   /** Resolves when the predecessor needs us no more: it said bye, or is gone. */
   readonly bye: Promise<void>
+  /** Resolves when it has left or was killed because it had not, long after the end of its drain; at once if it does not say how long that may take. */
+  readonly left: Promise<void>
   /** Why this process is about to die. */
   tellDying(reason: string): void
   /** What the program still has to do before this process is up: told in the error if it never does. Empty: nothing any more. */
@@ -59,7 +66,12 @@ export type SuccessionPlan = {
   onTakeover(value: unknown): void
   /** What the predecessor tells of itself and of those before it. */
   onNews(news: News): void
+  /** It stood still in its drain, and was killed. */
+  onOverdue(predecessor: Identity): void
 }
+
+/** How long after the end of its drain a predecessor that has not left is killed, in milliseconds: it waits for our own answers meanwhile, but not that long. */
+const overdueAfter = 10_000
 
 /** Takes up the link to the predecessor. Throws `ERR_COOK_ENVIRONMENT` if descriptor 3 is no link although the predecessor lives. */
 export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = system): Succession {
@@ -68,9 +80,12 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
   let living: readonly Identity[] = [predecessor]
   let isCommitted = false
   let wasAsked = false
+  /** The predecessor would take the service back: not so with the verbs, nor in earlier versions. */
+  let returns = false
   const decided = deferred<string | undefined>()
   const tickets = deferred<Readonly<Record<string, string>>>()
   const bye = deferred<void>()
+  const left = deferred<void>()
   const assembly = new Assembly()
   /** Nobody answers any more; with the predecessor's refusal if it lives on. */
   let over: { readonly refusal: CookError | undefined } | undefined
@@ -88,10 +103,13 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
     step(event.type === 'broken' ? { type: 'message', message: 'broken' } : event)
     if (event.type === 'closed') {
       bye.resolve()
+      // One that lives on without a word is still to be watched.
+      if (!isAlive(predecessor, os)) left.resolve()
       // Before the commit it is still open whether the predecessor is gone or has refused us.
       if (isCommitted) endQuestions(undefined)
     }
-    if (event.type === 'message' && typeof event.message === 'object') onMessage(event.message, event.socket)
+    if (event.type === 'message' && typeof event.message === 'object')
+      onMessage(event.message, event.handle as Socket | undefined)
   }
 
   function onMessage(message: Message, socket: Socket | undefined): void {
@@ -109,9 +127,28 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
       answers.add(id, isKept)
     } else if (message.type === 'news') {
       plan.onNews(message)
+    } else if (message.type === 'accepted') {
+      watch(message.drainTimeout)
     } else if (message.type === 'bye') {
       bye.resolve()
+      left.resolve()
     }
+  }
+
+  /** An old process whose loop stands still keeps its memory and its connections for ever. Before the commit it would be the owner, and is left alone. */
+  function watch(drainTimeout: number | undefined): void {
+    if (drainTimeout === undefined) {
+      left.resolve()
+      return
+    }
+    returns = true
+    const stop = deadline(drainTimeout + overdueAfter, () => {
+      if (!isAlive(predecessor, os)) return left.resolve()
+      os.kill(predecessor, 'SIGKILL')
+      plan.onOverdue(predecessor)
+      left.resolve()
+    })
+    void left.promise.then(stop)
   }
 
   /** What the program throws is an uncaught exception of its own, as at a connection that it accepts; the predecessor waits for an answer all the same. */
@@ -191,7 +228,9 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
         isCommitted = true
         plan.onCommit()
         decided.resolve(undefined)
-        if (link?.isOpen !== true) endQuestions(undefined)
+        if (link?.isOpen === true) return
+        endQuestions(undefined)
+        left.resolve()
         return
       case 'refuse':
         decided.resolve(effect.reason)
@@ -200,7 +239,7 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
         if (!wasAsked) throwLater(refused(effect.reason))
         return
       case 'look':
-        void lookFor(predecessor, os).then((predecessorLives) => step({ type: 'looked', predecessorLives }))
+        void livesOn(predecessor, os).then((predecessorLives) => step({ type: 'looked', predecessorLives }))
         return
       case 'close':
         on?.close()
@@ -232,6 +271,15 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
     stop() {
       if (isCommitted) link?.send({ type: 'stop' })
     },
+    sendSpares(listeners) {
+      if (!returns || link?.isOpen !== true) return
+      link.send({ type: 'spares', names: [...listeners.keys()] })
+      for (const [name, listener] of listeners) link.sendListener({ type: 'spare', name }, listener)
+    },
+    tellReplacing(isOn) {
+      if (isCommitted) link?.send({ type: 'replacing', isOn })
+    },
+    left: left.promise,
     tellDying(reason) {
       if (!isCommitted) link?.send({ type: 'dying', reason })
     },
@@ -239,18 +287,6 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
       if (!isCommitted) link?.send({ type: 'waits', reason })
     },
   }
-}
-
-/**
- * Whether the predecessor still lives after its end of the link has ended. Exiting, it closes the link some milliseconds before it is
- * gone, and there is no event for that; a living one says `refused` before it closes, so the long wait is for nobody.
- */
-async function lookFor(predecessor: Identity, os: System): Promise<boolean> {
-  for (let look = 0; look < 200; look++) {
-    if (!isAlive(predecessor, os)) return false
-    await new Promise((done) => setTimeout(done, 10))
-  }
-  return true
 }
 
 /** How many connections one `taken` answers for at most, and how many milliseconds it waits for more of them. */

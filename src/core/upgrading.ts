@@ -21,6 +21,8 @@ export type UpgradeHooks = {
   readonly onStep?: (step: UpgradeStep) => void
   /** Listeners that the new version may leave, for the preload. */
   readonly release?: readonly string[]
+  /** Time of the drain that follows, in milliseconds. */
+  readonly drainTimeout?: number
 }
 
 /** Resolves at the commit, with the link still open; rejects with everything as it was. */
@@ -43,6 +45,8 @@ export async function runUpgrade(
   const handles = state.registry.pack()
   state.upgradingTo = generation
   takeStep(state, 'upgrade')
+  // Should this process die now, the new one takes over, and not the one that drains before us.
+  entered.succession?.tellReplacing(true)
   let output: number | undefined
   try {
     output = reopenedLog(state)
@@ -56,6 +60,7 @@ export async function runUpgrade(
       output,
       readyTimeout: options.readyTimeout ?? defaultReadyTimeout,
       overlap: options.overlap ?? 0,
+      drainTimeout: hooks.drainTimeout === undefined ? undefined : Math.round(hooks.drainTimeout),
       signal: options.signal,
       tickets: hooks.tickets ?? {},
       save: hooks.save ?? (async () => ({ value: undefined, version: 0 })),
@@ -69,6 +74,7 @@ export async function runUpgrade(
     }
     return { ...upgraded, generation }
   } catch (error) {
+    entered.succession?.tellReplacing(false)
     takeStep(state, 'roll back')
     if (state.pidFile !== undefined) reclaimPidFile(state.pidFile)
     throw error

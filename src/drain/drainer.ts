@@ -48,19 +48,32 @@ export type DrainPlan = {
   readonly deadline: AbortSignal
   /** Aborted when what is idle is to be closed; at a stop it is from the start. */
   readonly hurry: AbortSignal
+  /** Aborted when the successor is dead. */
+  readonly lost: AbortSignal
+  /** Whether it is, where that is being looked at. */
+  isLost(): Promise<boolean>
+  /** What has stopped accepting could begin again. */
+  canReturn(): boolean
+  /** Until this resolves it could not. */
+  readonly spares: Promise<void> | undefined
+  /** Asked at the deadline, if idle connections were still on their way: false if the successor does not answer either. */
+  isLeft(): Promise<boolean>
 }
 
-/** Drains all servers at once; false if the successor was lost while we still accepted, and nothing has changed but for what it took with it. */
+/** Drains all servers at once; false if the successor was lost meanwhile: nothing has changed then but for what it took with it, and what has ended. */
 export async function drain(plan: DrainPlan): Promise<boolean> {
   const parts = plan.servers.map((draining) => {
     return { ...draining, protocol: protocolOf(draining), total: watchTotal(draining.server) }
   })
   try {
-    const late = aborted(plan.deadline)
+    const late = aborted(plan.deadline, 'late' as const)
+    const lost = aborted(plan.lost, 'lost' as const)
     const movers = [...parts.map(({ protocol }) => protocol), ...plan.others]
-    // A successor that stands still takes none and is not lost: the deadline counts here too.
-    await Promise.race([Promise.all(movers.map((mover) => mover.moveIdle())), late])
-    if (parts.some(({ mover }) => mover?.isLost)) return false
+    const idle = Promise.all([...movers.map((mover) => mover.moveIdle()), plan.spares])
+    // A successor that stands still takes none and is not lost: the deadline counts here too, and then it is asked, as long as we still accept.
+    const first = await Promise.race([idle, late, lost])
+    if (first === 'late') for (const { mover } of parts) mover?.giveUp()
+    if ((await plan.isLost()) || (first === 'late' && !(await plan.isLeft()))) return false
     const closed = Promise.all([
       ...parts.map(({ server }) => untilClosed(server)),
       ...plan.others.map(({ done }) => done),
@@ -72,23 +85,28 @@ export async function drain(plan: DrainPlan): Promise<boolean> {
     }
     if (plan.hurry.aborted) closeIdle()
     plan.hurry.addEventListener('abort', closeIdle)
-    if ((await Promise.race([closed, late])) === 'late') {
-      for (const { mover } of parts) mover?.giveUp()
-      // How they ended is counted in the turns of those that wait for it.
-      await new Promise((counted) => setImmediate(counted))
-      closeIdle()
-      for (const [server, sockets] of connectionsOf(parts.map((part) => part.server))) {
-        const part = parts.find((one) => one.server === server)
-        if (part !== undefined) part.counts.cut += sockets.filter((socket) => !socket.destroyed).length
-        for (const socket of sockets) socket.destroy()
-      }
-    }
+    let end = await Promise.race([closed, late, lost])
+    const isReturning = end === 'lost' && plan.canReturn()
+    if (end === 'lost' && !isReturning) end = await Promise.race([closed, late])
     plan.hurry.removeEventListener('abort', closeIdle)
-    for (const { counts: own, total } of parts) {
-      own.served = Math.max(0, total.count - own.handedOver - own.closed - own.cut)
+    if (isReturning) return false
+    if (end !== 'late') return true
+    for (const { mover } of parts) mover?.giveUp()
+    // How they ended is counted in the turns of those that wait for it.
+    await new Promise((counted) => setImmediate(counted))
+    closeIdle()
+    for (const [server, sockets] of connectionsOf(parts.map((part) => part.server))) {
+      const part = parts.find((one) => one.server === server)
+      if (part !== undefined) part.counts.cut += sockets.filter((socket) => !socket.destroyed).length
+      for (const socket of sockets) socket.destroy()
     }
     return true
   } finally {
+    const open = connectionsOf(parts.map(({ server }) => server))
+    for (const { server, counts: own, total } of parts) {
+      const left = (open.get(server) ?? []).filter((socket) => !socket.destroyed).length
+      own.served = Math.max(0, total.count - own.handedOver - own.closed - own.cut - left)
+    }
     for (const other of plan.others) other.dispose()
     for (const { protocol, total } of parts) {
       protocol.dispose()
@@ -130,9 +148,9 @@ function untilClosed(server: Server): Promise<void> {
   })
 }
 
-function aborted(signal: AbortSignal): Promise<'late'> {
-  return new Promise((late) => {
-    if (signal.aborted) late('late')
-    else signal.addEventListener('abort', () => late('late'), { once: true })
+function aborted<Word>(signal: AbortSignal, word: Word): Promise<Word> {
+  return new Promise((settle) => {
+    if (signal.aborted) settle(word)
+    else signal.addEventListener('abort', () => settle(word), { once: true })
   })
 }

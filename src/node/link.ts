@@ -3,10 +3,10 @@ import type { ChildProcess } from 'node:child_process'
 import type { Socket } from 'node:net'
 import { fromWire, type Message, toWire } from '../core/protocol.ts'
 import { messageOf } from '../errors.ts'
-import { type ChannelEvents, hideChannel, type Lend, watchChannel } from './sockets.ts'
+import { type ChannelEvents, hideChannel, type Lend, type ListenerHandle, watchChannel } from './sockets.ts'
 
 export type LinkEvent =
-  | { readonly type: 'message'; readonly message: Message | 'broken' | 'unknown'; readonly socket?: Socket | undefined }
+  | { readonly type: 'message'; readonly message: Message | 'broken' | 'unknown'; readonly handle?: unknown }
   | { readonly type: 'closed' }
   | { readonly type: 'broken'; readonly detail: string }
 
@@ -16,6 +16,8 @@ export type Link = {
   send(message: Message, done?: () => void): void
   /** Sends a connection along; the socket here is an empty husk afterwards. `arrived` is called when the other process has its descriptor. */
   sendConnection(message: Message, socket: Socket, arrived: () => void): void
+  /** Sends a listener along, which stays open here. */
+  sendListener(message: Message, listener: ListenerHandle): void
   /** Keeps the process alive until as often let go: an open channel alone does not hold it. */
   hold(on: boolean): void
   close(): void
@@ -23,7 +25,7 @@ export type Link = {
 
 /** The predecessor's end, on a child that was spawned with `'ipc'`. */
 export function openLink(child: ChildProcess, onEvent: (event: LinkEvent) => void): Link {
-  return makeLink(child, child.send.bind(child), child.disconnect.bind(child), onEvent)
+  return makeLink(child, child.send.bind(child) as Send, child.disconnect.bind(child), onEvent)
 }
 
 /**
@@ -33,10 +35,10 @@ export function openLink(child: ChildProcess, onEvent: (event: LinkEvent) => voi
 export function takeLink(onEvent: (event: LinkEvent) => void): Link | undefined {
   const { send, disconnect } = process
   if (send === undefined || !process.connected) return undefined
-  return makeLink(process, send.bind(process), disconnect.bind(process), onEvent, hideChannel())
+  return makeLink(process, send.bind(process) as Send, disconnect.bind(process), onEvent, hideChannel())
 }
 
-type Send = (message: object, sendHandle: Socket | undefined, options: undefined, done: () => void) => boolean
+type Send = (message: object, sendHandle: unknown, options: undefined, done: () => void) => boolean
 
 function makeLink(
   target: ChildProcess | NodeJS.Process,
@@ -51,9 +53,9 @@ function makeLink(
   /** Of the connections on the way, in order. */
   const arrivals: (() => void)[] = []
   const events: ChannelEvents = {
-    message(raw, socket) {
+    message(raw, handle) {
       const message = fromWire(raw)
-      if (message !== 'unknown') onEvent({ type: 'message', message, socket: socket as Socket | undefined })
+      if (message !== 'unknown') onEvent({ type: 'message', message, handle })
       return message !== 'unknown'
     },
     closed() {
@@ -80,6 +82,9 @@ function makeLink(
     sendConnection(message, socket, arrived) {
       arrivals.push(arrived)
       lend(() => send(toWire(message), socket, undefined, () => {}))
+    },
+    sendListener(message, listener) {
+      lend(() => send(toWire(message), listener, undefined, () => {}))
     },
     hold(on) {
       holders += on ? 1 : -1

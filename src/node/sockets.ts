@@ -26,6 +26,19 @@ export function udpDescriptor(socket: UdpSocket): number | undefined {
   return usable(state?.handle?.fd)
 }
 
+/** lib/net.js: the libuv handle of a listener, TCP or pipe. */
+export type ListenerHandle = { readonly fd: number; close(done?: () => void): void }
+
+/** For the link, which sends it as what it is: the other process gets a descriptor of the same socket, on which it does not listen yet (lib/internal/child_process.js, net.Native). */
+export function listenerHandle(server: Server): ListenerHandle | undefined {
+  return (server as unknown as { readonly _handle?: ListenerHandle | null })._handle ?? undefined
+}
+
+/** For `server.listen()`, which takes a TCP handle as it is. Of a pipe it takes the descriptor, and the handle itself must stay as it is from then on: it would close what the server listens on. */
+export function whereToListen(handle: ListenerHandle): object {
+  return handle.constructor.name === 'TCP' ? handle : { fd: handle.fd }
+}
+
 type ListenHandle = {
   close(done?: () => void): void
   onconnection: (this: ListenHandle, error: number, client?: unknown) => void
@@ -231,8 +244,8 @@ export function tieConnection(server: Server, socket: Socket): void {
 
 /** What happens on the channel between two Node processes. */
 export type ChannelEvents = {
-  /** An internal message, unseen by the program; returns whether it was for us. */
-  message(raw: unknown, socket: unknown): boolean
+  /** An internal message, unseen by the program, and the handle that came with it; returns whether it was for us. */
+  message(raw: unknown, handle: unknown): boolean
   closed(): void
   /** Node's acknowledgement of a handle that was sent: the other process has it, and the next is on its way. */
   acknowledged?(): void

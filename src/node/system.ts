@@ -64,6 +64,18 @@ export function isAlive([pid, startTime]: Identity, os: Pick<System, 'startTime'
   return found === startTime || found === unknown
 }
 
+/**
+ * Whether the process at the other end of a link still lives after that has ended. Exiting, it closes the link some milliseconds before it is gone, and there is no event for that, so it is looked for
+ * again and again, for two seconds at most.
+ */
+export async function livesOn(identity: Identity, os: Pick<System, 'startTime'> = system): Promise<boolean> {
+  for (let look = 0; look < 200; look++) {
+    if (!isAlive(identity, os)) return false
+    await new Promise((done) => setTimeout(done, 10))
+  }
+  return true
+}
+
 /** This process. */
 export function identify(os: Pick<System, 'pid' | 'startTime'> = system): Identity {
   return [os.pid, (os === system ? ownStartTime : undefined) ?? os.startTime(os.pid) ?? '']

@@ -1,8 +1,8 @@
 /** WebSockets of an unmodified program: nobody here knows what it keeps for them, so they do not move; they are told to come back, not all at once. */
 import type { IncomingMessage } from 'node:http'
 import type { Server, Socket } from 'node:net'
-import type { DrainView } from '../daemon.ts'
 import type { OwnDrain } from '../drain/drainer.ts'
+import type { DrainView } from '../drain/leaving.ts'
 import { closeCodes, closeOverTime, defaultSpread } from '../drain/spread.ts'
 
 /** Those that are open, whatever library made them: in Node's lists of HTTP connections they are no more. */

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { DrainReport } from 'cook-daemon'
+import type { PuppetScope } from '../fixtures/puppet-scope.ts'
 import { beginReplace, counts, drained, type Program, replace } from '../support/daemons.ts'
 import { askAll, HttpConnection, idleConnections } from '../support/http-connection.ts'
 import { Lab, type Puppet } from '../support/lab.ts'
@@ -118,22 +119,168 @@ test('a stop that came while connections moved is not forgotten when the new ver
   assert.throws(() => lab.read('pid'), { code: 'ENOENT' })
 })
 
-test('a new version that stops for ever while it gets connections holds the old one until drainTimeout, and has what it got', async () => {
+test('a new version that stands still while it gets connections, until drainTimeout is over, is killed, and the service comes back', async () => {
   await using lab = await Lab.open()
   const old = await lab.start()
-  const port = await old.run(({ serve, web }) => serve({ drainTimeout: 3_000 }, web({ keepAliveTimeout: 60_000 })))
+  const port = await old.run(({ serve, web }) => {
+    return serve({ pidFile: 'pid', drainTimeout: 1_000 }, web({ keepAliveTimeout: 60_000 }))
+  })
   const clients = await idleConnections(port, 300)
   const young = await replace(lab, old, stopping)
   const { handedOver, served, closed, cut } = await drained(old)
-  assert.equal(handedOver + closed + cut, 300)
-  assert.equal(served, 0)
-  assert.ok(handedOver >= 190 && handedOver <= 200, `${handedOver} had moved`)
-  await old.gone
-  young.kill('SIGCONT')
-  // One that was on its way may have got there after all.
-  await eventually('the ends of what was left', () => ended(clients) >= closed + cut - 1 || undefined)
-  assert.deepEqual(await askAll(clients.filter(({ hasEnded }) => !hasEnded)), [answer(young)])
+  assert.deepEqual(await old.event('successor-lost'), { type: 'successor-lost', generation: 2 })
+  await young.gone
+  assert.ok(handedOver >= 190 && handedOver <= 202, `${handedOver} had moved`)
+  assert.ok(cut <= 2, `${cut} were on their way`)
+  assert.deepEqual({ served, closed }, { served: 0, closed: 0 })
+  await eventually('the ends of what was lost', () => ended(clients) === handedOver + cut || undefined)
+  assert.deepEqual(await askAll(clients.filter(({ hasEnded }) => !hasEnded)), [answer(old)])
+  await servesOn(lab, old, port)
 })
+
+// ---------------------------------------------------------------------------------------------- after the old one has stopped accepting
+
+const plain = ({ serve }: PuppetScope) => serve({ pidFile: 'pid' })
+const onPath = ({ serve }: PuppetScope) => serve({ pidFile: 'pid', path: 'web.sock' })
+
+for (const [where, program] of [
+  ['on a port', plain],
+  ['on a Unix path', onPath],
+] as const) {
+  test(`a new version that is killed while the old one finishes its last request gives the service back, ${where}: nobody is refused`, async () => {
+    await using lab = await Lab.open()
+    const old = await lab.start()
+    const port = await old.run(program)
+    const at = program === onPath ? { path: lab.path('web.sock') } : port
+    const busy = await HttpConnection.open(at)
+    const late = busy.ask('/slow')
+    await old.event('asked')
+    const young = await replace(lab, old, program)
+    await untilDeaf(old)
+    const moved = await HttpConnection.open(at)
+    assert.deepEqual(await moved.ask(), answer(young))
+    // Nobody accepts this one before the service has come back.
+    young.kill('SIGSTOP')
+    const waiting = await HttpConnection.open(at)
+    const asked = waiting.ask()
+    young.kill('SIGKILL')
+    assert.deepEqual(await asked, answer(old))
+    assert.deepEqual(await old.event('successor-lost'), { type: 'successor-lost', generation: 2 })
+    await moved.closed
+    await old.run(({ finish }) => finish())
+    assert.equal((await late).body, String(old.pid))
+    await servesOn(lab, old, at, program)
+  })
+}
+
+test('the old version does not leave before the new one has answered its last word: one that is killed then gives the service back', async () => {
+  await using lab = await Lab.open()
+  const old = await lab.start()
+  const port = await old.run(plain)
+  const busy = await HttpConnection.open(port)
+  // This one ends with its answer: nothing is left to move.
+  busy.send('/slow', 'connection: close\r\n')
+  await old.event('asked')
+  const young = await replace(lab, old, plain)
+  await untilDeaf(old)
+  young.kill('SIGSTOP')
+  await old.run(({ finish }) => finish())
+  assert.equal((await busy.answer()).body, String(old.pid))
+  // Nothing is left to do here but to wait for the answer.
+  await eventually('the end of the last connection', async () => ((await connections(old)) === 0 ? true : undefined))
+  assert.equal(await old.run(({ kept }) => kept.daemon?.phase), 'draining')
+  young.kill('SIGKILL')
+  assert.deepEqual(await old.event('successor-lost'), { type: 'successor-lost', generation: 2 })
+  await servesOn(lab, old, port)
+})
+
+test('a new version that stands still when the old one wants to leave, until drainTimeout is over, is killed, and the service comes back', async () => {
+  await using lab = await Lab.open()
+  const old = await lab.start()
+  const port = await old.run(({ serve }) => serve({ pidFile: 'pid', drainTimeout: 1_000 }))
+  const busy = await HttpConnection.open(port)
+  // This one ends with its answer: nothing is left to move.
+  busy.send('/slow', 'connection: close\r\n')
+  await old.event('asked')
+  const young = await replace(lab, old, plain)
+  await untilDeaf(old)
+  young
+    .run(() => {
+      for (;;);
+    })
+    .catch(() => {})
+  await old.run(({ finish }) => finish())
+  assert.equal((await busy.answer()).body, String(old.pid))
+  assert.deepEqual(await old.event('successor-lost'), { type: 'successor-lost', generation: 2 })
+  await young.gone
+  await servesOn(lab, old, port)
+})
+
+test('a version that dies while a third one takes over from it gives nothing back: the third one serves', async () => {
+  await using lab = await Lab.open()
+  const first = await lab.start()
+  const port = await first.run(plain)
+  const busy = await HttpConnection.open(port)
+  const late = busy.ask('/slow')
+  await first.event('asked')
+  const second = await replace(lab, first, plain)
+  await untilDeaf(first)
+  const { young: third, upgrading } = await beginReplace(lab, second)
+  upgrading.catch(() => {})
+  second.kill('SIGKILL')
+  await third.run(plain)
+  assert.equal((await (await HttpConnection.open(port)).ask()).body, String(third.pid))
+  await first.run(({ finish }) => finish())
+  assert.equal((await late).body, String(first.pid))
+  await first.gone
+  assert.equal(lab.read('pid'), `${third.pid}\n`)
+  assert.equal((await (await HttpConnection.open(port)).ask()).body, String(third.pid))
+})
+
+test('an old version that stands still long after its drain should have ended is killed by the new one, which tells it', async () => {
+  await using lab = await Lab.open()
+  const old = await lab.start()
+  const port = await old.run(({ serve }) => serve({ pidFile: 'pid', drainTimeout: 100 }))
+  const busy = await HttpConnection.open(port)
+  busy.ask('/slow').catch(() => {})
+  await old.event('asked')
+  const upgrading = old.run(
+    ({ kept }) =>
+      void kept.daemon?.upgrade().then(() => {
+        for (;;);
+      }),
+  )
+  const young = await lab.next()
+  await upgrading
+  await young.run(plain)
+  assert.deepEqual(await young.event('predecessor-killed'), { type: 'predecessor-killed', pid: old.pid })
+  await old.gone
+  await servesOn(lab, young, port)
+})
+
+/** It has stopped accepting. */
+async function untilDeaf(old: Puppet): Promise<void> {
+  await eventually('the end of accepting', async () => {
+    return (await old.run(({ kept }) => kept.server?.listening)) === false ? true : undefined
+  })
+}
+
+/** The service is whole: one owner, who can be upgraded. */
+async function servesOn(
+  lab: Lab,
+  owner: Puppet,
+  at: Parameters<typeof HttpConnection.open>[0],
+  program = plain,
+): Promise<void> {
+  assert.equal(await owner.run(({ kept }) => kept.daemon?.phase), 'ready')
+  assert.equal(lab.read('pid'), `${owner.pid}\n`)
+  const client = await HttpConnection.open(at)
+  assert.deepEqual(await client.ask(), answer(owner))
+  const next = await replace(lab, owner, program)
+  assert.deepEqual(await client.ask(), answer(next))
+  await owner.gone
+  assert.equal(lab.read('pid'), `${next.pid}\n`)
+}
 
 /** A new version that dies when it has got 200 connections. */
 const dying: Program = ({ serve, web }) => {

@@ -34,7 +34,7 @@ const afterCommit: readonly Step[] = ['handover', 'drain', 'exit']
 /** Where the old version itself is at the step, and needs nobody to tell it so. */
 const ownSteps: readonly Step[] = ['state', 'handover', 'exit']
 /** Events that tell an operator something; the others come at each upgrade. */
-const told: readonly string[] = ['upgraded', 'upgrade-failed', 'successor-lost', 'hook-failed', 'unclaimed']
+const told: readonly string[] = ['upgraded', 'upgrade-failed', 'successor-lost', 'predecessor-killed', 'hook-failed', 'unclaimed']
 
 /** Rejects if anything is not as the table says. */
 export async function runCell(place: Place, expected: Cell): Promise<void> {
@@ -43,6 +43,7 @@ export async function runCell(place: Place, expected: Cell): Promise<void> {
   const run = new Run(lab, volume, place, expected)
   await run.start()
   await using clients = await CellClients.start(run.port, place.step === 'drain' || place.step === 'handover')
+  await run.untilAccepted()
   if (clients.hasSlow) await run.old.event('asked')
   await run.untilFault()
   await run.untilOver(clients)
@@ -99,6 +100,16 @@ class Run {
     this.#descriptors = await descriptorsOf(this.old)
   }
 
+  /** What still waits in the queue of the listener belongs to no process. */
+  async untilAccepted(): Promise<void> {
+    await eventually('the connections of the clients', async () => {
+      const count = this.old.run(
+        ({ kept }) => new Promise<number>((told) => kept.server?.getConnections((_, found) => told(found))),
+      )
+      return (await count) >= CellClients.lasting || undefined
+    })
+  }
+
   #serve(puppet: Puppet, plan: Plan): Promise<number> {
     return puppet.run(({ serveWithFault }, given) => serveWithFault(given), plan)
   }
@@ -109,7 +120,7 @@ class Run {
     return {
       pidFile: `${this.#folder}/pid`,
       readyTimeout: (waits && !this.#isAfter ? short : long).readyTimeout,
-      drainTimeout: (waits && this.#isAfter ? short : long).drainTimeout,
+      drainTimeout: ((waits || fault === 'link') && this.#isAfter ? short : long).drainTimeout,
       ...(step === 'done' && { overlap }),
     }
   }

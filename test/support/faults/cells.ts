@@ -30,6 +30,7 @@ export function testParentCells(): void {
 function testCell(place: Place, cell: Cell): void {
   const { side, step, fault, stage } = place
   const what = faults[fault].replaceAll('`', '')
-  const title = `${side} version, ${step}, ${what}: the ${cell.serves} one serves${stage === 'parent' ? " (the documents' way)" : ''}`
-  test(title, { skip: cell.waitsForBye === true && process.env.COOK_TEST_FAULTS !== 'all' ? 'waits for the answer to the bye' : false }, () => runCell(place, cell))
+  const way = stage === 'parent' ? " (the documents' way)" : ''
+  const title = `${side} version, ${step}, ${what}: the ${cell.serves} one serves${way}`
+  test(title, () => runCell(place, cell))
 }

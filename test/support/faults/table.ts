@@ -57,8 +57,6 @@ export type Cell = {
   /** Whom the pid file names, where that is not who serves. */
   readonly pidFile?: Side
   readonly note?: Note
-  /** Holds only once the old version waits for the answer to its bye: to be taken out then. */
-  readonly waitsForBye?: true
 }
 
 /** A combination that means nothing, and why. */
@@ -73,9 +71,9 @@ export const notes = {
   owner:
     'Before the commit the old version is the owner, and the new one never takes the service from a living owner: nobody answers while it loops, as without any upgrade. The moment it is killed, by an operator, the stop command, a watchdog or the out-of-memory killer, the new version that waits serves.',
   stopped: 'Time in which the old version is stopped does not count against the new one: the upgrade goes on where it was.',
-  overstays: 'The new version kills it some seconds after its `drainTimeout`.',
-  stands: 'At `drainTimeout` the old version kills it and takes the service back.',
-  cutLink: 'Both live, and neither can tell the other anything any more: the old version ends the new one and takes the service back.',
+  overstays: 'The new version kills it ten seconds after its `drainTimeout`.',
+  stands: 'Five seconds after its `drainTimeout` the old version kills it and takes the service back.',
+  cutLink: 'Both live, and neither can tell the other anything any more: the service is the new one is to keep, and what has not moved ends with the old one.',
   alone: 'The service is the new version alone from here on: its later end is no fault of an upgrade.',
   sliced: 'The process runs for 10 ms of every 35.',
 } as const
@@ -111,11 +109,15 @@ const comesBack: Cell = {
   events: ['old: upgraded', 'old: successor-lost'],
   clients: 'moved',
 }
-const comesBackLate: Cell = { ...comesBack, waitsForBye: true }
-const isKilled: Cell = { ...comesBackLate, note: 'stands' }
-const linkIsCut: Cell = { ...comesBackLate, note: 'cutLink' }
+const isKilled: Cell = { ...comesBack, note: 'stands' }
 
-const overstays: Cell = { ...succeeds, clients: 'stayed', note: 'overstays', waitsForBye: true }
+const linkIsCut: Cell = { ...succeeds, clients: 'stayed', note: 'cutLink' }
+const overstays: Cell = {
+  ...succeeds,
+  events: ['old: upgraded', 'new: predecessor-killed'],
+  clients: 'stayed',
+  note: 'overstays',
+}
 
 type Row = Readonly<Record<Fault, Cell | Skip>>
 
@@ -154,11 +156,11 @@ const hello = 'it said hello, but not that it is up'
 
 /** The new version, after the commit. */
 const newAfter: Row = {
-  SIGKILL: comesBackLate,
+  SIGKILL: comesBack,
   SIGSTOP: isKilled,
-  'exit 0': comesBackLate,
-  'exit 1': comesBackLate,
-  exception: comesBackLate,
+  'exit 0': comesBack,
+  'exit 1': comesBack,
+  exception: comesBack,
   loop: isKilled,
   descriptors: { ...succeeds, clients: 'closed' },
   disk: full,
@@ -202,7 +204,7 @@ export const table: Readonly<Record<Side, Readonly<Record<Step, Row>>>> = {
     listen: newBefore(hello, 'accepted'),
     state: newBefore(hello, 'accepted'),
     done: newBefore('it was accepted, but did not confirm', 'accepted'),
-    handover: { ...newAfter, SIGKILL: comesBack, 'exit 0': comesBack, 'exit 1': comesBack, exception: comesBack },
+    handover: newAfter,
     drain: newAfter,
     exit: newAfter,
   },
@@ -247,8 +249,8 @@ export const parentTable: Readonly<Record<Side, Readonly<Record<Step, Cell>>>> =
     state: exits('its link ended', 'accepted'),
     done: exits('its link ended', 'accepted'),
     handover: comesBack,
-    drain: comesBackLate,
-    exit: comesBackLate,
+    drain: comesBack,
+    exit: comesBack,
   },
   old: {
     spawn: ownerDies,

@@ -1,0 +1,393 @@
+/** How a process ends its service, after an upgrade or at a stop: it drains, leaves when its successor has answered, and takes the service back if that is dead. */
+import type { Server, Socket } from 'node:net'
+import { deadline } from '../core/deadline.ts'
+import type { History } from '../core/history.ts'
+import { Mover } from '../core/mover.ts'
+import { reclaimPidFile, releasePidFile } from '../core/pid-file.ts'
+import type { Upgraded } from '../core/predecessor.ts'
+import { type GenerationRecord, protocolOfSpares, takeoverName } from '../core/protocol.ts'
+import { type Entered, type State, takeStep } from '../core/state.ts'
+import type { Arrival } from '../core/successor.ts'
+import type { Teller } from '../core/telling.ts'
+import { ownUnixPath } from '../core/unix-path.ts'
+import { toPieces } from '../core/values.ts'
+import { CookError } from '../errors.ts'
+import type { Link } from '../node/link.ts'
+import { serverOf, stopReading } from '../node/sockets.ts'
+import { isAlive, livesOn, system } from '../node/system.ts'
+import type { DrainReport, HandOverRule } from '../options.ts'
+import { type Counting, noCounts, toReport } from './counts.ts'
+import { drain, type OwnDrain } from './drainer.ts'
+import { Spares } from './spares.ts'
+
+/** How often a process that drains tells its successor how far it is, in milliseconds. */
+const newsInterval = 1_000
+
+/** How long beyond the end of the drain a successor may take to answer the last word, in milliseconds; then it is killed. */
+const answerTime = 5_000
+
+export type Listener = {
+  readonly name: string
+  /** The predecessor's name of it, if it had it. */
+  readonly oldName?: string
+  readonly server: Server
+}
+
+/** A drain as a protocol with a module of its own (src/ws.ts) sees it. */
+export type DrainView = {
+  /** Undefined at a stop. */
+  readonly mover: Mover | undefined
+  /** Aborted when what is idle is to be closed; at a stop it is from the start. */
+  readonly hurry: AbortSignal
+  readonly deadline: AbortSignal
+  /** From its begin to the deadline, in milliseconds. */
+  readonly time: number
+  /** The successor was lost and we take the service back: nothing is to be closed. */
+  isComingBack(): boolean
+  /** Where what becomes of a connection is counted. */
+  countsOf(socket: Socket): Counting
+}
+
+/** What belongs to the daemon and ends, or comes back, with its service. */
+export type Home = {
+  readonly state: State & { readonly entered: Entered }
+  readonly teller: Teller
+  readonly listeners: readonly Listener[]
+  readonly history: History
+  readonly rule: () => HandOverRule
+  onRelease(): unknown
+  /** The control socket: nobody is accepted there any more; who was gets an answer; and it is opened anew. */
+  control(): { release(): void; readonly idle: Promise<void>; reopen(): Promise<void> } | undefined
+  /** What this process is now. */
+  record(): GenerationRecord
+  /** The successor is dead, and the service is ours again. */
+  onReturn(error: CookError): void
+}
+
+export type Upgrading = Upgraded & { readonly generation: number }
+
+export class Leaving {
+  readonly #home: Home
+  readonly #onDrain: (() => unknown)[] = []
+  readonly #ownDrains: ((view: DrainView) => OwnDrain)[] = []
+  /** Connections of our predecessor on their way through us. */
+  readonly #passing = new Set<Promise<unknown>>()
+  #left: Promise<DrainReport> | undefined
+  #time = 0
+  #mover: Mover | undefined
+  #spares: Spares | undefined
+  /** Of the drain that runs, by listener. */
+  #counts = new Map<string, Counting>()
+  #otherCounts = noCounts()
+  /** Aborted at a stop, also one of a process that drains after an upgrade: idle connections are closed. */
+  #hurry = new AbortController()
+  /** Aborted by the second stop, and at the deadline. */
+  #end = new AbortController()
+  /** Aborted when the successor is dead, and the service is ours again. */
+  #lost = new AbortController()
+  #isLost = Promise.resolve(false)
+  #farewell: Promise<boolean> | undefined
+  #linkEnded = Promise.resolve()
+  #hasLinkEnded = true
+  /** Those that listened when the drain began. */
+  #served: readonly Listener[] = []
+  /** Whoever waits for the end of the drain. */
+  #waiting: ((end: DrainReport | CookError) => void)[] = []
+  #tellNews: (() => void) | undefined
+
+  constructor(home: Home) {
+    this.#home = home
+  }
+
+  onDrain(listener: () => unknown): void {
+    this.#onDrain.push(listener)
+  }
+
+  onOwnDrain(begin: (view: DrainView) => OwnDrain): void {
+    this.#ownDrains.push(begin)
+  }
+
+  get mover(): Mover | undefined {
+    return this.#mover
+  }
+
+  get handedOver(): number {
+    return [...this.#counts.values(), this.#otherCounts].reduce((sum, counts) => sum + counts.handedOver, 0)
+  }
+
+  /** The drain that runs, or the next one; rejects with `ERR_COOK_SUCCESSOR_LOST` if the service comes back instead. */
+  async untilDrained(): Promise<DrainReport> {
+    const end = await new Promise<DrainReport | CookError>((settle) => this.#waiting.push(settle))
+    if (end instanceof CookError) throw end
+    return end
+  }
+
+  /** The successor has taken over; resolves when this process has finished what it had, or has the service again. */
+  begin(upgraded: Upgrading, time: number): Promise<DrainReport> {
+    this.#left = this.#leave(upgraded, time)
+    return this.#left
+  }
+
+  /** Ends the service; once more, and in a process that drains after an upgrade for the second time, it cuts the rest. */
+  stop(time: number): Promise<DrainReport> {
+    if (this.#left !== undefined) {
+      if (this.#hurry.signal.aborted) this.#end.abort()
+      this.#hurry.abort()
+      return this.#left
+    }
+    const { state } = this.#home
+    this.#hurry.abort()
+    takeStep(state, 'stop')
+    state.entered.succession?.stop()
+    this.#left = this.#leave(undefined, time)
+    return this.#left
+  }
+
+  /** A connection of the predecessor on its way through us to our own successor; false if there is none. `keep` is for one that cannot go on. */
+  passOn(arrival: Arrival, socket: Socket, keep: () => boolean): boolean {
+    if (this.#mover?.isOpen !== true) return false
+    stopReading(socket)
+    const { state, ...on } = arrival
+    const passing = this.#mover.move(socket, on, { isFree: () => true, state, isUrgent: true }).then((moved) => {
+      if (moved === 'busy' && !socket.destroyed && !keep()) socket.destroy()
+      this.#passing.delete(passing)
+    })
+    this.#passing.add(passing)
+    return true
+  }
+
+  listenerOf(socket: Socket): Listener | undefined {
+    return this.#home.listeners.find(({ server }) => server === serverOf(socket))
+  }
+
+  countsOf(socket: Socket): Counting {
+    return this.#counts.get(this.listenerOf(socket)?.name ?? '') ?? this.#otherCounts
+  }
+
+  /** Those before us are shown by those after us. */
+  tellNews(): void {
+    this.#tellNews?.()
+  }
+
+  async #leave(upgraded: Upgrading | undefined, time: number): Promise<DrainReport> {
+    const { state, teller, history, control } = this.#home
+    this.#time = time
+    const timer = setTimeout(() => this.#end.abort(), time)
+    const end = aborted(this.#end.signal)
+    const released = upgraded && this.#open(upgraded)
+    const news = upgraded && this.#beginNews(upgraded.link)
+    const hasDrained = await this.#drain(upgraded, end)
+    const report = toReport(this.#counts, this.#otherCounts)
+    await Promise.race([released, end, aborted(this.#lost.signal)])
+    if (hasDrained) await this.#untilPredecessorLeft(end)
+    const isLeft = hasDrained && (upgraded === undefined || (await this.#sayFarewell(upgraded)))
+    clearTimeout(timer)
+    clearInterval(news)
+    if (upgraded !== undefined && !isLeft && this.#canReturn()) {
+      teller.emit({ type: 'drained', report })
+      const isStopping = this.#hurry.signal.aborted
+      await this.#comeBack(upgraded.generation, isStopping)
+      return isStopping ? this.stop(time) : report
+    }
+    this.#spares?.close()
+    history.drained(report)
+    for (const tell of this.#waiting.splice(0)) tell(report)
+    await control()?.idle
+    if (upgraded === undefined && state.pidFile !== undefined) releasePidFile(state.pidFile)
+    control()?.release()
+    takeStep(state, 'end')
+    teller.emit({ type: 'drained', report })
+    return report
+  }
+
+  /** Connections of our own predecessor go through us: it leaves first. */
+  async #untilPredecessorLeft(end: Promise<void>): Promise<void> {
+    const { succession } = this.#home.state.entered
+    await Promise.race([succession?.bye, end])
+    // One that stands still would stay for ever with nobody to see it.
+    if (!this.#hurry.signal.aborted) await Promise.race([succession?.left, aborted(this.#lost.signal)])
+    await Promise.race([Promise.all(this.#passing), end])
+  }
+
+  /** The way to the successor. Resolves when it has what onRelease returned. */
+  async #open({ link, onLink, identity, protocol }: Upgrading): Promise<void> {
+    const mover = new Mover(link, {
+      onStop: () => {
+        this.#hurry.abort()
+        this.#home.state.entered.succession?.stop()
+      },
+      onEnd: () => this.#end.abort(),
+      onLost: () => {
+        // Its answer to the last word is looked at there.
+        if (this.#farewell !== undefined) return
+        this.#isLost = livesOn(identity).then((livesStill) => {
+          if (!livesStill) this.#lost.abort()
+          return !livesStill
+        })
+      },
+    })
+    const spares = new Spares(protocol >= protocolOfSpares)
+    this.#mover = mover
+    this.#spares = spares
+    this.#hasLinkEnded = false
+    this.#linkEnded = new Promise((ended) => {
+      onLink((event) => {
+        if (event.type === 'closed') this.#hasLinkEnded = true
+        spares.onLink(event)
+        mover.onLink(event)
+        if (event.type === 'closed') ended()
+      })
+    })
+    await this.#release(link)
+  }
+
+  async #release(link: Link): Promise<void> {
+    const { teller, onRelease } = this.#home
+    const value = await teller.runHook('onRelease', onRelease)
+    try {
+      await sendTakeover(link, value)
+    } catch (error) {
+      teller.hookFailed('onRelease', error)
+      await sendTakeover(link, undefined)
+    }
+  }
+
+  /** False if the successor was lost. */
+  async #drain(upgraded: Upgrading | undefined, end: Promise<void>): Promise<boolean> {
+    const { teller, listeners } = this.#home
+    const mover = this.#mover
+    const rule = this.#home.rule()
+    this.#served = listeners.filter(({ server }) => server.listening)
+    // One that does not listen any more has no counterpart in the successor.
+    const servers = listeners.map(({ name, server }) => {
+      return { name, server, mover: server.listening ? mover : undefined, rule, counts: noCounts() }
+    })
+    this.#counts = new Map(servers.map(({ name, counts }) => [name, counts]))
+    this.#otherCounts = noCounts()
+    const own = Promise.all(this.#onDrain.map((listener) => teller.runHook('onDrain', listener)))
+    const others = this.#ownDrains.map((begin) => begin(this.#view()))
+    const hasDrained = await drain({
+      servers,
+      others,
+      deadline: this.#end.signal,
+      hurry: this.#hurry.signal,
+      lost: this.#lost.signal,
+      isLost: () => this.#isLost,
+      canReturn: () => this.#canReturn(),
+      spares: this.#spares?.complete,
+      isLeft: async () => upgraded === undefined || this.#sayFarewell(upgraded),
+    })
+    if (hasDrained) await Promise.race([own, end, aborted(this.#lost.signal)])
+    return hasDrained
+  }
+
+  #view(): DrainView {
+    const mover = this.#mover
+    return {
+      mover,
+      hurry: this.#hurry.signal,
+      deadline: this.#end.signal,
+      time: this.#time,
+      isComingBack: () => mover?.isLost === true && this.#canReturn(),
+      countsOf: (socket) => this.countsOf(socket),
+    }
+  }
+
+  /** Each listener is open, or can be opened again. */
+  #canReturn(): boolean {
+    return this.#served.every(({ name, server }) => server.listening || this.#spares?.has(name))
+  }
+
+  /**
+   * The last word, which the successor answers by ending the link: only then the service is safe in its hands. False if it is dead, or stood still until well after the end of the drain, and was
+   * killed. Said once.
+   */
+  #sayFarewell(upgraded: Upgrading): Promise<boolean> {
+    this.#farewell ??= this.#hearFarewell(upgraded)
+    return this.#farewell
+  }
+
+  async #hearFarewell({ link, identity }: Upgrading): Promise<boolean> {
+    const mover = this.#mover
+    // It ends by itself with the service, or has a successor of its own.
+    const isPassed = () => mover?.wasStopped === true || mover?.isReplacing === true
+    if (this.#hasLinkEnded) return isPassed() || livesOn(identity)
+    this.#tellNews?.()
+    link.send({ type: 'bye' })
+    if (await this.#isAnswered()) return isPassed() || isAlive(identity)
+    link.close()
+    if (isPassed() || this.#hurry.signal.aborted) return true
+    system.kill(identity, 'SIGKILL')
+    await livesOn(identity)
+    return false
+  }
+
+  /** True when the link ends; false long after the end of the drain, and at that end if the service ends too. */
+  async #isAnswered(): Promise<boolean> {
+    let stop = () => {}
+    const late = new Promise<false>((settle) => {
+      void aborted(this.#end.signal).then(() => {
+        stop = deadline(this.#hurry.signal.aborted ? 0 : answerTime, () => settle(false))
+      })
+    })
+    try {
+      return await Promise.race([this.#linkEnded.then(() => true), late])
+    } finally {
+      stop()
+    }
+  }
+
+  /** The successor is dead: everything is ours again. */
+  async #comeBack(generation: number, isStopping: boolean): Promise<void> {
+    const { state, teller, control, onReturn } = this.#home
+    if (!isStopping) await Promise.all(this.#served.map((listener) => this.#listenAgain(listener)))
+    this.#spares?.close()
+    this.#spares = undefined
+    this.#mover = undefined
+    this.#farewell = undefined
+    this.#left = undefined
+    this.#tellNews = undefined
+    this.#end = new AbortController()
+    this.#hurry = new AbortController()
+    this.#lost = new AbortController()
+    this.#isLost = Promise.resolve(false)
+    delete state.hasSuccessor
+    takeStep(state, 'return')
+    if (state.pidFile !== undefined) reclaimPidFile(state.pidFile)
+    teller.emit({ type: 'successor-lost', generation })
+    const error = new CookError('ERR_COOK_SUCCESSOR_LOST', { generation, self: process.pid })
+    onReturn(error)
+    for (const tell of this.#waiting.splice(0)) tell(error)
+    void teller.runHook('control', () => control()?.reopen())
+  }
+
+  async #listenAgain({ name, server }: Listener): Promise<void> {
+    if (server.listening) return
+    const { state, teller } = this.#home
+    const path = state.registry.paths.get(server)
+    await teller.runHook('listen', async () => {
+      await this.#spares?.listenAgain(name, server, state.registry.backlogs.get(server))
+      if (path !== undefined) ownUnixPath(state, server, path)
+    })
+  }
+
+  #beginNews(link: Link): NodeJS.Timeout {
+    const { history, record } = this.#home
+    this.#tellNews = () => link.send({ type: 'news', ...history.news(record()) })
+    this.#tellNews()
+    return setInterval(this.#tellNews, newsInterval).unref()
+  }
+}
+
+async function sendTakeover(link: Link, value: unknown): Promise<void> {
+  for (const piece of toPieces(takeoverName, { value, version: 0 })) {
+    await new Promise<void>((sent) => link.send(piece, sent))
+  }
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((done) => {
+    if (signal.aborted) done()
+    else signal.addEventListener('abort', () => done(), { once: true })
+  })
+}
