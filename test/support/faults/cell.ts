@@ -1,7 +1,7 @@
 /** Runs one cell of the fault matrix: the fault, at its step, on its side; then everything that must hold whatever the fault was. */
 import assert from 'node:assert/strict'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
-import type { DrainReport, UpgradeOptions } from 'cook-daemon'
+import type { DaemonUpgradeOptions, DrainReport, UpgradeOptions } from 'cook-daemon'
 import { isAlive, system } from '../../../src/node/system.ts'
 import type { Plan } from '../../fixtures/faults.ts'
 import { HttpConnection } from '../http-connection.ts'
@@ -120,7 +120,7 @@ class Run {
     return {
       pidFile: `${this.#folder}/pid`,
       readyTimeout: (waits && !this.#isAfter ? short : long).readyTimeout,
-      drainTimeout: ((waits || fault === 'link') && this.#isAfter ? short : long).drainTimeout,
+      drainTimeout: (this.#isAfter && ['SIGSTOP', 'loop', 'link', 'descriptors', 'garbage'].includes(fault) ? short : long).drainTimeout,
       ...(step === 'done' && { overlap }),
     }
   }
@@ -164,7 +164,7 @@ class Run {
       writeFileSync(this.#lab.path('bin', 'go'), '')
     }
     // What is dead, stands still or is killed at once runs no program; one without its link finds out in its program.
-    const runsOn = side === 'old' ? !(step === 'spawn' && fault === 'descriptors') : ['slow', 'disk', 'link'].includes(fault)
+    const runsOn = side === 'old' ? fault !== 'descriptors' && fault !== 'garbage' : ['slow', 'disk', 'link'].includes(fault)
     if (!runsOn) return
     this.#young = await this.#lab.next()
     this.#serve(this.#young, this.#options()).catch(() => {})
@@ -227,10 +227,14 @@ class Run {
   async untilOver(clients: CellClients): Promise<void> {
     const { side, fault } = this.#place
     const { serves } = this.#expected
+    // Else it would be cut at drainTimeout, whatever the other side does.
+    if (side === 'new' && this.#isAfter) await this.#finishSlow(clients)
     if (fault === 'SIGSTOP' || fault === 'loop') await this.#outlast()
     if (fault === 'descriptors') {
       await this.#upgrading.catch(() => {})
-      if (this.#isAfter) await clients.untilAsked()
+      // At the handover it lasts until the old version has given up.
+      if (this.#place.step === 'handover' && side === 'new') await this.old.gone
+      else if (this.#isAfter) await clients.untilAsked()
       await this.#patient?.run(({ giveDescriptorsBack }) => giveDescriptorsBack()).catch(() => {})
     }
     await this.#upgrading.catch(() => {})
@@ -253,10 +257,15 @@ class Run {
 
   /** Until the other side's deadline has passed; the owner before the commit has none but the operator's. */
   async #outlast(): Promise<void> {
-    const { side, fault } = this.#place
+    const { side, step, fault } = this.#place
     if (side === 'old' && !this.#isAfter) {
       // Only the clock tells that a deadline has passed for a process that does not run.
       await pause(fault === 'loop' ? loopFor : short.readyTimeout + 500)
+      this.old.kill(fault === 'loop' ? 'SIGKILL' : 'SIGCONT')
+      return
+    }
+    if (side === 'old' && step === 'exit') {
+      assert.equal(await pidAt(this.port), String(this.#young?.pid), 'who answers beside an old version that stands still')
       this.old.kill(fault === 'loop' ? 'SIGKILL' : 'SIGCONT')
       return
     }
@@ -302,7 +311,8 @@ class Run {
     const serving = this.#serving
     this.#volume?.empty()
     const before = clients.failures
-    const plain: UpgradeOptions = { stage: 'daemon', args: [], execPath: process.execPath, overlap: 0 }
+    const { drainTimeout } = long
+    const plain: DaemonUpgradeOptions = { stage: 'daemon', args: [], execPath: process.execPath, overlap: 0, drainTimeout }
     const upgrading = serving.run(async ({ kept }, given) => void (await kept.daemon?.upgrade(given)), plain)
     upgrading.catch(() => {})
     const next = await this.#lab.next()

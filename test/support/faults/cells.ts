@@ -1,10 +1,12 @@
-/** Makes a test of each cell of the fault matrix. */
+/** Makes a test of each cell of the fault matrix; of some only with COOK_TEST_CELLS, a pattern of their titles. */
 import { describe, test } from 'node:test'
 import { type Place, runCell } from './cell.ts'
 import { type Cell, type Fault, faults, parentTable, type Side, type Skip, type Step, table } from './table.ts'
 
 /** Cells that run at once: most of their time they wait for a deadline or a boot. */
 const atOnce = 4
+
+const wanted = new RegExp(process.env.COOK_TEST_CELLS ?? '')
 
 export function testCells(side: Side, steps: readonly Step[]): void {
   describe(`a fault of the ${side} version`, { concurrency: atOnce }, () => {
@@ -32,5 +34,5 @@ function testCell(place: Place, cell: Cell): void {
   const what = faults[fault].replaceAll('`', '')
   const way = stage === 'parent' ? " (the documents' way)" : ''
   const title = `${side} version, ${step}, ${what}: the ${cell.serves} one serves${way}`
-  test(title, () => runCell(place, cell))
+  if (wanted.test(title)) test(title, () => runCell(place, cell))
 }

@@ -73,7 +73,10 @@ export const notes = {
   stopped: 'Time in which the old version is stopped does not count against the new one: the upgrade goes on where it was.',
   overstays: 'The new version kills it ten seconds after its `drainTimeout`.',
   stands: 'Five seconds after its `drainTimeout` the old version kills it and takes the service back.',
-  cutLink: 'Both live, and neither can tell the other anything any more: the service is the new one is to keep, and what has not moved ends with the old one.',
+  cutLink: 'Both live, and neither can tell the other anything any more: the service stays with the new one, and what has not moved ends with the old one.',
+  noRoom: 'A connection for which the new version has no descriptor stays with the old one, and is closed at `drainTimeout`.',
+  lostLines: 'What arrives together with the garbage is lost with it. If that was a connection on its way, those behind it stay with the old version, and are closed at `drainTimeout`.',
+  saidBye: 'It has nothing of the service any more and may have work of its own: it is left alone. After a SIGCONT it ends; one that loops is for the operator to kill.',
   alone: 'The service is the new version alone from here on: its later end is no fault of an upgrade.',
   sliced: 'The process runs for 10 ms of every 35.',
 } as const
@@ -112,6 +115,7 @@ const comesBack: Cell = {
 const isKilled: Cell = { ...comesBack, note: 'stands' }
 
 const linkIsCut: Cell = { ...succeeds, clients: 'stayed', note: 'cutLink' }
+const lostLines: Cell = { ...succeeds, clients: 'stayed', note: 'lostLines' }
 const overstays: Cell = {
   ...succeeds,
   events: ['old: upgraded', 'new: predecessor-killed'],
@@ -204,7 +208,7 @@ export const table: Readonly<Record<Side, Readonly<Record<Step, Row>>>> = {
     listen: newBefore(hello, 'accepted'),
     state: newBefore(hello, 'accepted'),
     done: newBefore('it was accepted, but did not confirm', 'accepted'),
-    handover: newAfter,
+    handover: { ...newAfter, descriptors: { ...succeeds, clients: 'stayed', note: 'noRoom' }, garbage: lostLines },
     drain: newAfter,
     exit: newAfter,
   },
@@ -222,14 +226,15 @@ export const table: Readonly<Record<Side, Readonly<Record<Step, Row>>>> = {
       SIGSTOP: { ...overstays, upgrade: '–' },
       'exit 0': oldDiesUntold,
       'exit 1': oldDiesUntold,
-      exception: oldDiesUntold,
       loop: { ...overstays, upgrade: '–' },
+      garbage: lostLines,
     },
     drain: oldAfter,
     exit: {
       ...oldAfter,
-      SIGSTOP: { ...overstays, clients: 'nothing' },
-      loop: { ...overstays, clients: 'nothing' },
+      SIGSTOP: { ...succeeds, note: 'saidBye' },
+      loop: { ...succeeds, note: 'saidBye' },
+      link: succeeds,
       SIGKILL: { ...succeeds, note: 'alone' },
       'exit 0': { ...succeeds, note: 'alone' },
       'exit 1': { ...succeeds, note: 'alone' },
