@@ -22,6 +22,8 @@ export type Place = {
 
 /** Deadlines of the library, in milliseconds: where a fault has to outlast one, enough for a boot on a slow machine and little enough to wait for. */
 const short = { readyTimeout: 4_000, drainTimeout: 2_000 }
+/** For a drain that a fault makes wait for its end, and that has something to do before. */
+const middle = { drainTimeout: 5_000 }
 const long = { readyTimeout: 60_000, drainTimeout: 20_000 }
 /** How long both accept at the step `done`, in milliseconds: it holds the new version there. */
 const overlap = 300
@@ -34,7 +36,14 @@ const afterCommit: readonly Step[] = ['handover', 'drain', 'exit']
 /** Where the old version itself is at the step, and needs nobody to tell it so. */
 const ownSteps: readonly Step[] = ['state', 'handover', 'exit']
 /** Events that tell an operator something; the others come at each upgrade. */
-const told: readonly string[] = ['upgraded', 'upgrade-failed', 'successor-lost', 'predecessor-killed', 'hook-failed', 'unclaimed']
+const told: readonly string[] = [
+  'upgraded',
+  'upgrade-failed',
+  'successor-lost',
+  'predecessor-killed',
+  'hook-failed',
+  'unclaimed',
+]
 
 /** Rejects if anything is not as the table says. */
 export async function runCell(place: Place, expected: Cell): Promise<void> {
@@ -102,12 +111,14 @@ class Run {
 
   /** What still waits in the queue of the listener belongs to no process. */
   async untilAccepted(): Promise<void> {
-    await eventually('the connections of the clients', async () => {
-      const count = this.old.run(
-        ({ kept }) => new Promise<number>((told) => kept.server?.getConnections((_, found) => told(found))),
-      )
-      return (await count) >= CellClients.lasting || undefined
-    })
+    const areAccepted = async () => (await this.#connections()) >= CellClients.lasting || undefined
+    await eventually('the connections of the clients', areAccepted)
+  }
+
+  #connections(): Promise<number> {
+    return this.old.run(
+      ({ kept }) => new Promise<number>((told) => kept.server?.getConnections((_, found) => told(found))),
+    )
   }
 
   #serve(puppet: Puppet, plan: Plan): Promise<number> {
@@ -120,9 +131,16 @@ class Run {
     return {
       pidFile: `${this.#folder}/pid`,
       readyTimeout: (waits && !this.#isAfter ? short : long).readyTimeout,
-      drainTimeout: (this.#isAfter && ['SIGSTOP', 'loop', 'link', 'descriptors', 'garbage'].includes(fault) ? short : long).drainTimeout,
+      drainTimeout: this.#drainTimeout(),
       ...(step === 'done' && { overlap }),
     }
+  }
+
+  #drainTimeout(): number {
+    const { fault, step } = this.#place
+    if (!this.#isAfter) return long.drainTimeout
+    if (fault === 'descriptors' && step !== 'handover') return middle.drainTimeout
+    return (['SIGSTOP', 'loop', 'link', 'descriptors', 'garbage'].includes(fault) ? short : long).drainTimeout
   }
 
   /** Begins the upgrade and brings both sides to the step, with the fault. */
@@ -155,7 +173,7 @@ class Run {
   }
 
   async #faultBeforeProgram(): Promise<void> {
-    const { side, step, fault } = this.#place
+    const { side, fault } = this.#place
     const comesFromOutside = side === 'old' || fault === 'slow' || fault === 'disk'
     if (comesFromOutside && fault !== 'descriptors') {
       const pid = await eventually('the new process', () => numberIn(this.#lab.path('bin', 'pid')))
@@ -164,7 +182,8 @@ class Run {
       writeFileSync(this.#lab.path('bin', 'go'), '')
     }
     // What is dead, stands still or is killed at once runs no program; one without its link finds out in its program.
-    const runsOn = side === 'old' ? fault !== 'descriptors' && fault !== 'garbage' : ['slow', 'disk', 'link'].includes(fault)
+    const runsOn =
+      side === 'old' ? fault !== 'descriptors' && fault !== 'garbage' : ['slow', 'disk', 'link'].includes(fault)
     if (!runsOn) return
     this.#young = await this.#lab.next()
     this.#serve(this.#young, this.#options()).catch(() => {})
@@ -173,8 +192,10 @@ class Run {
   async #faultInDrain(): Promise<void> {
     this.#young = await this.#lab.next()
     await this.#serve(this.#young, this.#options())
+    // Only the long request is left: what else was there has moved.
+    const isReached = async () => (await this.#connections()) <= 1 || undefined
     await eventually('that the old version accepts no more', async () =>
-      (await this.old.run(({ kept }) => kept.server?.listening)) === false ? true : undefined,
+      (await this.old.run(({ kept }) => kept.server?.listening)) === false ? isReached() : undefined,
     )
     await this.#inflict(this.#place.side === 'old' ? this.old : this.#young)
   }
@@ -186,8 +207,11 @@ class Run {
     const comesFromOutside = fault === 'slow' || fault === 'disk'
     // The new version waits at the step until the fault is there; after the commit nothing can be held.
     const isHeld = !this.#isAfter && (side === 'new' ? comesFromOutside : !ownSteps.includes(step))
-    const plan: Plan =
-      isHeld ? { ...this.#options(), step, fault: 'hold' } : side === 'new' ? { ...this.#options(), step, fault } : this.#options()
+    const plan: Plan = isHeld
+      ? { ...this.#options(), step, fault: 'hold' }
+      : side === 'new'
+        ? { ...this.#options(), step, fault }
+        : this.#options()
     this.#serve(young, plan).catch(() => {})
     const first = isHeld || side === 'new' ? young : this.old
     // One that dies of it may not come to say so.
@@ -242,8 +266,9 @@ class Run {
     const dead = serves === 'old' ? this.#young : this.old
     await within(`the end of the ${serves === 'old' ? 'new' : 'old'} version`, dead?.gone ?? Promise.resolve())
     if (serves === 'old') {
-      await eventually('that the old version is ready', async () =>
-        (await this.old.run(({ kept }) => kept.daemon?.phase)) === 'ready' || undefined,
+      await eventually(
+        'that the old version is ready',
+        async () => (await this.old.run(({ kept }) => kept.daemon?.phase)) === 'ready' || undefined,
       )
       await this.#finishSlow(clients)
     }
@@ -265,7 +290,11 @@ class Run {
       return
     }
     if (side === 'old' && step === 'exit') {
-      assert.equal(await pidAt(this.port), String(this.#young?.pid), 'who answers beside an old version that stands still')
+      assert.equal(
+        await pidAt(this.port),
+        String(this.#young?.pid),
+        'who answers beside an old version that stands still',
+      )
       this.old.kill(fault === 'loop' ? 'SIGKILL' : 'SIGCONT')
       return
     }
@@ -281,7 +310,12 @@ class Run {
     const { upgrade, events } = this.#expected
     const [code = '', words = ''] = upgrade.split(': ')
     assert.ok(said.startsWith(code) && said.includes(words), `${said} is not ${upgrade}`)
-    const found = ([['old', this.old], ['new', this.#young]] as const).flatMap(([side, puppet]) => {
+    const found = (
+      [
+        ['old', this.old],
+        ['new', this.#young],
+      ] as const
+    ).flatMap(([side, puppet]) => {
       const names = (puppet?.events ?? []).map(({ event }) => event).filter((name) => told.includes(name))
       return [...new Set(names)].map((name) => `${side}: ${name}`)
     })
@@ -311,8 +345,15 @@ class Run {
     const serving = this.#serving
     this.#volume?.empty()
     const before = clients.failures
-    const { drainTimeout } = long
-    const plain: DaemonUpgradeOptions = { stage: 'daemon', args: [], execPath: process.execPath, overlap: 0, drainTimeout }
+    // A version that has closed the link never hears the bye of its predecessor, and waits for it as long as it may.
+    const { drainTimeout } = this.#place.fault === 'link' ? middle : long
+    const plain: DaemonUpgradeOptions = {
+      stage: 'daemon',
+      args: [],
+      execPath: process.execPath,
+      overlap: 0,
+      drainTimeout,
+    }
     const upgrading = serving.run(async ({ kept }, given) => void (await kept.daemon?.upgrade(given)), plain)
     upgrading.catch(() => {})
     const next = await this.#lab.next()

@@ -6,12 +6,16 @@ type Found = { readonly pid: number; readonly words: string }
 
 /** Processes that have `mark` in their environment, and zombies of theirs and of this process. */
 export function processesOf(mark: string): readonly Found[] {
-  const all = readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number)
+  const all = readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
   const marked = all.filter((pid) => pid !== process.pid && read(pid, 'environ').includes(mark))
   const parents = new Set([...marked, process.pid])
   return all.flatMap((pid) => {
     if (marked.includes(pid)) return [{ pid, words: `${pid}: ${read(pid, 'cmdline').replaceAll('\0', ' ')}` }]
-    const [state, parent] = read(pid, 'stat').replace(/^.*\) /s, '').split(' ')
+    const [state, parent] = read(pid, 'stat')
+      .replace(/^.*\) /s, '')
+      .split(' ')
     return state === 'Z' && parents.has(Number(parent)) ? [{ pid, words: `zombie ${pid} of ${parent}` }] : []
   })
 }
@@ -48,5 +52,7 @@ export async function descriptorsOf(puppet: Puppet): Promise<readonly string[]> 
 
 /** Everything in a folder but what the lab itself put there. */
 export function filesIn(folder: string): readonly string[] {
-  return readdirSync(folder).filter((name) => name !== 'bin' && name !== 'run').sort()
+  return readdirSync(folder)
+    .filter((name) => name !== 'bin' && name !== 'run')
+    .sort()
 }

@@ -1,5 +1,18 @@
 /** The fault matrix as a page for people. */
-import { type Cell, type Fault, faults, losses, type Note, notes, parentTable, type Side, type Skip, type Step, steps, table } from './table.ts'
+import {
+  type Cell,
+  type Fault,
+  faults,
+  losses,
+  type Note,
+  notes,
+  parentTable,
+  type Side,
+  type Skip,
+  type Step,
+  steps,
+  table,
+} from './table.ts'
 
 const intro = `# What a fault does to an upgrade
 
@@ -16,7 +29,10 @@ export function faultsPage(): string {
   return [
     intro,
     '## The steps\n',
-    lines(['step', 'the new version has come so far'], Object.entries(steps).map(([step, words]) => [`\`${step}\``, words])),
+    lines(
+      ['step', 'the new version has come so far'],
+      Object.entries(steps).map(([step, words]) => [`\`${step}\``, words]),
+    ),
     '## What clients see\n',
     'At most, in one word in the tables:\n',
     lines(['word', 'what'], Object.entries(losses)),
@@ -26,7 +42,7 @@ export function faultsPage(): string {
     'The step is still that of the new version: this is what happens to it when the old one fails meanwhile.\n',
     ...sections('old'),
     "## The documents' way\n",
-    'With `daemonize()` and `stage: \'parent\'` a process stands between the two. SIGKILL, where the rest is as above:\n',
+    "With `daemonize()` and `stage: 'parent'` a process stands between the two. SIGKILL, where the rest is as above:\n",
     parentSection(),
     '## Notes\n',
     noteOrder.map((note, index) => `${index + 1}. ${notes[note]}\n`).join(''),
@@ -73,7 +89,12 @@ function cellWords(cell: Cell | Skip): readonly string[] {
   if ('skip' in cell) return [`–${mark(cell.skip)}`, '', '', '']
   const { serves, upgrade, events, clients, note } = cell
   const said = upgrade.replace(/^ERR_\w+/, '`$&`')
-  return [`**${serves}**${note === undefined ? '' : mark(note)}`, said, events.map((event) => event.replace(/[\w-]+$/, '`$&`')).join(', '), clients]
+  return [
+    `**${serves}**${note === undefined ? '' : mark(note)}`,
+    said,
+    events.map((event) => event.replace(/[\w-]+$/, '`$&`')).join(', '),
+    clients,
+  ]
 }
 
 function mark(note: Note): string {

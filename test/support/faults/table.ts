@@ -38,10 +38,14 @@ export type Side = 'old' | 'new'
 /** What clients that never retry may see at most. Refused are none in any cell, and none waits for ever. */
 export const losses = {
   nothing: 'nothing',
-  accepted: 'the end of one-request connections that the new version had accepted beside the old one, one of each client at most',
-  closed: 'the end of new connections: a process without a free descriptor accepts them and the system closes them, as without any upgrade',
+  accepted:
+    'the end of one-request connections that the new version had accepted beside the old one, one of each client at most',
+  closed:
+    'the end of new connections: a process without a free descriptor accepts them and the system closes them, as without any upgrade',
   moved: 'the end of connections that had moved, and of two on their way; nothing that the old version still had',
   stayed: 'the end of connections that the old version still had; nothing that had moved',
+  noRoom:
+    'the end of connections that the old version still had, and of new ones: the new version has no descriptor for either',
   old: 'the end of the connections of the old version',
 } as const
 export type Loss = keyof typeof losses
@@ -63,20 +67,27 @@ export type Cell = {
 export type Skip = { readonly skip: Note }
 
 export const notes = {
-  noProgram: 'No line of the program runs yet that could throw: a Node that cannot start ends with an exit code, as in the row of `process.exit(1)`.',
-  sameDisk: 'A disk is full for both: see the new version. Pid file, log and Unix path are on it, and neither a byte nor a name is left.',
+  noProgram:
+    'No line of the program runs yet that could throw: a Node that cannot start ends with an exit code, as in the row of `process.exit(1)`.',
+  sameDisk:
+    'A disk is full for both: see the new version. Pid file, log and Unix path are on it, and neither a byte nor a name is left.',
   disk: 'Pid file, log and Unix path are on the full file system, with neither a byte nor a name left. The pid is written over the old one.',
   pidFile:
     'Without a descriptor the pid file cannot be written: it names the old version until the next upgrade, and the event `hook-failed` says so.',
   owner:
     'Before the commit the old version is the owner, and the new one never takes the service from a living owner: nobody answers while it loops, as without any upgrade. The moment it is killed, by an operator, the stop command, a watchdog or the out-of-memory killer, the new version that waits serves.',
-  stopped: 'Time in which the old version is stopped does not count against the new one: the upgrade goes on where it was.',
+  stopped:
+    'Time in which the old version is stopped does not count against the new one: the upgrade goes on where it was.',
   overstays: 'The new version kills it ten seconds after its `drainTimeout`.',
   stands: 'Five seconds after its `drainTimeout` the old version kills it and takes the service back.',
-  cutLink: 'Both live, and neither can tell the other anything any more: the service stays with the new one, and what has not moved ends with the old one.',
-  noRoom: 'A connection for which the new version has no descriptor stays with the old one, and is closed at `drainTimeout`.',
-  lostLines: 'What arrives together with the garbage is lost with it. If that was a connection on its way, those behind it stay with the old version, and are closed at `drainTimeout`.',
-  saidBye: 'It has nothing of the service any more and may have work of its own: it is left alone. After a SIGCONT it ends; one that loops is for the operator to kill.',
+  cutLink:
+    'Both live, and neither can tell the other anything any more: the service stays with the new one, and what has not moved ends with the old one.',
+  noRoom:
+    'A connection for which the new version has no descriptor stays with the old one, and is closed at `drainTimeout`.',
+  lostLines:
+    'What arrives together with the garbage is lost with it. If that was a connection on its way, those behind it stay with the old version, and are closed at `drainTimeout`.',
+  saidBye:
+    'It has nothing of the service any more and may have work of its own: it is left alone. After a SIGCONT it ends; one that loops is for the operator to kill.',
   alone: 'The service is the new version alone from here on: its later end is no fault of an upgrade.',
   sliced: 'The process runs for 10 ms of every 35.',
 } as const
@@ -134,7 +145,13 @@ function newBefore(lateWords: string, accepted: Loss = 'nothing'): Row {
     'exit 1': exits('exit code 1', accepted),
     exception: exits('no cache left', accepted),
     loop: late(lateWords, accepted),
-    descriptors: { ...succeeds, events: ['old: upgraded', 'new: hook-failed'], clients: 'closed', pidFile: 'old', note: 'pidFile' },
+    descriptors: {
+      ...succeeds,
+      events: ['old: upgraded', 'new: hook-failed'],
+      clients: 'closed',
+      pidFile: 'old',
+      note: 'pidFile',
+    },
     disk: full,
     link: exits('ended before it was up', 'accepted'),
     garbage: fails('ERR_COOK_LINK_BROKEN: no message', 'accepted'),
@@ -208,7 +225,7 @@ export const table: Readonly<Record<Side, Readonly<Record<Step, Row>>>> = {
     listen: newBefore(hello, 'accepted'),
     state: newBefore(hello, 'accepted'),
     done: newBefore('it was accepted, but did not confirm', 'accepted'),
-    handover: { ...newAfter, descriptors: { ...succeeds, clients: 'stayed', note: 'noRoom' }, garbage: lostLines },
+    handover: { ...newAfter, descriptors: { ...succeeds, clients: 'noRoom', note: 'noRoom' }, garbage: lostLines },
     drain: newAfter,
     exit: newAfter,
   },
