@@ -1,11 +1,14 @@
 /** A new version that dies too late to be refused and too early to be on its own: the old one has the service, and loses what had moved at most. */
 import assert from 'node:assert/strict'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import type { DrainReport } from 'cook-daemon'
 import type { PuppetScope } from '../fixtures/puppet-scope.ts'
 import { beginReplace, counts, drained, type Program, replace } from '../support/daemons.ts'
 import { askAll, HttpConnection, idleConnections } from '../support/http-connection.ts'
 import { Lab, type Puppet } from '../support/lab.ts'
+import { newFolder, Program as UnmodifiedProgram } from '../support/program.ts'
 import { eventually } from '../support/waiting.ts'
 
 // ---------------------------------------------------------------------------------------------- inside the overlap
@@ -326,3 +329,44 @@ async function phase(puppet: Puppet, name: string): Promise<void> {
     puppet.events.some(({ value }) => (value as { phase?: string } | undefined)?.phase === name) ? true : undefined,
   )
 }
+
+// ---------------------------------------------------------------------------------------------- an unmodified program
+
+/** Answers with its pid; to `/slow` at SIGHUP. The version that crashes does so at its first request. */
+const unmodified = (onRequest: string) => `
+  const { createServer } = await given.load('node:http')
+  const server = createServer((request, response) => {
+    ${onRequest}
+    if (request.url === '/slow') process.once('SIGHUP', () => response.end(String(process.pid)))
+    else response.end(String(process.pid))
+    if (request.url === '/slow') console.log('asked')
+  })
+  server.listen(0, '127.0.0.1', () => given.serving(server))`
+
+test('a new version of an unmodified program that crashes at its first request, while the old one finishes its last, gives the service back', async () => {
+  const folder = newFolder()
+  await using program = await UnmodifiedProgram.start('scripted.mjs', { folder, env: { LINES: unmodified('') } })
+  const { port, pid } = program
+  const busy = await HttpConnection.open(port)
+  busy.send('/slow', 'connection: close\r\n')
+  await program.printed(/^asked$/m)
+  writeFileSync(join(folder, 'deployed'), unmodified("throw new Error('a bad version')"))
+  program.kill('SIGUSR2')
+  await program.untilServed()
+  const first = await HttpConnection.open(port)
+  // The old one may still accept: whoever asks it is answered.
+  await eventually('the crash', async () => {
+    const client = await HttpConnection.open(port)
+    return (await client.ask().catch(() => undefined)) === undefined ? true : undefined
+  })
+  await program.untilServed()
+  assert.equal(program.pid, pid)
+  await first.closed
+  assert.equal((await (await HttpConnection.open(port)).ask()).body, String(pid))
+  program.kill('SIGHUP')
+  assert.equal((await busy.answer()).body, String(pid))
+  writeFileSync(join(folder, 'deployed'), unmodified(''))
+  await program.upgrade()
+  assert.equal((await (await HttpConnection.open(port)).ask()).body, String(program.pid))
+  assert.notEqual(program.pid, pid)
+})

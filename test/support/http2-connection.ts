@@ -48,6 +48,11 @@ export class Http2Connection {
     return this.lastStream
   }
 
+  /** Streams that are open. */
+  get unanswered(): number {
+    return (this.lastStream + 1) / 2 - this.answers.size
+  }
+
   /** Resolves with the answer on a stream, or how it was refused. */
   async answer(stream: number): Promise<string> {
     if (!this.answers.has(stream)) await new Promise<void>((come) => this.#waiting.set(stream, come))
