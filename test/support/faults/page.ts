@@ -14,20 +14,16 @@ import {
   table,
 } from './table.ts'
 
-const intro = `# What a fault does to an upgrade
+const noteOrder = Object.keys(notes) as Note[]
 
-<!-- Generated from test/support/faults/table.ts by \`npm run docs\`; change it there. test/process/faults-*.test.ts run each cell and hold it to this table. -->
-
-Each cell is a test: two real processes, one of which has the fault at that step of an upgrade, with 30 keep-alive clients and two that open a connection for each
-request, none of which retries. In **every** cell somebody serves, no client is refused, and afterwards exactly one process of the two is left, with no zombie, no file and no descriptor more than
-before; the pid file names it, and the next upgrade succeeds without a client's noticing.
-
-The cells run the direct way (\`serve()\`, \`createDaemon()\`, the command line). What \`upgrade()\` says is what it rejects with, or that it succeeds; events are those of \`onEvent\`, beside the phases.
-`
+const count = [...Object.values(table), parentTable.new, parentTable.old]
+  .flatMap((steps) => Object.values(steps) as (Cell | Readonly<Record<Fault, Cell | Skip>>)[])
+  .flatMap((row) => ('serves' in row ? [row] : Object.values(row)))
+  .filter((cell) => !('skip' in cell)).length
 
 export function faultsPage(): string {
   return [
-    intro,
+    intro(),
     '## The steps\n',
     lines(
       ['step', 'the new version has come so far'],
@@ -49,7 +45,18 @@ export function faultsPage(): string {
   ].join('\n')
 }
 
-const noteOrder = Object.keys(notes) as Note[]
+function intro(): string {
+  return `# What a fault does to an upgrade
+
+<!-- Generated from test/support/faults/table.ts by \`npm run docs\`; change it there. test/process/faults-*.test.ts run each cell and hold it to this table. -->
+
+Each of the ${count} cells is a test: two real processes, one of which has the fault at that step of an upgrade, with 30 keep-alive clients and two that open a connection for each
+request, none of which retries. In **every** cell somebody serves, no client is refused, and afterwards exactly one process of the two is left, with no zombie, no file and no descriptor more than
+before; the pid file names it (but for note ${noteOrder.indexOf('pidFile') + 1}), and the next upgrade succeeds without a client's noticing.
+
+The cells run the direct way (\`serve()\`, \`createDaemon()\`, the command line). What \`upgrade()\` says is what it rejects with, or that it succeeds; events are those of \`onEvent\`, beside the phases.
+`
+}
 
 /** One for each step, or for several that follow each other and come to the same. */
 function sections(side: Side): readonly string[] {

@@ -75,7 +75,7 @@ export const notes = {
   pidFile:
     'Without a descriptor the pid file cannot be written: it names the old version until the next upgrade, and the event `hook-failed` says so.',
   owner:
-    'Before the commit the old version is the owner, and the new one never takes the service from a living owner: nobody answers while it loops, as without any upgrade. The moment it is killed, by an operator, the stop command, a watchdog or the out-of-memory killer, the new version that waits serves.',
+    'Before the commit the old version is the owner, and the new one never takes the service from a living owner: nobody answers while it loops, as without any upgrade. The moment it is killed, by an operator, a watchdog or the out-of-memory killer, the new version that waits serves.',
   stopped:
     'Time in which the old version is stopped does not count against the new one: the upgrade goes on where it was.',
   overstays: 'The new version kills it ten seconds after its `drainTimeout`.',
