@@ -11,6 +11,7 @@ const looks = [
   ['publint', 'node_modules/publint/src/cli.js', '--strict'],
   ['attw', 'node_modules/@arethetypeswrong/cli/dist/index.js', '--pack', '.', '--profile', 'esm-only'],
   ['docs/errors.md', 'dist/scripts/docs-errors.js', '--check'],
+  ['docs/reliability.md', 'dist/scripts/docs-faults.js', '--check'],
 ]
 
 for (const [name, ...args] of looks) {

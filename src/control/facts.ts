@@ -6,7 +6,7 @@ import type { Entered, State } from '../core/state.ts'
 import { version } from '../core/version.ts'
 import type { Listener } from '../drain/leaving.ts'
 import { connectionsOf } from '../node/sockets.ts'
-import { identify } from '../node/system.ts'
+import { identify, residentMemory } from '../node/system.ts'
 import { withoutUndefined } from '../options.ts'
 import type { Status } from './status.ts'
 
@@ -54,7 +54,7 @@ export function statusOf(name: string, facts: Facts): Status {
 export function recordOf({ state, listeners }: Pick<Facts, 'state' | 'listeners'>): GenerationRecord {
   const [pid, startTime] = identify()
   const { generation } = state.entered
-  const memory = process.memoryUsage.rss()
+  const memory = residentMemory()
   return { generation, pid, startTime, phase: state.phase, connections: openConnections(listeners), memory }
 }
 

@@ -45,8 +45,33 @@ function replacePidFile(file: string): void {
     isWritten = true
     fs.renameSync(temporary, file)
   } catch (cause) {
-    if (isWritten) fs.rmSync(temporary, { force: true })
+    // What was there before was somebody else's; on a full disk it is ours, and empty.
+    if (isWritten || isFull(cause)) fs.rmSync(temporary, { force: true })
+    if (isFull(cause) && overwritePidFile(file)) return
     throw new CookError('ERR_COOK_PID_FILE', { file, why: messageOf(cause) }, { cause })
+  }
+}
+
+function isFull(cause: unknown): boolean {
+  return ['ENOSPC', 'EDQUOT'].includes(String((cause as NodeJS.ErrnoException).code))
+}
+
+/** What fits in the block that the file has already: so little goes in one write, and a reader sees the old pid or the new one, with empty lines behind a shorter one. */
+function overwritePidFile(file: string): boolean {
+  const { O_RDWR, O_NOFOLLOW, O_NONBLOCK } = fs.constants
+  let fd: number | undefined
+  try {
+    fd = fs.openSync(file, O_RDWR | O_NOFOLLOW | O_NONBLOCK)
+    const stat = fs.fstatSync(fd)
+    // Through a second name we might write into a file that somebody wants spoilt, and what is no pid file is nothing of ours.
+    if (!stat.isFile() || stat.nlink !== 1 || readPid(file) === undefined) return false
+    const text = `${process.pid}\n`.padEnd(stat.size, '\n')
+    return fs.writeSync(fd, text, 0) === text.length
+  } catch {
+    // The error of the usual way is the one to tell.
+    return false
+  } finally {
+    if (fd !== undefined) fs.closeSync(fd)
   }
 }
 

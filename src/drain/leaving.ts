@@ -218,10 +218,11 @@ export class Leaving {
       },
       onEnd: () => this.#end.abort(),
       onLost: () => {
-        // Its answer to the last word is looked at there.
-        if (this.#farewell !== undefined) return
+        // Its answer to the last word is looked at there. One that was killed is told of late, if connections were on their way: the service may be going to another one by then.
+        if (this.#farewell !== undefined || this.#mover !== mover) return
+        const lost = this.#lost
         this.#isLost = livesOn(identity).then((livesStill) => {
-          if (!livesStill) this.#lost.abort()
+          if (!livesStill) lost.abort()
           return !livesStill
         })
       },
@@ -232,7 +233,7 @@ export class Leaving {
     this.#hasLinkEnded = false
     this.#linkEnded = new Promise((ended) => {
       onLink((event) => {
-        if (event.type === 'closed') this.#hasLinkEnded = true
+        if (event.type === 'closed' && this.#mover === mover) this.#hasLinkEnded = true
         spares.onLink(event)
         mover.onLink(event)
         if (event.type === 'closed') ended()
@@ -311,7 +312,8 @@ export class Leaving {
     const mover = this.#mover
     // It ends by itself with the service, or has a successor of its own.
     const isPassed = () => mover?.wasStopped === true || mover?.isReplacing === true
-    if (this.#hasLinkEnded) return isPassed() || livesOn(identity)
+    // It was looked for when the link ended.
+    if (this.#hasLinkEnded) return isPassed() || (!(await this.#isLost) && isAlive(identity))
     this.#tellNews?.()
     link.send({ type: 'bye' })
     if (await this.#isAnswered()) return isPassed() || isAlive(identity)

@@ -25,7 +25,7 @@ export type SpawnOptions = {
 /** What a unit test plays in place of the operating system. */
 export type System = {
   readonly pid: number
-  /** Start time of a living process, undefined for one that is gone, a zombie, or on its way out. */
+  /** Start time of a living process, `unknown` if that cannot be told now, undefined for one that is gone, a zombie, or on its way out. */
   startTime(pid: number): string | undefined
   spawn(command: Command, options: SpawnOptions): ChildProcess
   kill(identity: Identity, signal: NodeJS.Signals): void
@@ -47,7 +47,8 @@ export const system: System = {
   },
   kill(identity, signal) {
     // Between the look and the signal the pid could pass to another process; the kernel gives a pid again only after all others.
-    if (!isAlive(identity)) return
+    // What cannot be told apart from a stranger is not killed.
+    if (this.startTime(identity[0]) !== identity[1]) return
     try {
       process.kill(identity[0], signal)
     } catch {
@@ -56,9 +57,13 @@ export const system: System = {
   },
 }
 
+/** What stands for the start time of a process that is there while this one has no descriptor left to look closer: taken for dead, a living predecessor would serve beside its successor. */
+const unknown = 'unknown'
+
 /** True while this very process runs; a zombie is gone. */
 export function isAlive([pid, startTime]: Identity, os: Pick<System, 'startTime'> = system): boolean {
-  return os.startTime(pid) === startTime
+  const found = os.startTime(pid)
+  return found === startTime || found === unknown
 }
 
 /**
@@ -75,7 +80,16 @@ export async function livesOn(identity: Identity, os: Pick<System, 'startTime'> 
 
 /** This process. */
 export function identify(os: Pick<System, 'pid' | 'startTime'> = system): Identity {
-  return [os.pid, os.startTime(os.pid) ?? '']
+  return [os.pid, (os === system ? ownStartTime : undefined) ?? os.startTime(os.pid) ?? '']
+}
+
+/** Bytes of memory that this process has in use; 0 if there is no descriptor left to find out with. */
+export function residentMemory(): number {
+  try {
+    return process.memoryUsage.rss()
+  } catch {
+    return 0
+  }
 }
 
 /** PF_EXITING of the kernel's task flags: files are closed, so the link has ended, a moment before the process is a zombie. */
@@ -86,14 +100,30 @@ function startTimeFromProc(pid: number): string | undefined {
   let stat: string
   try {
     stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
-  } catch {
-    // No such process.
-    return undefined
+  } catch (error) {
+    // No such process; or no descriptor to read with. The link to its program needs none, and a zombie has no program.
+    return isShortOfDescriptors(error) && hasProgram(pid) ? unknown : undefined
   }
   // The name of the program, field 2, is in parentheses and may hold anything, parentheses too.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
   const [state, flags, startTime] = [fields[0], Number(fields[6]), fields[19]]
   return state === 'Z' || state === 'X' || (flags & exiting) !== 0 ? undefined : startTime
+}
+
+/** Looked up at import: later there may be no descriptor to read it with. Elsewhere each look runs `ps`. */
+const ownStartTime = process.platform === 'linux' ? startTimeFromProc(process.pid) : undefined
+
+function isShortOfDescriptors(error: unknown): boolean {
+  return ['EMFILE', 'ENFILE'].includes(String((error as NodeJS.ErrnoException).code))
+}
+
+function hasProgram(pid: number): boolean {
+  try {
+    return readlinkSync(`/proc/${pid}/exe`) !== ''
+  } catch (error) {
+    // Another user's cannot be looked into, but is there.
+    return (error as NodeJS.ErrnoException).code === 'EACCES'
+  }
 }
 
 function startTimeFromPs(pid: number): string | undefined {

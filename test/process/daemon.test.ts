@@ -381,6 +381,24 @@ test('a second upgrade is told that one is in progress, and one of a process tha
   await assert.rejects(upgradeOf(young), { code: 'ERR_COOK_STOPPING' })
 })
 
+test('a second signal during an upgrade is told in an event, and starts nothing', async () => {
+  await using lab = await Lab.open()
+  const old = await lab.start()
+  await old.run(({ serve }) => serve())
+  old.kill('SIGUSR2')
+  const young = await lab.next()
+  old.kill('SIGUSR2')
+  const { error } = (await old.event('upgrade-failed')) as { error: string }
+  assert.match(error, /an upgrade is in progress already \(to generation 2\)/)
+  await young.run(({ serve }) => serve())
+  await old.gone
+  // Had the second one started anything, it would be the next to report.
+  young.kill('SIGUSR2')
+  const next = await lab.next()
+  await next.run(({ serve }) => serve())
+  assert.equal(await next.run(({ kept }) => kept.daemon?.generation), 3)
+})
+
 test('handOver() says why a connection cannot move, and it stays', async () => {
   await using lab = await Lab.open()
   const old = await lab.start()

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import {
+  linkSync,
   lstatSync,
   mkdirSync,
   readdirSync,
@@ -14,6 +15,7 @@ import {
 } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { test } from 'node:test'
+import { FullVolume } from '../support/faults/volume.ts'
 import { fixturePath, Lab, type Puppet } from '../support/lab.ts'
 
 test('the pid file names the old process until the commit, and then the new one', async () => {
@@ -149,6 +151,26 @@ test('a symlink in place of the pid file is replaced, not followed', async () =>
   assert.equal(lab.read('precious'), 'keep me')
   assert.ok(lstatSync(lab.path('pid')).isFile())
   assert.equal(lab.read('pid'), `${puppet.pid}\n`)
+})
+
+test('a full disk does not keep the pid file from naming the new version, and no other file is written through it', {
+  skip: process.getuid?.() === 0 && process.platform === 'linux' ? false : 'it mounts a file system of its own',
+}, async () => {
+  await using lab = await Lab.open()
+  await using volume = FullVolume.mount(lab.makeFolder('disk'))
+  const old = await lab.start()
+  await writePid(old, lab, 'disk/pid')
+  writeFileSync(lab.path('disk', 'precious'), '12345678')
+  volume.fill()
+  const young = await upgradeOnce(lab, old)
+  await writePid(young, lab, 'disk/pid')
+  assert.equal(lab.read('disk/pid').trim(), String(young.pid))
+  // A second name of somebody's file, which a pid file in an open folder could be.
+  rmSync(lab.path('disk', 'pid'))
+  linkSync(lab.path('disk', 'precious'), lab.path('disk', 'pid'))
+  volume.fill()
+  await assert.rejects(writePid(young, lab, 'disk/pid'), { code: 'ERR_COOK_PID_FILE', message: /ENOSPC/ })
+  assert.equal(lab.read('disk/precious'), '12345678')
 })
 
 test('a folder that does not exist, or one in place of the file, is told and nothing is left', async () => {

@@ -40,6 +40,29 @@ test('a process that is gone has no start time, and killing it is nothing', asyn
   system.kill(identity, 'SIGKILL')
 })
 
+test(
+  'a process without a free descriptor takes none that lives for dead, and none that is gone for living',
+  linux,
+  async () => {
+    const gone = spawn(process.execPath, ['-e', ''])
+    await once(gone, 'exit')
+    const script = `
+    const { identify, isAlive, residentMemory } = await import(${JSON.stringify(systemUrl)})
+    const { openSync } = process.getBuiltinModule('node:fs')
+    try { for (;;) openSync('/dev/null') } catch {}
+    const [pid, startTime] = identify()
+    const [parent, gone] = process.argv.slice(1)
+    const answers = [isAlive([Number(parent), 'its time']), isAlive([Number(gone), 'its time']), pid, startTime, residentMemory()]
+    process.stdout.write(JSON.stringify(answers))`
+    const node = `ulimit -n 64; exec "$0" --input-type=module -e "$1" ${process.pid} ${gone.pid}`
+    const { stdout, stderr } = spawnSync('/bin/sh', ['-c', node, process.execPath, script], { encoding: 'utf8' })
+    assert.notEqual(stdout, '', stderr)
+    const [parent, dead, pid, startTime] = JSON.parse(stdout)
+    assert.deepEqual([parent, dead], [true, false])
+    assert.ok(pid > 0 && /^\d+$/.test(startTime), stdout)
+  },
+)
+
 test('a zombie is gone', linux, async () => {
   // The shell becomes `sleep`, which never waits for the child that the shell had.
   const shell = spawn('/bin/sh', ['-c', 'sh -c "echo \\$\\$; read gone" <&3 & exec sleep 60'], {

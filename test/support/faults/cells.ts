@@ -1,0 +1,38 @@
+/** Makes a test of each cell of the fault matrix; of some only with COOK_TEST_CELLS, a pattern of their titles. */
+import { describe, test } from 'node:test'
+import { type Place, runCell } from './cell.ts'
+import { type Cell, type Fault, faults, parentTable, type Side, type Skip, type Step, table } from './table.ts'
+
+/** Cells that run at once: most of their time they wait for a deadline or a boot. */
+const atOnce = 4
+
+const wanted = new RegExp(process.env.COOK_TEST_CELLS ?? '')
+
+export function testCells(side: Side, steps: readonly Step[]): void {
+  describe(`a fault of the ${side} version`, { concurrency: atOnce }, () => {
+    for (const step of steps) {
+      for (const [fault, cell] of Object.entries(table[side][step]) as [Fault, Cell | Skip][]) {
+        if (!('skip' in cell)) testCell({ side, step, fault, stage: 'daemon' }, cell)
+      }
+    }
+  })
+}
+
+/** The documents' way: SIGKILL of either side at each step. */
+export function testParentCells(): void {
+  describe("SIGKILL in the documents' way", { concurrency: atOnce }, () => {
+    for (const side of ['new', 'old'] as const) {
+      for (const [step, cell] of Object.entries(parentTable[side]) as [Step, Cell][]) {
+        testCell({ side, step, fault: 'SIGKILL', stage: 'parent' }, cell)
+      }
+    }
+  })
+}
+
+function testCell(place: Place, cell: Cell): void {
+  const { side, step, fault, stage } = place
+  const what = faults[fault].replaceAll('`', '')
+  const way = stage === 'parent' ? " (the documents' way)" : ''
+  const title = `${side} version, ${step}, ${what}: the ${cell.serves} one serves${way}`
+  if (wanted.test(title)) test(title, () => runCell(place, cell))
+}

@@ -1,0 +1,289 @@
+/**
+ * The fault matrix: what becomes of an upgrade when one side has a fault at one of its steps. The tests run each cell and hold it to this table; docs/reliability.md is made from
+ * it. Pure.
+ */
+
+/** How far the new version has come. */
+export const steps = {
+  spawn: 'its process is there, and Node has not started yet',
+  boot: 'its program runs, and has not called this library yet',
+  hello: 'the first call has said `hello`',
+  claim: 'it has taken the listener, and does not listen yet',
+  listen: 'it listens: both accept',
+  state: 'it has asked for state, and the old version is about to give it',
+  done: 'it has said that it is up; both accept, here for 0.3 s of `overlap`',
+  handover: 'the commit is over, and connections move: five have',
+  drain: 'the old version accepts no more, and has one long request to finish',
+  exit: 'the old version has said `bye`',
+} as const
+export type Step = keyof typeof steps
+
+export const faults = {
+  SIGKILL: 'SIGKILL',
+  SIGSTOP: 'SIGSTOP, and SIGCONT after the deadline',
+  'exit 0': '`process.exit(0)`',
+  'exit 1': '`process.exit(1)`',
+  exception: 'uncaught exception',
+  loop: 'endless loop',
+  descriptors: 'out of descriptors',
+  disk: 'full disk',
+  link: 'link closed',
+  garbage: 'garbage on the link',
+  slow: 'slow machine',
+} as const
+export type Fault = keyof typeof faults
+
+export type Side = 'old' | 'new'
+
+/** What clients that never retry may see at most. Refused are none in any cell, and none waits for ever. */
+export const losses = {
+  nothing: 'nothing',
+  accepted:
+    'the end of one-request connections that the new version had accepted beside the old one, one of each client at most',
+  closed:
+    'the end of new connections: a process without a free descriptor accepts them and the system closes them, as without any upgrade',
+  moved: 'the end of connections that had moved, and of two on their way; nothing that the old version still had',
+  stayed: 'the end of connections that the old version still had; nothing that had moved',
+  noRoom:
+    'the end of connections that the old version still had, and of new ones: the new version has no descriptor for either',
+  old: 'the end of the connections of the old version',
+} as const
+export type Loss = keyof typeof losses
+
+export type Cell = {
+  /** Who serves afterwards. */
+  readonly serves: Side
+  /** What upgrade() gives in the old version: that it succeeds, or the code of its error and words of it; `–` where nobody is left to be told. */
+  readonly upgrade: string
+  /** Events of either version, beside phases. */
+  readonly events: readonly string[]
+  readonly clients: Loss
+  /** Whom the pid file names, where that is not who serves. */
+  readonly pidFile?: Side
+  readonly note?: Note
+}
+
+/** A combination that means nothing, and why. */
+export type Skip = { readonly skip: Note }
+
+export const notes = {
+  noProgram:
+    'No line of the program runs yet that could throw: a Node that cannot start ends with an exit code, as in the row of `process.exit(1)`.',
+  sameDisk:
+    'A disk is full for both: see the new version. Pid file, log and Unix path are on it, and neither a byte nor a name is left.',
+  disk: 'Pid file, log and Unix path are on the full file system, with neither a byte nor a name left. The pid is written over the old one.',
+  pidFile:
+    'Without a descriptor the pid file cannot be written: it names the old version until the next upgrade, and the event `hook-failed` says so.',
+  owner:
+    'Before the commit the old version is the owner, and the new one never takes the service from a living owner: nobody answers while it loops, as without any upgrade. The moment it is killed, by an operator, a watchdog or the out-of-memory killer, the new version that waits serves.',
+  stopped:
+    'Time in which the old version is stopped does not count against the new one: the upgrade goes on where it was.',
+  overstays: 'The new version kills it ten seconds after its `drainTimeout`.',
+  stands: 'Five seconds after its `drainTimeout` the old version kills it and takes the service back.',
+  cutLink:
+    'Both live, and neither can tell the other anything any more: the service stays with the new one, and what has not moved ends with the old one.',
+  noRoom:
+    'A connection for which the new version has no descriptor stays with the old one, and is closed at `drainTimeout`.',
+  lostLines:
+    'What arrives together with the garbage is lost with it. If that was a connection on its way, those behind it stay with the old version, and are closed at `drainTimeout`.',
+  saidBye:
+    'It has nothing of the service any more and may have work of its own: it is left alone. After a SIGCONT it ends; one that loops is for the operator to kill.',
+  alone: 'The service is the new version alone from here on: its later end is no fault of an upgrade.',
+  sliced: 'The process runs for 10 ms of every 35.',
+} as const
+export type Note = keyof typeof notes
+
+// ------------------------------------------------------------------------------------------------ what happens again and again
+
+const succeeds: Cell = { serves: 'new', upgrade: 'succeeds', events: ['old: upgraded'], clients: 'nothing' }
+const slow: Cell = { ...succeeds, note: 'sliced' }
+const full: Cell = { ...succeeds, note: 'disk' }
+
+function fails(upgrade: string, clients: Loss = 'nothing'): Cell {
+  return { serves: 'old', upgrade, events: ['old: upgrade-failed'], clients }
+}
+
+function exits(how: string, clients?: Loss): Cell {
+  return fails(`ERR_COOK_SUCCESSOR_EXITED: ${how}`, clients)
+}
+
+function late(how: string, clients?: Loss): Cell {
+  return fails(`ERR_COOK_SUCCESSOR_TIMEOUT: ${how}`, clients)
+}
+
+/** The old version dies before the commit. */
+const ownerDies: Cell = { serves: 'new', upgrade: '–', events: [], clients: 'old' }
+const ownerLoops: Cell = { ...ownerDies, note: 'owner' }
+const ownerStops: Cell = { ...succeeds, note: 'stopped' }
+
+/** The new version is lost after the commit, and the old one takes the service back. */
+const comesBack: Cell = {
+  serves: 'old',
+  upgrade: 'succeeds',
+  events: ['old: upgraded', 'old: successor-lost'],
+  clients: 'moved',
+}
+const isKilled: Cell = { ...comesBack, note: 'stands' }
+
+const linkIsCut: Cell = { ...succeeds, clients: 'stayed', note: 'cutLink' }
+const lostLines: Cell = { ...succeeds, clients: 'stayed', note: 'lostLines' }
+const overstays: Cell = {
+  ...succeeds,
+  events: ['old: upgraded', 'new: predecessor-killed'],
+  clients: 'stayed',
+  note: 'overstays',
+}
+
+type Row = Readonly<Record<Fault, Cell | Skip>>
+
+/** The new version, before the commit; from `listen` on it accepts too, and from `boot` on it runs on for a moment with a link that is broken. */
+function newBefore(lateWords: string, accepted: Loss = 'nothing'): Row {
+  return {
+    SIGKILL: exits('signal SIGKILL', accepted),
+    SIGSTOP: late(lateWords, accepted),
+    'exit 0': exits('exit code 0', accepted),
+    'exit 1': exits('exit code 1', accepted),
+    exception: exits('no cache left', accepted),
+    loop: late(lateWords, accepted),
+    descriptors: {
+      ...succeeds,
+      events: ['old: upgraded', 'new: hook-failed'],
+      clients: 'closed',
+      pidFile: 'old',
+      note: 'pidFile',
+    },
+    disk: full,
+    link: exits('ended before it was up', 'accepted'),
+    garbage: fails('ERR_COOK_LINK_BROKEN: no message', 'accepted'),
+    slow,
+  }
+}
+
+const oldBefore: Row = {
+  SIGKILL: ownerDies,
+  SIGSTOP: ownerStops,
+  'exit 0': ownerDies,
+  'exit 1': ownerDies,
+  exception: ownerDies,
+  loop: ownerLoops,
+  descriptors: { ...succeeds, clients: 'closed' },
+  disk: { skip: 'sameDisk' },
+  link: exits('ended before it was up', 'accepted'),
+  garbage: exits('ended before it was up', 'accepted'),
+  slow,
+}
+
+const hello = 'it said hello, but not that it is up'
+
+/** The new version, after the commit. */
+const newAfter: Row = {
+  SIGKILL: comesBack,
+  SIGSTOP: isKilled,
+  'exit 0': comesBack,
+  'exit 1': comesBack,
+  exception: comesBack,
+  loop: isKilled,
+  descriptors: { ...succeeds, clients: 'closed' },
+  disk: full,
+  link: linkIsCut,
+  garbage: succeeds,
+  slow,
+}
+
+const oldDies: Cell = { ...succeeds, clients: 'stayed' }
+
+/** It dies in the turn in which it moves the first ones, before its caller hears that the upgrade has succeeded. */
+const oldDiesUntold: Cell = { ...oldDies, upgrade: '–' }
+
+const oldAfter = {
+  SIGKILL: oldDies,
+  SIGSTOP: overstays,
+  'exit 0': oldDies,
+  'exit 1': oldDies,
+  exception: oldDies,
+  loop: overstays,
+  descriptors: succeeds,
+  disk: { skip: 'sameDisk' },
+  link: linkIsCut,
+  garbage: succeeds,
+  slow,
+} as const satisfies Row
+
+// ------------------------------------------------------------------------------------------------ the table
+
+export const table: Readonly<Record<Side, Readonly<Record<Step, Row>>>> = {
+  new: {
+    spawn: {
+      ...newBefore('it never said hello'),
+      exception: { skip: 'noProgram' },
+      descriptors: exits('ended before it was up'),
+      garbage: fails('ERR_COOK_LINK_BROKEN: no message'),
+    },
+    boot: newBefore('it never said hello'),
+    hello: newBefore(hello),
+    claim: newBefore(hello),
+    listen: newBefore(hello, 'accepted'),
+    state: newBefore(hello, 'accepted'),
+    done: newBefore('it was accepted, but did not confirm', 'accepted'),
+    handover: { ...newAfter, descriptors: { ...succeeds, clients: 'noRoom', note: 'noRoom' }, garbage: lostLines },
+    drain: newAfter,
+    exit: newAfter,
+  },
+  old: {
+    spawn: { ...oldBefore, descriptors: fails('ERR_COOK_SUCCESSOR_SPAWN: EMFILE', 'closed') },
+    boot: oldBefore,
+    hello: oldBefore,
+    claim: oldBefore,
+    listen: oldBefore,
+    state: oldBefore,
+    done: oldBefore,
+    handover: {
+      ...oldAfter,
+      SIGKILL: oldDiesUntold,
+      SIGSTOP: { ...overstays, upgrade: '–' },
+      'exit 0': oldDiesUntold,
+      'exit 1': oldDiesUntold,
+      loop: { ...overstays, upgrade: '–' },
+      garbage: lostLines,
+    },
+    drain: oldAfter,
+    exit: {
+      ...oldAfter,
+      SIGSTOP: { ...succeeds, note: 'saidBye' },
+      loop: { ...succeeds, note: 'saidBye' },
+      link: succeeds,
+      SIGKILL: { ...succeeds, note: 'alone' },
+      'exit 0': { ...succeeds, note: 'alone' },
+      'exit 1': { ...succeeds, note: 'alone' },
+      exception: { ...succeeds, note: 'alone' },
+    },
+  },
+}
+
+/** The documents' way, with a process between the two: what is not as above. */
+export const parentTable: Readonly<Record<Side, Readonly<Record<Step, Cell>>>> = {
+  new: {
+    spawn: exits('signal SIGKILL'),
+    boot: exits('ended before it was up'),
+    hello: exits('its link ended'),
+    claim: exits('its link ended'),
+    listen: exits('its link ended', 'accepted'),
+    state: exits('its link ended', 'accepted'),
+    done: exits('its link ended', 'accepted'),
+    handover: comesBack,
+    drain: comesBack,
+    exit: comesBack,
+  },
+  old: {
+    spawn: ownerDies,
+    boot: ownerDies,
+    hello: ownerDies,
+    claim: ownerDies,
+    listen: ownerDies,
+    state: ownerDies,
+    done: ownerDies,
+    handover: oldDiesUntold,
+    drain: oldDies,
+    exit: { ...succeeds, note: 'alone' },
+  },
+}
