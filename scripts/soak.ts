@@ -3,7 +3,7 @@ import { mkdtempSync, realpathSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { type SoakResult, soak } from '../test/support/soak.ts'
+import { type SoakProgress, type SoakResult, soak } from '../test/support/soak.ts'
 import { removeLeftovers } from './leftovers.ts'
 
 /** From one line of progress to the next, in milliseconds. */
@@ -31,10 +31,10 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 say(`${upgrades} upgrades under load, and ${Math.floor((upgrades - 1) / 2)} more to versions that fail`)
 const begin = performance.now()
 let said = begin
+let told = 0
 let result: SoakResult | undefined
 try {
-  const clients = { keepAlive: 40, unix: 10, single: 8, ws: 30 }
-  result = await soak({ upgrades, clients, onUpgrade: tellProgress, signal: stopped.signal })
+  result = await soak({ upgrades, onUpgrade: tellProgress, signal: stopped.signal })
 } catch (error) {
   process.stderr.write(`${error instanceof Error ? error.stack : error}\n`)
 }
@@ -44,13 +44,14 @@ if (values.json) process.stdout.write(`${JSON.stringify({ isProved, ...result, l
 else tellResult()
 process.exitCode = stopped.signal.aborted ? 130 : isProved ? 0 : 1
 
-function tellProgress(now: { readonly upgrades: number; readonly answers: number; readonly failures: number }): void {
+function tellProgress({ upgrades: done, answers, faults }: SoakProgress): void {
+  for (const fault of faults.slice(told)) say(`fault before upgrade ${done} was over: ${fault}`)
+  told = faults.length
   if (performance.now() - said < progressInterval) return
   said = performance.now()
-  const seconds = (said - begin) / 1_000
-  const rate = now.upgrades / seconds
-  const rest = Math.ceil((upgrades - now.upgrades) / rate)
-  const counts = `${now.upgrades} of ${upgrades} upgrades, ${now.answers} answers, ${now.failures} failures`
+  const rate = (done * 1_000) / (said - begin)
+  const rest = (upgrades - done) / rate
+  const counts = `${done} of ${upgrades} upgrades, ${answers} answers, ${faults.length} faults`
   say(`${counts}, ${rate.toFixed(2)} upgrades a second, about ${Math.ceil(rest / 60)} min left`)
 }
 

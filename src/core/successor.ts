@@ -64,11 +64,11 @@ export type SuccessionPlan = {
 /** Takes up the link to the predecessor. Throws `ERR_COOK_ENVIRONMENT` if descriptor 3 is no link although the predecessor lives. */
 export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = system): Succession {
   const { predecessor, nonce } = record
-  let side = newSide(nonce, identify(os))
+  let side = newSide(nonce, identify(os), record.protocol)
   let living: readonly Identity[] = [predecessor]
   let isCommitted = false
   let wasAsked = false
-  const decided = deferred<string | undefined>()
+  const decided = deferred<CookError | undefined>()
   const tickets = deferred<Readonly<Record<string, string>>>()
   const bye = deferred<void>()
   const assembly = new Assembly()
@@ -172,8 +172,10 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
     return answer
   }
 
-  function refused(reason: string): CookError {
-    return new CookError('ERR_COOK_REFUSED', { predecessor: predecessor[0], reason })
+  function refused({ reason, isTooOld }: Extract<NewEffect, { do: 'refuse' }>): CookError {
+    const [pid] = predecessor
+    if (isTooOld === true) return new CookError('ERR_COOK_PROTOCOL', { why: reason, pid })
+    return new CookError('ERR_COOK_REFUSED', { predecessor: pid, reason })
   }
 
   function step(event: NewEvent): void {
@@ -194,10 +196,10 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
         if (link?.isOpen !== true) endQuestions(undefined)
         return
       case 'refuse':
-        decided.resolve(effect.reason)
-        endQuestions(refused(effect.reason))
+        decided.resolve(refused(effect))
+        endQuestions(refused(effect))
         // A process that nobody accepted and that does not even ask must not live on beside the predecessor.
-        if (!wasAsked) throwLater(refused(effect.reason))
+        if (!wasAsked) throwLater(refused(effect))
         return
       case 'look':
         void lookFor(predecessor, os).then((predecessorLives) => step({ type: 'looked', predecessorLives }))
@@ -224,7 +226,7 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
       wasAsked = true
       step({ type: 'notify', ok, reason })
       const refusal = await held(decided.promise)
-      if (ok && refusal !== undefined) throw refused(refusal)
+      if (ok && refusal !== undefined) throw refusal
     },
     tickets: () => held(tickets.promise),
     bye: bye.promise,

@@ -4,7 +4,7 @@ import type { DaemonUpgradeOptions } from 'cook-daemon'
 export type BadVersion = {
   readonly what: string
   readonly code: string
-  /** Of test/fixtures/bad-version; without them it is the good version, which is killed in its overlap. */
+  /** Of test/fixtures/bad-version; without them it is the good version, which dies in its overlap. */
   readonly args?: readonly string[]
   readonly options?: DaemonUpgradeOptions
 }
@@ -28,6 +28,6 @@ export function badVersions(takenPort: number): readonly [BadVersion, ...BadVers
     { what: 'closes the link', args: ['close-link'], ...ends },
     { what: 'wants a port that is taken', args: ['port', String(takenPort)], ...ends },
     { what: 'is killed right after its yes', args: ['yes-and-kill'], ...ends },
-    { what: 'is killed in its overlap', options: { overlap: 20_000 }, ...ends },
+    { what: 'dies in its overlap', options: { overlap: 20_000 }, ...ends },
   ]
 }

@@ -1,11 +1,11 @@
 /** Upgrade after upgrade under load, every third version a bad one; and whether the last generation has more on it than an early one. */
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
-import { type AddressInfo, createServer } from 'node:net'
+import { type AddressInfo, createServer, type Server } from 'node:net'
 import { isDeepStrictEqual } from 'node:util'
 import { belongingsOf } from '../../bench/belongings.ts'
 import { type BadVersion, badVersions } from './bad-versions.ts'
-import { drained } from './daemons.ts'
+import { drained, type Program } from './daemons.ts'
 import { type Descriptors, keptDescriptors } from './descriptors.ts'
 import { fixturePath, Lab, type Puppet } from './lab.ts'
 import { connectionClients } from './load/connection-clients.ts'
@@ -16,11 +16,17 @@ import { webSocketClients } from './load/web-socket-clients.ts'
 export type SoakPlan = {
   /** Good ones; to each two comes one to a version that fails. */
   readonly upgrades: number
-  readonly clients: { readonly keepAlive: number; readonly unix: number; readonly single: number; readonly ws: number }
   /** After each upgrade. */
-  onUpgrade?(progress: { readonly upgrades: number; readonly answers: number; readonly failures: number }): void
+  onUpgrade?(progress: SoakProgress): void
   /** Ends it early; what has happened until then is the result. */
   readonly signal?: AbortSignal
+}
+
+export type SoakProgress = {
+  readonly upgrades: number
+  readonly answers: number
+  /** So far, in words. */
+  readonly faults: readonly string[]
 }
 
 export type SoakResult = {
@@ -55,13 +61,15 @@ export type Generation = {
 /** As it was started, without what differs by its nature; and as the program sees it. */
 type Environment = { readonly start: readonly string[]; readonly now: readonly string[] }
 
+/** What two cores stand beside the upgrades. */
+const clients = { keepAlive: 30, unix: 10, single: 8, ws: 20 }
 /** The early generation, and how many from there on, and of the last ones, are weighed for a median. */
 const earlyGeneration = 10
 const weighed = 10
 /** The most that memory may grow from the early generations to the last. */
 const mostGrowth = 0.05
 
-export async function soak({ upgrades, clients, onUpgrade, signal }: SoakPlan): Promise<SoakResult> {
+export async function soak({ upgrades, onUpgrade, signal }: SoakPlan): Promise<SoakResult> {
   await using lab = await Lab.open()
   await using taken = await takePort()
   const bad = badVersions(taken.port)
@@ -69,11 +77,11 @@ export async function soak({ upgrades, clients, onUpgrade, signal }: SoakPlan): 
   let server = await lab.start('soak-server', { execArgv: ['--expose-gc'] })
   const { port } = (await server.event('serving')) as { port: number }
   const tcp = { host: '127.0.0.1', port }
-  // They pause, so that on two cores there is time to upgrade: what is sent, and when, is as ugly as ever.
-  await using keepAlive = keepAliveClients(tcp, { count: clients.keepAlive, pause: [0, 60] })
-  await using unix = keepAliveClients({ path: lab.path('socket') }, { count: clients.unix, pause: [0, 60], seed: 2 })
-  await using single = connectionClients(tcp, { count: clients.single, pause: [0, 40] })
-  await using webSockets = webSocketClients(tcp, { count: clients.ws, pause: [0, 100] })
+  // They pause, so that on two cores there is time for upgrades, which is what there must be many of: what is sent, and when, is as ugly as ever.
+  await using keepAlive = keepAliveClients(tcp, { count: clients.keepAlive, pause: [0, 300] })
+  await using unix = keepAliveClients({ path: lab.path('socket') }, { count: clients.unix, pause: [0, 300], seed: 2 })
+  await using single = connectionClients(tcp, { count: clients.single, pause: [0, 100] })
+  await using webSockets = webSocketClients(tcp, { count: clients.ws, pause: [0, 300] })
   const loads = { 'keep-alive': keepAlive, 'Unix path': unix, 'one connection each': single, WebSocket: webSockets }
   await Promise.all(Object.values(loads).map(({ ready }) => ready))
 
@@ -96,7 +104,8 @@ export async function soak({ upgrades, clients, onUpgrade, signal }: SoakPlan): 
     if (done + 1 === Math.min(earlyGeneration, Math.ceil(upgrades / 2))) early = await look(server, done + 1)
     const results = Object.values(loads).map((load) => load.result())
     const answers = results.reduce((sum, one) => sum + one.answers, 0)
-    onUpgrade?.({ upgrades: done, answers, failures: results.reduce((sum, one) => sum + one.faults.length, 0) })
+    const failures = results.flatMap((one) => one.faults.map(({ kind, words }) => `${kind}: ${words}`))
+    onUpgrade?.({ upgrades: done, answers, faults: [...faults, ...failures] })
   }
   const late = await lookUntilSame(server, done + 1, early)
   early ??= late
@@ -167,12 +176,23 @@ async function upgradeToBad(
   if (args === undefined) {
     const young = await lab.next()
     await old.event('overlapping')
-    young.kill('SIGKILL')
+    // A request that it has in hand dies with it, and no predecessor can know of that one: so it dies between two.
+    young.run(dieBetweenRequests).catch(() => {})
   }
   const told = await upgrading
   if (told !== code) faults.push(`a version that ${what}: ${told}, not ${code}`)
   const phase = await old.run(({ kept }) => kept.daemon?.phase)
   if (phase !== 'ready') faults.push(`after a version that ${what} the old one is ${phase}`)
+}
+
+/** After its first one, and when none of its connections is open: what still waits in the queue is also its predecessor's. */
+const dieBetweenRequests: Program = ({ kept }) => {
+  const server = kept.server as unknown as { readonly _connections: number } & Pick<Server, 'once'>
+  const die = () => {
+    if (server._connections === 0) process.kill(process.pid, 'SIGKILL')
+    setImmediate(die)
+  }
+  server.once('request', die)
 }
 
 /** In megabytes, resident, after a full collection. */
