@@ -11,15 +11,17 @@ export type Drain = {
   /** The new one said that the service ends. */
   wasStopped: boolean
   wasAnswered: boolean
+  /** The new one was killed: whatever it still said counts no more, and the service comes back. */
+  hasKilled: boolean
 }
 
 export function beginDrain(): Drain {
-  return { at: 'moving', isLost: false, wasStopped: false, wasAnswered: false }
+  return { at: 'moving', isLost: false, wasStopped: false, wasAnswered: false, hasKilled: false }
 }
 
 export function hearDrain(_one: Process, drain: Drain, what: Link['up'][number] | 'end'): void {
   if (what === 'end') drain.isLost = !drain.wasStopped && !drain.wasAnswered
-  else if (what === 'bye') drain.wasAnswered = true
+  else if (what === 'bye') drain.wasAnswered = !drain.hasKilled
   else if (what !== 'broken' && what.type === 'stop') drain.wasStopped = true
 }
 
@@ -31,6 +33,11 @@ export function drainActions(world: World, one: Process, drain: Drain): Action[]
   const actions: Action[] = []
   const add = (what: string, act: () => void) => actions.push(usual(`${name} ${what}`, act))
   if (drain.isLost && (drain.at === 'moving' || keepsSpare)) {
+    // The end of the link is no death: its program may have closed it.
+    if (keepsSpare && successor.isAlive) {
+      if (!successor.isDoomed) add(`kills ${successor.name}, whose link has ended`, () => doom(successor))
+      return actions
+    }
     add('takes the service back', () => {
       one.drain = undefined
       one.old = undefined
@@ -57,9 +64,13 @@ export function drainActions(world: World, one: Process, drain: Drain): Action[]
     else actions.push(late(`the drain of ${name} is at its deadline`, say))
   } else if (drain.wasAnswered || drain.wasStopped) {
     add('leaves', leave)
-  } else if (successor.isAlive && successor.isFrozen && !successor.isDoomed) {
-    // Its end closes the link, and that is a loss.
-    actions.push(late(`${name} waits for ${successor.name} no more, and kills it`, () => doom(successor)))
+  } else if (successor.isAlive && successor.isFrozen && !successor.isDoomed && !link.up.includes('bye')) {
+    // What has arrived is heard before the verdict. Its end closes the link, and that is a loss.
+    const kill = () => {
+      drain.hasKilled = true
+      doom(successor)
+    }
+    actions.push(late(`${name} waits for ${successor.name} no more, and kills it`, kill))
   }
   return actions
 

@@ -29,8 +29,11 @@ export type Rules = {
   readonly evil: readonly Evil[]
   /** The old one keeps a spare of its listeners until the new one has answered its bye. */
   readonly keepsSpare: boolean
-  /** A process starts its successor only when its own predecessor is gone. */
-  readonly isPatient: boolean
+  /**
+   * What a process does about a predecessor that still drains when it starts its own successor: nothing; it waits for its end; or, once it has heard that its confirmation has
+   * arrived, it tells it, with the answer to the bye that is still to come, that it need not come back.
+   */
+  readonly chains: 'at once' | 'wait' | 'release'
 }
 
 export const evils = ['die', 'freeze', 'garbage', 'close', 'stop'] as const
@@ -188,7 +191,9 @@ export class World {
   #slay(one: Process): void {
     this.slain.add(one)
     this.end(one)
-    if (isServing(one) || isCommitted(one)) this.heirs = this.living.filter((other) => this.#canSucceed(other, one))
+    const wasToReturn = one.drain !== undefined && one.successor?.isDoomed === true
+    if (isServing(one) || isCommitted(one) || wasToReturn)
+      this.heirs = this.living.filter((other) => this.#canSucceed(other, one))
   }
 
   /** Whether it is there for the case that the other dies. */
@@ -200,7 +205,14 @@ export class World {
       const isRefused = link?.down.some((message) => message === 'broken' || message.type === 'refused') === true
       return isWilling && !isRefused && link?.isNewOpen === true
     }
-    return other.successor === slain && other.drain !== undefined && (other.accepts || this.rules.keepsSpare)
+    const hasLeft = other.drain?.wasAnswered === true || slain.link?.up.includes('bye') === true
+    // Without a spare it may just stop accepting, and has nothing to take back then.
+    return this.rules.keepsSpare && other.successor === slain && other.drain !== undefined && !hasLeft
+  }
+
+  /** Whoever connects is served, if not at once: the queue is open. */
+  holdsListeners({ accepts, drain }: Process): boolean {
+    return accepts || (drain?.wasAnswered === false && this.rules.keepsSpare)
   }
 
   #stop(one: Process): void {
@@ -286,11 +298,14 @@ export class World {
     if (one.writesPid) {
       add('writes the pid file', () => {
         one.writesPid = false
-        this.pidFile = one
+        // As core/pid-file.ts does it: never over a living process that is not one of those before it.
+        if (!this.pidFile.isAlive || this.pidFile.generation < one.generation) this.pidFile = one
       })
     }
     const { predecessor } = one
-    if (this.rules.keepsSpare && one.new.at === 'accepted' && predecessor?.isAlive && predecessor.isFrozen) {
+    // Long after its drain deadline; a kill of its own has come by then.
+    const isOverstaying = one.new.at === 'accepted' && predecessor?.isAlive === true && predecessor.isFrozen
+    if (this.rules.keepsSpare && isOverstaying && !one.isDoomed) {
       actions.push(late(`${name} waits for ${predecessor.name} no more, and kills it`, () => doom(predecessor)))
     }
     return actions
@@ -339,17 +354,21 @@ export class World {
 
   #canUpgrade(one: Process): boolean {
     const isAlone = one.predecessor === undefined || !one.predecessor.isAlive || one.new?.at === 'free'
+    // What onRelease returned, or nothing of that: it comes after the commit only.
+    const isConfirmed = one.predecessor?.drain !== undefined
+    const mayChain = { wait: false, 'at once': true, release: isConfirmed }[this.rules.chains]
     return (
       one.phase === 'ready' &&
       !one.isStopping &&
       one.generation < mostGenerations &&
       one.attempts < mostAttempts &&
-      (isAlone || !this.rules.isPatient)
+      (isAlone || mayChain)
     )
   }
 
   #start(one: Process): void {
     this.step(one, 'upgrade')
+    if (this.rules.chains === 'release' && one.link?.isOldOpen && one.link.isNewOpen) one.link.up.push('bye')
     one.attempts++
     one.hasHeardExit = false
     one.successor = this.#make(one)
@@ -365,7 +384,7 @@ export class World {
     if (one.isStopping) this.#leave(one)
   }
 
-  /** As core/pid-file.ts does it: never over another living process. */
+  /** Never over another living process. */
   reclaimPidFile(one: Process): void {
     if (!this.pidFile.isAlive) this.pidFile = one
   }
