@@ -118,6 +118,10 @@ const errors = {
     text: 'the link to the new version ({who}) broke: {why}. It was killed; the old one (pid {self}) keeps serving',
     help: 'The link is descriptor 3 of the new version: its program must neither write to it nor close it.',
   },
+  ERR_COOK_PROTOCOL: {
+    text: 'the old and the new version have no protocol in common: {why}. The old one (pid {pid}) keeps serving',
+    help: 'Deploy a version of cook-daemon between the two first and upgrade in two steps, or stop the service and start it with the new version.',
+  },
   ERR_COOK_STOPPED: {
     text: 'the upgrade was stopped by its caller; the new version ({who}) was killed and the old one (pid {self}) keeps serving',
     help: 'Whoever aborted the signal given to upgrade() wanted this.',
