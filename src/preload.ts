@@ -1,4 +1,4 @@
-/** `node --import /path/of/cook-daemon/dist/bundle/preload.js app.js`: makes a program upgradable that knows nothing of this library. */
+/** `node --import /path/of/cook-daemon/dist/bundle/preload.js app.js`: makes a program upgradable that knows nothing of this library. @module cook-daemon/preload */
 import { envProgram } from './core/protocol.ts'
 import { isWorkerThread } from './node/sockets.ts'
 import { startEnvironment } from './node/system.ts'
