@@ -21,6 +21,6 @@ for (const name of exampleFiles()) {
 
 // The problem, the numbers or the picture, and the answer: everything before the promises.
 const readme = readFileSync(join(root, 'README.md'), 'utf8')
-const [, intro] = /^# cook-daemon\n([^]*?)\s*What it promises/.exec(readme) ?? []
+const [, intro] = /^# cook-daemon\n(.*?)\s*What it promises/s.exec(readme) ?? []
 if (intro === undefined) throw new Error('README.md has no words between its title and "What it promises"')
 writeFileSync(join(generated, 'intro.md'), `${intro.trim().replaceAll('](docs/', '](../docs/')}\n`)

@@ -51,7 +51,11 @@ export function sidebar() {
   const listed = new Set([...guides, ...reference, ...evidence])
   const more = docs.filter((name) => !listed.has(name))
   const items = (names) => names.filter((name) => docs.includes(name)).map((name) => item(`docs/${name}.md`))
-  const api = { text: 'API', link: '/api/', items: ['cook-daemon', 'cook-daemon/ws', 'cook-daemon/preload'].map(apiItem) }
+  const api = {
+    text: 'API',
+    link: '/api/',
+    items: ['cook-daemon', 'cook-daemon/ws', 'cook-daemon/preload'].map(apiItem),
+  }
   return [
     { text: 'Guides', items: [item('README.md', 'Overview'), ...items(guides)] },
     { text: 'Reference', items: [...items(reference), api] },
@@ -77,5 +81,5 @@ function exampleItem(name) {
 function titleOf(file) {
   const path = join(root, file)
   if (!existsSync(path)) return file
-  return /^# (.+)$/m.exec(readFileSync(path, 'utf8'))?.[1] ?? file
+  return /^# (.+)$/m.exec(readFileSync(path, 'utf8'))?.[1]?.replaceAll('`', '') ?? file
 }

@@ -30,7 +30,10 @@ export default defineConfig({
     anchor: { slugify: githubSlug },
     theme: { light: 'github-light-high-contrast', dark: 'github-dark-high-contrast' },
     languageAlias: { logrotate: 'ini' },
-    config: (md) => md.core.ruler.push('repository-links', ({ tokens, env }) => tokens.forEach((one) => leadLinks(one.children ?? [], env.realPath ?? env.path))),
+    config: (md) =>
+      md.core.ruler.push('repository-links', ({ tokens, env }) => {
+        for (const { children } of tokens) leadLinks(children ?? [], env.realPath ?? env.path)
+      }),
   },
   themeConfig: {
     nav: [
@@ -62,7 +65,12 @@ function githubSlug(text: string): string {
     .replaceAll(' ', '-')
 }
 
-type Token = { type: string; content: string; attrGet(name: string): string | null; attrSet(name: string, value: string): void }
+type Token = {
+  type: string
+  content: string
+  attrGet(name: string): string | null
+  attrSet(name: string, value: string): void
+}
 
 /** Links lead to files: to a page where there is one, to the repository where it is known; elsewhere only the words stay. */
 function leadLinks(tokens: readonly Token[], from: string): void {
@@ -76,7 +84,10 @@ function leadLinks(tokens: readonly Token[], from: string): void {
     const file = isFile ? relative(root, join(dirname(from), decodeURI(path))) : undefined
     if (file !== undefined && !existsSync(join(root, file))) throw new Error(`${from}: ${href} leads nowhere`)
     const page = file === undefined ? undefined : pageOf(file)
-    const to = page === undefined ? home && `${home}/blob/main/${file}` : `/${page.replace(/\.md$/, '').replace(/(^|\/)index$/, '$1')}`
+    const to =
+      page === undefined
+        ? home && `${home}/blob/main/${file}`
+        : `/${page.replace(/\.md$/, '').replace(/(^|\/)index$/, '$1')}`
     dropped.push(isFile && to === undefined)
     if (!isFile) continue
     if (to === undefined) drop(token)
