@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url'
 const dist = fileURLToPath(new URL('dist', import.meta.url))
 const browserPath =
   process.env.CHROMIUM ??
-  spawnSync('sh', ['-c', 'command -v chromium || command -v chromium-browser'], { encoding: 'utf8' }).stdout.trim()
+  spawnSync('sh', ['-c', 'command -v chromium || command -v google-chrome'], { encoding: 'utf8' }).stdout.trim()
 /** Where pictures go, for people: `node look.mjs DIR`. */
 const shots = process.argv[2]
 
