@@ -14,7 +14,7 @@ const wanted = ['LICENSE', 'README.md', 'CHANGELOG.md', 'docs/limits.md', 'src/i
 
 /** What a package may hold beside what npm always takes. A folder of the repository that gets in by mistake is none of these. */
 const places =
-  /^(dist\/(bundle|bin)\/|dist\/src\/.*\.d\.ts(\.map)?$|src\/.*\.ts$|docs\/[^/]+\.(md|svg)$|[A-Z]+(\.md)?$|package\.json$)/
+  /^(dist\/(bundle|bin)\/|dist\/src\/.*\.d\.ts(\.map)?$|src\/.*\.ts$|docs\/.+\.(md|svg|png|json)$|[A-Z]+(\.md)?$|package\.json$)/
 
 /** Everything that is wrong with an unpacked package, in words. */
 export function faultsOf(folder: string): readonly string[] {

@@ -1,16 +1,6 @@
 /** Installs the packed package as its users do, with each package manager, and runs it there under each supported line of Node. */
 import { type SpawnSyncReturns, spawnSync } from 'node:child_process'
-import {
-  cpSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  realpathSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
 import { get } from 'node:http'
 import { tmpdir } from 'node:os'
 import { basename, delimiter, dirname, join } from 'node:path'
@@ -23,16 +13,28 @@ import { removeLeftovers } from './leftovers.ts'
 import { lines, nodeBinary, root } from './node-lines.ts'
 import { faultsOf } from './package-content.ts'
 
-/** How each of them installs a file, and runs a command of a package. */
-const managers: Readonly<Record<string, { readonly add: readonly string[]; readonly run: readonly string[] }>> = {
+type Manager = {
+  /** Installs what follows. */
+  readonly add: readonly string[]
+  /** Runs the command of the package. */
+  readonly run: readonly string[]
+  /** Runs a program. @default node itself */
+  readonly node?: readonly string[]
+}
+
+const managerPackages = ['pnpm@10.34.8', 'yarn@1.22.22', '@yarnpkg/cli-dist@4.18.1']
+// Its command has the name of the other yarn's.
+const berry = ['node', '../tools/node_modules/@yarnpkg/cli-dist/bin/yarn.js']
+const managers: Readonly<Record<string, Manager>> = {
   npm: {
     add: ['npm', 'install', '--no-audit', '--no-fund', '--ignore-scripts'],
     run: ['npx', '--no-install', 'cook-daemon'],
   },
   pnpm: { add: ['pnpm', 'add', '--ignore-scripts'], run: ['pnpm', 'exec', 'cook-daemon'] },
   yarn: { add: ['yarn', 'add', '--ignore-scripts', '--non-interactive'], run: ['yarn', '--silent', 'cook-daemon'] },
+  // Without node_modules: the package stays in an archive, out of which Node is made to read.
+  berry: { add: [...berry, 'add'], run: [...berry, 'run', 'cook-daemon'], node: [...berry, 'node'] },
 }
-const managerPackages = ['pnpm@10.34.8', 'yarn@1.22.22']
 /** What the TypeScript programs need beside the package. */
 const typesPackages = ['@types/node@20.19.43', '@types/ws@8.18.2', 'ws@8.23.0']
 /** Time for one command, in milliseconds; a registry may be slow. */
@@ -41,11 +43,11 @@ const commandTimeout = 240_000
 const fixtures = join(root, 'test/fixtures/package')
 const counts = { passed: 0, failed: 0, skipped: 0 }
 
-// Numbers choose lines, words package managers; with --quick only the running line: npm run test:package -- 22 pnpm
+// Numbers choose lines, words package managers; with --quick only the running line, and not the slowest manager: npm run test:package -- 22 pnpm
 const chosen = process.argv.slice(2)
 const running = lines.filter((line) => process.versions.node.startsWith(`${line}.`))
 const chosenLines = chosen.includes('--quick') ? running : orAll(lines)
-const chosenManagers = orAll(Object.keys(managers))
+const chosenManagers = orAll(Object.keys(managers)).filter((name) => name !== 'berry' || !chosen.includes('--quick'))
 
 // The name of the folder is the mark by which everything that is started here is found again.
 const folder = mkdtempSync(join(realpathSync(tmpdir()), 'cook-'))
@@ -93,15 +95,19 @@ async function withRegistry(): Promise<void> {
       const node = nodeBinary(line)
       const where = `${manager}, Node ${line}`
       await check(`${where}: an ES module becomes a daemon, and is upgraded`, () =>
-        livesAsDaemon(project, node, 'esm.mjs'),
+        livesAsDaemon(project, node, manager, 'esm.mjs'),
       )
-      await check(`${where}: a CommonJS program requires it, and is upgraded`, () =>
-        livesAsDaemon(project, node, 'cjs.cjs'),
-      )
-      await check(
-        `${where}: require, import and a second copy share one state`,
-        () => void demand(run(project, node, ['node', 'copies.cjs'])),
-      )
+      const requires = `${where}: a CommonJS program requires it, and is upgraded`
+      // Yarn's way of reading archives does not reach what a required ES module imports there: its limit, not ours.
+      if (manager === 'berry' && line === '20') skip(requires)
+      else await check(requires, () => livesAsDaemon(project, node, manager, 'cjs.cjs'))
+      // Nobody can copy out of an archive.
+      if (manager !== 'berry') {
+        await check(
+          `${where}: require, import and a second copy share one state`,
+          () => void demand(run(project, node, ['node', 'copies.cjs'])),
+        )
+      }
       await check(`${where}: the command starts, upgrades and stops a program`, () =>
         livesUnderCommand(project, node, manager),
       )
@@ -151,15 +157,17 @@ function install(project: string, manager: string, others: readonly string[] = [
   writeFileSync(join(project, 'package.json'), JSON.stringify({ name: 'project', private: true, type: 'module' }))
   // A workspace above would be asked first.
   writeFileSync(join(project, 'pnpm-workspace.yaml'), 'packages: []\n')
-  demand(run(project, process.execPath, [...(managers[manager]?.add ?? []), packed, ...others]))
-  if (!existsSync(join(project, 'node_modules/cook-daemon/package.json')))
-    throw new Error(readdirSync(project).join(' '))
+  if (manager === 'berry') {
+    writeFileSync(join(project, 'yarn.lock'), '')
+    writeFileSync(join(project, '.yarnrc.yml'), 'nodeLinker: pnp\nenableTelemetry: false\nenableGlobalCache: false\n')
+  }
+  demand(run(project, process.execPath, [...(managers[manager]?.add ?? []), `cook-daemon@file:${packed}`, ...others]))
 }
 
 /** The program itself becomes a daemon: started, upgraded by its signal, and stopped, with nothing to read on stderr. */
-async function livesAsDaemon(project: string, node: string, program: string): Promise<void> {
+async function livesAsDaemon(project: string, node: string, manager: string, program: string): Promise<void> {
   for (const name of ['app.pid', 'app.port', 'app.log']) rmSync(join(project, name), { force: true })
-  const { stderr } = demand(run(project, node, ['node', program]))
+  const { stderr } = demand(run(project, node, [...(managers[manager]?.node ?? ['node']), program]))
   if (stderr !== '') throw new Error(`it says ${stderr}`)
   const first = await eventually('a pid file', () => identityIn(project))
   try {
