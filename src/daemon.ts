@@ -144,6 +144,7 @@ export function insideOf(daemon: Daemon): Inside {
   return open(daemon)
 }
 
+/** A process that serves until its successor does; {@link createDaemon} makes it. One for each process. */
 class Daemon {
   static {
     open = (daemon) => daemon.#inside()
@@ -191,6 +192,7 @@ class Daemon {
     return this.#state.entered.generation
   }
 
+  /** Where this process is in its life. After an upgrade or a stop it is `gone` when everything has drained. */
   get phase(): Phase {
     return this.#state.phase
   }

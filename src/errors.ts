@@ -236,17 +236,21 @@ const mark = Symbol.for('cook-daemon.CookError')
  * and `help`, what to do about it.
  */
 export class CookError<Code extends CookErrorCode = CookErrorCode> extends Error {
+  /** True for an error of any copy of this library in the process: the preload brings one of its own. */
   static override [Symbol.hasInstance](value: unknown): boolean {
     return typeof value === 'object' && value !== null && mark in value
   }
 
+  /** Always `CookError`. */
   override readonly name = 'CookError'
+  /** What went wrong, for programs: it stays the same, whatever becomes of the text. */
   readonly code: Code
   /** What to do about it, in a sentence or two. */
   readonly help: string
   /** The values in the text, for programs: `pid`, `reason`, … (see docs/errors.md). */
   readonly values: CookErrorValues<Code>
 
+  /** The library makes these; a program only catches them. */
   constructor(code: Code, values: CookErrorValues<Code>, options?: { readonly cause?: unknown }) {
     const known: Readonly<Record<string, string | number>> = values
     super(
