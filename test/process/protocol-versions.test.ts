@@ -15,9 +15,9 @@ import { leave, openListener, upgradeOnce } from '../support/steps.ts'
 const libraries = {
   present: async () => 'cook-daemon',
   'protocol 1': async () => protocol1,
-  'the next protocol': (lab: Lab) => buildLibrary(lab.path('next.mjs'), speaking(2), additions),
-  'protocol 2': (lab: Lab) => buildLibrary(lab.path('two.mjs'), speaking(2)),
-  'protocol 2 to 3': (lab: Lab) => buildLibrary(lab.path('three.mjs'), speaking(3, 2)),
+  'the next protocol': (lab: Lab) => buildLibrary(lab.path('next.mjs'), speaking(3), additions),
+  'protocol 3': (lab: Lab) => buildLibrary(lab.path('three.mjs'), speaking(3)),
+  'protocol 3 to 4': (lab: Lab) => buildLibrary(lab.path('four.mjs'), speaking(4, 3)),
 } as const satisfies Record<string, (lab: Lab) => Promise<string>>
 
 type Library = keyof typeof libraries
@@ -88,10 +88,10 @@ for (const stage of ['daemon', 'parent'] as const) {
   test(`a new version that does not speak the old one's protocol any more says so, and the old one serves (stage ${stage})`, async () => {
     for (const library of ['protocol 1', 'present'] as const) {
       await using lab = await Lab.open()
-      const { old, port, upgrading } = await beginUpgrade(lab, [library, 'protocol 2 to 3'], stage)
+      const { old, port, upgrading } = await beginUpgrade(lab, [library, 'protocol 3 to 4'], stage)
       await assert.rejects(upgrading, {
         code: 'ERR_COOK_SUCCESSOR_SAID_NO',
-        message: /the old version speaks protocol 1 of cook-daemon and the new one 2 to 3: deploy a version between/,
+        message: /the old version speaks protocol [12] of cook-daemon and the new one 3 to 4: deploy a version between/,
       })
       assert.match(lab.read('log'), /ERR_COOK_PROTOCOL/)
       assert.equal(await ask({ port, host: '127.0.0.1' }), String(old.pid))
@@ -101,8 +101,8 @@ for (const stage of ['daemon', 'parent'] as const) {
   test(`an old version that does not speak the new one's protocol any more says so, and serves (stage ${stage})`, async () => {
     for (const library of ['protocol 1', 'present'] as const) {
       await using lab = await Lab.open()
-      const { old, port, upgrading } = await beginUpgrade(lab, ['protocol 2 to 3', library], stage)
-      const why = /the new version speaks protocol 1 of cook-daemon and the old one 2 to 3: deploy a version between/
+      const { old, port, upgrading } = await beginUpgrade(lab, ['protocol 3 to 4', library], stage)
+      const why = /the new version speaks protocol [12] of cook-daemon and the old one 3 to 4: deploy a version between/
       await assert.rejects(upgrading, { code: 'ERR_COOK_PROTOCOL', message: why })
       // It can say this too, although it knows nothing of such a refusal.
       assert.match(lab.read('log'), why)
@@ -113,7 +113,7 @@ for (const stage of ['daemon', 'parent'] as const) {
 
 test('by way of a version between the two, versions that do not speak with each other replace each other, both ways', async () => {
   await using lab = await Lab.open()
-  const chain = ['present', 'protocol 2', 'protocol 2 to 3', 'protocol 2', 'present'] as const
+  const chain = ['present', 'protocol 3', 'protocol 3 to 4', 'protocol 3', 'present'] as const
   const [first, ...later] = await argsOf(lab, chain)
   let old = await lab.start('puppet', { args: first ?? [] })
   const port = await openListener(old)

@@ -16,8 +16,8 @@ export type Changes = Readonly<Record<string, readonly (readonly [piece: string,
 export function speaking(protocol: number, oldest = 1): Changes {
   return {
     'protocol.ts': [
-      ['export const protocolVersion = 1\n', `export const protocolVersion = ${protocol}\n`],
-      ['export const oldestProtocol = 1\n', `export const oldestProtocol = ${oldest}\n`],
+      ['export const protocolVersion = 2\n', `export const protocolVersion = ${protocol}\n`],
+      ['export const oldestProtocol: number = 1\n', `export const oldestProtocol: number = ${oldest}\n`],
     ],
   }
 }
