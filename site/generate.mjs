@@ -23,4 +23,4 @@ for (const name of exampleFiles()) {
 const readme = readFileSync(join(root, 'README.md'), 'utf8')
 const [, intro] = /^# cook-daemon\n(.*?)\s*What it promises/s.exec(readme) ?? []
 if (intro === undefined) throw new Error('README.md has no words between its title and "What it promises"')
-writeFileSync(join(generated, 'intro.md'), `${intro.trim().replaceAll('](docs/', '](../docs/')}\n`)
+writeFileSync(join(generated, 'intro.md'), `${intro.trim().replaceAll(/(\]\(|=")(?=docs\/)/g, '$1../')}\n`)

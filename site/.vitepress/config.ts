@@ -32,7 +32,10 @@ export default defineConfig({
     languageAlias: { logrotate: 'ini' },
     config: (md) =>
       md.core.ruler.push('repository-links', ({ tokens, env }) => {
-        for (const { children } of tokens) leadLinks(children ?? [], env.realPath ?? env.path)
+        for (const token of tokens) {
+          leadLinks(token.children ?? [], env.realPath ?? env.path)
+          for (const one of [token, ...(token.children ?? [])]) leadPictures(one)
+        }
       }),
   },
   themeConfig: {
@@ -93,6 +96,12 @@ function leadLinks(tokens: readonly Token[], from: string): void {
     if (to === undefined) drop(token)
     else token.attrSet('href', anchor === undefined ? to : `${to}#${anchor}`)
   }
+}
+
+/** A picture in HTML, as of `<picture>`, which has one for the dark: what does not begin with a dot is looked for by nobody. */
+function leadPictures(token: Token): void {
+  if (!token.type.startsWith('html_')) return
+  token.content = token.content.replace(/\b(src|srcset)="(?![a-z]+:|[./])/g, '$1="./')
 }
 
 function drop(token: Token): void {

@@ -104,13 +104,10 @@ test('every link to a place in a page leads to a heading that is there', () => {
 })
 
 test('the pages type commands and options that cook-daemon has, and scripts that package.json has', () => {
-  const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
-    scripts: Record<string, string>
-  }
   const typed = pages.flatMap(({ path, text }) => typedIn(text).map((words) => ({ path, words })))
   const helps = new Map<string, ReadonlySet<string>>()
   const unknown = typed.filter(({ words: [program, command = '', ...rest] }) => {
-    if (program === 'npm') return command === 'run' && !Object.hasOwn(scripts, rest[0] ?? '')
+    if (program === 'npm') return !scriptsOf(rest.includes('--prefix') ? 'site' : '.').includes(rest[0] ?? '')
     if (!helps.has(command)) helps.set(command, optionsOf(command))
     // What follows --node-arg or a bare -- is not for the command.
     const own = rest.slice(0, rest.includes('--') ? rest.indexOf('--') : undefined)
@@ -174,6 +171,11 @@ function typedIn(text: string): string[][] {
     const [, typed] = /(?:^|\s)((?:cook-daemon [a-z]+|npm run \S+)(?:\s[^#|&]*)?)(?:\s*#|\|\||&&|$)/.exec(line) ?? []
     return typed === undefined ? [] : [typed.trim().split(/[\s,]+/)]
   })
+}
+
+function scriptsOf(folder: string): readonly string[] {
+  const manifest = JSON.parse(readFileSync(join(root, folder, 'package.json'), 'utf8')) as { scripts: object }
+  return Object.keys(manifest.scripts)
 }
 
 /** Empty for a command that there is not. */
