@@ -1,15 +1,12 @@
 /** Runs all tests under each supported line of Node, fetched from npm, with the binaries of all lines at hand for upgrades between them. */
 import { spawnSync } from 'node:child_process'
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync } from 'node:fs'
+import { closeSync, openSync, readFileSync } from 'node:fs'
 import { delimiter, dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { cache, lines, nodeBinary, root, versionOf } from './node-lines.ts'
 
-const lines = ['20', '22', '24', '26']
 /** Time for the tests of one line, in milliseconds. */
 const lineTimeout = 15 * 60_000
 
-const root = fileURLToPath(new URL('../..', import.meta.url))
-const cache = join(root, 'node_modules/.cache')
 const runner = join(root, 'dist/scripts/test.js')
 
 // Numbers choose lines, everything else goes to the runner: npm run test:matrix -- 22 26 upgrade
@@ -24,26 +21,6 @@ for (const line of chosen.length > 0 ? chosen : lines) runLine(nodes[line] ?? pr
 
 if (totals.failed > 0 || totals.passed === 0) process.exitCode = 1
 process.stdout.write(`${totals.passed} passed, ${totals.failed} failed, ${totals.skipped} skipped\n`)
-
-/** The binary of a line: the running one for its own, else the one in the package that npm has for this platform. */
-function nodeBinary(line: string): string {
-  if (process.versions.node.startsWith(`${line}.`)) return process.execPath
-  const name = `node-${process.platform}-${process.arch}`
-  const folder = join(cache, `node-${line}`)
-  const binary = join(folder, 'node_modules', name, 'bin/node')
-  if (!existsSync(binary)) {
-    mkdirSync(folder, { recursive: true })
-    const flags = ['--ignore-scripts', '--no-save', '--no-audit', '--no-fund', '--loglevel=error']
-    spawnSync('npm', ['install', ...flags, '--prefix', folder, `${name}@${line}`], { stdio: ['ignore', 2, 2] })
-  }
-  if (!versionOf(binary).startsWith(`${line}.`))
-    throw new Error(`no Node ${line} in ${binary}; npm should have put it there`)
-  return binary
-}
-
-function versionOf(binary: string): string {
-  return spawnSync(binary, ['--version'], { encoding: 'utf8' }).stdout?.trim().slice(1) ?? ''
-}
 
 function runLine(binary: string, line: string): void {
   const started = performance.now()

@@ -4,7 +4,7 @@ import { commandsOf } from './control/commands.ts'
 import { recordOf } from './control/facts.ts'
 import { type Control, openControl } from './control/server.ts'
 import { becomeDaemon } from './core/daemonizing.ts'
-import { checkName, type Inherited } from './core/handles.ts'
+import { checkName } from './core/handles.ts'
 import { History } from './core/history.ts'
 import { listening } from './core/listening.ts'
 import type { Phase } from './core/phase.ts'
@@ -12,7 +12,7 @@ import { writePidFile } from './core/pid-file.ts'
 import type { UpgradeStep } from './core/predecessor.ts'
 import type { News, ProgramRecord } from './core/protocol.ts'
 import { upgradeText, withText } from './core/report.ts'
-import { type Entered, enter, type State, takeStep } from './core/state.ts'
+import { type Entered, enter, keepInspectorShut, type State, takeStep } from './core/state.ts'
 import type { Arrival } from './core/successor.ts'
 import { Teller } from './core/telling.ts'
 import { openUnixPath, ownUnixPath } from './core/unix-path.ts'
@@ -63,23 +63,37 @@ export type DaemonReport = UpgradeResult & {
  * also with `ERR_COOK_NAME_TAKEN` and `ERR_COOK_RUN_DIR`.
  */
 export async function createDaemon(options: DaemonOptions = {}): Promise<Daemon> {
-  const daemon = await takeUp('createDaemon()', options)
+  const plan = enterAs('createDaemon()', options)
+  if (plan.options.detach === true) {
+    const { logFile, cwd, umask, readyTimeout } = plan.options
+    await detach(plan.state, withoutUndefined({ logFile, cwd, umask, readyTimeout, waitReady: true }))
+  }
+  const daemon = begin(plan)
   await insideOf(daemon).openControl()
   return daemon
 }
 
-/** Without the control socket: the preload opens that when it is known that the program brings no daemon of its own. */
-export async function takeUp(verb: string, given: DaemonOptions): Promise<Daemon> {
+/**
+ * At once, for the preload, which is done before the first line of the program. Without the control socket: that is opened when it is known that the program brings no daemon of its own.
+ */
+export function takeUp(verb: string, options: DaemonOptions): Daemon {
+  return begin(enterAs(verb, options))
+}
+
+type Plan = { readonly state: State & { readonly entered: Entered }; readonly options: DaemonOptions }
+
+function enterAs(verb: string, given: DaemonOptions): Plan {
   const state = enter(verb)
   checkDaemonOptions(given)
   const options = { ...given, ...wordsOf(state.program) }
   checkDaemonOptions(options)
   if (state.receiver !== undefined) throw new CookError('ERR_COOK_DAEMON_TWICE', {})
-  if (options.detach === true) {
-    const { logFile, cwd, umask, readyTimeout } = options
-    await detach(state, withoutUndefined({ logFile, cwd, umask, readyTimeout, waitReady: true }))
-  }
+  return { state, options }
+}
+
+function begin({ state, options }: Plan): Daemon {
   if (state.program?.logFile !== undefined) state.logFile = resolve(state.program.logFile)
+  keepInspectorShut()
   return new Daemon(state, options)
 }
 
@@ -109,7 +123,9 @@ export type Inside = {
   /** Of a daemon with a name. */
   openControl(): Promise<void>
   /** For a server that the program itself makes listen, at any time: it is drained, and handed over, as one of listen(). Before it listens. */
-  expect(server: Server, inherited: Inherited | undefined, tickets: Readonly<Record<string, string>>): void
+  expect(server: Server): void
+  /** Of a TLS server; undefined: it keeps its own. */
+  setTicketKeys(server: Server, keys: string | undefined): void
   /** It listens. */
   admit(name: string, kind: 'tcp' | 'unix', server: Server, oldName: string | undefined): void
   /** Its listener was closed: it is handed over no more, and it is drained only as long as it has connections. */
@@ -128,6 +144,7 @@ export function insideOf(daemon: Daemon): Inside {
   return open(daemon)
 }
 
+/** A process that serves until its successor does; {@link createDaemon} makes it. One for each process. */
 class Daemon {
   static {
     open = (daemon) => daemon.#inside()
@@ -175,6 +192,7 @@ class Daemon {
     return this.#state.entered.generation
   }
 
+  /** Where this process is in its life. After an upgrade or a stop it is `gone` when everything has drained. */
   get phase(): Phase {
     return this.#state.phase
   }
@@ -346,8 +364,9 @@ class Daemon {
 
   async #setTicketKeys(name: string, server: Server): Promise<void> {
     if (!isTls(server)) return
-    const keys = (await this.#state.entered.succession?.tickets())?.[name]
-    if (keys !== undefined) setTicketKeys(server, keys)
+    const tickets = await this.#state.entered.succession?.tickets()
+    // A listener may be called `constructor`.
+    if (tickets !== undefined && Object.hasOwn(tickets, name)) setTicketKeys(server, String(tickets[name]))
   }
 
   #admit(name: string, kind: 'tcp' | 'unix', server: Server, oldName: string | undefined): void {
@@ -380,10 +399,18 @@ class Daemon {
     }
     const own = this.#receivers.get(to)
     if (own === undefined) return false
+    let value: unknown
+    try {
+      value = state === undefined ? undefined : fromText(state)
+    } catch (error) {
+      // A newer Node may have cloned what this one does not know: that costs one connection, not the service.
+      this.#teller.hookFailed('onHandedOver', error)
+      return false
+    }
     // One of its listener's, as where it was accepted: counted there, and waited for.
     const home = from === undefined ? undefined : this.#serverOf(from)
     if (home?.listening === true) tieConnection(home, socket)
-    own(socket, state === undefined ? undefined : fromText(state))
+    own(socket, value)
     return true
   }
 
@@ -450,7 +477,7 @@ class Daemon {
     )
     const { identity, generation, phases } = upgraded
     const [pid] = identity
-    this.#control?.release()
+    this.#control?.release(identity)
     this.#noteUpgrade(begin)
     this.#teller.emit(withText({ type: 'upgraded', pid, generation, phases } as const, upgradeText))
     return withText({ pid, generation, phases, drained: this.#leaving.begin(upgraded, time) }, upgradeText)
@@ -494,10 +521,9 @@ class Daemon {
     return {
       isReady: () => this.#ready !== undefined,
       openControl: () => this.#openControl(),
-      expect(server, inherited, tickets) {
-        trackSessions(server)
-        const keys = inherited && tickets[inherited.name]
-        if (keys !== undefined && isTls(server)) setTicketKeys(server, keys)
+      expect: trackSessions,
+      setTicketKeys(server, keys) {
+        if (keys !== undefined) setTicketKeys(server, keys)
       },
       admit: (name, kind, server, oldName) => this.#admit(name, kind, server, oldName),
       dismiss: (server) => this.#dismiss(server),

@@ -118,6 +118,10 @@ const errors = {
     text: 'the link to the new version ({who}) broke: {why}. It was killed; the old one (pid {self}) keeps serving',
     help: 'The link is descriptor 3 of the new version: its program must neither write to it nor close it.',
   },
+  ERR_COOK_PROTOCOL: {
+    text: 'the old and the new version have no protocol in common: {why}. The old one (pid {pid}) keeps serving',
+    help: 'Deploy a version of cook-daemon between the two first and upgrade in two steps, or stop the service and start it with the new version.',
+  },
   ERR_COOK_STOPPED: {
     text: 'the upgrade was stopped by its caller; the new version ({who}) was killed and the old one (pid {self}) keeps serving',
     help: 'Whoever aborted the signal given to upgrade() wanted this.',
@@ -194,6 +198,10 @@ const errors = {
     text: 'the daemon named {name} did not answer at {path}: {why}',
     help: 'Nothing was changed. If its process is alive, it may be too busy; if something else listens there, remove the file.',
   },
+  ERR_COOK_STANDS_STILL: {
+    text: 'the daemon named {name} does not answer: {who}; nothing was changed',
+    help: 'Its clients wait too, and no upgrade can reach it. stop ends it with all its generations, restart starts it again as well; logs shows its last words.',
+  },
   ERR_COOK_PATH_TOO_LONG: {
     text: 'the Unix path {path} is too long: with the private name under which it is bound it has {bytes} bytes, and the platform takes {most}',
     help: 'Use a shorter path, for example below /run.',
@@ -228,17 +236,21 @@ const mark = Symbol.for('cook-daemon.CookError')
  * and `help`, what to do about it.
  */
 export class CookError<Code extends CookErrorCode = CookErrorCode> extends Error {
+  /** True for an error of any copy of this library in the process: the preload brings one of its own. */
   static override [Symbol.hasInstance](value: unknown): boolean {
     return typeof value === 'object' && value !== null && mark in value
   }
 
+  /** Always `CookError`. */
   override readonly name = 'CookError'
+  /** What went wrong, for programs: it stays the same, whatever becomes of the text. */
   readonly code: Code
   /** What to do about it, in a sentence or two. */
   readonly help: string
   /** The values in the text, for programs: `pid`, `reason`, … (see docs/errors.md). */
   readonly values: CookErrorValues<Code>
 
+  /** The library makes these; a program only catches them. */
   constructor(code: Code, values: CookErrorValues<Code>, options?: { readonly cause?: unknown }) {
     const known: Readonly<Record<string, string | number>> = values
     super(

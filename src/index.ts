@@ -1,5 +1,6 @@
-/** What users import from 'cook-daemon'. */
+/** What users import from 'cook-daemon'. @module cook-daemon */
 
+export type { Phase } from './core/phase.ts'
 export { ENV_NAME_DAEMON_STAGE, ENV_NAME_LIVING_UPGRADE } from './core/protocol.ts'
 export { createDaemon, type Daemon, type DaemonReport } from './daemon.ts'
 export { CookError, type CookErrorCode, type CookErrorValues } from './errors.ts'

@@ -3,6 +3,7 @@ import type { Socket } from 'node:net'
 import type { Phase } from './core/phase.ts'
 import { CookError } from './errors.ts'
 
+/** What {@link daemonize} takes. */
 export type DaemonizeOptions = {
   /**
    * File for stdout and stderr, opened to append, created with mode 0640. A relative path is one from the launcher's working directory.
@@ -25,6 +26,7 @@ export type DaemonizeOptions = {
   readonly readyTimeout?: number
 }
 
+/** What {@link upgrade} takes. */
 export type UpgradeOptions = {
   /**
    * How the new version is started. `parent`, the documents' way: its program runs, calls `daemonize()`, and a second process of it becomes the
@@ -55,7 +57,7 @@ export type UpgradeOptions = {
   readonly env?: Readonly<Record<string, string | undefined>>
 }
 
-/** What a daemon can do beyond the verbs. */
+/** What `daemon.upgrade()` takes: that of {@link upgrade}, whose default for `stage` is `'daemon'` here, and more. */
 export type DaemonUpgradeOptions = UpgradeOptions & {
   /** Time this process has to finish what it accepted, in milliseconds, for this upgrade. @default that of the daemon */
   readonly drainTimeout?: number
@@ -63,6 +65,7 @@ export type DaemonUpgradeOptions = UpgradeOptions & {
   readonly release?: readonly string[]
 }
 
+/** What {@link listenUnix} takes. */
 export type ListenUnixOptions = {
   /** Mode of the file, for example `0o660`: who may connect. @default what the umask leaves */
   readonly mode?: number
@@ -84,6 +87,7 @@ export type SaveState = Readonly<
   >
 >
 
+/** What {@link createDaemon} takes. */
 export type DaemonOptions = {
   /**
    * Name of the daemon: it opens the control socket of that name in the run directory, through which the command `cook-daemon` and `curl` find it. No two daemons
@@ -127,17 +131,62 @@ export type DaemonOptions = {
 
 /** What happens to a daemon. */
 export type DaemonEvent =
-  | { readonly type: 'phase'; readonly phase: Phase; readonly generation: number }
-  | { readonly type: 'upgrade'; readonly generation: number }
-  | ({ readonly type: 'upgraded' } & UpgradeResult)
-  | { readonly type: 'upgrade-failed'; readonly error: Error }
-  | { readonly type: 'unclaimed'; readonly names: readonly string[] }
-  /** The successor died while this process drained, or stood still until the end of that: the service is this one's again. */
-  | { readonly type: 'successor-lost'; readonly generation: number }
-  /** The predecessor stood still in its drain, long after the end of that, and was killed. */
-  | { readonly type: 'predecessor-killed'; readonly pid: number }
-  | { readonly type: 'drained'; readonly report: DrainReport }
-  | { readonly type: 'hook-failed'; readonly hook: string; readonly error: Error }
+  | {
+      /** This process moves on in its life. */
+      readonly type: 'phase'
+      /** Where it is now. */
+      readonly phase: Phase
+      /** Which generation it is. */
+      readonly generation: number
+    }
+  | {
+      /** An upgrade begins. */
+      readonly type: 'upgrade'
+      /** That of the new version. */
+      readonly generation: number
+    }
+  | ({
+      /** The commit, in the old process: the new version serves. */
+      readonly type: 'upgraded'
+    } & UpgradeResult)
+  | {
+      /** The upgrade failed, and this process keeps serving. */
+      readonly type: 'upgrade-failed'
+      /** Why: a {@link CookError}. */
+      readonly error: Error
+    }
+  | {
+      /** In the new process: listeners that nobody claimed were closed. */
+      readonly type: 'unclaimed'
+      /** Their names. */
+      readonly names: readonly string[]
+    }
+  | {
+      /** The new process died while this one drained, or stood still until the end of that and was killed: this one took the service back. */
+      readonly type: 'successor-lost'
+      /** That of the one that died. */
+      readonly generation: number
+    }
+  | {
+      /** The old process stood still in its drain, long after the end of that, and was killed. */
+      readonly type: 'predecessor-killed'
+      /** Its pid. */
+      readonly pid: number
+    }
+  | {
+      /** This process has finished what it accepted, after an upgrade or at a stop. */
+      readonly type: 'drained'
+      /** What became of its connections. */
+      readonly report: DrainReport
+    }
+  | {
+      /** Code of the program threw in a hook, or the pid file could not be written after the commit. It costs nothing else. */
+      readonly type: 'hook-failed'
+      /** The option that has the hook, or `pidFile`. */
+      readonly hook: string
+      /** What it threw. */
+      readonly error: Error
+    }
 
 /** What the upgrade took, in milliseconds. */
 export type UpgradePhases = {
@@ -162,7 +211,10 @@ export type UpgradeResult = {
 }
 
 /** What became of the live connections, in all and by listener; as a string, one line for people. */
-export type DrainReport = DrainCounts & { readonly listeners: Readonly<Record<string, DrainCounts>> }
+export type DrainReport = DrainCounts & {
+  /** The same for each listener, by its name. */
+  readonly listeners: Readonly<Record<string, DrainCounts>>
+}
 
 /** What became of the live connections of one listener. */
 export type DrainCounts = {
@@ -176,6 +228,7 @@ export type DrainCounts = {
   readonly cut: number
 }
 
+/** Where a server of a daemon listens: `port`, or `path`. Only one of the two. */
 export type ListenOptions = {
   /** Name of the listener, for reports and for the next version. @default its address, as in `tcp:*:8080` or `unix:/run/app.sock` */
   readonly name?: string
@@ -198,7 +251,9 @@ export type ServingOptions = DaemonOptions &
     /** Which signals do what. @default SIGUSR2 upgrades, SIGTERM and SIGINT stop */
     readonly signals?: {
       // SIGUSR1 is not the default: without a handler Node opens its inspector, and nothing runs the handler under --disable-sigusr1.
+      /** Replaces the process by its new version. @default 'SIGUSR2' */
       readonly upgrade?: NodeJS.Signals
+      /** Finish what was accepted, and end the process. @default ['SIGTERM', 'SIGINT'] */
       readonly stop?: readonly NodeJS.Signals[]
     }
   }

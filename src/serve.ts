@@ -8,6 +8,10 @@ const { subscribe } = process.getBuiltinModule('node:diagnostics_channel')
 
 const defaultSignals = { upgrade: 'SIGUSR2', stop: ['SIGTERM', 'SIGINT'] } as const
 
+/**
+ * What {@link serve} takes: all of {@link DaemonOptions}, `port`, `host`, `backlog`, `path` and `mode` of {@link ListenOptions}, `prepare`, and
+ * `signals`: `upgrade` replaces the process by its new version (default `'SIGUSR2'`), each of `stop` finishes what was accepted and ends it (default `['SIGTERM', 'SIGINT']`).
+ */
 export type ServeOptions = ServingOptions & {
   /** Called before the server listens, and awaited: the place for `inherited()`, `onHandedOver()`, `onDrain()` and for `handOverWebSockets()`. */
   prepare?(daemon: Daemon): unknown

@@ -6,7 +6,7 @@ import type { Inherited } from './core/handles.ts'
 import { writePidFile } from './core/pid-file.ts'
 import type { HandleKind } from './core/protocol.ts'
 import { upgradeText, withText } from './core/report.ts'
-import { type Entered, enter, preloadInCharge, type State } from './core/state.ts'
+import { type Entered, enter, keepInspectorShut, preloadInCharge, type State } from './core/state.ts'
 import { openUnixPath, ownUnixPath } from './core/unix-path.ts'
 import { demandCommit, runUpgrade } from './core/upgrading.ts'
 import { CookError } from './errors.ts'
@@ -25,34 +25,57 @@ const { resolve } = process.getBuiltinModule('node:path')
 
 /** A TCP listener of the predecessor: give it to `server.listen(inherited)`. */
 export type InheritedListener = {
+  /** What it is. */
   readonly kind: 'tcp'
+  /** The name under which the predecessor registered it. */
   readonly name: string
+  /** Its descriptor, for `server.listen()`. */
   readonly fd: number
+  /** Address to which it is bound. */
   readonly address: string
+  /** Port to which it is bound. */
   readonly port: number
+  /** Family of the address. */
   readonly family: 'IPv4' | 'IPv6'
 }
 
 /** A Unix listener of the predecessor: give it to `server.listen(inherited)`. Node's `server.address()` will not tell the path; this does. */
 export type InheritedUnixListener = {
+  /** What it is. */
   readonly kind: 'unix'
+  /** The name under which the predecessor registered it. */
   readonly name: string
+  /** Its descriptor, for `server.listen()`. */
   readonly fd: number
+  /** Path by which clients find it. */
   readonly path: string
 }
 
 /** A UDP socket of the predecessor: give it to `socket.bind(inherited)`. */
 export type InheritedUdpSocket = {
+  /** What it is. */
   readonly kind: 'udp'
+  /** The name under which the predecessor registered it. */
   readonly name: string
+  /** Its descriptor, for `socket.bind()`. */
   readonly fd: number
+  /** Address to which it is bound. */
   readonly address: string
+  /** Port to which it is bound. */
   readonly port: number
+  /** Family of the address. */
   readonly family: 'IPv4' | 'IPv6'
 }
 
 /** A plain descriptor of the predecessor, for `node:fs`. */
-export type InheritedFile = { readonly kind: 'file'; readonly name: string; readonly fd: number }
+export type InheritedFile = {
+  /** What it is. */
+  readonly kind: 'file'
+  /** The name under which the predecessor registered it. */
+  readonly name: string
+  /** The descriptor. */
+  readonly fd: number
+}
 
 /** What an upgrade that succeeded was like, and what follows it. */
 export type UpgradeReport = UpgradeResult & {
@@ -74,7 +97,7 @@ export async function daemonize(options: DaemonizeOptions = {}): Promise<boolean
   return becomeDaemon(state, options)
 }
 
-/** True in a process that was started by an upgrade, from its start on: `In_upgrade()` of the documents. */
+/** True in a process that was started by an upgrade, from its start on: `In_upgrade()` of the documents. Throws `ERR_COOK_ENVIRONMENT` if what it was told is broken. */
 export function inUpgrade(): boolean {
   return enter('inUpgrade()', { isQuestion: true }).entered.start.link !== undefined
 }
@@ -88,17 +111,17 @@ export function inheritTcpListeners(name: string): InheritedListener[] {
   return claim('inheritTcpListeners()', name, 'tcp')
 }
 
-/** Claims Unix listeners; see {@link inheritTcpListeners}. */
+/** Claims Unix listeners; see {@link inheritTcpListeners}, whose errors it throws. */
 export function inheritUnixListeners(name: string): InheritedUnixListener[] {
   return claim('inheritUnixListeners()', name, 'unix')
 }
 
-/** Claims UDP sockets; see {@link inheritTcpListeners}. Until the old process closes its socket, each datagram goes to one of the two. */
+/** Claims UDP sockets; see {@link inheritTcpListeners}. Until the old process closes its socket, each datagram goes to one of the two. Throws what that throws. */
 export function inheritUdpSockets(name: string): InheritedUdpSocket[] {
   return claim('inheritUdpSockets()', name, 'udp')
 }
 
-/** Claims plain descriptors; see {@link inheritTcpListeners}. */
+/** Claims plain descriptors; see {@link inheritTcpListeners}, whose errors it throws. */
 export function inheritFiles(name: string): InheritedFile[] {
   return claim('inheritFiles()', name, 'file')
 }
@@ -121,7 +144,7 @@ export function addInheritTcpListener(name: string, server: Server | InheritedLi
 
 /**
  * Registers a Unix listener; see {@link addInheritTcpListener}. Its path stays when this process closes it after an upgrade. Opened with
- * {@link listenUnix} it stays without a gap; opened with `server.listen(path)`, clients may find no file for some microseconds.
+ * {@link listenUnix} it stays without a gap; opened with `server.listen(path)`, clients may find no file for some microseconds. Throws what that throws.
  */
 export function addInheritUnixListener(name: string, server: Server | InheritedUnixListener, replace = false): void {
   const state = enter('addInheritUnixListener()')
@@ -129,12 +152,12 @@ export function addInheritUnixListener(name: string, server: Server | InheritedU
   add('addInheritUnixListener()', name, 'unix', server, replace)
 }
 
-/** Registers a bound UDP socket; see {@link addInheritTcpListener}. */
+/** Registers a bound UDP socket; see {@link addInheritTcpListener}, whose errors it throws. */
 export function addInheritUdpSocket(name: string, socket: UdpSocket | InheritedUdpSocket, replace = false): void {
   add('addInheritUdpSocket()', name, 'udp', socket, replace)
 }
 
-/** Registers a plain descriptor, its number or anything with an `fd`; see {@link addInheritTcpListener}. Keep it open until the upgrade. */
+/** Registers a plain descriptor, its number or anything with an `fd`; see {@link addInheritTcpListener}. Keep it open until the upgrade. Throws what that throws. */
 export function addInheritFile(name: string, file: number | { readonly fd: number }, replace = false): void {
   add('addInheritFile()', name, 'file', file, replace)
 }
@@ -228,7 +251,7 @@ export async function notifyUpgradeDone(ok = true, reason = ''): Promise<void> {
 
 /**
  * Writes this process's pid into a file: `Write_pid(file)` of the documents. The file is replaced at once, and one that names another living process than a predecessor is left
- * alone. Throws `ERR_COOK_PID_FILE`, `ERR_COOK_PID_FILE_TAKEN`, and `ERR_COOK_NOT_COMMITTED` before `notifyUpgradeDone()` has resolved: until then the predecessor owns it.
+ * alone. From here on SIGUSR1 opens no inspector in this process. Throws `ERR_COOK_PID_FILE`, `ERR_COOK_PID_FILE_TAKEN`, and `ERR_COOK_NOT_COMMITTED` before `notifyUpgradeDone()` has resolved: until then the predecessor owns it.
  */
 export function writePid(file: string): void {
   const verb = 'writePid()'
@@ -238,6 +261,7 @@ export function writePid(file: string): void {
     throw new CookError('ERR_COOK_PID_FILE', { file: String(file), why: 'it is no path' })
   }
   const path = resolve(file)
+  keepInspectorShut()
   writePidFile(path, state.entered.succession?.living ?? [])
   state.pidFile = path
 }

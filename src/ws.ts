@@ -1,4 +1,4 @@
-/** WebSockets of the `ws` package stay open through an upgrade: they move to the successor, with what the program keeps for each. */
+/** WebSockets of the `ws` package stay open through an upgrade: they move to the successor, with what the program keeps for each. @module cook-daemon/ws */
 import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import type { WebSocket, WebSocketServer } from 'ws'
@@ -14,6 +14,7 @@ import { startReading, stopReading } from './node/sockets.ts'
 import { checkWebSocketOptions } from './options.ts'
 import { type Agreed, buildRequest, type RequestParts, requestParts, WsInside } from './ws-private.ts'
 
+/** How the WebSockets of one server go from version to version; `State` is what the program keeps for each. */
 export type WebSocketOptions<State> = {
   /** Name under which old and new version know these connections: one for each WebSocketServer. @default 'ws' */
   readonly name?: string

@@ -4,7 +4,7 @@ import { logPath, namesIn, runDirectory } from '../core/run-dir.ts'
 import { CookError } from '../errors.ts'
 import { exitCodes, paint, print } from './output.ts'
 import { ifNotRunning } from './start.ts'
-import { checkedName, which } from './which.ts'
+import { checkedName, silentOf, which } from './which.ts'
 
 const fs = process.getBuiltinModule('node:fs')
 
@@ -37,7 +37,11 @@ async function logOf(name: string | undefined): Promise<string> {
   const folder = runDirectory(process.env)
   namesIn(folder)
   const client = name === undefined ? await which(name) : clientOf(folder, checkedName(name))
-  const status = await client.status().catch(ifNotRunning)
+  // One that stands still is one whose last words are wanted.
+  const status = await client.status().catch((error: unknown) => {
+    const silent = silentOf(client, error) && client.owners().at(-1)
+    return silent === undefined ? ifNotRunning(error) : { logFile: silent.program?.logFile }
+  })
   const file = status?.logFile ?? logPath(folder, client.name)
   if (fs.existsSync(file)) return file
   if (status === undefined) throw new CookError('ERR_COOK_NOT_RUNNING', { name: client.name })

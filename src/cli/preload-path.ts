@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url'
 const fs = process.getBuiltinModule('node:fs')
 const { dirname, join, resolve } = process.getBuiltinModule('node:path')
 
-const within = 'dist/bundle/preload.js'
+const within = 'dist/bundle/preload.cjs'
 
 /**
  * An absolute path with its symlinks unresolved, so that each upgrade takes what is there then. The program's own copy goes before ours: two versions in one process would not get along.

@@ -1,4 +1,5 @@
 /** The load of `prove`: clients with one keep-alive connection each, which never retry, so that what fails is seen. */
+import type { Target } from './prove-target.ts'
 
 export type Load = {
   readonly counts: { readonly answered: number; readonly failed: number; readonly reconnected: number }
@@ -8,20 +9,18 @@ export type Load = {
   stop(): Promise<void>
 }
 
-/** How long an answer may take, in milliseconds: longer is one that never comes. */
-const patience = 30_000
 /** After a failure a client waits, in milliseconds: a service that is gone is no reason to ask ever faster. */
 const rest = 50
 
-export function startLoad(url: string, clients: number): Load {
-  const { Agent, get } = process.getBuiltinModule('node:http')
+export function startLoad({ isTls, request: options }: Target, clients: number, patience: number): Load {
+  const { Agent, get } = process.getBuiltinModule(isTls ? 'node:https' : 'node:http')
   const counts = { answered: 0, failed: 0, reconnected: 0 }
   const failures = new Map<string, number>()
   let isStopped = false
 
   async function ask(agent: InstanceType<typeof Agent>, sockets: WeakSet<object>): Promise<void> {
     await new Promise<void>((done, failed) => {
-      const request = get(url, { agent, timeout: patience }, (response) => {
+      const request = get({ ...options, agent, timeout: patience }, (response) => {
         response.on('end', () => (response.complete ? done() : failed(new Error('half an answer')))).on('error', failed)
         response.resume()
         if ((response.statusCode ?? 0) >= 500) failed(new Error(`status ${response.statusCode}`))
@@ -38,7 +37,8 @@ export function startLoad(url: string, clients: number): Load {
   }
 
   async function client(): Promise<void> {
-    const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+    // A certificate that nobody signed is as good: it is the program's own.
+    const agent = new Agent({ keepAlive: true, maxSockets: 1, ...(isTls && { rejectUnauthorized: false }) })
     const sockets = new WeakSet<object>()
     // The first connection is no reconnect.
     counts.reconnected--

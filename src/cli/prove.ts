@@ -1,16 +1,15 @@
 /** `prove`: the user's own program under load that never retries, while it is upgraded to good versions and to such as fail. */
 import { clientOf } from '../control/client.ts'
-import type { Status } from '../control/status.ts'
 import { launchDaemon } from '../core/launch.ts'
 import { openLog } from '../core/log.ts'
 import { envHome } from '../core/protocol.ts'
 import { controlPath } from '../core/run-dir.ts'
 import { messageOf } from '../errors.ts'
-import { system } from '../node/system.ts'
 import { exitCodes, paint, print, printJson, table } from './output.ts'
 import { type Load, startLoad } from './prove-load.ts'
+import { meaningOf, type Target, targetOf } from './prove-target.ts'
 import { planFor, programOf, type StartOptions } from './start.ts'
-import { untilGone } from './stop.ts'
+import { endAll } from './stop.ts'
 
 const fs = process.getBuiltinModule('node:fs')
 const { join } = process.getBuiltinModule('node:path')
@@ -19,6 +18,9 @@ export type ProveOptions = StartOptions & {
   readonly path: string
   readonly upgrades: number
   readonly clients: number
+  readonly listener?: string
+  readonly port?: number
+  readonly host?: string
 }
 
 /** What a version does that is no good, before its program begins. */
@@ -36,6 +38,9 @@ const course: readonly Kind[] = ['good', 'exits', 'good', 'hangs', 'good', 'cras
 const hangTime = 1_000
 /** How long the load runs before the first upgrade and after the last, in milliseconds: each client is answered a few times. */
 const calm = 300
+/** How long an answer may take, in milliseconds: longer is one that never comes. The first has less, since somebody waits for it. */
+const patience = 30_000
+const firstPatience = 10_000
 
 type Round = {
   readonly kind: Kind
@@ -46,6 +51,7 @@ type Round = {
   readonly answered: number
   readonly failed: number
   readonly reconnected: number
+  readonly failures: Readonly<Record<string, number>>
 }
 
 export async function prove(script: string, args: readonly string[], options: ProveOptions): Promise<number> {
@@ -70,15 +76,20 @@ export async function prove(script: string, args: readonly string[], options: Pr
 async function proveRunning(
   folder: string,
   environment: Readonly<Record<string, string | undefined>>,
-  { path, upgrades, clients, json }: ProveOptions,
+  options: ProveOptions,
 ): Promise<number> {
   const client = clientOf(folder, 'prove')
-  const url = urlOf(await client.status(), path)
+  const { upgrades, clients, json } = options
+  const target = await targetOf((await client.status()).listeners, { ...options, patience: firstPatience })
   const say = (text: string) => {
     if (json !== true) print(text)
   }
-  say(`${clients} clients that never retry ask for ${url}, each on one connection, while ${upgrades} upgrades run`)
-  const load = startLoad(url, clients)
+  say(`${clients} clients ask for ${target.text}, each on one keep-alive connection, and never retry.`)
+  say(
+    `Meanwhile the program is upgraded ${upgrades} times: to itself, and every second time to a version that exits, hangs or crashes.`,
+  )
+  say(reconnectText(target))
+  const load = startLoad(target, clients, patience)
   const rounds: Round[] = []
   try {
     await passes(calm)
@@ -93,7 +104,13 @@ async function proveRunning(
   } finally {
     await load.stop()
   }
-  return verdict(rounds, load, url, json === true)
+  return verdict(rounds, load, target, json === true)
+}
+
+function reconnectText({ isTls }: Target): string {
+  return isTls
+    ? 'The keys of a TLS connection cannot move: each client reads "Connection: close" and connects again, once for each good upgrade.'
+    : 'Connections move to the new version, and stay open.'
 }
 
 async function upgradeTo(
@@ -104,6 +121,7 @@ async function upgradeTo(
 ): Promise<Round> {
   const client = clientOf(folder, 'prove')
   const before = { ...load.counts }
+  const failuresBefore = new Map(load.failures)
   const old = await client.status()
   const begin = performance.now()
   let said = ''
@@ -127,6 +145,11 @@ async function upgradeTo(
     answered: counts.answered - before.answered,
     failed: counts.failed - before.failed,
     reconnected: counts.reconnected - before.reconnected,
+    failures: Object.fromEntries(
+      [...load.failures]
+        .map(([why, count]) => [why, count - (failuresBefore.get(why) ?? 0)] as const)
+        .filter(([, count]) => count > 0),
+    ),
   }
 }
 
@@ -136,12 +159,13 @@ function withFault(environment: Readonly<Record<string, string | undefined>>, fa
   return { ...environment, NODE_OPTIONS: `${before}--import=data:text/javascript,${encodeURIComponent(fault)}` }
 }
 
-function verdict(rounds: readonly Round[], load: Load, url: string, isJson: boolean): number {
+function verdict(rounds: readonly Round[], load: Load, target: Target, isJson: boolean): number {
   const { answered, failed, reconnected } = load.counts
   const wrong = rounds.filter(({ isRight }) => !isRight).length
   const isProved = failed === 0 && wrong === 0 && answered > 0
   if (isJson) {
-    printJson({ isProved, url, answered, failed, reconnected, failures: Object.fromEntries(load.failures), rounds })
+    const failures = Object.fromEntries(load.failures)
+    printJson({ isProved, url: target.text, answered, failed, reconnected, failures, rounds })
     return isProved ? exitCodes.done : exitCodes.failed
   }
   print('')
@@ -159,31 +183,36 @@ function verdict(rounds: readonly Round[], load: Load, url: string, isJson: bool
       ]),
     ]),
   )
-  for (const [why, count] of load.failures) print(`${count} requests failed: ${why}`)
+  print('')
+  for (const line of explanation(rounds, load, target)) print(line)
   const facts = `${answered} requests answered, ${failed} failed, ${reconnected} connections opened again, ${wrong} upgrades not as they should`
-  print(`\n${isProved ? paint('green', 'proved') : paint('red', 'NOT PROVED')}: ${facts}`)
+  print(`${isProved ? paint('green', 'proved') : paint('red', 'NOT PROVED')}: ${facts}`)
   return isProved ? exitCodes.done : exitCodes.failed
 }
 
-function urlOf({ listeners }: Status, path: string): string {
-  const tcp = listeners.map(({ address }) => /^(.*):(\d+)$/.exec(address)).find((found) => found !== null)
-  if (tcp === undefined || tcp === null) throw new Error('the program listens on no TCP port, and the load needs one')
-  const [, host = '', port] = tcp
-  const local = host === '0.0.0.0' || host === '[::]' ? 'localhost' : host
-  return `http://${local}:${port}${path.startsWith('/') ? '' : '/'}${path}`
+/** What was not as it should, at which upgrade, and what that mostly comes from. */
+function explanation(rounds: readonly Round[], { counts, failures }: Load, target: Target): string[] {
+  const lines: string[] = []
+  for (const [at, { kind, isRight, said, failures: own }] of rounds.entries()) {
+    if (!isRight && kind === 'good')
+      lines.push(`upgrade ${at + 1}: the same program did not come up a second time: ${said}`)
+    if (!isRight && kind !== 'good') {
+      lines.push(`upgrade ${at + 1}: a version that ${kind} took the service over: ${said}. Please report that`)
+    }
+    for (const [why, count] of Object.entries(own))
+      lines.push(`upgrade ${at + 1} (${kind}): ${count} requests failed: ${why}`)
+  }
+  const inRounds = rounds.reduce((sum, { failed }) => sum + failed, 0)
+  if (counts.failed > inRounds) lines.push(`between the upgrades: ${counts.failed - inRounds} requests failed`)
+  for (const why of failures.keys()) lines.push(`${why}: ${meaningOf(why)}`)
+  if (target.isTls && counts.reconnected > 0) lines.push(reconnectText(target))
+  return lines
 }
 
+/** What it has accepted is of no interest any more, and what does not answer ends too. */
 async function end(folder: string): Promise<void> {
-  if (!fs.existsSync(controlPath(folder, 'prove'))) return
-  const client = clientOf(folder, 'prove')
-  const { generations } = await client.status()
-  const identities = generations.map(({ pid, startTime }) => [pid, startTime] as const)
-  for await (const _ of client.progress('stop')) {
-    // Its end is what counts.
-  }
-  if (await untilGone(identities, 5_000)) return
-  for (const identity of identities) system.kill(identity, 'SIGKILL')
-  await untilGone(identities, 5_000)
+  if (fs.existsSync(controlPath(folder, 'prove')))
+    await endAll(clientOf(folder, 'prove'), { killAfter: 5_000, json: true })
 }
 
 function passes(ms: number): Promise<void> {

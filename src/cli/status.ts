@@ -1,15 +1,22 @@
 /** `status` and `list`. */
 import type { Status } from '../control/status.ts'
 import { bytesText, exitCodes, paint, print, printJson, table, timeText } from './output.ts'
-import { allRunning, which } from './which.ts'
+import { allRunning, type Silent, silentOf, which } from './which.ts'
 
 type Options = { readonly json?: boolean }
 
 export async function status(name: string | undefined, { json }: Options): Promise<number> {
-  const told = await (await which(name)).status()
-  if (json === true) printJson(told)
-  else print(statusText(told))
-  return exitCodes.done
+  const client = await which(name)
+  try {
+    const told = await client.status()
+    if (json === true) printJson(told)
+    else print(statusText(told))
+    return exitCodes.done
+  } catch (error) {
+    const silent = silentOf(client, error)
+    if (silent !== undefined && json === true) printJson(silent)
+    throw error
+  }
 }
 
 export async function list({ json }: Options): Promise<number> {
@@ -19,20 +26,22 @@ export async function list({ json }: Options): Promise<number> {
   return exitCodes.done
 }
 
-function listText(all: readonly Status[]): string {
+function listText(all: readonly (Status | Silent)[]): string {
   return table([
     ['name', 'pid', 'generation', 'phase', 'uptime', 'memory', 'connections', 'listens on'],
-    ...all.map(({ name, pid, generation, phase, uptime, memory, connections, listeners }) => [
-      name,
-      String(pid),
-      String(generation),
-      phase,
-      timeText(uptime),
-      bytesText(memory.resident),
-      String(connections),
-      listeners.map(({ address }) => address).join(', '),
+    ...all.map((one) => [
+      one.name,
+      String(one.pid),
+      String(one.generation),
+      one.phase,
+      ...(one.phase === 'silent' ? ['does not answer'] : numbers(one)),
     ]),
   ])
+}
+
+function numbers({ uptime, memory, connections, listeners }: Status): string[] {
+  const addresses = listeners.map(({ address }) => address).join(', ')
+  return [timeText(uptime), bytesText(memory.resident), String(connections), addresses]
 }
 
 function statusText(told: Status): string {

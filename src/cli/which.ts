@@ -6,7 +6,16 @@ import { CookError } from '../errors.ts'
 import { isDaemonName } from '../options.ts'
 import { UsageError } from './output.ts'
 
-export type Running = { readonly client: Client; readonly status: Status }
+export type Running = { readonly client: Client; readonly status: Status | Silent }
+
+/** One whose process is known and says nothing. */
+export type Silent = {
+  readonly name: string
+  readonly pid: number
+  readonly startTime: string
+  readonly generation: number
+  readonly phase: 'silent'
+}
 
 /** The daemon of this name; without one, the only one that runs. */
 export async function which(name: string | undefined): Promise<Client> {
@@ -22,7 +31,7 @@ export async function which(name: string | undefined): Promise<Client> {
   throw new UsageError(`which one? There are ${running.map(({ client }) => client.name).join(', ')}`)
 }
 
-/** Every daemon that answers. */
+/** Every daemon that answers, and every one that should. */
 export async function allRunning(): Promise<Running[]> {
   const folder = runDirectory(process.env)
   const all = namesIn(folder)
@@ -32,12 +41,22 @@ export async function allRunning(): Promise<Running[]> {
       try {
         return [{ client, status: await client.status() }]
       } catch (error) {
+        const silent = silentOf(client, error)
+        if (silent !== undefined) return [{ client, status: silent }]
         // A socket of a dead process, or of no daemon: told to whoever asks for it by its name.
         if (error instanceof CookError) return []
         throw error
       }
     })
   return (await Promise.all(all)).flat()
+}
+
+export function silentOf(client: Client, error: unknown): Silent | undefined {
+  if (!(error instanceof CookError) || error.code !== 'ERR_COOK_STANDS_STILL') return undefined
+  const owner = client.owners().at(-1)
+  if (owner === undefined) return undefined
+  const { pid, startTime, generation } = owner
+  return { name: client.name, pid, startTime, generation, phase: 'silent' }
 }
 
 export function checkedName(name: string): string {

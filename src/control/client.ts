@@ -1,7 +1,9 @@
 /** Asks a control socket. HTTP/1.0 over a bare socket: node:http alone would take longer to load than the answer takes to come. */
 import type { Socket } from 'node:net'
+import { type FoundOwner, livingOwners } from '../core/owners.ts'
 import { controlPath } from '../core/run-dir.ts'
 import { CookError, type CookErrorCode, messageOf } from '../errors.ts'
+import { processState } from '../node/system.ts'
 import type { Failure, Progress, Status } from './status.ts'
 
 const fs = process.getBuiltinModule('node:fs')
@@ -13,6 +15,8 @@ export type Client = {
   /** The lines of the answer as they come. Ends without one that is last if the daemon ends before it. */
   progress(what: 'upgrade' | 'stop', options?: object): AsyncGenerator<Progress>
   reopenLog(): Promise<void>
+  /** Its processes, oldest generation first, as they are known without asking them; the last one owns the service. */
+  owners(): readonly FoundOwner[]
 }
 
 /** How long a daemon may take to begin its answer, in milliseconds. */
@@ -21,10 +25,18 @@ const patience = 5_000
 const tries = 20
 const pause = 50
 
-/** For the daemon of a name in a run directory. Its methods reject with `ERR_COOK_NOT_RUNNING`, `ERR_COOK_NO_ANSWER` and what the daemon answers. */
+/**
+ * For the daemon of a name in a run directory. Its methods reject with `ERR_COOK_NOT_RUNNING`, `ERR_COOK_STANDS_STILL` if its process is known and says nothing, `ERR_COOK_NO_ANSWER` if
+ * something else is wrong at the socket, and what the daemon answers.
+ */
 export function clientOf(folder: string, name: string): Client {
   const path = controlPath(folder, name)
-  const ask = (what: string, options?: object) => begin(name, path, what, options)
+  const owners = () => livingOwners(folder, name)
+  const ask = (what: string, options?: object) =>
+    begin(name, path, what, options).catch((error: unknown) => {
+      const owner = isSilence(error) ? owners().at(-1) : undefined
+      throw owner === undefined ? error : new CookError('ERR_COOK_STANDS_STILL', { name, who: whoText(owner) })
+    })
   return {
     name,
     path,
@@ -45,6 +57,7 @@ export function clientOf(folder: string, name: string): Client {
     async reopenLog() {
       await textOf((await ask('POST /reopen')).rest)
     },
+    owners,
   }
 }
 
@@ -84,7 +97,8 @@ async function beginOnce(name: string, path: string, what: string, options?: obj
   const body = options === undefined ? '' : JSON.stringify(options)
   // 1.0: the answer comes in no chunks, and its end is the end of the connection.
   socket.write(`${what} HTTP/1.0\r\nhost: cook-daemon\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`)
-  const timer = setTimeout(() => socket.destroy(new Error(`no answer within ${patience} ms`)), patience)
+  const silence = Object.assign(new Error(`no answer within ${patience} ms`), { code: 'ETIMEDOUT' })
+  const timer = setTimeout(() => socket.destroy(silence), patience)
   // The first word of an upgrade comes when its process has been started, which may take its time.
   if (what === 'POST /upgrade') clearTimeout(timer)
   const rest = textsOf(socket)
@@ -105,14 +119,34 @@ async function beginOnce(name: string, path: string, what: string, options?: obj
     // Nobody listens at a socket whose process is dead.
     const { code } = error as NodeJS.ErrnoException
     if (code === 'ECONNREFUSED' || code === 'ENOENT') throw new CookError('ERR_COOK_NOT_RUNNING', { name })
-    throw noAnswer(name, path, messageOf(error))
+    throw noAnswer(name, path, messageOf(error), error)
   } finally {
     clearTimeout(timer)
   }
 }
 
-function noAnswer(name: string, path: string, why: string): CookError {
-  return new CookError('ERR_COOK_NO_ANSWER', { name, path, why })
+function noAnswer(name: string, path: string, why: string, cause?: unknown): CookError {
+  return new CookError('ERR_COOK_NO_ANSWER', { name, path, why }, { cause })
+}
+
+/** Nothing was said, as opposed to something wrong; EAGAIN: so many have asked before that the kernel keeps no more of them waiting. */
+export function isSilence(error: unknown): boolean {
+  if (!(error instanceof CookError) || error.code !== 'ERR_COOK_NO_ANSWER') return false
+  const { code } = (error.cause ?? {}) as NodeJS.ErrnoException
+  return code === 'ETIMEDOUT' || code === 'EAGAIN'
+}
+
+/** What a process does that does not come to answer. */
+const doings: Readonly<Record<string, string>> = {
+  R: 'runs without a pause, as in an endless loop',
+  D: 'waits in the kernel for a disk or a network file system',
+  T: 'is stopped by a signal (SIGCONT lets it go on)',
+  t: 'is stopped by a debugger',
+}
+
+export function whoText({ pid, generation, since }: FoundOwner): string {
+  const doing = doings[processState(pid) ?? ''] ?? 'is there, and does not come to its event loop'
+  return `pid ${pid}, generation ${generation}, which serves since ${new Date(since).toISOString()}, ${doing}`
 }
 
 async function* textsOf(socket: Socket): AsyncGenerator<string> {

@@ -42,6 +42,7 @@ export function commandsOf({ name, facts, leaving, upgrade, stop }: Plan): Contr
   }
 
   return {
+    drainTimeout,
     status: () => statusOf(name, facts),
     /** Until this process has drained. */
     async upgrade(options, onProgress) {

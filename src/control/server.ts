@@ -1,17 +1,21 @@
 /** The control socket of a daemon: HTTP/1.1 on a Unix socket, answered by the one generation that owns the service. */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import { controlName } from '../core/protocol.ts'
+import { forgetDeadOwners, forgetOwners, type Owner, removeOwner, writeOwner } from '../core/owners.ts'
+import { controlName, type Identity } from '../core/protocol.ts'
 import { controlPath, openRunDirectory } from '../core/run-dir.ts'
 import type { Entered, State } from '../core/state.ts'
 import { openUnixPath, ownUnixPath } from '../core/unix-path.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { stopAccepting } from '../node/sockets.ts'
+import { identify } from '../node/system.ts'
 import { checkDaemonUpgradeOptions, type DaemonUpgradeOptions } from '../options.ts'
 import { type Failure, metricsText, type Progress, type Status } from './status.ts'
 
 /** The daemon, as far as the socket reaches. */
 export type Controlled = {
+  /** In milliseconds. */
+  readonly drainTimeout: number
   status(): Status
   /** Resolves when this process has drained; rejects if the upgrade failed. */
   upgrade(options: DaemonUpgradeOptions, onProgress: (progress: Progress) => void): Promise<void>
@@ -23,8 +27,8 @@ export type Controlled = {
 export type Control = {
   /** Begins to answer on the socket that the predecessor had. */
   takeOver(): Promise<void>
-  /** Answers no new connection any more; what is being answered goes on. With `isOver` the socket's file is removed. */
-  release(): void
+  /** Answers no new connection any more; what is being answered goes on. The socket goes to a successor, or is removed. */
+  release(successor?: Identity): void
   /** Opens the socket anew: the successor to which it was released is lost. */
   reopen(): Promise<void>
   /** Resolves when whoever was accepted has his answer. */
@@ -56,12 +60,39 @@ export async function openControl(
   name: string,
   controlled: Controlled,
 ): Promise<Control> {
-  const path = controlPath(openRunDirectory(state.environment), name)
+  const folder = openRunDirectory(state.environment)
+  const path = controlPath(folder, name)
+  const [pid, startTime] = identify()
   const inherited = state.entered.claims.findUnix(controlName, path)
   /** Accepted here, and not answered to the end: also those whose request is still on its way. */
   const connections = new Set<Socket>()
-  const server = inherited === undefined ? await open() : makeServer()
+  const server = inherited === undefined ? await openFirst() : makeServer()
   let current = server
+  // A process that ends without having been asked to is no owner either. One that is killed leaves its file, which then counts for nothing.
+  process.once('exit', () => removeOwner(folder, name, pid))
+
+  function ownerOf(of: Identity, generation: number): Owner {
+    const { command, program } = state
+    const { drainTimeout } = controlled
+    return { pid: of[0], startTime: of[1], generation, drainTimeout, command, ...(program && { program }) }
+  }
+
+  function own(): void {
+    forgetDeadOwners(folder, name)
+    writeOwner(folder, name, ownerOf([pid, startTime], state.entered.generation))
+  }
+
+  async function openFirst(): Promise<Server> {
+    own()
+    try {
+      const made = await open()
+      forgetOwners(folder, name, pid)
+      return made
+    } catch (error) {
+      removeOwner(folder, name, pid)
+      throw error
+    }
+  }
 
   function makeServer(): Server {
     // Asked for here: a daemon without a name does not pay for it.
@@ -82,6 +113,8 @@ export async function openControl(
     // One request each: a generation that has handed over then has nothing to close.
     made.maxRequestsPerSocket = 1
     made.maxConnections = limits.connections
+    // accept(2) may fail where descriptors have run out: that costs a question, not the service.
+    made.on('error', () => {})
     // It is there for the service, not the other way round.
     made.unref()
     return made
@@ -124,16 +157,27 @@ export async function openControl(
       server.unref()
       ownUnixPath(state, server, path)
       state.registry.addReserved(controlName, 'unix', server)
+      own()
     },
-    release() {
+    release(successor) {
       // Not http.Server's own close, which would cut who is about to ask.
       if (current.listening) stopAccepting(current)
+      if (successor === undefined) {
+        if (state.hasSuccessor !== true) removeOwner(folder, name, pid)
+        return
+      }
+      try {
+        writeOwner(folder, name, ownerOf(successor, state.entered.generation + 1))
+      } catch {
+        // The successor, whose file it is, tells the same fault.
+      }
     },
     async reopen() {
       // The successor is lost, but may still be on its way out: until then it listens there.
       for (let left = reopenTries; ; left--) {
         try {
           current = await open()
+          own()
           return
         } catch (error) {
           if (left === 0 || (error as CookError).code !== 'ERR_COOK_NAME_TAKEN') throw error

@@ -1,5 +1,6 @@
 /** What each generation tells the waiting process of `cook-daemon run`, which started the first one only. */
 import { identify } from '../node/system.ts'
+import { isCount, isIdentity } from './protocol.ts'
 
 const { writeSync } = process.getBuiltinModule('node:fs')
 
@@ -39,14 +40,26 @@ export function foreground(fd: number, generation: number): Foreground {
 export function readWords(text: string): { readonly words: readonly ForegroundWord[]; readonly rest: string } {
   const lines = text.split('\n')
   const rest = lines.pop() ?? ''
-  return { words: lines.flatMap((line) => parseWord(line) ?? []), rest }
+  return { words: lines.flatMap((line) => parseWord(line) ?? []), rest: rest.slice(0, longestLine) }
 }
 
+/** What the program itself may write to the pipe needs no end. */
+const longestLine = 64 * 1024
+
+/** One of our words; undefined: the program wrote to a descriptor that is not its own. The signals of an operator go to the process that is named here. */
 function parseWord(line: string): ForegroundWord | undefined {
+  let word: unknown
   try {
-    return JSON.parse(line) as ForegroundWord
+    word = JSON.parse(line)
   } catch {
-    // The program wrote to a descriptor that is not its own.
     return undefined
   }
+  if (typeof word !== 'object' || word === null) return undefined
+  const { type, generation, code, pid, startTime } = word as Readonly<Record<string, unknown>>
+  if (!isCount(generation)) return undefined
+  if (type === 'exit') return isCount(code) ? { type, generation, code } : undefined
+  const identity = [pid, startTime]
+  return type === 'serves' && isIdentity(identity)
+    ? { type, generation, pid: identity[0], startTime: identity[1] }
+    : undefined
 }

@@ -1,8 +1,10 @@
 /** Named handles: what this process will hand to its successor, and what it claims of what it was handed. */
 import type { Socket as UdpSocket } from 'node:dgram'
+import type { Stats } from 'node:fs'
 import type { Server } from 'node:net'
 import { CookError } from '../errors.ts'
-import { listenerDescriptor, udpDescriptor } from '../node/sockets.ts'
+import { factsOf, listenerDescriptor, udpDescriptor } from '../node/sockets.ts'
+import { unixSocketOf } from '../node/system.ts'
 import {
   controlName,
   envLink,
@@ -162,6 +164,41 @@ const adders: Readonly<Record<HandleKind, string>> = {
   file: 'addInheritFile()',
 }
 
+/** Why a descriptor is not what the predecessor says of it: looked at before anything listens on it. */
+function faultOf(handle: Inherited): string | undefined {
+  const stat = statOf(handle.fd)
+  if (stat === undefined) return 'it is not open'
+  if (stat.ino !== handle.inode) return 'it is another one'
+  // A file may be anything; what a later version hands over nobody here can judge, nor claim.
+  if (handle.kind === 'file' || !Object.hasOwn(words, handle.kind)) return undefined
+  if (!stat.isSocket()) return 'it is no socket'
+  const facts = factsOf(handle.fd)
+  const { kind } = facts
+  if (kind !== handle.kind) return kind === 'none' ? 'it is a socket of another kind' : `it is ${sockets[kind]}`
+  if (handle.kind === 'unix') return unixFaultOf(handle)
+  if (!('address' in facts)) return undefined
+  if (facts.isConnected) return 'it is connected'
+  // Node of the old version may tell the interface of a link-local address, and ours not.
+  const isSame = facts.port === handle.port && withoutZone(facts.address) === withoutZone(handle.address)
+  return isSame ? undefined : `it is bound to ${facts.address} port ${facts.port}`
+}
+
+function unixFaultOf({ inode, path }: Extract<Inherited, { kind: 'unix' }>): string | undefined {
+  const found = unixSocketOf(inode)
+  // On another system than Linux, or of another network namespace: its kind is all that is known.
+  if (found === undefined) return undefined
+  if (!found.isListening) return 'it does not listen'
+  // Bound under a private name of the process that opened it; systemd's and inherited ones have no path of their own.
+  const isSame = path === '' || found.path === path || found.path.startsWith(`${path}.`)
+  return isSame ? undefined : `it is bound to ${found.path}`
+}
+
+const sockets = { tcp: 'a TCP socket', unix: 'a Unix socket', udp: 'a UDP socket' }
+
+function withoutZone(address: string): string {
+  return address.replace(/%.*/, '')
+}
+
 /** What the predecessor handed to this process. */
 export class Claims {
   readonly #handles: readonly Inherited[]
@@ -171,8 +208,10 @@ export class Claims {
   constructor(records: readonly HandleRecord[]) {
     this.#handles = records.map((record, index) => ({ ...record, fd: firstHandleFd + index }))
     for (const handle of this.#handles) {
-      if (inodeOf(handle.fd) === handle.inode) continue
-      const why = `descriptor ${handle.fd} is not ${words[handle.kind].replace(/^a /, 'the ')} named ${JSON.stringify(handle.name)}`
+      const fault = faultOf(handle)
+      if (fault === undefined) continue
+      const named = `${words[handle.kind].replace(/^an? /, 'the ')} named ${JSON.stringify(handle.name)}`
+      const why = `descriptor ${handle.fd} is not ${named}: ${fault}`
       throw new CookError('ERR_COOK_ENVIRONMENT', { variable: envLink, why })
     }
     this.#unclaimed = new Set(this.#handles)
@@ -240,8 +279,12 @@ export class Claims {
 }
 
 function inodeOf(fd: number): number | undefined {
+  return statOf(fd)?.ino
+}
+
+function statOf(fd: number): Stats | undefined {
   try {
-    return fs.fstatSync(fd).ino
+    return fs.fstatSync(fd)
   } catch {
     // Not open: not what was promised.
     return undefined

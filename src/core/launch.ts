@@ -179,7 +179,7 @@ function readWords(pipe: Duplex): { next(): Promise<Word | undefined>; dying(): 
     let rest = ''
     for await (const chunk of pipe.setEncoding('utf8')) {
       const parts = (rest + chunk).split('\n')
-      rest = parts.pop() ?? ''
+      rest = (parts.pop() ?? '').slice(0, longestLine)
       for (const part of parts) {
         const word = parseWord(part)
         if (word?.type === 'dying') dying = word.reason
@@ -195,13 +195,22 @@ function readWords(pipe: Duplex): { next(): Promise<Word | undefined>; dying(): 
   }
 }
 
-function parseWord(line: string): Word | undefined {
+/** What the program itself may write to the pipe needs no end. */
+const longestLine = 64 * 1024
+const wordTypes: readonly unknown[] = ['started', 'ready', 'refused', 'dying'] satisfies Word['type'][]
+
+/** One of our words in a line; undefined: the program wrote to a descriptor that is not its own, and we wait on. */
+export function parseWord(line: string): Word | undefined {
+  let word: unknown
   try {
-    return JSON.parse(line) as Word
+    word = JSON.parse(line)
   } catch {
-    // The program wrote to a descriptor that is not its own; we wait for a word of ours.
     return undefined
   }
+  if (typeof word !== 'object' || word === null) return undefined
+  const { type, reason } = word as Readonly<Record<string, unknown>>
+  if (!wordTypes.includes(type)) return undefined
+  return { type: type as Word['type'], ...(typeof reason === 'string' && { reason: cutReason(reason) }) }
 }
 
 /** The daemon's end. */

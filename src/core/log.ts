@@ -1,15 +1,61 @@
 /** The log that a daemon's stdout and stderr go to, and what a process that died left in it. */
+import type { Stats } from 'node:fs'
 import { CookError, messageOf } from '../errors.ts'
+import { faultAt, faultOf, faultOnTheWay } from './trust.ts'
 
 const fs = process.getBuiltinModule('node:fs')
+const { dirname, resolve } = process.getBuiltinModule('node:path')
 
-/** Opens a log to append to, 0640 if it is new. Readable too: the last lines of a failed start are read back from it. */
+/**
+ * Opens a log to append to, 0640 if it is new. Readable too: the last lines of a failed start are read back from it. A symlink is followed if it is ours or root's: another user's, in /tmp say, could lead a daemon of
+ * root anywhere.
+ */
 export function openLog(file: string): number {
   try {
-    return fs.openSync(file, 'a+', 0o640)
+    return openTrusted(file)
   } catch (cause) {
     throw new CookError('ERR_COOK_OPTION', { option: 'logFile', why: messageOf(cause) }, { cause })
   }
+}
+
+const { O_APPEND, O_CREAT, O_EXCL, O_NOFOLLOW, O_RDWR } = fs.constants
+/** As of the kernel. */
+const mostLinks = 40
+
+function openTrusted(file: string): number {
+  let path = resolve(file)
+  // As often as a link leads on, or the file comes or goes in between.
+  for (let step = 0; step < mostLinks; step++) {
+    const fault = faultOnTheWay(path) ?? faultAt(path)
+    if (fault !== undefined) throw new Error(`${path} is refused: ${fault}`)
+    const stat = fs.lstatSync(path, { throwIfNoEntry: false })
+    if (stat?.isSymbolicLink() === true) {
+      // /dev/stdout leads to a descriptor, which has no path: the kernel alone can follow it.
+      if (path.startsWith('/proc/')) return fs.openSync(path, O_RDWR | O_APPEND)
+      path = resolve(dirname(path), fs.readlinkSync(path))
+      continue
+    }
+    try {
+      return openFile(path, stat)
+    } catch (error) {
+      if (!['EEXIST', 'ENOENT', 'ELOOP'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error
+      // Its folder is not there, which no second look mends.
+      if (stat === undefined && (error as NodeJS.ErrnoException).code === 'ENOENT') throw error
+    }
+  }
+  throw new Error(`${file} leads from link to link`)
+}
+
+function openFile(path: string, stat: Stats | undefined): number {
+  if (stat === undefined) return fs.openSync(path, O_RDWR | O_APPEND | O_CREAT | O_EXCL | O_NOFOLLOW, 0o640)
+  // Read and write: a named pipe that nobody reads does not hold us so (fifo(7)).
+  const fd = fs.openSync(path, O_RDWR | O_APPEND | O_NOFOLLOW)
+  // Another one may have come into its place since we looked.
+  const opened = fs.fstatSync(fd)
+  const fault = faultOf(path, opened)
+  if (fault === undefined) return fd
+  fs.closeSync(fd)
+  throw new Error(`${path} is refused: ${fault}`)
 }
 
 /** Where a log ends now. Undefined for what cannot be read back: a terminal, a pipe, /dev/null, a closed descriptor. */

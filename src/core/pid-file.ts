@@ -2,6 +2,7 @@
 import { CookError, messageOf } from '../errors.ts'
 import { startedAt, system } from '../node/system.ts'
 import type { Identity } from './protocol.ts'
+import { faultAt, faultOnTheWay, removeOwn } from './trust.ts'
 
 const fs = process.getBuiltinModule('node:fs')
 
@@ -10,6 +11,8 @@ const slack = 2_000
 
 /** Writes our pid. Throws if the file names a living process that is not one of `own`. */
 export function writePidFile(file: string, own: readonly Identity[]): void {
+  const why = faultOnTheWay(file) ?? faultAt(file)
+  if (why !== undefined) throw new CookError('ERR_COOK_PID_FILE', { file, why })
   const owner = livingOwner(file)
   const isOurs = owner === undefined || owner[0] === process.pid || own.some((one) => isSame(one, owner))
   if (!isOurs) throw new CookError('ERR_COOK_PID_FILE_TAKEN', { file, owner: owner[0] })
@@ -28,18 +31,22 @@ export function reclaimPidFile(file: string): void {
 
 /** Removes the file at the end of a service, if it is still ours. */
 export function releasePidFile(file: string): void {
-  if (readPid(file) === process.pid) fs.rmSync(file, { force: true })
+  if (readPid(file) === process.pid && faultAt(file) === undefined) fs.rmSync(file, { force: true })
 }
 
 /** A reader sees the old file or the new one, and a symlink in its place is replaced, not followed. */
 function replacePidFile(file: string): void {
   const temporary = `${file}.${process.pid}.tmp`
+  let isWritten = false
   try {
-    fs.rmSync(temporary, { force: true })
+    removeOwn(temporary)
+    // With x a symlink in its place is not followed.
     fs.writeFileSync(temporary, `${process.pid}\n`, { flag: 'wx', mode: 0o644 })
+    isWritten = true
     fs.renameSync(temporary, file)
   } catch (cause) {
-    fs.rmSync(temporary, { force: true })
+    // What was there before was somebody else's; on a full disk it is ours, and empty.
+    if (isWritten || isFull(cause)) fs.rmSync(temporary, { force: true })
     if (isFull(cause) && overwritePidFile(file)) return
     throw new CookError('ERR_COOK_PID_FILE', { file, why: messageOf(cause) }, { cause })
   }
@@ -83,14 +90,22 @@ function livingOwner(file: string): Identity | undefined {
   return started !== undefined && started > fs.statSync(file).mtimeMs + slack ? undefined : [pid, startTime]
 }
 
+/** Neither through a symlink nor from what is no file: a pipe or a device in its place would hold us, or never end. */
 function readPid(file: string): number | undefined {
-  let text: string
+  const { O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = fs.constants
+  let fd: number
   try {
-    text = fs.readFileSync(file, 'utf8')
+    fd = fs.openSync(file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
   } catch {
     // There is none, or it is not for us to read; writing will tell which.
     return undefined
   }
-  const pid = Number(text.trim())
-  return Number.isSafeInteger(pid) && pid > 0 ? pid : undefined
+  try {
+    if (!fs.fstatSync(fd).isFile()) return undefined
+    const bytes = Buffer.alloc(32)
+    const pid = Number(bytes.toString('latin1', 0, fs.readSync(fd, bytes)).trim())
+    return Number.isSafeInteger(pid) && pid > 0 ? pid : undefined
+  } finally {
+    fs.closeSync(fd)
+  }
 }

@@ -236,6 +236,8 @@ function failed(end: OldSide, started: number, self: number, lines: string): Coo
       return new CookError('ERR_COOK_SUCCESSOR_TIMEOUT', { who, ms: failure.ms, step: failure.step, words, self })
     case 'broken':
       return new CookError('ERR_COOK_LINK_BROKEN', { who, why: failure.detail, self })
+    case 'protocol':
+      return new CookError('ERR_COOK_PROTOCOL', { why: failure.reason, pid: self })
     case 'stopped':
       return new CookError('ERR_COOK_STOPPED', { who, self })
   }

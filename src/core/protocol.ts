@@ -11,6 +11,12 @@ export const protocolVersion = 2
 /** From this version on a successor sends second handles of the listeners back. */
 export const protocolOfSpares = 2
 
+/**
+ * The oldest version that this library still speaks. Each side compares the other's with its own, so the newer one decides. The words for that never change: `protocol` and
+ * `nonce` in the link record, `hello`, `done` with a no, and `refused`.
+ */
+export const oldestProtocol: number = 1
+
 /** The documents' stage: `''` in the launcher, `parent` in the process between two daemons, `daemon` in a daemon. */
 export const ENV_NAME_DAEMON_STAGE = 'COOK_DAEMON_STAGE'
 /** The documents' summary of what was handed over, for people: `listen:1,admin:2`. */
@@ -18,7 +24,7 @@ export const ENV_NAME_LIVING_UPGRADE = 'COOK_DAEMON_LIVING_UPGRADE'
 /** What the library believes: a {@link LinkRecord}. Its presence alone makes a start an upgrade. */
 export const envLink = 'COOK_DAEMON_LINK'
 /** What the process that started a `daemon` stage and waits for it tells it: a {@link LaunchRecord}. */
-const envLaunch = 'COOK_DAEMON_LAUNCH'
+export const envLaunch = 'COOK_DAEMON_LAUNCH'
 /** What the command line was told of the program, a {@link ProgramRecord}: handed on to every generation, and before what the program says itself. */
 export const envProgram = 'COOK_DAEMON_PROGRAM'
 /** The folder of the control sockets; set by people. */
@@ -197,7 +203,7 @@ function isFields(value: unknown): value is Fields {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-function isCount(value: unknown): value is number {
+export function isCount(value: unknown): value is number {
   return Number.isSafeInteger(value) && Number(value) >= 0
 }
 
@@ -210,7 +216,7 @@ function linkFault(link: Fields): string | undefined {
   return link.handles.every(isHandleRecord) ? undefined : 'it has a handle that is none'
 }
 
-function isIdentity(value: unknown): value is Identity {
+export function isIdentity(value: unknown): value is Identity {
   return Array.isArray(value) && isCount(value[0]) && value[0] > 0 && typeof value[1] === 'string'
 }
 
@@ -250,6 +256,14 @@ function programFault(program: Fields): string | undefined {
   return Array.isArray(release) && release.every((one) => typeof one === 'string')
     ? undefined
     : 'its release is no list'
+}
+
+/** Why the version at the other end cannot be spoken with any more, in words that both sides tell; undefined if it can. */
+function tooOld(other: 'old' | 'new', protocol: number): string | undefined {
+  if (protocol >= oldestProtocol) return undefined
+  const spoken = oldestProtocol === protocolVersion ? `${protocolVersion}` : `${oldestProtocol} to ${protocolVersion}`
+  const self = other === 'old' ? 'new' : 'old'
+  return `the ${other} version speaks protocol ${protocol} of cook-daemon and the ${self} one ${spoken}: deploy a version between the two first, or stop the service and start it`
 }
 
 // ---------------------------------------------------------------------------------------------- messages on the link
@@ -419,7 +433,7 @@ export function fromWire(raw: unknown): Message | 'unknown' | 'broken' {
             part: raw.part,
             isLast: raw.isLast === true,
             ...(typeof raw.fault === 'string' && { fault: cutReason(raw.fault) }),
-            ...(Array.isArray(raw.names) && { names: raw.names.map(String) }),
+            ...(Array.isArray(raw.names) && { names: raw.names.filter((name) => typeof name === 'string') }),
           }
         : 'broken'
     case 'connection':
@@ -513,6 +527,7 @@ export type Failure =
   | { readonly why: 'said-no'; readonly reason: string }
   | { readonly why: 'timeout'; readonly step: string; readonly ms: number }
   | { readonly why: 'broken'; readonly detail: string }
+  | { readonly why: 'protocol'; readonly protocol: number; readonly reason: string }
   | { readonly why: 'stopped' }
 
 export type Exit = { readonly code: number | null; readonly signal: string | null }
@@ -612,9 +627,17 @@ function onMessage(state: OldSide, message: Message | 'unknown' | 'broken'): rea
       return [{ ...state, dying: message.reason }, []]
     case 'waits':
       return [{ ...state, waits: message.reason }, []]
-    case 'hello':
+    case 'hello': {
       if (state.at !== 'waiting') return end(state, { why: 'broken', detail: 'a second hello' })
       if (message.nonce !== state.nonce) return end(state, { why: 'broken', detail: 'a hello with a wrong nonce' })
+      const reason = tooOld('new', message.protocol)
+      if (reason !== undefined) {
+        return end(know(state, message), {
+          why: 'protocol',
+          protocol: message.protocol,
+          reason,
+        })
+      }
       return [
         {
           ...know(state, message),
@@ -628,6 +651,7 @@ function onMessage(state: OldSide, message: Message | 'unknown' | 'broken'): rea
           },
         ],
       ]
+    }
     case 'done':
       if (state.at !== 'greeted') return end(state, { why: 'broken', detail: 'a done without a hello' })
       if (!message.ok) return end(state, { why: 'said-no', reason: message.reason })
@@ -696,8 +720,8 @@ function onTimer(state: OldSide): readonly [OldSide, readonly OldEffect[]] {
 /** The upgrade has failed: tell the other side, see that it ends, and only then report. */
 function end(state: OldSide, failure: Failure): readonly [OldSide, readonly OldEffect[]] {
   if (state.at === 'ending') return finish(state)
-  // Who said no may still write its log and go; who closed the link is most likely dying: its exit is awaited.
-  const kill = failure.why !== 'said-no' && failure.why !== 'exited'
+  // Who said no, or hears one, may still write its log and go; who closed the link is most likely dying: its exit is awaited.
+  const kill = failure.why !== 'said-no' && failure.why !== 'exited' && failure.why !== 'protocol'
   const [next, effects] = finish({ ...state, at: 'ending', failure, killed: kill })
   if (next.at === 'failed') return [next, effects]
   const reason = {
@@ -705,6 +729,7 @@ function end(state: OldSide, failure: Failure): readonly [OldSide, readonly OldE
     'said-no': 'it said no',
     timeout: 'it was too late',
     broken: 'the link broke',
+    protocol: failure.why === 'protocol' ? failure.reason : '',
     stopped: 'the upgrade was stopped',
   }
   return [
@@ -730,6 +755,8 @@ export type NewSide = {
   readonly at: 'silent' | 'greeting' | 'welcomed' | 'asking' | 'accepted' | 'refused' | 'free'
   readonly nonce: string
   readonly self: Identity
+  /** That of the predecessor. */
+  readonly protocol: number
   /** What the program said, which may be before the predecessor's welcome came. */
   readonly answer?: { readonly ok: boolean; readonly reason: string }
 }
@@ -747,14 +774,14 @@ export type NewEffect =
   | { readonly do: 'send'; readonly message: Upward }
   /** We own the service from here on. */
   | { readonly do: 'commit' }
-  | { readonly do: 'refuse'; readonly reason: string }
+  | { readonly do: 'refuse'; readonly reason: string; readonly isTooOld?: boolean }
   /** Find out whether the predecessor lives: an end-of-file alone does not tell. */
   | { readonly do: 'look' }
   | { readonly do: 'close' }
 
 /** The state before anything was said. */
-export function newSide(nonce: string, self: Identity): NewSide {
-  return { at: 'silent', nonce, self }
+export function newSide(nonce: string, self: Identity, protocol: number = protocolVersion): NewSide {
+  return { at: 'silent', nonce, self, protocol }
 }
 
 /** One event on the successor's side. */
@@ -765,7 +792,12 @@ export function stepNew(state: NewSide, event: NewEvent): readonly [NewSide, rea
       if (state.at !== 'silent') return [state, []]
       const { nonce, self } = state
       const hello = { type: 'hello', protocol: protocolVersion, nonce, pid: self[0], startTime: self[1] } as const
-      return [{ ...state, at: 'greeting' }, [{ do: 'send', message: hello }]]
+      const reason = tooOld('old', state.protocol)
+      if (reason === undefined) return [{ ...state, at: 'greeting' }, [{ do: 'send', message: hello }]]
+      // The program does not come to say it: this predecessor hears no but in these two words. It closes the link.
+      const no = { type: 'done', ok: false, reason } as const
+      const refusal = { do: 'refuse', reason, isTooOld: true } as const
+      return [{ ...state, at: 'refused' }, [{ do: 'send', message: hello }, { do: 'send', message: no }, refusal]]
     }
     case 'notify': {
       const next = { ...state, answer: { ok: event.ok, reason: cutReason(event.reason) } }

@@ -1,6 +1,7 @@
 /** The run directory: where the control sockets of one user's daemons are, and the logs of those that name no other place. */
 import { CookError, messageOf } from '../errors.ts'
 import { envHome } from './protocol.ts'
+import { faultAbove } from './trust.ts'
 
 const fs = process.getBuiltinModule('node:fs')
 const { join, resolve } = process.getBuiltinModule('node:path')
@@ -31,7 +32,7 @@ export function openRunDirectory(env: Environment): string {
 function checkRunDirectory(folder: string): boolean {
   const stat = fs.lstatSync(folder, { throwIfNoEntry: false })
   if (stat === undefined) return false
-  const why = fault(stat)
+  const why = fault(stat) ?? faultAbove(folder)
   if (why !== undefined) throw new CookError('ERR_COOK_RUN_DIR', { folder, why })
   return true
 }

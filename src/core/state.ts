@@ -9,7 +9,10 @@ import { type Launch, reportTo, tellLauncher } from './launch.ts'
 import { nextPhase, type Phase, type Step } from './phase.ts'
 import {
   cutReason,
+  envLaunch,
+  envLink,
   type Identity,
+  linkFd,
   type News,
   ownVariables,
   type ProgramRecord,
@@ -21,6 +24,8 @@ import {
 } from './protocol.ts'
 import { type Arrival, type Succession, succeed } from './successor.ts'
 import { version } from './version.ts'
+
+const { fstatSync } = process.getBuiltinModule('node:fs')
 
 export type State = {
   readonly version: string
@@ -99,6 +104,7 @@ function makeState(): State {
   try {
     start = readStart(process.env)
     program = readProgram(process.env)
+    checkStart(start, environment)
   } catch (error) {
     if (!(error instanceof CookError)) throw error
     // An import does not throw: the first verb does.
@@ -115,7 +121,45 @@ function makeState(): State {
     phase: 'ready',
   }
   if (!(start instanceof CookError) && (start.launch ?? start.link) !== undefined) tellWhyItDies(state, start)
+  // A process that we started is known to others from its first moment on.
+  if (start instanceof CookError || (start.launch ?? start.link ?? program) !== undefined) keepInspectorShut()
   return state
+}
+
+/** Variables that were set by hand, or that another process left: whoever wrote them for this process gave it descriptors too. */
+function checkStart({ link, launch }: Start, environment: State['environment']): void {
+  for (const fd of launch === undefined ? [] : [launch.fd, ...(launch.run === undefined ? [] : [launch.run])]) {
+    if (isSocket(fd)) continue
+    const why = `descriptor ${fd} is not the pipe to the process that started this one`
+    throw new CookError('ERR_COOK_ENVIRONMENT', { variable: envLaunch, why })
+  }
+  if (link === undefined) return
+  const broken = (why: string) => new CookError('ERR_COOK_ENVIRONMENT', { variable: envLink, why })
+  if (link.predecessor[0] === process.pid) throw broken('it names this process as its own predecessor')
+  // Node deletes the variable, so that only Linux still shows it. With a launcher between, a predecessor that is gone has no link any more.
+  const hasLink = process.platform !== 'linux' || launch !== undefined || environment.NODE_CHANNEL_FD === String(linkFd)
+  if (!hasLink) throw broken('no process gave this one a link')
+}
+
+function isSocket(fd: number): boolean {
+  try {
+    return fstatSync(fd).isSocket()
+  } catch {
+    // Not open.
+    return false
+  }
+}
+
+let isShut = false
+
+/**
+ * From here on SIGUSR1 opens no inspector: Node does that only as long as nobody listens to the signal. Nor does it end the process, when a program takes away its own last listener. Called before
+ * anything tells the pid of this process: a pid file, a control socket, the report of a start.
+ */
+export function keepInspectorShut(): void {
+  if (isShut || isWorkerThread()) return
+  isShut = true
+  process.on('SIGUSR1', () => {})
 }
 
 /** Whoever waits for this process reads why it died, even where stderr is /dev/null. Both are deaf once it is up. */
@@ -169,7 +213,7 @@ function begin(state: State, start: Start): Entered {
   const succession =
     link &&
     succeed(link, {
-      released: launch?.released ?? Promise.resolve(),
+      released: launch?.released,
       onCommit: () => takeStep(state, 'serve'),
       onConnection: (arrival, socket) => state.receiver?.onConnection(arrival, socket) ?? false,
       onTakeover: (value) => state.receiver?.onTakeover(value),

@@ -57,8 +57,8 @@ export type Arrival = {
 }
 
 export type SuccessionPlan = {
-  /** Resolves when nobody else reads the link any more. */
-  readonly released: Promise<void>
+  /** Resolves when nobody else reads the link any more; undefined: nobody else does. */
+  readonly released: Promise<void> | undefined
   onCommit(): void
   /** A live connection of the predecessor; returns whether it is kept. */
   onConnection(arrival: Arrival, socket: Socket): boolean
@@ -76,13 +76,13 @@ const overdueAfter = 10_000
 /** Takes up the link to the predecessor. Throws `ERR_COOK_ENVIRONMENT` if descriptor 3 is no link although the predecessor lives. */
 export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = system): Succession {
   const { predecessor, nonce } = record
-  let side = newSide(nonce, identify(os))
+  let side = newSide(nonce, identify(os), record.protocol)
   let living: readonly Identity[] = [predecessor]
   let isCommitted = false
   let wasAsked = false
   /** The predecessor would take the service back: not so with the verbs, nor in earlier versions. */
   let returns = false
-  const decided = deferred<string | undefined>()
+  const decided = deferred<CookError | undefined>()
   const tickets = deferred<Readonly<Record<string, string>>>()
   const bye = deferred<void>()
   const left = deferred<void>()
@@ -209,8 +209,10 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
     return answer
   }
 
-  function refused(reason: string): CookError {
-    return new CookError('ERR_COOK_REFUSED', { predecessor: predecessor[0], reason })
+  function refused({ reason, isTooOld }: Extract<NewEffect, { do: 'refuse' }>): CookError {
+    const [pid] = predecessor
+    if (isTooOld === true) return new CookError('ERR_COOK_PROTOCOL', { why: reason, pid })
+    return new CookError('ERR_COOK_REFUSED', { predecessor: pid, reason })
   }
 
   function step(event: NewEvent): void {
@@ -233,10 +235,10 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
         left.resolve()
         return
       case 'refuse':
-        decided.resolve(effect.reason)
-        endQuestions(refused(effect.reason))
+        decided.resolve(refused(effect))
+        endQuestions(refused(effect))
         // A process that nobody accepted and that does not even ask must not live on beside the predecessor.
-        if (!wasAsked) throwLater(refused(effect.reason))
+        if (!wasAsked) throwLater(refused(effect))
         return
       case 'look':
         void livesOn(predecessor, os).then((predecessorLives) => step({ type: 'looked', predecessorLives }))
@@ -249,6 +251,8 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
 
   // The predecessor was gone before we looked; nothing will tell us again.
   if (link === undefined) onLink({ type: 'closed' })
+  // In this turn: a program under the preload may not leave it before its modules are loaded.
+  else if (plan.released === undefined) step({ type: 'go' })
   else void plan.released.then(() => step({ type: 'go' }))
 
   return {
@@ -263,7 +267,7 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
       wasAsked = true
       step({ type: 'notify', ok, reason })
       const refusal = await held(decided.promise)
-      if (ok && refusal !== undefined) throw refused(refusal)
+      if (ok && refusal !== undefined) throw refusal
     },
     tickets: () => held(tickets.promise),
     bye: bye.promise,

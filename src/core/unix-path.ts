@@ -4,6 +4,7 @@ import type { Server } from 'node:net'
 import { CookError, messageOf } from '../errors.ts'
 import { afterListenerClose } from '../node/sockets.ts'
 import { listening } from './listening.ts'
+import { faultAt, faultOnTheWay, isTrusted, removeOwn } from './trust.ts'
 
 type State = Pick<import('./state.ts').State, 'registry' | 'phase' | 'hasSuccessor'>
 
@@ -26,9 +27,13 @@ async function bindUnixPath(server: Server, path: string, { mode, backlog }: Ope
     throw cause instanceof CookError ? cause : unixPathError(path, cause)
   })
   try {
-    fs.rmSync(bound, { force: true })
+    removeOwn(bound)
+  } catch (cause) {
+    throw unixPathError(path, cause)
+  }
+  try {
     await listening(server, { path: bound, backlog })
-    if (mode !== undefined) fs.chmodSync(bound, mode)
+    if (mode !== undefined) setMode(bound, mode)
     // Unlike rename(2), link(2) does not take a path from a process that has just bound it (measured).
     fs.linkSync(bound, file)
   } catch (cause) {
@@ -57,13 +62,18 @@ export function bindBeside(state: State, server: Server, file: string, listen: (
     listen(file)
     return
   }
+  if (faultAt(bound, { mayHaveNames: true }) !== undefined) {
+    // Of another user, who has guessed the name.
+    listen(file)
+    return
+  }
   fs.rmSync(bound, { force: true })
   listen(bound)
   // What keeps it from listening is told in an event.
   if (!server.listening) return
   try {
     fs.linkSync(bound, file)
-    fs.rmSync(spareOf(file), { force: true })
+    removeOwn(spareOf(file))
     fs.linkSync(bound, spareOf(file))
     ownUnixPath(state, server, file)
   } catch (cause) {
@@ -79,7 +89,7 @@ export function bindBeside(state: State, server: Server, file: string, listen: (
 export function restoreUnixPath(file: string): void {
   if (fs.existsSync(file)) return
   try {
-    fs.linkSync(spareOf(file), file)
+    if (isTrusted(fs.lstatSync(spareOf(file)).uid)) fs.linkSync(spareOf(file), file)
   } catch {
     // It was bound without a second name, as by createDaemon(): there is nothing to put it back from.
   }
@@ -88,6 +98,22 @@ export function restoreUnixPath(file: string): void {
 /** All those of this process that its successor has taken over. */
 export function restoreUnixPaths({ registry }: State): void {
   for (const file of registry.handedPaths) restoreUnixPath(file)
+}
+
+/** Of the socket itself, whatever stands at its name by now: chmod(2) follows a symlink, and a socket cannot be opened to be changed, but for its path alone. */
+function setMode(path: string, mode: number): void {
+  if (process.platform !== 'linux') {
+    fs.chmodSync(path, mode)
+    return
+  }
+  // O_PATH, which Node has no name for.
+  const fd = fs.openSync(path, 0o10000000 | fs.constants.O_NOFOLLOW)
+  try {
+    if (!fs.fstatSync(fd).isSocket()) throw new Error(`${path} was exchanged`)
+    fs.chmodSync(`/proc/self/fd/${fd}`, mode)
+  } finally {
+    fs.closeSync(fd)
+  }
 }
 
 function spareOf(file: string): string {
@@ -151,6 +177,8 @@ async function clear(file: string): Promise<void> {
   const stat = fs.lstatSync(file, { throwIfNoEntry: false })
   if (stat === undefined) return
   if (!stat.isSocket()) throw new CookError('ERR_COOK_PATH_IN_USE', { path: file, why: 'it is a file, but no socket' })
+  const fault = faultOnTheWay(file) ?? faultAt(file, { mayHaveNames: true })
+  if (fault !== undefined) throw new CookError('ERR_COOK_PATH_IN_USE', { path: file, why: fault })
   const answer = await knock(file)
   if (answer === 'ENOENT') return
   if (answer !== 'ECONNREFUSED') {
@@ -170,7 +198,7 @@ const claimAge = 5_000
 function removeDead(file: string, dead: Stats): void {
   const claim = `${file}.dead-${dead.ino}`
   const claimed = fs.lstatSync(claim, { throwIfNoEntry: false })
-  if (claimed !== undefined && Date.now() - claimed.ctimeMs > claimAge) fs.rmSync(claim, { force: true })
+  if (claimed !== undefined && Date.now() - claimed.ctimeMs > claimAge) removeOwn(claim)
   try {
     fs.linkSync(file, claim)
   } catch (error) {

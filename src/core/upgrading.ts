@@ -1,6 +1,6 @@
 /** One upgrade of this process, whoever asks for it: what is checked first, and what is put back if it fails. */
 import { CookError } from '../errors.ts'
-import { type Command, workingDirectory } from '../node/system.ts'
+import { type Command, withoutInspectorIn, workingDirectory } from '../node/system.ts'
 import type { UpgradeOptions } from '../options.ts'
 import { openLog } from './log.ts'
 import { reclaimPidFile } from './pid-file.ts'
@@ -107,9 +107,11 @@ function environmentFor(
   env: UpgradeOptions['env'],
   release: readonly string[] | undefined,
 ): Readonly<Record<string, string | undefined>> {
-  if (program === undefined && release === undefined) return writeProgram(env ?? environment, undefined)
+  // Also the environment of a shell in which somebody debugs comes with --update-env.
+  const own = withoutInspectorIn(env ?? environment)
+  if (program === undefined && release === undefined) return writeProgram(own, undefined)
   const { release: _, ...kept } = program ?? { protocol: protocolVersion }
-  return writeProgram(env ?? environment, { ...kept, ...(release && { release }) })
+  return writeProgram(own, { ...kept, ...(release && { release }) })
 }
 
 function commandFor({ command }: State, options: UpgradeOptions): Command {

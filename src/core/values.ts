@@ -7,6 +7,11 @@ const largestValue = 64 * 1024 * 1024
 /** Bytes in a piece: a few milliseconds of either loop. */
 const pieceSize = 256 * 1024
 
+/** The new version may ask for several at once, whose pieces come between one another. */
+const mostAtOnce = 4 * largestValue
+const mostPieces = largestValue / pieceSize + 1
+const mostNames = 10_000
+
 export type ValueMessage = Extract<Downward, { type: 'value' }>
 
 /** A value and the version that the program gives to its shape. */
@@ -46,22 +51,33 @@ function serialize(name: string, value: unknown): Buffer {
 /** Puts the pieces of values together again, by name. */
 export class Assembly {
   readonly #parts = new Map<string, Buffer[]>()
+  /** Of all values that are not whole yet. */
+  #bytes = 0
 
   /** The value with its last piece, undefined before. Throws `ERR_COOK_STATE` for what is no value, or too large. */
   add({ name, version, part, isLast }: ValueMessage): Value | undefined {
     const parts = this.#parts.get(name) ?? []
     this.#parts.set(name, parts)
-    parts.push(Buffer.from(part, 'base64'))
-    if (parts.length * pieceSize > largestValue + pieceSize) {
+    const bytes = Buffer.from(part, 'base64')
+    parts.push(bytes)
+    this.#bytes += bytes.length
+    // An endless number of empty pieces, or of names, is too large as well.
+    if (this.#bytes > mostAtOnce || parts.length > mostPieces || this.#parts.size > mostNames) {
+      this.#forget(name, parts)
       throw new CookError('ERR_COOK_STATE', { name, why: 'it is larger than it may be' })
     }
     if (!isLast) return undefined
-    this.#parts.delete(name)
+    this.#forget(name, parts)
     try {
       return { value: process.getBuiltinModule('node:v8').deserialize(Buffer.concat(parts)), version }
     } catch (cause) {
       // A newer Node may have cloned what this one does not know.
       throw new CookError('ERR_COOK_STATE', { name, why: `it cannot be read here: ${messageOf(cause)}` }, { cause })
     }
+  }
+
+  #forget(name: string, parts: readonly Buffer[]): void {
+    this.#parts.delete(name)
+    for (const part of parts) this.#bytes -= part.length
   }
 }

@@ -4,7 +4,8 @@ import type { Identity } from '../core/protocol.ts'
 
 // Named exports of node:child_process cost an ES module 15 % of its boot (measured), so built-ins are asked for when they are
 // needed. Our own files are all loaded at the start: what stands in their place after a deployment is another version.
-const { readFileSync, readdirSync, readlinkSync, statSync } = process.getBuiltinModule('node:fs')
+const { closeSync, openSync, readFileSync, readdirSync, readlinkSync, readSync, statSync } =
+  process.getBuiltinModule('node:fs')
 
 /** How a process of ours is started: what the operator typed, with nothing resolved. */
 export type Command = {
@@ -46,7 +47,8 @@ export const system: System = {
   },
   kill(identity, signal) {
     // Between the look and the signal the pid could pass to another process; the kernel gives a pid again only after all others.
-    if (!isAlive(identity)) return
+    // What cannot be told apart from a stranger is not killed.
+    if (this.startTime(identity[0]) !== identity[1]) return
     try {
       process.kill(identity[0], signal)
     } catch {
@@ -131,6 +133,27 @@ function startTimeFromPs(pid: number): string | undefined {
   return status !== 0 || state === undefined || state.startsWith('Z') ? undefined : startTime
 }
 
+/** What a process does at this moment, as ps(1) shows it in one letter; undefined where that cannot be known. */
+export function processState(pid: number): string | undefined {
+  if (process.platform !== 'linux') return undefined
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
+    return stat[stat.lastIndexOf(')') + 2]
+  } catch {
+    // No such process.
+    return undefined
+  }
+}
+
+/**
+ * What a pid and a start time belong to: this run of the machine, and this container. After a reboot, or where two containers share a folder, the same pair may be a stranger's.
+ * Empty where a start time is a date anyway.
+ */
+export function placeOfPids(): string {
+  if (process.platform !== 'linux') return ''
+  return `${readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim()} ${readlinkSync('/proc/self/ns/pid')}`
+}
+
 /** Milliseconds since the epoch at which a process started, or undefined where that cannot be known. */
 export function startedAt(startTime: string): number | undefined {
   if (process.platform !== 'linux') return Date.parse(startTime) || undefined
@@ -144,9 +167,7 @@ export function startedAt(startTime: string): number | undefined {
  * down for ever, and a changed file would never arrive (measured).
  */
 export function startEnvironment(): Readonly<Record<string, string | undefined>> {
-  const env = process.platform === 'linux' ? environmentFromProc() : { ...process.env }
-  if (env.NODE_OPTIONS !== undefined) env.NODE_OPTIONS = withoutInspector(env.NODE_OPTIONS.split(' ')).join(' ')
-  return env
+  return withoutInspectorIn(process.platform === 'linux' ? environmentFromProc() : { ...process.env })
 }
 
 function environmentFromProc(): Record<string, string | undefined> {
@@ -171,9 +192,18 @@ export function startCommand(env: Readonly<Record<string, string | undefined>>):
 
 /** A successor with the same inspector port could not open it, and an open debugger must not be handed on. */
 function withoutInspector(args: readonly string[]): string[] {
-  // These have their value in the next word, if not behind a `=`.
-  const isValue = (index: number) => /^--(inspect-port|debug-port|inspect-publish-uid)$/.test(args[index - 1] ?? '')
-  return args.filter((arg, index) => !/^--(inspect|debug)/.test(arg) && !isValue(index))
+  // Node takes `_` for `-`, and in NODE_OPTIONS a word in quotes. These have their value in the next word, if not behind a `=`.
+  const isValue = (index: number) =>
+    /^"?--(inspect[-_]port|debug[-_]port|inspect[-_]publish[-_]uid)"?$/.test(args[index - 1] ?? '')
+  return args.filter((arg, index) => !/^"?--(inspect|debug)/.test(arg) && !isValue(index))
+}
+
+/** An environment without what would open an inspector. */
+export function withoutInspectorIn(
+  env: Readonly<Record<string, string | undefined>>,
+): Readonly<Record<string, string | undefined>> {
+  if (env.NODE_OPTIONS === undefined) return env
+  return { ...env, NODE_OPTIONS: withoutInspector(env.NODE_OPTIONS.split(/\s+/)).join(' ') }
 }
 
 /** Where this process is, or was when that was still there. */
@@ -215,5 +245,35 @@ function descriptorFlags(fd: number): number {
   } catch {
     // It was the descriptor of the listing itself, closed by now.
     return 0o2000000
+  }
+}
+
+/** So much of the kernel's table of Unix sockets is read at most, about 4,000 of them: its length must not slow an upgrade down. */
+const mostOfTable = 256 * 1024
+
+/** A Unix socket by its inode, as /proc/net/unix tells it (proc_net(5)); undefined if it is not there, or there is no such table. */
+export function unixSocketOf(inode: number): { readonly isListening: boolean; readonly path: string } | undefined {
+  if (process.platform !== 'linux') return undefined
+  let fd: number
+  try {
+    fd = openSync('/proc/net/unix', 'r')
+  } catch {
+    // A system without it: nothing is known.
+    return undefined
+  }
+  try {
+    const line = new RegExp(`^\\S+ \\S+ \\S+ (\\S+) \\S+ \\S+ +${inode}(?: (.*))?\\n`, 'm')
+    const bytes = Buffer.alloc(mostOfTable)
+    for (let end = 0; ; ) {
+      const count = readSync(fd, bytes, end, bytes.length - end, null)
+      const [isThere, flags = '', path = ''] =
+        line.exec(bytes.toString('utf8', end === 0 ? 0 : Math.max(0, end - 512), end + count)) ?? []
+      // __SO_ACCEPTCON of the kernel.
+      if (isThere !== undefined) return { isListening: (Number.parseInt(flags, 16) & 0x10000) !== 0, path }
+      end += count
+      if (count === 0 || end === bytes.length) return undefined
+    }
+  } finally {
+    closeSync(fd)
   }
 }

@@ -39,7 +39,7 @@ export function listenFields(args: readonly unknown[]): ListenFields {
 
 /** Length of the queue, which stands among the options or behind them. */
 export function backlogOf(args: readonly unknown[]): number | undefined {
-  return [listenFields(args).backlog, args[1], args[2]].map(Number).find((number) => number > 0)
+  return [listenFields(args).backlog, args[1], args[2]].map(numberOf).find((number) => number > 0)
 }
 
 /** Undefined for a port that the system chooses: such a socket is a client's, and no two versions share it. */
@@ -49,7 +49,7 @@ export function askOfBind(type: string, args: readonly unknown[]): Ask | undefin
     typeof first === 'object' && first !== null
       ? (first as ListenFields)
       : { port: first, ...(typeof second === 'string' && { address: second }) }
-  const port = Number(options.port)
+  const port = numberOf(options.port)
   if (isNumber(options.fd) || typeof options.recvStart === 'function' || !isPort(port) || port === 0) return undefined
   const host = typeof options.address === 'string' && options.address !== '' ? options.address : undefined
   return { kind: 'udp', name: `${type}:${host ?? '*'}:${port}`, host, port }
@@ -61,6 +61,11 @@ export function isSameAddress(ask: Ask, bound: { readonly address: string; reado
   if (ask.host === undefined) return bound.address === '::' || bound.address === '0.0.0.0'
   if (ask.host === 'localhost') return bound.address === '::1' || bound.address === '127.0.0.1'
   return ask.host === bound.address
+}
+
+/** A symbol, or an object that is no number, is for Node to refuse: Number() itself would throw. */
+function numberOf(value: unknown): number {
+  return typeof value === 'number' || typeof value === 'string' ? Number(value) : Number.NaN
 }
 
 function isNumber(value: unknown): boolean {

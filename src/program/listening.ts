@@ -5,7 +5,8 @@ import { isOwnListen } from '../core/listening.ts'
 import type { Entered, State } from '../core/state.ts'
 import { bindBeside, ownUnixPath, restoreUnixPath } from '../core/unix-path.ts'
 import type { Inside } from '../daemon.ts'
-import { afterListenerClose, type KeptListener, keepListener } from '../node/sockets.ts'
+import { isTls } from '../drain/http.ts'
+import { afterListenerClose, holdConnections, type KeptListener, keepListener } from '../node/sockets.ts'
 import { type Ask, askOfListen, backlogOf, isSameAddress, listenFields } from './ask.ts'
 import type { Readiness } from './readiness.ts'
 import { WebSockets } from './web-sockets.ts'
@@ -16,16 +17,14 @@ const { errorMonitor } = process.getBuiltinModule('node:events')
 export type Plan = {
   readonly state: State & { readonly entered: Entered }
   readonly inside: Inside
-  /** TLS ticket keys of the predecessor, by the name of their listener. */
-  readonly tickets: Readonly<Record<string, string>>
   readonly ready: Readiness
 }
 
 /** What a server is about to listen on, or listens on. */
 type Opening = { readonly ask: Ask; readonly name: string; readonly inherited: Inherited | undefined }
 
-export function watchListens({ state, inside, tickets, ready }: Plan) {
-  const { claims } = state.entered
+export function watchListens({ state, inside, ready }: Plan) {
+  const { claims, succession } = state.entered
   const { registry } = state
   const openings = new Map<Server, Opening>()
   const known = new WeakSet<Server>()
@@ -56,7 +55,7 @@ export function watchListens({ state, inside, tickets, ready }: Plan) {
     known.add(server)
     openings.set(server, { ask, name, inherited })
     ready.opens(server)
-    inside.expect(server, inherited, tickets)
+    inside.expect(server)
     const backlog = backlogOf(args) ?? inherited?.backlog
     if (backlog !== undefined) registry.backlogs.set(server, backlog)
     if (inherited !== undefined) {
@@ -68,6 +67,7 @@ export function watchListens({ state, inside, tickets, ready }: Plan) {
       const where = again === undefined ? { fd: inherited.fd, signal } : { handle: again.handle, signal }
       call([where, backlog, ...(typeof done === 'function' ? [done] : [])])
       if (again !== undefined) server.once('listening', () => again.resume())
+      if (isTls(server)) void takeTickets(server, inherited.name)
       if (inherited.kind === 'tcp') keep(server, inherited)
       if (inherited.kind === 'unix') {
         // Programs remove the file of a dead process before they listen; that of the living one was just removed so.
@@ -79,6 +79,16 @@ export function watchListens({ state, inside, tickets, ready }: Plan) {
     if (ask.kind !== 'unix') return call(args)
     bindBeside(state, server, ask.path, (path) => call(withPath(args, path)))
     return server
+  }
+
+  /**
+   * The predecessor's answer with its TLS ticket keys is not here yet, and the program cannot wait for it: it finds its server listening when listen() returns. So who connects waits, to come back to
+   * his session as before.
+   */
+  async function takeTickets(server: Server, name: string): Promise<void> {
+    const resume = holdConnections(server)
+    inside.setTicketKeys(server, (await succession?.tickets())?.[name])
+    resume()
   }
 
   function keep(server: Server, inherited: Inherited): void {

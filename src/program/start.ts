@@ -13,7 +13,7 @@ import { watchBinds } from './udp.ts'
 import { drainWebSockets } from './web-sockets.ts'
 
 /** Before the first line of the program. */
-export async function startProgram(): Promise<void> {
+export function startProgram(): void {
   const state = enter('the preload')
   const program = state.program ?? { protocol: protocolVersion }
   // What belongs to the daemon's life is heard here before the program can have asked for anything.
@@ -21,7 +21,7 @@ export async function startProgram(): Promise<void> {
   const onEvent = (event: DaemonEvent) => {
     for (const listener of hear) listener(event)
   }
-  const daemon = await takeUp('the preload', { onEvent })
+  const daemon = takeUp('the preload', { onEvent })
   const inside = insideOf(daemon)
   const fail = failWith(state)
   const start = () =>
@@ -36,8 +36,7 @@ export async function startProgram(): Promise<void> {
     // A program that ends itself does not know of it.
     if (state.hasSuccessor !== true && state.pidFile !== undefined) releasePidFile(state.pidFile)
   })
-  const tickets = (await state.entered.succession?.tickets()) ?? {}
-  const plan = { state, inside, tickets, ready }
+  const plan = { state, inside, ready }
   const listens = watchListens(plan)
   const binds = watchBinds(plan)
   hear.push(binds.onEvent)

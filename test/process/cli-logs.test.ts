@@ -1,7 +1,9 @@
 /** Logs: one file for all generations, followed and rotated. */
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, mkdirSync, readFileSync, readlinkSync, renameSync, writeFileSync } from 'node:fs'
+import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { Operator, writeProgram } from '../support/command.ts'
@@ -82,13 +84,13 @@ test('after logs --reopen the program writes into the new file, and so does the 
 
 const logrotate = ['/usr/sbin/logrotate', '/sbin/logrotate'].find((path) => existsSync(path))
 
-test('the logrotate example of the docs rotates the log of a daemon that goes on writing', {
+test('the logrotate example of the docs rotates the log of a daemon that writes all the time, and no line is lost', {
   skip: logrotate === undefined ? 'logrotate is not installed here' : false,
 }, async () => {
   await using lab = await Lab.open()
   await using operator = new Operator(lab)
   mkdirSync(lab.path('log'), { mode: 0o755 })
-  writeProgram(lab, 'app.mjs', 'one', talking)
+  writeProgram(lab, 'app.mjs', 'one', "let line = 0; setInterval(() => console.log('line ' + line++), 1)")
   await operator.does(['start', 'app.mjs', '--name', 'web', '--log', 'log/web.log'])
   const page = readFileSync(fileURLToPath(new URL('../../../docs/cli.md', import.meta.url)), 'utf8')
   const [, example = ''] = /^```logrotate\n(.*?)^```$/ms.exec(page) ?? []
@@ -98,10 +100,20 @@ test('the logrotate example of the docs rotates the log of a daemon that goes on
     .replace('cook-daemon logs', `${command} logs`)
   assert.notEqual(settings, example)
   writeFileSync(lab.path('logrotate.conf'), settings, { mode: 0o644 })
-  const args = ['--force', '--state', lab.path('state'), lab.path('logrotate.conf')]
-  const { status, stderr } = spawnSync(logrotate ?? '', args, { encoding: 'utf8' })
-  assert.equal(status, 0, stderr)
-  await operator.asks('web')
-  await eventually('two lines', () => lab.read('log/web.log') === 'out /\nerr /\n' || undefined)
-  assert.equal(lab.read('log/web.log.1'), 'one serves\n')
+  const lines = (file: string) => lab.read(`log/${file}`).match(/^line \d+$/gm) ?? []
+  for (let turn = 0; turn < 3; turn++) {
+    await eventually('lines in the log', () => lines('web.log').length > 20 || undefined)
+    // Not waited for in this process alone: the daemon writes meanwhile.
+    const rotating = spawn(logrotate ?? '', ['--force', '--state', lab.path('state'), lab.path('logrotate.conf')])
+    const [[code], stderr] = await Promise.all([once(rotating, 'close'), text(rotating.stderr)])
+    assert.equal(code, 0, stderr)
+  }
+  await eventually('lines in the log', () => lines('web.log').length > 20 || undefined)
+  await operator.does(['stop'])
+  const all = ['web.log.3', 'web.log.2', 'web.log.1', 'web.log'].map(lines)
+  for (const part of all) assert.ok(part.length > 20, `${part.length} lines`)
+  assert.deepEqual(
+    all.flat(),
+    all.flat().map((_, at) => `line ${at}`),
+  )
 })

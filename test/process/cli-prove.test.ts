@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { readdirSync } from 'node:fs'
 import { test } from 'node:test'
+import { makeCertificate } from '../support/certificate.ts'
 import { Operator, writeProgram } from '../support/command.ts'
 import { Lab } from '../support/lab.ts'
 
@@ -31,6 +32,13 @@ await serve(server, { host: '127.0.0.1', port: 0, drainTimeout: 0 })
 await new Promise(() => {})`
   writeProgram(lab, 'app.mjs', 'one', losing)
   const args = ['prove', 'app.mjs', '--upgrades', '1', '--clients', '10', '--json']
+  const people = await operator.types(args.slice(0, -1), inLab(lab))
+  assert.match(people.stdout, /^upgrade 1 \(good\): \d+ requests failed: (ECONNRESET|half an answer)\n/m)
+  assert.match(
+    people.stdout,
+    /^(ECONNRESET|half an answer): the connection was cut: mostly an answer that takes longer than --drain-timeout/m,
+  )
+  assert.match(people.stdout, /^NOT PROVED: /m)
   const { code, stdout } = await operator.types(args, inLab(lab))
   assert.equal(code, 1, stdout)
   const { isProved, failed, failures, rounds } = JSON.parse(stdout)
@@ -50,6 +58,92 @@ test('cook-daemon prove of a program that does not come up says why and leaves n
   const { code, stderr } = await operator.types(['prove', 'app.mjs'], inLab(lab))
   assert.equal(code, 1)
   assert.match(stderr, /no database here/)
+  assert.deepEqual(leftIn(lab), [])
+})
+
+test('cook-daemon prove asks over TLS with a certificate that nobody signed, and says why its clients connect again', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  makeCertificate(lab)
+  const secure = `const { createServer: secure } = process.getBuiltinModule('node:https')
+const [key, cert] = ['key', 'cert'].map((name) => process.getBuiltinModule('node:fs').readFileSync(name + '.pem'))
+await serve(secure({ key, cert }, (_, response) => response.end('one')), { host: '127.0.0.1', port: 0 })
+await new Promise(() => {})`
+  writeProgram(lab, 'app.mjs', 'one', secure)
+  const args = ['prove', 'app.mjs', '--upgrades', '1', '--clients', '5']
+  const { code, stdout, stderr } = await operator.types(args, inLab(lab))
+  assert.equal(code, 0, stdout + stderr)
+  assert.match(
+    stdout,
+    /^5 clients ask for https:\/\/127\.0\.0\.1:\d+\/, each on one keep-alive connection, and never retry\.\n/,
+  )
+  assert.match(
+    stdout,
+    /connects again, once for each good upgrade\.\nproved: \d+ requests answered, 0 failed, 5 connections/,
+  )
+})
+
+test('cook-daemon prove asks a Unix path, and of several listeners the one that is named, with a Host header', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  const several = `const daemon = await createDaemon({ onEvent: ({ type }) => { if (type === 'drained') setImmediate(() => process.exit()) } })
+const other = createServer((request, response) => response.writeHead(request.headers.host === 'example.org' ? 200 : 421).end())
+await daemon.listen(server, { host: '127.0.0.1', port: 0, name: 'web' })
+await daemon.listen(other, { path: '${lab.path('admin')}', name: 'admin' })
+await daemon.ready()
+await new Promise(() => {})`
+  writeProgram(lab, 'app.mjs', 'one', several)
+  const args = ['prove', 'app.mjs', '--upgrades', '1', '--clients', '3', '--json']
+  const asked = async (more: readonly string[]) => {
+    const { code, stdout, stderr } = await operator.types([...args, ...more], inLab(lab))
+    assert.equal(code, 0, stdout + stderr)
+    return JSON.parse(stdout).url as string
+  }
+  assert.match(await asked([]), /^http:\/\/127\.0\.0\.1:\d+\/$/)
+  assert.equal(
+    await asked(['--listener', 'admin', '--host', 'example.org', '--path', 'x']),
+    `/x in http at ${lab.path('admin')}`,
+  )
+  for (const wrong of [
+    ['--listener', 'none'],
+    ['--port', '1'],
+  ]) {
+    const { code, stderr } = await operator.types([...args, ...wrong], inLab(lab))
+    assert.equal(code, 2)
+    assert.match(stderr, /there is no such listener, but: web \(127\.0\.0\.1:\d+\), admin \(\S+\/admin\)/)
+  }
+  assert.deepEqual(leftIn(lab), [])
+})
+
+test('cook-daemon prove of a path that is not there, fails, or is never answered says so before any upgrade', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  const answers = `server.removeAllListeners('request').on('request', (request, response) => {
+  if (request.url !== '/never') response.writeHead(Number(request.url.slice(1)) || 200).end()
+})`
+  writeProgram(lab, 'app.mjs', 'one', answers)
+  const refused = async (args: readonly string[], why: RegExp) => {
+    const { code, stdout, stderr } = await operator.types(['prove', 'app.mjs', ...args], inLab(lab))
+    assert.match(stderr, why)
+    assert.deepEqual([code, stdout], [1, ''])
+  }
+  await refused(['--path', '/404'], /answered 404 before any upgrade.*--path/)
+  await refused(['--path', '/503'], /answered 503 before any upgrade/)
+  await refused(['--path', '/never'], /the program is up, but did not answer \S+\/never within 10 s/)
+  writeProgram(
+    lab,
+    'app.mjs',
+    'one',
+    "await serve(process.getBuiltinModule('node:net').createServer((socket) => socket.end('220 hello')), { host: '127.0.0.1', port: 0 }); await new Promise(() => {})",
+  )
+  await refused([], /speaks neither HTTP .* nor HTTPS/)
+  writeProgram(
+    lab,
+    'app.mjs',
+    'one',
+    'await createDaemon().then((daemon) => daemon.ready()); await new Promise((done) => setTimeout(done, 60_000))',
+  )
+  await refused([], /listens nowhere/)
   assert.deepEqual(leftIn(lab), [])
 })
 

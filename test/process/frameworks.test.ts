@@ -1,11 +1,18 @@
 /** Programs as people write them, with the packages as they are in the registry and without a word of this library: no request is lost by five upgrades. */
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { get, type IncomingMessage } from 'node:http'
+import { type AddressInfo, createServer } from 'node:net'
+import { constants } from 'node:os'
+import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
 import { type Callers, http2Callers, httpsCallers, socketIoCallers, webSocketCallers } from '../support/callers.ts'
+import { HttpConnection } from '../support/http-connection.ts'
 import { keepAliveClients } from '../support/load/keep-alive-clients.ts'
 import type { Weights } from '../support/load/requests.ts'
+import { nextServer } from '../support/next-site.ts'
 import { Program } from '../support/program.ts'
-import { eventually } from '../support/waiting.ts'
+import { eventually, within } from '../support/waiting.ts'
 
 const upgrades = 5
 
@@ -25,22 +32,139 @@ const programs: readonly (readonly [name: string, file: string, weights?: Weight
   ['Nest with its Fastify adapter', 'nest-fastify.mjs', gets],
 ]
 
+const claim = 'keep-alive clients that never retry lose nothing in five upgrades, and none reconnects'
+
 for (const [name, file, weights] of programs) {
-  test(`${name}: keep-alive clients that never retry lose nothing in five upgrades, and none reconnects`, async () => {
+  test(`${name}: ${claim}`, async () => {
     await using program = await Program.start(file)
-    const where = { host: 'localhost', port: program.port }
-    await using load = keepAliveClients(where, { count: 40, pause: [0, 20], ...(weights && { weights }) })
-    await load.ready
-    for (let upgrade = 0; upgrade < upgrades; upgrade++) await program.upgrade()
-    const { failures, faults, answers, generations } = await load.stop()
-    assert.deepEqual(failures, {}, JSON.stringify(faults.slice(0, 3)))
-    assert.ok(answers > 40 * upgrades, `${answers} answers`)
-    assert.equal(Object.keys(generations).length, upgrades + 1, JSON.stringify(generations))
-    assert.deepEqual(
-      [...new Set(await program.stop())].filter((code) => code !== 0),
-      [],
-    )
+    await losesNothing(program, 'localhost', { count: 40, pause: [0, 20], ...(weights && { weights }) })
   })
+}
+
+test(`Next.js as its standalone output serves it: ${claim}`, async (t) => {
+  const site = nextServer()
+  if ('why' in site) return t.skip(site.why)
+  const PORT = String(await freePort())
+  const env = {
+    PORT,
+    HOSTNAME: '127.0.0.1',
+    NEXT_SERVER: site.server,
+    NEXT_TELEMETRY_DISABLED: '1',
+    ANSWERS: new URL('../../../test/fixtures/programs/answer.mjs', import.meta.url).href,
+  }
+  await using program = await Program.start('next.cjs', { env })
+  const [page] = await once(get({ port: PORT, host: '127.0.0.1', agent: false }), 'response')
+  assert.match(await text(page), new RegExp(`process (<!-- -->)?${program.pid}<`))
+  // A tenth of the answers of the others in a second: more clients would only stand in its queue.
+  const load = { count: 10, pause: [50, 150], weights: gets } as const
+  // What it ends with by itself at SIGTERM.
+  await losesNothing(program, '127.0.0.1', load, 128 + constants.signals.SIGTERM)
+})
+
+type LoadOptions = NonNullable<Parameters<typeof keepAliveClients>[1]>
+
+async function losesNothing(program: Program, host: string, options: LoadOptions, exitCode = 0): Promise<void> {
+  await using load = keepAliveClients({ host, port: program.port }, options)
+  await load.ready
+  for (let upgrade = 0; upgrade < upgrades; upgrade++) await program.upgrade()
+  const { failures, faults, answers, generations } = await load.stop()
+  assert.deepEqual(failures, {}, JSON.stringify(faults.slice(0, 3)))
+  assert.ok(answers > (options.count ?? 0) * upgrades, `${answers} answers`)
+  assert.equal(Object.keys(generations).length, upgrades + 1, JSON.stringify(generations))
+  assert.deepEqual(
+    [...new Set(await program.stop())].filter((code) => code !== exitCode),
+    [],
+  )
+}
+
+test('server-sent events: a stream goes on in the old version until drainTimeout, and its client finds the new one', async () => {
+  await using program = await Program.start('events.mjs', { record: { drainTimeout: 1_500 } })
+  const old = program.pid
+  const first = await EventStream.open(program.port)
+  await first.told(old)
+  program.kill('SIGUSR2')
+  await program.untilServed()
+  // Both at once: the old one speaks on while the new one answers whoever comes now.
+  const second = await EventStream.open(program.port)
+  await second.told(program.pid)
+  const before = first.events.length
+  await eventually('an event after the upgrade', () => first.events.length > before || undefined)
+  await within('the end of the old stream', first.ended)
+  // Each event is whole and by the one process, in order, up to the last.
+  assert.deepEqual(
+    first.events,
+    first.events.map((_, at) => `${old} ${at}`),
+  )
+  assert.equal(second.isOver, false)
+  const again = await EventStream.open(program.port)
+  await again.told(program.pid)
+  for (const stream of [second, again]) stream.close()
+  await program.stop()
+})
+
+test('long polling: a poll that waits is answered by the old version, and the next one by the new', async () => {
+  await using program = await Program.start('events.mjs')
+  const old = program.pid
+  const client = await HttpConnection.open(program.port)
+  const poll = client.ask('/poll')
+  await program.printed(/^polled$/m)
+  program.kill('SIGUSR2')
+  await program.untilServed()
+  program.kill('SIGHUP', 0)
+  assert.equal((await poll).body, String(old))
+  // On the same connection.
+  assert.equal((await client.ask('/')).body, String(program.pid))
+  client.socket.destroy()
+  await program.stop()
+})
+
+/** A client of a stream of events, as a browser's EventSource is one. */
+class EventStream {
+  readonly events: string[] = []
+  readonly ended: Promise<void>
+  isOver = false
+  readonly #response: IncomingMessage
+
+  private constructor(response: IncomingMessage) {
+    this.#response = response
+    let rest = ''
+    response.setEncoding('utf8').on('data', (piece: string) => {
+      const parts = (rest + piece).split('\n\n')
+      rest = parts.pop() ?? ''
+      for (const part of parts) this.events.push(part.replace(/^data: /, ''))
+    })
+    this.ended = new Promise((done) => {
+      response
+        .on('error', () => {})
+        .once('close', () => {
+          this.isOver = true
+          done()
+        })
+    })
+  }
+
+  static async open(port: number): Promise<EventStream> {
+    const [response] = await once(get({ port, host: '127.0.0.1', path: '/events', agent: false }), 'response')
+    return new EventStream(response as IncomingMessage)
+  }
+
+  async told(pid: number): Promise<void> {
+    await eventually(`an event of ${pid}`, () => this.events.at(-1)?.startsWith(`${pid} `) || undefined)
+  }
+
+  close(): void {
+    this.#response.destroy()
+  }
+}
+
+/** For a program that takes no 0 for an answer. */
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  await once(server, 'close')
+  return port
 }
 
 /** TLS, HTTP/2 sessions and the state of a WebSocket cannot move. */

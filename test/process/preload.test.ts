@@ -567,14 +567,14 @@ test('a changed .env arrives with the next upgrade', async () => {
 test('without its variable the preload does nothing', () => {
   const lines = `const { Server } = process.getBuiltinModule('node:net')
     console.log(process.listenerCount('SIGTERM'), String(Server.prototype.listen).includes('isActive'), process.exitCode)`
-  const { stdout } = spawnSync(process.execPath, ['--import', preload, '-e', lines], { encoding: 'utf8' })
+  const { stdout } = spawnSync(process.execPath, ['--require', preload, '-e', lines], { encoding: 'utf8' })
   assert.equal(stdout, '0 false undefined\n')
 })
 
 test('a broken variable is an error that names it, and no fresh start', () => {
   for (const text of ['', '{', '[]', '{}', '{"protocol":1,"name":1}', '{"protocol":1,"release":"a"}']) {
     const env = { ...process.env, COOK_DAEMON_PROGRAM: text }
-    const { status, stderr } = spawnSync(process.execPath, ['--import', preload, '-e', '0'], { env, encoding: 'utf8' })
+    const { status, stderr } = spawnSync(process.execPath, ['--require', preload, '-e', '0'], { env, encoding: 'utf8' })
     assert.equal(status, 1, text)
     assert.match(stderr, /COOK_DAEMON_PROGRAM is broken/)
   }

@@ -12,7 +12,7 @@ import { eventually, within } from './waiting.ts'
 const tellExit = `process.on('exit', (code) => process.getBuiltinModule('node:fs').writeSync(1, 'exit ' + process.pid + ' ' + code + '\\n'))`
 
 /** The preload as it is in the package. */
-export const preload = fileURLToPath(new URL('../../bundle/preload.js', import.meta.url))
+export const preload = fileURLToPath(new URL('../../bundle/preload.cjs', import.meta.url))
 
 export type ProgramOptions = {
   /** What the command line would say of it, in its variable. */
@@ -58,7 +58,7 @@ export class Program {
       : fileURLToPath(new URL(`../../../test/fixtures/programs/${name}`, import.meta.url))
     const child = spawn(
       execPath,
-      [`--import=data:text/javascript,${encodeURIComponent(tellExit)}`, '--import', preload, script],
+      [`--import=data:text/javascript,${encodeURIComponent(tellExit)}`, '--require', preload, script],
       {
         cwd: folder,
         env: {

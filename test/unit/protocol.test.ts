@@ -19,6 +19,7 @@ import {
   type OldEffect,
   type OldEvent,
   type OldSide,
+  oldestProtocol,
   oldSide,
   ownVariables,
   protocolVersion,
@@ -506,6 +507,25 @@ test('whatever has happened, a world in which timers fire and killed processes a
 })
 
 // --------------------------------------------------------------------------------------------- the new process's side
+
+test('an old process that hears a hello of a protocol it does not speak any more refuses with both versions, and lets the other read it', () => {
+  const waiting = oldSide({ stage: 'daemon', nonce, living: [], readyTimeout: 1, overlap: 0 })
+  const [side, effects] = stepOld(waiting, { type: 'message', message: { ...hello, protocol: oldestProtocol - 1 } })
+  assert.equal(side.failure?.why, 'protocol')
+  assert.deepEqual(effects.map(nameOf), ['send refused', 'timer'])
+  assert.match(JSON.stringify(effects), /the new version speaks protocol 0 of cook-daemon and the old one 1: deploy/)
+})
+
+test('a new process that does not speak the protocol of its predecessor any more says no by itself, and serves only if that one is gone', () => {
+  const young = newSide(nonce, [2, '2'], oldestProtocol - 1)
+  const [side, effects] = stepNew(young, { type: 'go' })
+  assert.deepEqual(effects.map(nameOf), ['send hello', 'send done', 'refuse'])
+  assert.match(JSON.stringify(effects), /the old version speaks protocol 0 of cook-daemon and the new one 1: deploy/)
+  // Its program's yes comes too late.
+  assert.deepEqual(stepNew(side, { type: 'notify', ok: true, reason: '' })[1], [])
+  const [looking] = stepNew(young, { type: 'closed' })
+  assert.deepEqual(stepNew(looking, { type: 'looked', predecessorLives: false })[1].map(nameOf), ['commit', 'close'])
+})
 
 const newEvents = fc.array(
   fc.oneof(

@@ -47,6 +47,18 @@ test('each test that docs/limits.md names for a failure mode is there, and every
   )
 })
 
+test('each threat that SECURITY.md names has a test, and each test is there', () => {
+  const [, table = ''] = pageText('SECURITY.md').split('## What stands against it')
+  const titles = [...titlesOf('test/process'), ...titlesOf('test/unit')]
+  const rows = [...table.matchAll(/^\| (?!-|threat)([^|]+?) +\| [^|]+ \| ([^|]*) \|$/gm)]
+  assert.ok(rows.length >= 17)
+  const unproven = rows.flatMap(([, threat, tests = '']) => {
+    const named = [...tests.matchAll(/_((?:[^_]|(?<=\w)_(?=\w))+)_/g)].map(([, title = '']) => title)
+    return named.length > 0 && named.every((title) => isTitle(title, titles)) ? [] : [threat, ...named]
+  })
+  assert.deepEqual(unproven, [])
+})
+
 test('every example in the pages compiles against the package', () => {
   const folder = mkdtempSync(join(tmpdir(), 'cook-daemon-readme-'))
   try {
@@ -78,6 +90,40 @@ test('every link between the pages leads to a file that is there', () => {
   assert.deepEqual(lost, [])
 })
 
+test('every link to a place in a page leads to a heading that is there', () => {
+  const headings = new Map(pages.map(({ path, text }) => [path, anchorsOf(text)]))
+  const lost = pages.flatMap(({ path, text }) =>
+    [...withoutCode(text).matchAll(/\]\((?!https?:)([^)#\s]*)#([^)\s]+)\)/g)]
+      .filter(([, to = '', place = '']) => {
+        const page = to === '' ? path : join(dirname(path), to)
+        return headings.get(page)?.has(place) === false
+      })
+      .map(([, to, place]) => `${path} -> ${to}#${place}`),
+  )
+  assert.deepEqual(lost, [])
+})
+
+test('the pages type commands and options that cook-daemon has, and scripts that package.json has', () => {
+  const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
+    scripts: Record<string, string>
+  }
+  const typed = pages.flatMap(({ path, text }) => typedIn(text).map((words) => ({ path, words })))
+  const helps = new Map<string, ReadonlySet<string>>()
+  const unknown = typed.filter(({ words: [program, command = '', ...rest] }) => {
+    if (program === 'npm') return command === 'run' && !Object.hasOwn(scripts, rest[0] ?? '')
+    if (!helps.has(command)) helps.set(command, optionsOf(command))
+    // What follows --node-arg or a bare -- is not for the command.
+    const own = rest.slice(0, rest.includes('--') ? rest.indexOf('--') : undefined)
+    const options = own.filter((word, at) => /^--?[a-z]/.test(word) && own[at - 1] !== '--node-arg')
+    return options.some((option) => helps.get(command)?.has(option) !== true) || helps.get(command)?.size === 0
+  })
+  assert.ok(typed.length > 50)
+  assert.deepEqual(
+    unknown.map(({ path, words }) => `${path}: ${words.join(' ')}`),
+    [],
+  )
+})
+
 test('every page of docs/ is in the index of the README', () => {
   const readme = pageText('README.md')
   const unlisted = pages.filter(({ path }) => path.startsWith('docs/') && !readme.includes(`](${path})`))
@@ -99,6 +145,44 @@ test('the pages name error codes and variables that there are', () => {
   )
   assert.deepEqual(unknown, [])
 })
+
+/** As GitHub makes them of headings, and the site too. */
+function anchorsOf(text: string): ReadonlySet<string> {
+  const seen = new Map<string, number>()
+  const anchors = [...withoutCode(text).matchAll(/^#{1,6} (.+)$/gm)].map(([, heading = '']) => {
+    const slug = heading
+      .replace(/\[([^\]]*)\]\([^)]*\)/g, '$1')
+      .toLowerCase()
+      .replace(/[^\p{L}\p{N}\p{Pc}\- ]/gu, '')
+      .replaceAll(' ', '-')
+    const before = seen.get(slug) ?? 0
+    seen.set(slug, before + 1)
+    return before === 0 ? slug : `${slug}-${before}`
+  })
+  return new Set(anchors)
+}
+
+function withoutCode(text: string): string {
+  return text.replace(/^```.*?^```$/gms, '')
+}
+
+/** What a reader would type: lines of shell blocks, and words in backticks. */
+function typedIn(text: string): string[][] {
+  const lines = [...text.matchAll(/^```sh\n(.*?)^```$/gms)].flatMap(([, block = '']) => block.split('\n'))
+  const inline = [...withoutCode(text).matchAll(/`([^`\n]+)`/g)].map(([, code = '']) => code)
+  return [...lines, ...inline].flatMap((line) => {
+    const [, typed] = /(?:^|\s)((?:cook-daemon [a-z]+|npm run \S+)(?:\s[^#|&]*)?)(?:\s*#|\|\||&&|$)/.exec(line) ?? []
+    return typed === undefined ? [] : [typed.trim().split(/[\s,]+/)]
+  })
+}
+
+/** Empty for a command that there is not. */
+function optionsOf(command: string): ReadonlySet<string> {
+  const bin = join(root, 'dist/bin/cook-daemon.js')
+  const { status, stdout } = spawnSync(process.execPath, [bin, command, '--help'], { encoding: 'utf8' })
+  const words = stdout.startsWith(`Usage: cook-daemon ${command} `) ? stdout.match(/(?<=^ +|, )--?[a-z][a-z-]*/gm) : []
+  return new Set(status === 0 ? words : [])
+}
 
 function pageText(path: string): string {
   return pages.find((page) => page.path === path)?.text ?? ''

@@ -142,7 +142,7 @@ class Run {
     const stands = fault === 'SIGSTOP' || fault === 'loop'
     const stalls = stands || fault === 'link' || fault === 'garbage' || (fault === 'descriptors' && side === 'new')
     if (step === 'handover' && stalls) return short.drainTimeout
-    const waits = stands || (fault === 'descriptors' && side === 'new')
+    const waits = stands || (fault === 'descriptors' && side === 'new') || (fault === 'link' && step === 'drain')
     return (this.#isAfter && waits ? middle : long).drainTimeout
   }
 

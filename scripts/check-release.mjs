@@ -1,0 +1,31 @@
+/** Whether a tag may be published: it names the version of package.json, and CHANGELOG.md has that version with a date and a protocol. */
+import { readFileSync } from 'node:fs'
+
+process.chdir(new URL('..', import.meta.url).pathname)
+
+const [tag = '', option] = process.argv.slice(2)
+const { version, repository } = JSON.parse(readFileSync('package.json', 'utf8'))
+const [, ownVersion] = /'([^']+)'/.exec(readFileSync('src/core/version.ts', 'utf8')) ?? []
+const [, protocol] = /protocolVersion = (\d+)/.exec(readFileSync('src/core/protocol.ts', 'utf8')) ?? []
+const section = readFileSync('CHANGELOG.md', 'utf8').split(/^## /m)[1] ?? ''
+
+const faults = [
+  [tag === `v${version}`, `the tag is ${tag}, and package.json says ${version}`],
+  [ownVersion === version, `src/core/version.ts says ${ownVersion}, and package.json ${version}`],
+  [
+    new RegExp(`^${version.replaceAll('.', '\\.')} \\(\\d{4}-\\d\\d-\\d\\d\\)\n`).test(section),
+    `CHANGELOG.md does not begin with "## ${version} (YYYY-MM-DD)"`,
+  ],
+  [
+    new RegExp(`^Protocol: ${protocol}$`, 'm').test(section),
+    `CHANGELOG.md does not say "Protocol: ${protocol}" for it`,
+  ],
+  // npm compares it with the place where the workflow runs.
+  [repository !== undefined, 'package.json has no repository, without which npm accepts no provenance'],
+].flatMap(([isRight, fault]) => (isRight ? [] : [fault]))
+
+// What is no release in full is not what people get who ask for none in particular.
+if (option === '--print-tag') console.log(/-/.test(version) ? 'next' : 'latest')
+else if (faults.length === 0) console.log(`${tag} may be published`)
+for (const fault of faults) console.error(fault)
+if (faults.length > 0) process.exitCode = 1

@@ -1,0 +1,13 @@
+/** The default theme, without its fonts: those of the reader's system will do, and cost nothing. */
+import theme from 'vitepress/theme-without-fonts'
+import { h } from 'vue'
+import './style.css'
+
+const commands = ['npx cook-daemon start app.js', 'npx cook-daemon upgrade app', 'npx cook-daemon stop app']
+
+export default {
+  extends: theme,
+  // The three commands stand where others have a picture.
+  Layout: () =>
+    h(theme.Layout, null, { 'home-hero-image': () => h('pre', { class: 'hero-commands' }, commands.join('\n')) }),
+}

@@ -1,0 +1,26 @@
+/** Makes the pages that are written nowhere: the API from the doc comments, the examples from their sources, the home page's words from the README. */
+import { spawnSync } from 'node:child_process'
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
+import { exampleFiles, root } from './pages.mjs'
+
+const generated = join(root, 'site/generated')
+rmSync(generated, { recursive: true, force: true })
+mkdirSync(join(generated, 'examples'), { recursive: true })
+
+// Each public name without a comment, and each broken link in one, is an error: see typedoc.json.
+const typedoc = join(root, 'site/node_modules/typedoc/bin/typedoc')
+const { status } = spawnSync(process.execPath, [typedoc], { cwd: join(root, 'site'), stdio: 'inherit' })
+if (status !== 0) process.exit(1)
+
+for (const name of exampleFiles()) {
+  const code = readFileSync(join(root, 'examples', name), 'utf8').trimEnd()
+  const page = `---\neditLink: false\n---\n\n# examples/${name}\n\n\`\`\`\`ts\n${code}\n\`\`\`\`\n`
+  writeFileSync(join(generated, 'examples', `${basename(name, '.ts')}.md`), page)
+}
+
+// The problem, the numbers or the picture, and the answer: everything before the promises.
+const readme = readFileSync(join(root, 'README.md'), 'utf8')
+const [, intro] = /^# cook-daemon\n(.*?)\s*What it promises/s.exec(readme) ?? []
+if (intro === undefined) throw new Error('README.md has no words between its title and "What it promises"')
+writeFileSync(join(generated, 'intro.md'), `${intro.trim().replaceAll('](docs/', '](../docs/')}\n`)

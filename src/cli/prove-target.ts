@@ -1,0 +1,118 @@
+/** What `prove` asks: which listener of the program, in which protocol, and that it answers at all before anything is upgraded. */
+import type { RequestOptions } from 'node:http'
+import type { ListenerStatus } from '../control/status.ts'
+import { messageOf } from '../errors.ts'
+import { UsageError } from './output.ts'
+
+export type TargetOptions = {
+  readonly path: string
+  readonly listener?: string
+  readonly port?: number
+  readonly host?: string
+  /** How long an answer may take, in milliseconds: longer is one that never comes. */
+  readonly patience: number
+}
+
+export type Target = {
+  /** In words. */
+  readonly text: string
+  readonly isTls: boolean
+  readonly request: RequestOptions
+}
+
+/** Rejects if there is no such listener, or no answer to build upon. */
+export async function targetOf(listeners: readonly ListenerStatus[], options: TargetOptions): Promise<Target> {
+  const path = options.path.startsWith('/') ? options.path : `/${options.path}`
+  const { name, address } = chosen(listeners, options)
+  const where = address.startsWith('/') ? { socketPath: address } : tcp(address)
+  const host = options.host ?? ('host' in where ? `${where.host}:${where.port}` : 'localhost')
+  const request = { ...where, path, headers: { host } }
+  const words = (protocol: string) =>
+    'host' in where
+      ? `${protocol}://${where.host.includes(':') ? `[${where.host}]` : where.host}:${where.port}${path}`
+      : `${path} in ${protocol} at ${address}`
+  const plain = await ask(request, false, options.patience)
+  const answer = typeof plain === 'number' || plain === 'silent' ? plain : await ask(request, true, options.patience)
+  const isTls = typeof plain !== 'number' && plain !== 'silent' && typeof answer === 'number'
+  const text = words(isTls ? 'https' : 'http')
+  if (answer === 'silent') {
+    throw new Error(
+      `the program is up, but did not answer ${text} within ${options.patience / 1000} s. It listens as ${name}: is that what is to be asked (--listener, --path), and is it ready when it listens (--wait-ready)?`,
+    )
+  }
+  if (typeof answer !== 'number') {
+    throw new Error(
+      `what listens as ${name} at ${address} speaks neither HTTP (${messageOf(plain)}) nor HTTPS (${messageOf(answer)}), and the clients speak nothing else. Choose another with --listener: ${namesOf(listeners)}`,
+    )
+  }
+  if (answer === 404 || answer >= 500) {
+    throw new Error(
+      `${text} answered ${answer} before any upgrade: there is nothing to prove with that. Choose with --path what the program answers${options.host === undefined ? ', or with --host for whom' : ''}`,
+    )
+  }
+  return { text, isTls, request }
+}
+
+function chosen(listeners: readonly ListenerStatus[], { listener, port }: TargetOptions): ListenerStatus {
+  const fits = (one: ListenerStatus) =>
+    (listener === undefined || one.name === listener || one.address === listener) &&
+    (port === undefined || one.address.endsWith(`:${port}`))
+  // Without a word it is the first one with a port, as a server's own comes before what it listens on beside that.
+  const found = listeners.filter(fits)
+  const first = found.find(({ address }) => !address.startsWith('/')) ?? found[0]
+  if (first !== undefined) return first
+  if (listeners.length === 0) throw new Error('the program is up, but listens nowhere: there is nothing to ask')
+  throw new UsageError(`there is no such listener, but: ${namesOf(listeners)}`)
+}
+
+function namesOf(listeners: readonly ListenerStatus[]): string {
+  return listeners.map(({ name, address }) => (name === address ? name : `${name} (${address})`)).join(', ')
+}
+
+function tcp(address: string): { readonly host: string; readonly port: number } {
+  const [, host = '', port] = /^\[?(.*?)\]?:(\d+)$/.exec(address) ?? []
+  return { host: host === '0.0.0.0' || host === '::' ? 'localhost' : host, port: Number(port) }
+}
+
+/** The status of an answer, `silent`, or what came in its place. */
+function ask(request: RequestOptions, isTls: boolean, patience: number): Promise<number | 'silent' | Error> {
+  const { get } = process.getBuiltinModule(isTls ? 'node:https' : 'node:http')
+  return new Promise((done) => {
+    const options = { ...request, agent: false, ...(isTls && { rejectUnauthorized: false }) }
+    const asked = get(options, (response) => {
+      response.resume()
+      done(response.statusCode ?? 0)
+      // A stream never ends; its first word is enough.
+      response.once('end', () => asked.destroy())
+      setTimeout(() => asked.destroy(), patience).unref()
+    })
+    const timer = setTimeout(() => {
+      done('silent')
+      asked.destroy()
+    }, patience)
+    asked.once('close', () => clearTimeout(timer))
+    asked.on('error', (error) => done(error))
+  })
+}
+
+/** For the reader of a verdict: what a failure usually comes from. */
+export function meaningOf(why: string): string {
+  for (const [pattern, meaning] of meanings) if (pattern.test(why)) return meaning
+  return 'the log of the program may say more'
+}
+
+const meanings: readonly (readonly [RegExp, string])[] = [
+  [
+    /^(ECONNRESET|EPIPE|half an answer|socket hang up)/,
+    'the connection was cut: mostly an answer that takes longer than --drain-timeout, or a program that destroys its connections at SIGTERM',
+  ],
+  [
+    /^ECONNREFUSED|^ENOENT/,
+    'nobody listened: mostly a version that closes its listener itself, or that died after it had taken over (--overlap)',
+  ],
+  [
+    /^status 5/,
+    'the program itself answered so: mostly a version that listens before it can serve (--wait-ready), or an old one that has closed its database too early',
+  ],
+  [/^no answer within/, 'the request was taken and never answered: mostly a version whose handlers wait for something'],
+]

@@ -1,0 +1,91 @@
+/** The end of a daemon that does not answer: what is known of its processes is enough to end them, and nobody else. */
+import { type Client, isSilence, whoText } from '../control/client.ts'
+import { identityOf } from '../core/owners.ts'
+import { CookError } from '../errors.ts'
+import { system } from '../node/system.ts'
+import { paint, print } from './output.ts'
+import { endByWord, type StopOptions, standsStill, timeToEnd, untilEnded } from './stop.ts'
+
+type End = Awaited<ReturnType<typeof endByWord>>
+
+/** A process that is killed is gone a moment before its socket is, and resets who connects in between; the pause is in milliseconds. */
+const tries = 100
+const pause = 20
+
+/** How often it is told how long it still takes, in milliseconds. */
+const tellInterval = 5_000
+
+/**
+ * SIGTERM to all its generations, and SIGCONT for one that is stopped; SIGKILL when the time is over that it would take to finish. Each is told by its pid and its start time.
+ * A new version that was being started when the old one stood still takes over when that is gone: it is ended as well.
+ */
+export async function endSilent(client: Client, options: StopOptions, why: CookError): Promise<End> {
+  const begin = performance.now()
+  const say = (text: string) => {
+    if (options.json === true) return
+    print(`${paint('dim', `${((performance.now() - begin) / 1000).toFixed(3).padStart(8)} s`)}  ${text}`)
+  }
+  const owners = client.owners()
+  const owner = owners.at(-1)
+  // Gone since it was asked.
+  if (owner === undefined) throw why
+  if (options.json !== true) print(`${paint('bold', client.name)} does not answer: ${whoText(owner)}`)
+  const identities = owners.map(identityOf)
+  const ms = timeToEnd(options, owner.drainTimeout)
+  for (const identity of identities) {
+    system.kill(identity, 'SIGTERM')
+    system.kill(identity, 'SIGCONT')
+  }
+  const pids = owners.map(({ pid }) => pid)
+  say(`SIGTERM to ${pidsText(pids)}; SIGKILL in ${seconds(ms)}`)
+  const telling = setInterval(() => {
+    const left = ms - (performance.now() - begin)
+    if (left > 0) say(`SIGKILL in ${seconds(left)}`)
+  }, tellInterval)
+  let wasKilled: boolean
+  try {
+    wasKilled = await untilEnded(identities, ms, (left) => say(`SIGKILL to ${pidsText(left)}`))
+  } finally {
+    clearInterval(telling)
+  }
+  say('gone')
+  const next = await endNext(client, owner.generation, options)
+  return { pid: owner.pid, wasKilled: wasKilled || next?.wasKilled === true, answered: false }
+}
+
+/** A version that was on its way when its predecessor ended owns the service now; a fresh start of somebody else is left alone. */
+async function endNext(
+  client: Client,
+  generation: number,
+  options: StopOptions,
+  left = tries,
+): Promise<End | undefined> {
+  try {
+    if ((await client.status()).generation <= generation) return undefined
+    return await endByWord(client, options)
+  } catch (error) {
+    if (!(error instanceof CookError)) throw error
+    if (error.code === 'ERR_COOK_NOT_RUNNING') return undefined
+    if (error.code === 'ERR_COOK_NO_ANSWER' && !isSilence(error) && left > 0) {
+      await new Promise((done) => setTimeout(done, pause))
+      return endNext(client, generation, options, left - 1)
+    }
+    if (standsStill(error) && (client.owners().at(-1)?.generation ?? 0) > generation) {
+      return endSilent(client, options, error)
+    }
+    if (error.code !== 'ERR_COOK_NO_ANSWER') throw error
+    const { name, path } = client
+    throw new Error(
+      `all that is known of ${name} has ended, but something still holds ${path}: most likely a new version that was being started, and stands still as well (ss -xlp, or lsof, tells its pid)`,
+      { cause: error },
+    )
+  }
+}
+
+function pidsText(pids: readonly number[]): string {
+  return `pid ${pids.join(' and ')}`
+}
+
+function seconds(ms: number): string {
+  return `${Math.ceil(ms / 1000)} s`
+}

@@ -1,0 +1,68 @@
+/** Whether what stands at a path may be a trap: a daemon that runs as root must not write through, replace or remove what another user has put there. */
+import type { Stats } from 'node:fs'
+
+const fs = process.getBuiltinModule('node:fs')
+const { dirname, resolve } = process.getBuiltinModule('node:path')
+
+/**
+ * Why a file must not be touched; undefined: it may be, or is not there. What stands in a folder in which only we or root can write was put there by one of us. Elsewhere it is ours if it belongs to us or root and has no
+ * other name, since anybody may give another user's file a second one. A user in whose folder alone it stands has it as his own.
+ */
+export function faultAt(file: string, { mayHaveNames = false } = {}): string | undefined {
+  const stat = fs.lstatSync(file, { throwIfNoEntry: false })
+  return stat === undefined ? undefined : faultOf(file, stat, mayHaveNames)
+}
+
+/** The same for what was opened. */
+export function faultOf(file: string, stat: Stats, mayHaveNames = false): string | undefined {
+  const folder = fs.statSync(dirname(file))
+  const isShared = (folder.mode & 0o022) !== 0
+  if (isTrusted(folder.uid) && !isShared) return undefined
+  const isHis = !isShared && stat.uid === folder.uid && stat.isFile()
+  if (!isTrusted(stat.uid) && !isHis) {
+    const what = stat.isSymbolicLink() ? 'it is a symlink that' : 'it'
+    return `${what} belongs to user ${stat.uid}, in a folder in which others than this user and root can write`
+  }
+  // A folder has as many names as it has folders in it.
+  const hasNames = stat.nlink > 1 && stat.isFile() && !mayHaveNames
+  return hasNames ? 'it has a second name (a hard link), in a folder in which others can write' : undefined
+}
+
+/** Whether a user is this one or root: nobody else is believed. */
+export function isTrusted(uid: number): boolean {
+  return uid === 0 || uid === process.geteuid?.()
+}
+
+/** Removes what stands in the way under a name of ours; throws if it is not ours. */
+export function removeOwn(file: string): void {
+  const fault = faultAt(file, { mayHaveNames: true })
+  if (fault !== undefined) throw new Error(`${file} is in the way: ${fault}`)
+  fs.rmSync(file, { force: true })
+}
+
+/** Why the way to a file may lead elsewhere in the next moment: a symlink on it is another user's. */
+export function faultOnTheWay(file: string): string | undefined {
+  for (let at = dirname(resolve(file)); at !== dirname(at); at = dirname(at)) {
+    const stat = fs.lstatSync(at, { throwIfNoEntry: false })
+    if (stat?.isSymbolicLink() !== true) continue
+    const fault = faultAt(at)
+    if (fault !== undefined) return `${at} on the way to it: ${fault}`
+  }
+  return undefined
+}
+
+/**
+ * Why another user could exchange a folder: one above it is his, or one in which he can write and that is not sticky. A folder of our own group is ours, as user private groups have it.
+ */
+export function faultAbove(folder: string): string | undefined {
+  const onTheWay = faultOnTheWay(folder)
+  if (onTheWay !== undefined) return onTheWay
+  for (let at = dirname(fs.realpathSync(folder)); ; at = dirname(at)) {
+    const stat = fs.statSync(at)
+    if (!isTrusted(stat.uid)) return `${at} above it belongs to user ${stat.uid}`
+    const ofOthers = stat.gid === process.getegid?.() ? 0o002 : 0o022
+    const sticky = 0o1000
+    if ((stat.mode & ofOthers) !== 0 && (stat.mode & sticky) === 0) return `others can write in ${at} above it`
+    if (at === dirname(at)) return undefined
+  }
+}

@@ -1,0 +1,117 @@
+/** Generations one after the other, and everything that can happen to them in any order: in the end exactly one serves. `COOK_MODEL_RUNS=1000000` plays more. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { stepNew, stepOld } from '../../src/core/protocol.ts'
+import { everythingPlayed, searchFault, trueContract } from '../support/model/play.ts'
+import type { Contract } from '../support/model/world.ts'
+
+const runs = Number(process.env.COOK_MODEL_RUNS ?? 10_000)
+/** A fault that is there is found in the first few hundred. */
+const search = 20_000
+
+const today = { contract: trueContract, keepsSpare: false, chains: 'wait' } as const
+const withSpare = { ...today, keepsSpare: true } as const
+
+test('whatever happens in whatever order, somebody accepts at every moment, and in the end exactly one process serves and is the one in the pid file', () => {
+  assert.equal(searchFault(today, runs), undefined)
+})
+
+// The next two are plans: what the drain is to become.
+
+test('with a spare of each listener until the new process has answered its bye, the same holds whenever the new one dies', () => {
+  assert.equal(searchFault(withSpare, runs), undefined)
+})
+
+test('if a process releases its predecessor before it starts its own successor, the same holds for upgrades that do not wait for the last one to end', () => {
+  assert.equal(searchFault({ ...withSpare, chains: 'release' }, runs), undefined)
+})
+
+test('the worlds that are played go far: four generations, every message, every kill, and a service that comes back', () => {
+  const played = everythingPlayed({ ...withSpare, chains: 'release' }, 5_000)
+  const wanted = [
+    ...['welcome', 'accepted', 'refused', 'bye', 'broken'].map((message) => `2a reads ${message}`),
+    ...['hello', 'done', 'confirmed', 'stop', 'broken', 'bye'].map((message) => `1a reads ${message} of 2a`),
+    ...['1a starts generation 2', '3a starts generation 4', '4a writes the pid file', '2b writes the pid file'],
+    ...['1a has failed to upgrade', '2a is ended by the kernel', 'the timer of 1a fires', '1a freezes', '1a thaws'],
+    ...['1a takes the service back', '2a takes the service back', '2a looks for its predecessor', '1a leaves'],
+    ...['1a waits for 2a no more, and kills it', '2a waits for 1a no more, and kills it'],
+  ]
+  assert.deepEqual(
+    wanted.filter((name) => !played.has(name)),
+    [],
+  )
+})
+
+const faults: readonly { readonly what: string; readonly contract: Partial<Contract>; readonly found: RegExp }[] = [
+  {
+    what: 'a commit that does not wait for its confirmation',
+    contract: {
+      stepOld(state, event) {
+        const [next, effects] = stepOld(state, event)
+        return next.at === 'offered' ? [{ ...next, at: 'committed' }, [...effects, { do: 'commit' }]] : [next, effects]
+      },
+    },
+    found: /nobody (accepts|serves)|is rid of/,
+  },
+  {
+    what: 'a kill that is forgotten',
+    contract: {
+      stepOld(state, event) {
+        const [next, effects] = stepOld(state, event)
+        return [next, effects.filter((effect) => effect.do !== 'kill')]
+      },
+    },
+    found: /own the service/,
+  },
+  {
+    what: 'an offer without a deadline',
+    contract: {
+      stepOld(state, event) {
+        const [next, effects] = stepOld(state, event)
+        return [next, next.at === 'offered' ? effects.filter((effect) => effect.do !== 'timer') : effects]
+      },
+    },
+    found: /nobody serves/,
+  },
+  {
+    what: 'an end of the link that is taken for the end of the predecessor',
+    contract: {
+      stepNew(state, event) {
+        const [next, effects] = stepNew(state, event)
+        return effects.some((effect) => effect.do === 'look')
+          ? stepNew(next, { type: 'looked', predecessorLives: false })
+          : [next, effects]
+      },
+    },
+    found: /own the service/,
+  },
+  {
+    what: 'a new process that takes over with its own yes',
+    contract: {
+      stepNew(state, event) {
+        const [next, effects] = stepNew(state, event)
+        const isAsking = next.at === 'asking' && state.at !== 'asking' && next.answer?.ok === true
+        return isAsking ? [{ ...next, at: 'accepted' }, [...effects, { do: 'commit' }]] : [next, effects]
+      },
+    },
+    found: /own the service/,
+  },
+]
+
+for (const { what, contract, found } of faults) {
+  test(`the model finds ${what}`, () => {
+    assert.match(searchFault({ ...today, contract: { ...trueContract, ...contract } }, search) ?? '', found)
+  })
+}
+
+// What follows is no fault of the contract's two tables, but of what src/daemon.ts does with them; see what it says there.
+
+test('the model finds that of three generations the first and the last may both serve, if the second starts the third before the first has left', () => {
+  const fault = searchFault({ ...today, chains: 'at once' }, search)
+  assert.match(fault ?? '', /\d\w and \d\w (serves|own the service)/)
+})
+
+test('the model finds that an old process which moves connections and a new one that closes the link itself may both serve', () => {
+  const fault = searchFault({ ...today, evil: ['close late'] }, search)
+  assert.match(fault ?? '', /1a and 2\w own the service|is rid of 2/)
+})
