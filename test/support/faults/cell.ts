@@ -136,11 +136,14 @@ class Run {
     }
   }
 
+  /** Short only where it has to pass; what comes before the fault must fit in it on a slow machine too. */
   #drainTimeout(): number {
-    const { fault, step } = this.#place
-    if (!this.#isAfter) return long.drainTimeout
-    if (fault === 'descriptors' && step !== 'handover') return middle.drainTimeout
-    return (['SIGSTOP', 'loop', 'link', 'descriptors', 'garbage'].includes(fault) ? short : long).drainTimeout
+    const { side, fault, step } = this.#place
+    const stands = fault === 'SIGSTOP' || fault === 'loop'
+    const stalls = stands || fault === 'link' || fault === 'garbage' || (fault === 'descriptors' && side === 'new')
+    if (step === 'handover' && stalls) return short.drainTimeout
+    const waits = stands || (fault === 'descriptors' && side === 'new') || (fault === 'link' && step === 'drain')
+    return (this.#isAfter && waits ? middle : long).drainTimeout
   }
 
   /** Begins the upgrade and brings both sides to the step, with the fault. */
