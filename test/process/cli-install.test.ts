@@ -69,8 +69,10 @@ async function runsTyped(args: readonly string[]): Promise<void> {
   await using lab = await Lab.open()
   await using operator = new Operator(lab)
   writeFileSync(lab.path('app.mts'), typed)
-  await operator.does(['start', 'app.mts', ...args])
-  await operator.does(['upgrade'])
+  // Compiled files are kept in the temporary folder.
+  const env = { TMPDIR: lab.folder }
+  await operator.does(['start', 'app.mts', ...args], { env })
+  await operator.does(['upgrade'], { env })
   assert.equal(await operator.asks('app'), 'typed')
   assert.equal((await operator.status('app')).generation, 2)
 }
@@ -95,6 +97,7 @@ async function run(lab: Lab, cwd: string, command: string, args: readonly string
     PWD: cwd,
     npm_config_cache: lab.path('npm'),
     npm_config_offline: 'true',
+    TMPDIR: lab.folder,,
   }
   const { stdout } = await within(
     `${command} ${args.join(' ')}`,

@@ -50,6 +50,8 @@ test(`Next.js as its standalone output serves it: ${claim}`, async (t) => {
     HOSTNAME: '127.0.0.1',
     NEXT_SERVER: site.server,
     NEXT_TELEMETRY_DISABLED: '1',
+    // It would be left in the temporary folder.
+    NODE_DISABLE_COMPILE_CACHE: '1',
     ANSWERS: new URL('../../../test/fixtures/programs/answer.mjs', import.meta.url).href,
   }
   await using program = await Program.start('next.cjs', { env })
