@@ -97,7 +97,7 @@ async function run(lab: Lab, cwd: string, command: string, args: readonly string
     PWD: cwd,
     npm_config_cache: lab.path('npm'),
     npm_config_offline: 'true',
-    TMPDIR: lab.folder,,
+    TMPDIR: lab.folder,
   }
   const { stdout } = await within(
     `${command} ${args.join(' ')}`,
