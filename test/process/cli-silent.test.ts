@@ -4,7 +4,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { lstatSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { get } from 'node:http'
-import { createServer } from 'node:net'
+import { createServer, type Server, type Socket } from 'node:net'
 import { test } from 'node:test'
 import type { Status } from '../../src/control/status.ts'
 import { isAlive, placeOfPids, system } from '../../src/node/system.ts'
@@ -223,12 +223,13 @@ test('a process that only has the pid of a record is never signalled, whatever t
     [],
   ]
   const texts = [...wrong.map((one) => JSON.stringify(one)), '', '{']
+  using silence = new Silence()
   const ends: Promise<Ended>[] = []
   for (const [at, text] of texts.entries()) {
-    // One run directory for each, as they are asked at once; somebody has the socket there, and says nothing.
+    // One run directory for each, as they are asked at once.
     const home = lab.path(`run-${at}`)
     mkdirSync(home, { mode: 0o700 })
-    await listenSilently(`${home}/app.sock`)
+    await silence.at(`${home}/app.sock`)
     writeFileSync(`${home}/app.${pid}.owner`, text, { mode: 0o600 })
     ends.push(operator.types(['stop', 'app', '--kill-after', '0'], { env: { COOK_DAEMON_HOME: home } }))
   }
@@ -243,7 +244,8 @@ test('a record that is right in every word is believed', async () => {
   await using lab = await Lab.open()
   await using operator = new Operator(lab)
   mkdirSync(lab.path('run'), { mode: 0o700 })
-  await listenSilently(operator.socket('app'))
+  using silence = new Silence()
+  await silence.at(operator.socket('app'))
   await using stranger = new Stranger()
   const { pid = 0 } = stranger.child
   const record = { pid, startTime: system.startTime(pid), generation: 1, drainTimeout: 0, command: { args: [] } }
@@ -278,10 +280,24 @@ function recordOf(lab: Lab, pid: number) {
   return JSON.parse(lab.read(`run/app.${pid}.owner`))
 }
 
-async function listenSilently(path: string): Promise<void> {
-  const server = createServer((socket) => socket.on('error', () => {}).resume()).listen(path)
-  server.unref()
-  await once(server, 'listening')
+/** Somebody has the sockets, and says nothing. */
+class Silence {
+  readonly #sockets = new Set<Socket>()
+  readonly #servers: Server[] = []
+
+  async at(path: string): Promise<void> {
+    const server = createServer((socket) => {
+      this.#sockets.add(socket)
+      socket.on('error', () => {}).resume()
+    }).listen(path)
+    this.#servers.push(server)
+    await once(server, 'listening')
+  }
+
+  [Symbol.dispose](): void {
+    for (const server of this.#servers) server.close()
+    for (const socket of this.#sockets) socket.destroy()
+  }
 }
 
 /** A process that has nothing to do with any of this. */

@@ -6,6 +6,7 @@ import { connect, createServer } from 'node:net'
 import { test } from 'node:test'
 import { begin, control, linesOf, statusOf } from '../support/control.ts'
 import { beginReplace, drained, replace } from '../support/daemons.ts'
+import { readExposition } from '../support/exposition.ts'
 import { HttpConnection } from '../support/http-connection.ts'
 import { Lab, type Puppet } from '../support/lab.ts'
 import { eventually } from '../support/waiting.ts'
@@ -196,12 +197,12 @@ test('GET /metrics is Prometheus text', async () => {
     return answer.body.includes('fate="handed_over"') ? answer : undefined
   })
   assert.equal(type, 'text/plain; version=0.0.4; charset=utf-8')
-  for (const line of body.trimEnd().split('\n')) {
-    assert.match(
-      line,
-      /^(# (HELP|TYPE) cook_daemon_\w+ .+|cook_daemon_\w+(\{\w+="[^"]*"(,\w+="[^"]*")*\})? [\d.e+-]+)$/,
-    )
-  }
+  const metrics = readExposition(body)
+  assert.equal(metrics.size, (body.match(/^# TYPE /gm) ?? []).length)
+  assert.deepEqual(
+    [...(metrics.get('cook_daemon_phase')?.samples.values() ?? [])].reduce((sum, one) => sum + one),
+    1,
+  )
   for (const line of [
     `cook_daemon_info{name="web",version="${JSON.parse((await control(socketOf(lab), 'GET /status')).body).version}",node="${process.version}",pid="${young.pid}"} 1`,
     'cook_daemon_generation 2',
@@ -214,6 +215,21 @@ test('GET /metrics is Prometheus text', async () => {
     assert.ok(body.includes(`${line}\n`), `${line} in\n${body}`)
   }
   client.socket.destroy()
+})
+
+test('a name with quotes, backslashes and line ends is a label like any other', async () => {
+  await using lab = await Lab.open()
+  const daemon = await lab.start()
+  const name = 'a "b" \\ c\n{d="e"} ,'
+  await daemon.run(async ({ open, kept }, listener) => {
+    const { createServer } = process.getBuiltinModule('node:http')
+    await open({ name: 'web' })
+    await kept.daemon?.listen(createServer(), { host: '127.0.0.1', port: 0, name: listener })
+    await kept.daemon?.ready()
+  }, name)
+  const { body } = await control(socketOf(lab), 'GET /metrics')
+  const connections = readExposition(body).get('cook_daemon_connections')?.samples
+  assert.deepEqual([...(connections ?? [])], [[JSON.stringify({ listener: name }), 0]])
 })
 
 test('wrong requests are told what is wrong, and what is too large or too slow ends', async () => {

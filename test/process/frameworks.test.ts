@@ -50,6 +50,8 @@ test(`Next.js as its standalone output serves it: ${claim}`, async (t) => {
     HOSTNAME: '127.0.0.1',
     NEXT_SERVER: site.server,
     NEXT_TELEMETRY_DISABLED: '1',
+    // It would be left in the temporary folder.
+    NODE_DISABLE_COMPILE_CACHE: '1',
     ANSWERS: new URL('../../../test/fixtures/programs/answer.mjs', import.meta.url).href,
   }
   await using program = await Program.start('next.cjs', { env })
@@ -57,7 +59,7 @@ test(`Next.js as its standalone output serves it: ${claim}`, async (t) => {
   assert.match(await text(page), new RegExp(`process (<!-- -->)?${program.pid}<`))
   // A tenth of the answers of the others in a second: more clients would only stand in its queue.
   const load = { count: 10, pause: [50, 150], weights: gets } as const
-  // What it ends with by itself at SIGTERM.
+  // What it ends with by itself at SIGTERM, unless nothing is left to do before.
   await losesNothing(program, '127.0.0.1', load, 128 + constants.signals.SIGTERM)
 })
 
@@ -72,7 +74,7 @@ async function losesNothing(program: Program, host: string, options: LoadOptions
   assert.ok(answers > (options.count ?? 0) * upgrades, `${answers} answers`)
   assert.equal(Object.keys(generations).length, upgrades + 1, JSON.stringify(generations))
   assert.deepEqual(
-    [...new Set(await program.stop())].filter((code) => code !== exitCode),
+    [...new Set(await program.stop())].filter((code) => code !== 0 && code !== exitCode),
     [],
   )
 }

@@ -47,7 +47,7 @@ function fault(command: string, args: readonly string[]): string | undefined {
   const { NODE_OPTIONS: _, ...env } = process.env
   const { status, stdout, stderr, error } = spawnSync(command, args, {
     cwd: folder,
-    env: { ...env, NODE_ENV: 'production', NEXT_TELEMETRY_DISABLED: '1', CI: '1' },
+    env: { ...env, NODE_ENV: 'production', NEXT_TELEMETRY_DISABLED: '1', NODE_DISABLE_COMPILE_CACHE: '1', CI: '1' },
     encoding: 'utf8',
     timeout: limit,
   })

@@ -1,0 +1,108 @@
+/** What the command prints: colours for people only, JSON for scripts, and how far a drain is. */
+import assert from 'node:assert/strict'
+import { execFile, spawnSync } from 'node:child_process'
+import { chownSync, mkdirSync } from 'node:fs'
+import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { Operator, writeProgram } from '../support/command.ts'
+import { HttpConnection } from '../support/http-connection.ts'
+import { Lab } from '../support/lab.ts'
+import { within } from '../support/waiting.ts'
+
+const bin = fileURLToPath(new URL('../../bin/cook-daemon.js', import.meta.url))
+const noTerminal =
+  spawnSync('script', ['--version']).error !== undefined && 'there is no script (util-linux) to make a terminal'
+
+test('colours are for terminals, and NO_COLOR turns them off', { skip: noTerminal }, async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(lab, 'app.mjs', 'one')
+  await operator.does(['start', 'app.mjs'])
+  const onTerminal = async (env: Readonly<Record<string, string>>) => {
+    const command = `${process.execPath} ${bin} status app`
+    const { NO_COLOR: _, ...rest } = process.env
+    const options = { env: { ...rest, ...lab.environment(), TERM: 'xterm', ...env } }
+    const typing = promisify(execFile)('script', ['-qec', command, '/dev/null'], options)
+    return (await within('the status', typing)).stdout
+  }
+  const colour = '\u001b['
+  assert.ok((await onTerminal({})).startsWith(`${colour}1mapp${colour}22m`))
+  for (const NO_COLOR of ['1', 'false']) assert.ok((await onTerminal({ NO_COLOR })).startsWith('app\r\n'))
+  for (const env of [{}, { FORCE_COLOR: '1' }]) {
+    const { stdout } = await operator.types(['status', 'app'], { env })
+    assert.ok(stdout.startsWith('app\n'))
+  }
+  const { stderr } = await operator.types(['status', 'nobody'])
+  assert.equal(stderr.includes(colour), false)
+})
+
+test('a script reads start, upgrade, restart and stop as JSON', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(lab, 'app.mjs', 'one')
+  const reads = async (...args: string[]) =>
+    (await operator.does([...args, '--json']))
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line))
+  const [started, ...more] = await reads('start', 'app.mjs')
+  assert.deepEqual([started.generation, started.phase, more], [1, 'ready', []])
+  const steps = await reads('upgrade', 'app')
+  assert.deepEqual(
+    steps.map(({ type }) => type).filter((type) => type !== 'draining'),
+    ['started', 'booted', 'ready', 'serves', 'drained'],
+  )
+  assert.ok(steps.every(({ ms }) => typeof ms === 'number'))
+  const [again] = await reads('restart', 'app')
+  assert.deepEqual([again.generation, again.phase], [1, 'ready'])
+  assert.deepEqual(await reads('stop', 'app'), [{ name: 'app', pid: again.pid, wasKilled: false, answered: true }])
+})
+
+test('an upgrade that has to wait for an answer tells how many connections it has handed over, of how many', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(
+    lab,
+    'app.mjs',
+    'one',
+    `const late = []
+server.removeAllListeners('request').on('request', (request, response) => {
+  if (request.url === '/late') late.push(response)
+  else response.end(String(process.pid))
+})
+process.on('SIGHUP', () => late.map((response) => response.end('late')))`,
+  )
+  await operator.does(['start', 'app.mjs'])
+  const { pid, listeners } = await operator.status('app')
+  const port = Number(/:(\d+)$/.exec(listeners[0]?.address ?? '')?.[1])
+  const [busy, idle] = [await HttpConnection.open(port), await HttpConnection.open(port)]
+  await idle.ask('/')
+  const asked = busy.ask('/late')
+  const upgrading = operator.begins(['upgrade', 'app'])
+  let shown = ''
+  upgrading.stdout?.setEncoding('utf8').on('data', (text: string) => {
+    shown += text
+    if (/handed over 1 of 2$/m.test(shown)) process.kill(pid, 'SIGHUP')
+  })
+  await within('its end', new Promise((done) => upgrading.once('close', done)))
+  assert.match(shown, /^ +\d+\.\d{3} s {2}handed over 1 of 2\n/m)
+  assert.match(shown, /old one drained: 2 handed over, 0 served, 0 closed, 0 cut\n/)
+  assert.equal((await asked).body, 'late')
+  for (const client of [busy, idle]) client.socket.destroy()
+})
+
+test("a run directory of another user's is refused", {
+  skip: process.getuid?.() === 0 ? false : 'only root can give a folder away',
+}, async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(lab, 'app.mjs', 'one')
+  mkdirSync(lab.path('run'), { mode: 0o700 })
+  chownSync(lab.path('run'), 12_345, 12_345)
+  for (const args of [['start', 'app.mjs'], ['stop', 'app'], ['list']]) {
+    const { code, stdout, stderr } = await operator.types(args)
+    assert.match(stderr, /the run directory \S+ is refused: it belongs to user 12345, and this is user 0/)
+    assert.deepEqual([code, stdout], [1, ''])
+  }
+})
