@@ -3,10 +3,8 @@ import { type Client, isSilence, whoText } from '../control/client.ts'
 import { identityOf } from '../core/owners.ts'
 import { CookError } from '../errors.ts'
 import { system } from '../node/system.ts'
+import { type End, endByWord, type StopOptions, standsStill, timeToEnd, untilEnded } from './ending.ts'
 import { paint, print } from './output.ts'
-import { endByWord, type StopOptions, standsStill, timeToEnd, untilEnded } from './stop.ts'
-
-type End = Awaited<ReturnType<typeof endByWord>>
 
 /** A process that is killed is gone a moment before its socket is, and resets who connects in between; the pause is in milliseconds. */
 const tries = 100

@@ -513,14 +513,20 @@ test('an old process that hears a hello of a protocol it does not speak any more
   const [side, effects] = stepOld(waiting, { type: 'message', message: { ...hello, protocol: oldestProtocol - 1 } })
   assert.equal(side.failure?.why, 'protocol')
   assert.deepEqual(effects.map(nameOf), ['send refused', 'timer'])
-  assert.match(JSON.stringify(effects), /the new version speaks protocol 0 of cook-daemon and the old one 1 to 2: deploy/)
+  assert.match(
+    JSON.stringify(effects),
+    /the new version speaks protocol 0 of cook-daemon and the old one 1 to 2: deploy/,
+  )
 })
 
 test('a new process that does not speak the protocol of its predecessor any more says no by itself, and serves only if that one is gone', () => {
   const young = newSide(nonce, [2, '2'], oldestProtocol - 1)
   const [side, effects] = stepNew(young, { type: 'go' })
   assert.deepEqual(effects.map(nameOf), ['send hello', 'send done', 'refuse'])
-  assert.match(JSON.stringify(effects), /the old version speaks protocol 0 of cook-daemon and the new one 1 to 2: deploy/)
+  assert.match(
+    JSON.stringify(effects),
+    /the old version speaks protocol 0 of cook-daemon and the new one 1 to 2: deploy/,
+  )
   // Its program's yes comes too late.
   assert.deepEqual(stepNew(side, { type: 'notify', ok: true, reason: '' })[1], [])
   const [looking] = stepNew(young, { type: 'closed' })

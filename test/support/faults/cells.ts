@@ -34,5 +34,6 @@ function testCell(place: Place, cell: Cell): void {
   const what = faults[fault].replaceAll('`', '')
   const way = stage === 'parent' ? " (the documents' way)" : ''
   const title = `${side} version, ${step}, ${what}: the ${cell.serves} one serves${way}`
-  if (wanted.test(title)) test(title, () => runCell(place, cell))
+  const skip = fault === 'disk' && process.getuid?.() !== 0 && 'only root can mount a disk that can be filled up'
+  if (wanted.test(title)) test(title, { skip }, () => runCell(place, cell))
 }

@@ -10,7 +10,14 @@ export class FullVolume {
   }
 
   static mount(folder: string): FullVolume {
-    const { status, stderr } = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=64k,nr_inodes=64,mode=755', 'tmpfs', folder])
+    const { status, stderr } = spawnSync('mount', [
+      '-t',
+      'tmpfs',
+      '-o',
+      'size=64k,nr_inodes=64,mode=755',
+      'tmpfs',
+      folder,
+    ])
     if (status !== 0) throw new Error(`no file system of our own: ${stderr}`)
     return new FullVolume(folder)
   }
