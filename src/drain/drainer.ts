@@ -15,6 +15,8 @@ export type Draining = {
   /** Undefined: there is no successor, or it takes no connections. */
   readonly mover: Mover | undefined
   readonly rule: HandOverRule
+  /** When the drain ends at the latest, by performance.now(). */
+  readonly endsAt: number
 }
 
 /** One protocol's way to drain. */
@@ -56,7 +58,7 @@ export type DrainPlan = {
   canReturn(): boolean
   /** Until this resolves it could not. */
   readonly spares: Promise<void> | undefined
-  /** Asked at the deadline, if idle connections were still on their way: false if the successor does not answer either. */
+  /** Asked at the deadline: false if the successor does not answer. */
   isLeft(): Promise<boolean>
 }
 
@@ -92,6 +94,8 @@ export async function drain(plan: DrainPlan): Promise<boolean> {
     if (isReturning) return false
     if (end !== 'late') return true
     for (const { mover } of parts) mover?.giveUp()
+    // Nothing is cut for a successor that stands still.
+    if (!(await plan.isLeft()) && plan.canReturn()) return false
     // How they ended is counted in the turns of those that wait for it.
     await new Promise((counted) => setImmediate(counted))
     closeIdle()

@@ -34,6 +34,9 @@ const ordersAtOnce = 64
 /** How often connections that are idle are looked for, in milliseconds. */
 const sweepInterval = 100
 
+/** The part of its time after which a drain lets connections end with the answer to their next request: where both processes are so busy that moves take long, one that waited for its turn would be cut in a request. */
+const patience = 2 / 3
+
 export function drainHttp(draining: Draining): ProtocolDrain {
   const { server, mover, rule, counts } = draining
   const mayMove = mover !== undefined && !isTls(server) && rule !== false
@@ -42,7 +45,9 @@ export function drainHttp(draining: Draining): ProtocolDrain {
   const last = new WeakMap<Socket, ServerResponse>()
   let isFinishing = false
   let isHurried = false
+  let isLate = false
   let sweep: NodeJS.Timeout | undefined
+  let patienceEnd: NodeJS.Timeout | undefined
 
   const canMove = (socket: Socket) =>
     mayMove && mover.isOpen && (rule === true || (rule as (s: Socket) => boolean)(socket))
@@ -78,7 +83,7 @@ export function drainHttp(draining: Draining): ProtocolDrain {
 
   function onStart(message: unknown): void {
     const { response, socket, server: from } = message as Exchange
-    if (from === server && isFinishing && !canMove(socket)) closeWith(response, socket)
+    if (from === server && isFinishing && (isLate || !canMove(socket))) closeWith(response, socket)
   }
 
   /** The client reads "Connection: close" with its answer, so that it never sends a request into a connection that is going. */
@@ -123,6 +128,12 @@ export function drainHttp(draining: Draining): ProtocolDrain {
       moveRest()
       // A connection whose answer was not written out yet at its end: nothing tells when it is.
       if (mayMove) sweep = setInterval(moveRest, sweepInterval)
+      patienceEnd = setTimeout(
+        () => {
+          isLate = true
+        },
+        (draining.endsAt - performance.now()) * patience,
+      )
     },
     closeIdle() {
       isHurried = true
@@ -133,6 +144,7 @@ export function drainHttp(draining: Draining): ProtocolDrain {
     },
     dispose() {
       clearInterval(sweep)
+      clearTimeout(patienceEnd)
       unsubscribe('http.server.response.finish', onFinish)
       unsubscribe('http.server.request.start', onStart)
     },

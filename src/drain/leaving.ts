@@ -74,6 +74,7 @@ export class Leaving {
   readonly #passing = new Set<Promise<unknown>>()
   #left: Promise<DrainReport> | undefined
   #time = 0
+  #endsAt = 0
   #mover: Mover | undefined
   #spares: Spares | undefined
   /** Of the drain that runs, by listener. */
@@ -172,6 +173,7 @@ export class Leaving {
   async #leave(upgraded: Upgrading | undefined, time: number): Promise<DrainReport> {
     const { state, teller, history, control } = this.#home
     this.#time = time
+    this.#endsAt = performance.now() + time
     const timer = setTimeout(() => this.#end.abort(), time)
     const end = aborted(this.#end.signal)
     const released = upgraded && this.#open(upgraded)
@@ -261,7 +263,14 @@ export class Leaving {
     this.#served = listeners.filter(({ server }) => server.listening)
     // One that does not listen any more has no counterpart in the successor.
     const servers = listeners.map(({ name, server }) => {
-      return { name, server, mover: server.listening ? mover : undefined, rule, counts: noCounts() }
+      return {
+        name,
+        server,
+        mover: server.listening ? mover : undefined,
+        rule,
+        counts: noCounts(),
+        endsAt: this.#endsAt,
+      }
     })
     this.#counts = new Map(servers.map(({ name, counts }) => [name, counts]))
     this.#otherCounts = noCounts()

@@ -358,6 +358,44 @@ test('the report of an upgrade and that of its drain can be read as text', async
   client.socket.destroy()
 })
 
+test('connections that cannot move in time end with an answer that says so, and not in the middle of a request', async () => {
+  await using lab = await Lab.open()
+  const old = await lab.start()
+  const port = await old.run(({ serve, http, onRequest }) => {
+    // Each answer takes its time, as of a server that has much to do.
+    const server = http.createServer((request, response) => {
+      if (request.url === '/slow') onRequest(request, response)
+      else setTimeout(() => response.end(), 200)
+    })
+    return serve({ drainTimeout: 3_000 }, server)
+  })
+  const clients = await Promise.all(Array.from({ length: 30 }, () => HttpConnection.open(port)))
+  for (const client of clients) client.send('/slow')
+  for (const _ of clients) await old.event('asked')
+  const young = await replace(lab, old, ({ serve }) => serve())
+  await eventually('the end of accepting', async () => {
+    return (await old.run(({ kept }) => kept.server?.listening)) === false ? true : undefined
+  })
+  // It takes two, a few more are held for their turn, and the others go on being served.
+  young.kill('SIGSTOP')
+  let isBack = false
+  const ends = clients.map(async (client) => {
+    try {
+      for (let answer = await client.answer(); !answer.closes; answer = await client.ask()) if (isBack) return 'stayed'
+      return 'told'
+    } catch {
+      return 'cut'
+    }
+  })
+  await old.run(({ finish }) => finish())
+  await old.event('successor-lost')
+  isBack = true
+  const all = await Promise.all(ends)
+  const count = (end: string) => all.filter((one) => one === end).length
+  assert.ok(count('told') >= 15, `${count('told')} were told`)
+  assert.ok(count('cut') <= 2, `${count('cut')} were cut`)
+})
+
 test('a request that is not answered by drainTimeout is cut', async () => {
   await using lab = await Lab.open()
   const old = await lab.start()
