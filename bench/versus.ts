@@ -20,7 +20,7 @@ const full: Plan = {
   keepAlive: 100,
   single: 20,
   webSockets: 50,
-  steady: 5_000,
+  steady: 4_000,
   every: 4_000,
   rounds: 4,
   requests: 10_000,
@@ -32,7 +32,7 @@ const quick: Plan = {
   keepAlive: 10,
   single: 3,
   webSockets: 5,
-  steady: 400,
+  steady: 1_500,
   every: 1_500,
   rounds: 1,
   requests: 500,
@@ -63,21 +63,29 @@ if (
   throw new Error(usage)
 }
 
+let interrupted: Promise<never> | undefined
 for (const [signal, number] of [
   ['SIGINT', 2],
   ['SIGTERM', 15],
   ['SIGHUP', 1],
 ] as const) {
-  process.once(signal, async () => {
-    await endAllSites()
-    process.exit(128 + number)
+  process.once(signal, () => {
+    interrupted = endAllSites().then(() => process.exit(128 + number))
   })
 }
 
-const result = await measureAll()
-mkdirSync(dirname(values.output), { recursive: true })
-writeFileSync(values.output, textOf(result))
-console.log(`\n${values.output}${values.output.includes('docs/benchmarks') ? '\nnpm run docs makes pages and pictures of it' : ''}`)
+try {
+  const result = await measureAll()
+  mkdirSync(dirname(values.output), { recursive: true })
+  writeFileSync(values.output, textOf(result))
+} catch (error) {
+  // What fails since its processes are gone has nothing to say.
+  await interrupted
+  throw error
+}
+console.log(
+  `\n${values.output}${values.output.includes('docs/benchmarks') ? '\nnpm run docs makes pages and pictures of it' : ''}`,
+)
 
 async function measureAll(): Promise<Result> {
   const machine = describeMachine()

@@ -11,6 +11,7 @@ const looks = [
   ['publint', 'node_modules/publint/src/cli.js', '--strict'],
   ['attw', 'node_modules/@arethetypeswrong/cli/dist/index.js', '--pack', '.', '--profile', 'esm-only'],
   ['docs/errors.md', 'dist/scripts/docs-errors.js', '--check'],
+  ['docs/benchmarks.md', 'dist/scripts/docs-benchmarks.js', '--check'],
 ]
 
 for (const [name, ...args] of looks) {

@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import autocannon from 'autocannon'
+import type { Identity } from '../../src/core/protocol.ts'
 import { isAlive } from '../../src/node/system.ts'
 import { eventually } from '../../test/support/waiting.ts'
 import type { Felt, LoadPlan, LoadQuestion } from '../programs/versus/load.ts'
@@ -14,7 +15,7 @@ import type { Service, System } from './system.ts'
 export type Plan = Omit<LoadPlan, 'port'> & {
   readonly runs: number
   readonly upgrades: number
-  /** Milliseconds under load before the first upgrade, the first quarter of which warms up. */
+  /** Milliseconds under load before the first upgrade. */
   readonly steady: number
   /** Milliseconds from one upgrade to the next; longer if the system takes longer. */
   readonly every: number
@@ -40,35 +41,43 @@ export type Run = {
 /** Milliseconds of a step of the timeline, and before the first upgrade. */
 export const step = 100
 const before = 1_000
-/** Milliseconds that a system may rest before its memory is looked at. */
+/** Milliseconds of rest before the memory of a system is looked at. */
 const rest = 1_000
 
 export async function measureOnce(system: System, plan: Plan): Promise<Run> {
   await using site = await Site.open()
   site.deploy('1')
   const service = await system.start(site)
-  await site.serving()
+  let current = (await site.serving()).identity
   await sleep(rest)
   const memory = memoryOf(site.processes())
   const load = await startLoad(site, plan)
-  const from = monotonic() + plan.steady / 4
+  const from = monotonic()
   await sleep(plan.steady)
   const to = monotonic()
 
   const upgrades: Upgrade[] = []
-  for (let done = 0; done < plan.upgrades; done++) upgrades.push(await upgradeOnce(site, service, done + 2, plan))
+  for (let done = 0; done < plan.upgrades; done++) {
+    const upgrade = await upgradeOnce(site, service, current, `${done + 2}`, plan.every)
+    upgrades.push(upgrade)
+    current = upgrade.young
+  }
   const end = monotonic()
+  await untilGone(upgrades.at(-1))
+  const moved = monotonic()
+  await sleep(rest)
   const memoryAfter = memoryOf(site.processes(load.process))
+  const gone = upgrades.map(({ at, watch }) => watch.gone && watch.gone - at)
+  for (const { watch } of upgrades) watch.end()
   const triggers = upgrades.map(({ at }) => at)
   const begin = (triggers[0] ?? end) - before
   const felt = await load.end({
     steady: { from, to },
     upgrades: { from: begin, to: end },
+    afterwards: { from: moved, to: monotonic() },
     versions: Array.from({ length: plan.upgrades + 1 }, (_, at) => String(at + 1)),
     step,
   })
-  const gone = upgrades.map(({ at, watch }) => watch.gone && watch.gone - at)
-  for (const { watch } of upgrades) watch.end()
   const throughput = await measureThroughput(site, plan)
   await service.end()
   return {
@@ -82,25 +91,36 @@ export async function measureOnce(system: System, plan: Plan): Promise<Run> {
   }
 }
 
-type Upgrade = { readonly at: number; readonly watch: Watch }
+type Upgrade = { readonly at: number; readonly watch: Watch; readonly young: Identity }
 
-async function upgradeOnce(site: Site, service: Service, version: number, { every }: Plan): Promise<Upgrade> {
-  const old = await site.serving()
-  site.deploy(String(version))
+async function upgradeOnce(
+  site: Site,
+  service: Service,
+  old: Identity,
+  version: string,
+  every: number,
+): Promise<Upgrade> {
+  site.deploy(version)
   const at = monotonic()
-  const watch = watchEnd(old.identity)
-  await Promise.all([service.upgrade(old.identity), sleep(every)])
-  // On a machine that has much else to do it may take longer.
-  await eventually(`version ${version} to serve (log: ${site.log()})`, async () => {
-    return (await site.serving()).version === String(version) || undefined
+  const watch = watchEnd(old)
+  await Promise.all([service.upgrade(old), sleep(every)])
+  // On a machine that has much else to do it may take longer. The old one may answer now and then until it stops to accept.
+  const young = await eventually(`version ${version} to serve (log: ${site.log()})`, async () => {
+    const one = await site.serving()
+    return one.version === version ? one.identity : undefined
   })
-  return { at, watch }
+  return { at, watch, young }
+}
+
+/** The last one too has its time to end: the longest deadline that a system here sets, and some more. */
+async function untilGone(last: Upgrade | undefined): Promise<void> {
+  while (last?.watch.gone === null && monotonic() - last.at < 7_000) await sleep(20)
 }
 
 type Watch = { gone: number | null; end(): void }
 
 /** Notes when a process is gone: a look every few milliseconds, since it is no child of ours. */
-function watchEnd(identity: readonly [number, string]): Watch {
+function watchEnd(identity: Identity): Watch {
   const looking = setInterval(() => {
     if (isAlive(identity)) return
     watch.gone = monotonic()
@@ -145,7 +165,8 @@ async function measureThroughput(site: Site, { rounds, requests }: Plan): Promis
   // The first round lets V8 compile what is hot.
   for (let round = -1; round < rounds; round++) {
     const speeds = [0, 0]
-    for (const at of round % 2 === 0 ? [0, 1] : [1, 0]) speeds[at] = await perSecond([site.port, port][at] ?? 0, requests)
+    for (const at of round % 2 === 0 ? [0, 1] : [1, 0])
+      speeds[at] = await perSecond([site.port, port][at] ?? 0, requests)
     if (round >= 0) ratios.push((speeds[0] ?? 0) / (speeds[1] ?? 0))
   }
   alone.kill('SIGKILL')

@@ -8,7 +8,8 @@ const drains = {
   soft: 'stops accepting, and ends each connection with `Connection: close` in its next answer',
 } as const
 
-const byHand = 'SIGUSR2 starts a new process that inherits the descriptor of the listener; when that listens, the old one'
+const byHand =
+  'SIGUSR2 starts a new process that inherits the descriptor of the listener; when that listens, the old one'
 const cluster =
   'One worker. SIGUSR2 makes the primary fork a new one; when that listens, the old one is told to shut down and disconnected, and'
 

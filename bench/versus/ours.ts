@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { system as os } from '../../src/node/system.ts'
+import { eventually } from '../../test/support/waiting.ts'
 import { programPath, type Site } from './site.ts'
 import type { System } from './system.ts'
 
@@ -17,8 +18,13 @@ export const withServe: System = {
   look: () => ({ version }),
   start(site) {
     site.spawn(process.execPath, [programPath('with-serve')])
+    const pid = () => readFileSync(site.path('app.pid'), 'utf8').trim()
     return {
-      upgrade: (old) => os.kill(old, 'SIGUSR2'),
+      async upgrade(old) {
+        os.kill(old, 'SIGUSR2')
+        // It names the new one from the commit on, which is when that can be upgraded too.
+        await eventually('the pid file to name the new process', () => pid() !== String(old[0]) || undefined)
+      },
       end: async () => os.kill((await site.serving()).identity, 'SIGTERM'),
     }
   },

@@ -18,12 +18,14 @@ export type SystemResult = (About & { readonly missing: string }) | Measured
 /** Times in milliseconds, memory in megabytes. */
 export type Measured = About & {
   readonly version: string
-  /** Requests and messages, for each upgrade. */
+  /** HTTP requests, for each upgrade. */
   readonly failed: Summary
   /** Of all runs together, for each upgrade. */
   readonly failedByKind: Readonly<Record<string, number>>
-  /** Without any upgrade, in all runs. */
+  /** Before the first upgrade, in all runs. */
   readonly failedBefore: number
+  /** WebSocket messages without an answer, for each upgrade. */
+  readonly lostMessages: Summary
   /** Keep-alive connections and WebSockets that lasted through all upgrades of a run. */
   readonly kept: Summary
   readonly webSocketsKept: Summary
@@ -74,6 +76,7 @@ export function resultOf(system: System, version: string, runs: readonly Run[], 
     failed: each(({ felt, triggers }) => sum(Object.values(felt.lost)) / triggers.length),
     failedByKind: kindsOf(runs, upgrades),
     failedBefore: sum(runs.map(({ felt }) => felt.lostBefore)),
+    lostMessages: each(({ felt, triggers }) => felt.lostMessages / triggers.length),
     kept: each(({ felt }) => felt.kept),
     webSocketsKept: each(({ felt }) => felt.webSocketsKept),
     reconnects: each(({ felt, triggers }) => felt.reconnects / triggers.length),

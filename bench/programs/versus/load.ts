@@ -6,6 +6,7 @@ import type { Load } from '../../../test/support/load/load.ts'
 import type { Weights } from '../../../test/support/load/requests.ts'
 import type { AnswersOf, Latency, Window } from '../../../test/support/load/timeline.ts'
 import { webSocketClients } from '../../../test/support/load/web-socket-clients.ts'
+import { eventually } from '../../../test/support/waiting.ts'
 import { monotonic } from '../../versus/clock.ts'
 
 export type LoadPlan = {
@@ -19,6 +20,8 @@ export type LoadPlan = {
 export type LoadQuestion = {
   readonly steady: Required<Window>
   readonly upgrades: Required<Window>
+  /** When everything that moves has moved. */
+  readonly afterwards: Required<Window>
   /** The versions that came, in order. */
   readonly versions: readonly string[]
   /** Milliseconds of one step of the timeline. */
@@ -28,14 +31,16 @@ export type LoadQuestion = {
 /** What the clients felt, all together. */
 export type Felt = {
   readonly answers: number
-  /** Requests and messages that were lost, before the first upgrade and from then on. */
+  /** HTTP requests that were lost, before the first upgrade and from then on. */
   readonly lostBefore: number
   readonly lost: { readonly [kind in FailureKind]?: number }
+  /** Of WebSockets, from then on. */
+  readonly lostMessages: number
   /** Connections that lasted for the whole run, and those that clients had to open again. */
   readonly kept: number
   readonly reconnects: number
   readonly webSocketsKept: number
-  /** Part of the messages of the last second that the newest version answered. */
+  /** Part of the messages that the newest version answered afterwards. */
   readonly webSocketsOnNewest: number
   readonly steady: Latency & { readonly gap: number }
   readonly upgrades: Latency & { readonly gap: number }
@@ -71,27 +76,31 @@ process.once('message', async (question: LoadQuestion) => {
   process.send?.(await answer(question), () => process.exit())
 })
 await Promise.all(loads.map(({ ready }) => ready))
+// Ten answers for each client: then all code here and there has been compiled.
+const warm = 10 * plan.keepAlive
+await eventually('the load to be warm', () => keepAlive.result().answers >= warm || undefined)
 process.send?.('ready')
 
-async function answer({ steady, upgrades, versions, step }: LoadQuestion): Promise<Felt> {
+async function answer({ steady, upgrades, afterwards, versions, step }: LoadQuestion): Promise<Felt> {
   const [before, during] = [ours(steady), ours(upgrades)]
   const newest = versions.at(-1)
-  const lastSecond = webSockets.timeline.answersByGeneration({ from: during.to - 1_000, to: during.to, step: 1_000 })
+  const { from, to } = ours(afterwards)
+  const messages = webSockets.timeline.answersByGeneration({ from, to, step: to - from })
   const results = await Promise.all(loads.map((load) => load.stop()))
-  const [ofKeepAlive, , ofWebSockets] = results
-  const lost = results.flatMap((result) => result.lost)
+  const [ofKeepAlive, ofSingle, ofWebSockets] = results
+  const lost = [ofKeepAlive, ofSingle].flatMap((result) => result?.lost ?? [])
   const lostSince = lost.filter(({ at }) => at >= during.from)
-  const messages = lastSecond.map(({ generation, counts }) => ({ generation, count: sum(counts) }))
   return {
     answers: sum(results.map(({ answers }) => answers)),
     lostBefore: lost.length - lostSince.length,
     lost: countByKind(lostSince),
+    lostMessages: ofWebSockets?.lost.filter(({ at }) => at >= during.from).length ?? 0,
     kept: plan.keepAlive - (ofKeepAlive?.failedClients ?? 0),
     reconnects: ofKeepAlive?.reconnects ?? 0,
     webSocketsKept: plan.webSockets - (ofWebSockets?.failedClients ?? 0),
     webSocketsOnNewest:
-      sum(messages.map(({ generation, count }) => (generation === newest ? count : 0))) /
-      sum(messages.map(({ count }) => count)),
+      sum(messages.map(({ generation, counts }) => (generation === newest ? sum(counts) : 0))) /
+      sum(messages.map(({ counts }) => sum(counts))),
     steady: feltIn(before),
     upgrades: feltIn(during),
     firstAnswers: versions.map(firstAnswerOf),
@@ -115,7 +124,9 @@ function feltIn(window: Window): Latency & { readonly gap: number } {
 }
 
 function firstAnswerOf(version: string): number | null {
-  const times = [keepAlive, single].map(({ timeline }: Load) => timeline.firstAnswerOf(version) ?? Number.POSITIVE_INFINITY)
+  const times = [keepAlive, single].map(
+    ({ timeline }: Load) => timeline.firstAnswerOf(version) ?? Number.POSITIVE_INFINITY,
+  )
   const first = Math.min(...times)
   return Number.isFinite(first) ? first + offset : null
 }
@@ -134,7 +145,11 @@ function countByKind(lost: readonly { readonly kind: FailureKind }[]): Felt['los
   return counts
 }
 
-function countBySteps(lost: readonly { readonly at: number }[], { from, to }: Required<Window>, step: number): number[] {
+function countBySteps(
+  lost: readonly { readonly at: number }[],
+  { from, to }: Required<Window>,
+  step: number,
+): number[] {
   const counts = Array.from({ length: Math.ceil((to - from) / step) }, () => 0)
   for (const { at } of lost) {
     const index = Math.min(Math.floor((at - from) / step), counts.length - 1)

@@ -8,5 +8,6 @@ const { server, webSockets, states } = createApp()
 await serve(server, {
   host,
   port,
+  pidFile: 'app.pid',
   prepare: (daemon) => handOverWebSockets(daemon, webSockets, { saveState: (socket) => states.get(socket) }),
 })

@@ -122,6 +122,8 @@ export function requestMaker(random: Random, weights: Weights, ends: Closing = '
 
   function ending(closes: boolean): string {
     if (!closes) return ' HTTP/1.1\r\nhost: load\r\n'
-    return ends === 'asked' || made % 2 === 0 ? ' HTTP/1.1\r\nhost: load\r\nconnection: close\r\n' : '&close=1 HTTP/1.1\r\nhost: load\r\n'
+    return ends === 'asked' || made % 2 === 0
+      ? ' HTTP/1.1\r\nhost: load\r\nconnection: close\r\n'
+      : '&close=1 HTTP/1.1\r\nhost: load\r\n'
   }
 }

@@ -92,7 +92,10 @@ export class Tally {
   /** A message that seemed lost has come after all. */
   foundAgain(): void {
     add(this.#failures, 'lost', -1)
-    this.#lost.splice(this.#lost.findLastIndex(({ kind }) => kind === 'lost'), 1)
+    this.#lost.splice(
+      this.#lost.findLastIndex(({ kind }) => kind === 'lost'),
+      1,
+    )
   }
 
   closed(code: number): void {

@@ -112,12 +112,14 @@ export class Timeline {
   }
 
   #grow(): void {
-    const [at, took, kind] = [this.#at, this.#took, this.#kind]
+    const [at, took, kind, generation] = [this.#at, this.#took, this.#kind, this.#generation]
     this.#at = new Float64Array(at.length * 2)
     this.#took = new Float32Array(at.length * 2)
     this.#kind = new Uint8Array(at.length * 2)
+    this.#generation = new Uint16Array(at.length * 2)
     this.#at.set(at)
     this.#took.set(took)
     this.#kind.set(kind)
+    this.#generation.set(generation)
   }
 }
