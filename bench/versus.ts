@@ -32,8 +32,8 @@ const quick: Plan = {
   keepAlive: 10,
   single: 3,
   webSockets: 5,
-  steady: 1_500,
-  every: 1_500,
+  steady: 1_000,
+  every: 1_000,
   rounds: 1,
   requests: 500,
 }

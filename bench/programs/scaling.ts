@@ -21,6 +21,7 @@ server.keepAliveTimeout = 600_000
 await serve(server, {
   host,
   port: 0,
+  drainTimeout: 600_000,
   saveState: bytes > 0 ? { state: { save: () => state } } : {},
   async prepare(daemon) {
     for (const [at, other] of others.entries()) await daemon.listen(other, { name: `other-${at}`, host, port: 0 })

@@ -36,7 +36,10 @@ const metrics: readonly Metric[] = [
   { what: 'Throughput', unit: ' of the program alone', better: 'more', of: ({ throughput }) => throughput },
 ]
 
-/** One line for each metric in which another is better by more than the spread of both; `ours` is what it is compared with. */
+/** Less than this is no difference, however small the spread is: a few runs do not show it all. */
+const noise = 0.05
+
+/** One line for each metric in which another is better by more than the spread of both and the noise; `ours` is what it is compared with. */
 export function whereOthersAreBetter(ours: Measured, others: readonly Measured[]): string[] {
   return metrics.flatMap(({ what, unit, better, of }) => {
     const own = of(ours)
@@ -49,5 +52,5 @@ export function whereOthersAreBetter(ours: Measured, others: readonly Measured[]
 
 function isAhead(other: Summary | undefined, own: Summary | undefined, better: 'less' | 'more'): boolean {
   if (other === undefined || own === undefined) return false
-  return better === 'less' ? other.max < own.min : other.min > own.max
+  return better === 'less' ? other.max < own.min * (1 - noise) : other.min > own.max * (1 + noise)
 }

@@ -15,16 +15,11 @@ const peers = ['pm2', 'by-hand', 'cluster'] as const
 /** By the path in docs/. */
 export function picturesOf(result: Result, scaling: Scaling): Record<string, string> {
   const all = measuredOf(result)
-  const peer = peers.flatMap((name) => all.filter((system) => system.name === name))[0]
-  const shown = [all[0], peer].filter((system) => system !== undefined)
+  const shown = shownOf(all)
   const bars = all.map(({ title, failed }) => ({ label: title, ...failed }))
   const points = scaling.connections.map(({ size, handOver }) => ({ size, label: numeral(size), ...handOver }))
   return {
-    'benchmarks/timeline.svg': drawTimeline(
-      shown.map(panelOf),
-      shown[0]?.timeline.step ?? 1,
-      shown.map((system) => `${system.title}: ${panelOf(system).verdict}`).join('; '),
-    ),
+    'benchmarks/timeline.svg': drawTimeline(shown.map(panelOf), shown[0]?.timeline.step ?? 1, timelineWords(result)),
     'benchmarks/failures.svg': drawBars(
       'Failed requests per upgrade',
       bars,
@@ -51,11 +46,11 @@ export function readmePart(result: Result): string {
   ])
   return `${plan.upgrades} upgrades under ${plan.keepAlive} keep-alive clients that never retry, ${plan.single} that connect for each request, and ${plan.webSockets} WebSockets:
 
-![Answers by version through ${plan.upgrades} upgrades: with serve() no request fails, with PM2 some do at each](docs/benchmarks/timeline.svg)
+![Answers by version through ${plan.upgrades} upgrades: ${timelineWords(result)}](docs/benchmarks/timeline.svg)
 
 ${table(['', 'failed requests per upgrade', 'connections kept', 'WebSockets kept', 'old version gone after'], rows)}
 
-\`npm run bench\`, ${machineWords(machine)}; medians of ${plan.runs} runs. How each was set up, where another is better, and the rest of the numbers: [docs/benchmarks.md](docs/benchmarks.md).
+\`npm run bench\`, ${machineWords(machine)}; ${runsWords(plan.runs)}. How each was set up, where another is better, and the rest of the numbers: [docs/benchmarks.md](docs/benchmarks.md).
 `
 }
 
@@ -85,7 +80,7 @@ function comparison(result: Result): string {
 ${plan.upgrades} upgrades, ${plan.every / 1_000} s apart, under ${plan.keepAlive} clients on keep-alive connections, ${plan.single} clients that open a connection for each request, and ${plan.webSockets} WebSockets that
 echo. The clients wait 10 to 40 ms between two requests (WebSockets 50 to 150 ms), never retry, check every byte, and open a connection anew when they have lost one, so that the load stays the same. Six requests of a
 hundred are such that a drain has to wait for them: answers in pieces, bodies of up to 1 MiB, and answers that take up to 300 ms. The service is the same program in all systems, in one process, and the
-clients run in a process of their own. Medians of ${plan.runs} runs${plan.runs > 1 ? ', in parentheses the least and the most' : ''}; each run starts with another system.
+clients run in a process of their own. Numbers: ${runsWords(plan.runs)}, in parentheses the least and the most.
 
 \`${result.command}\`, ${machineWords(machine)}, load average ${machine.load} when it began.
 
@@ -117,8 +112,7 @@ ${table(
   ]),
 )}
 
-${missingWords(missing)}
-![Answers by version through ${plan.upgrades} upgrades, with failed requests](benchmarks/timeline.svg)
+${missingWords(missing)}![Answers by version through ${plan.upgrades} upgrades: ${timelineWords(result)}](benchmarks/timeline.svg)
 
 ### How long it takes
 
@@ -230,6 +224,17 @@ function measuredOf({ systems }: Result): Measured[] {
   return systems.filter((system): system is Measured => !('missing' in system))
 }
 
+/** Ours, and one of the others. */
+function shownOf(all: readonly Measured[]): Measured[] {
+  const peer = peers.flatMap((name) => all.filter((system) => system.name === name))[0]
+  return [all[0], peer].filter((system) => system !== undefined)
+}
+
+function timelineWords(result: Result): string {
+  const shown = shownOf(measuredOf(result))
+  return shown.map((system) => `${system.title}: ${panelOf(system).verdict}`).join('; ')
+}
+
 function panelOf({ title, timeline }: Measured): Panel {
   const failed = timeline.lost.reduce((sum, count) => sum + count, 0)
   const verdict = failed === 0 ? 'no request failed' : `${numeral(failed)} requests failed`
@@ -270,7 +275,7 @@ function pair({ steady, upgrades }: Measured, key: 'gap' | 'p50' | 'p99' | 'p999
 }
 
 function missingWords(missing: readonly (SystemResult & { readonly missing: string })[]): string {
-  return missing.map(({ title, missing: why }) => `${title} is not there: ${why}.\n`).join('')
+  return missing.map(({ title, missing: why }) => `${title} is not there: ${why}.\n\n`).join('')
 }
 
 function betterWords(all: readonly Measured[]): string {
@@ -280,12 +285,16 @@ function betterWords(all: readonly Measured[]): string {
     const lines = whereOthersAreBetter(one, others).map((line) => `- ${line}`)
     return lines.length === 0 ? `${one.title}: nowhere.` : `${one.title}:\n\n${lines.join('\n')}`
   })
-  return `By more than the spread of both, that is, the worst run of the other is better than the best of ours:\n\n${parts.join('\n\n')}`
+  return `By more than the spread of both: the worst run of the other is better than the best of ours by 5 % or more.\n\n${parts.join('\n\n')}`
 }
 
 function setupOf(system: SystemResult): string {
   const version = 'missing' in system ? 'not measured' : system.version
   return `- **${system.title}** (\`${system.name}\`, ${version}). ${system.setup} Followed: ${system.documentation}.`
+}
+
+function runsWords(runs: number): string {
+  return runs === 1 ? 'one run' : `medians of ${runs} runs`
 }
 
 function machineWords({ cores, kernel, memory, node }: Result['machine']): string {

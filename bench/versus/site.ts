@@ -38,6 +38,9 @@ export class Site implements AsyncDisposable {
       BENCH_VERSION: this.path('version'),
       COOK_DAEMON_HOME: this.path('run'),
       PM2_HOME: this.path('pm2'),
+      // Nothing here talks to anybody but this machine.
+      PM2_DISABLE_VERSION_CHECK: '1',
+      PM2_DISCRETE_MODE: '1',
       PORT: String(port),
       PWD: folder,
     }

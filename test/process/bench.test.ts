@@ -12,11 +12,14 @@ import { findMarked } from '../../scripts/leftovers.ts'
 import { Lab } from '../support/lab.ts'
 import { eventually, within } from '../support/waiting.ts'
 
+/** Milliseconds for a bench on a machine that has much else to do; reached only by a fault. */
+const patience = 300_000
+
 test('the benchmark runs this project beside another, no request of ours fails, and the pages can be made of what it writes', async () => {
   await using lab = await Lab.open()
   const file = lab.path('results.json')
   const bench = start(lab, 'versus', '--quick', '--systems', 'serve,command,by-hand-soft', '--output', file)
-  assert.deepEqual(await within('the end of the bench', once(bench, 'close'), 120_000), [0, null], lab.output)
+  assert.deepEqual(await within('the end of the bench', once(bench, 'close'), patience), [0, null], lab.output)
   assert.deepEqual(left(lab), [])
   assert.doesNotMatch(lab.output, /ended: /)
 
@@ -75,7 +78,7 @@ test('the benchmark of growth has each size in what it writes', async () => {
   await using lab = await Lab.open()
   const file = lab.path('scaling.json')
   const bench = start(lab, 'scaling', '--quick', '--output', file)
-  assert.deepEqual(await within('the end of the bench', once(bench, 'close'), 120_000), [0, null], lab.output)
+  assert.deepEqual(await within('the end of the bench', once(bench, 'close'), patience), [0, null], lab.output)
   const { connections, listeners, state, chain } = JSON.parse(readFileSync(file, 'utf8')) as Scaling
   const sizes = [connections, listeners, state, chain].map((points) => points.map(({ size }) => size))
   assert.deepEqual(sizes, [
