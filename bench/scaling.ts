@@ -3,8 +3,9 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { runInterruptibly } from './interruption.ts'
 import { describeMachine, type Machine } from './machine.ts'
-import { type Link, type Load, measureChain, measurePoint, type Point } from './scaling/measure.ts'
+import { endOpenLab, type Link, type Load, measureChain, measurePoint, type Point } from './scaling/measure.ts'
 
 export type Scaling = {
   readonly command: string
@@ -38,20 +39,22 @@ const sizes = values.quick
       chain: [1, 10, 100, 1_000],
     }
 
-const machine = describeMachine()
-for (const [name, value] of Object.entries(machine)) console.log(`${name.padEnd(7)} ${value}`)
-const scaling: Scaling = {
-  command: ['npm run bench:scaling', ...(process.argv.length > 2 ? ['--', ...process.argv.slice(2)] : [])].join(' '),
-  machine,
-  rounds,
-  connections: await grow('connections', sizes.connections),
-  listeners: await grow('listeners', sizes.listeners),
-  state: await grow('state', sizes.state),
-  chain: await growChain(),
-}
-mkdirSync(dirname(values.output), { recursive: true })
-writeFileSync(values.output, `${JSON.stringify(scaling, (_, value) => round(value), 2)}\n`)
-console.log(`\n${values.output}`)
+await runInterruptibly(async () => {
+  const machine = describeMachine()
+  for (const [name, value] of Object.entries(machine)) console.log(`${name.padEnd(7)} ${value}`)
+  const scaling: Scaling = {
+    command: ['npm run bench:scaling', ...(process.argv.length > 2 ? ['--', ...process.argv.slice(2)] : [])].join(' '),
+    machine,
+    rounds,
+    connections: await grow('connections', sizes.connections),
+    listeners: await grow('listeners', sizes.listeners),
+    state: await grow('state', sizes.state),
+    chain: await growChain(),
+  }
+  mkdirSync(dirname(values.output), { recursive: true })
+  writeFileSync(values.output, `${JSON.stringify(scaling, (_, value) => round(value), 2)}\n`)
+  console.log(`\n${values.output}`)
+}, endOpenLab)
 
 async function grow(what: keyof Load, all: readonly number[]): Promise<Point[]> {
   console.log(`\n${what.padEnd(12)} until commit, ms  handing over, ms  growth of the old, MB  the new, MB`)

@@ -3,6 +3,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { runInterruptibly } from './interruption.ts'
 import { describeMachine } from './machine.ts'
 import { measureOnce, type Plan, type Run, step } from './versus/measure.ts'
 import { nodeAlone } from './versus/node-alone.ts'
@@ -63,31 +64,14 @@ if (
   throw new Error(usage)
 }
 
-let interrupted: Promise<never> | undefined
-for (const [signal, number] of [
-  ['SIGINT', 2],
-  ['SIGTERM', 15],
-  ['SIGHUP', 1],
-] as const) {
-  process.once(signal, () => {
-    interrupted = endAllSites().then(() => process.exit(128 + number))
-  })
-}
-
-try {
-  const result = await measureAll()
+await runInterruptibly(async (signal) => {
+  const result = await measureAll(signal)
   mkdirSync(dirname(values.output), { recursive: true })
   writeFileSync(values.output, textOf(result))
-} catch (error) {
-  // What fails since its processes are gone has nothing to say.
-  await interrupted
-  throw error
-}
-console.log(
-  `\n${values.output}${values.output.includes('docs/benchmarks') ? '\nnpm run docs makes pages and pictures of it' : ''}`,
-)
+  console.log(`\n${values.output}`)
+}, endAllSites)
 
-async function measureAll(): Promise<Result> {
+async function measureAll(signal: AbortSignal): Promise<Result> {
   const machine = describeMachine()
   for (const [name, value] of Object.entries(machine)) console.log(`${name.padEnd(7)} ${value}`)
   const found: { system: System; availability: Availability; runs: Run[] }[] = []
@@ -103,13 +87,21 @@ async function measureAll(): Promise<Result> {
     const order = found.map((_, at) => found[(at + run) % found.length] ?? found[0])
     for (const one of order) {
       if (one === undefined || 'missing' in one.availability) continue
-      const measured = await measureOnce(one.system, plan)
-      one.runs.push(measured)
-      console.log(line(one.system, measured))
+      try {
+        const measured = await measureOnce(one.system, plan)
+        one.runs.push(measured)
+        console.log(line(one.system, measured))
+      } catch (error) {
+        if (signal.aborted) throw error
+        // The others have their numbers all the same.
+        console.log(`${one.system.name} failed:`, error)
+        one.availability = { missing: `run ${run + 1} failed` }
+        process.exitCode = 1
+      }
     }
   }
   return {
-    command: ['npm run bench', ...process.argv.slice(2)].join(' ').replace('bench --', 'bench -- --'),
+    command: ['npm run bench', ...(process.argv.length > 2 ? ['--', ...process.argv.slice(2)] : [])].join(' '),
     machine,
     plan,
     systems: found.map(({ system, availability, runs }): SystemResult => {

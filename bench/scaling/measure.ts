@@ -38,6 +38,13 @@ const patience = 600_000
 
 const program = fileURLToPath(new URL('../programs/scaling.js', import.meta.url))
 
+let open: Lab | undefined
+
+/** Ends everything, for a bench that is interrupted. */
+export async function endOpenLab(): Promise<void> {
+  await open?.[Symbol.asyncDispose]()
+}
+
 export async function measurePoint(size: number, load: Load, rounds: number): Promise<Point> {
   const all: Once[] = []
   for (let round = 0; round < rounds; round++) all.push(await upgradeOnce(load))
@@ -46,7 +53,7 @@ export async function measurePoint(size: number, load: Load, rounds: number): Pr
 }
 
 async function upgradeOnce({ connections, listeners, state }: Load): Promise<Once> {
-  await using lab = await Lab.open()
+  await using lab = await openLab()
   const old = await start(lab, { SCALING_LISTENERS: `${listeners}`, SCALING_STATE: `${state}` })
   const sockets = await openIdle(old.port, connections)
   const before = memoryOf(old.puppet)
@@ -72,7 +79,7 @@ async function upgradeOnce({ connections, listeners, state }: Load): Promise<Onc
 
 /** One chain, looked at when it has each of these lengths; two clients ask all the time and must not notice. */
 export async function* measureChain(lengths: readonly number[]): AsyncGenerator<Link> {
-  await using lab = await Lab.open()
+  await using lab = await openLab()
   let { puppet, port } = await start(lab, { SCALING_LISTENERS: '1', SCALING_STATE: '0' })
   await using clients = keepAliveClients({ host: '127.0.0.1', port }, { count: 2, weights: smallOnly, pause: [5, 25] })
   await clients.ready
@@ -92,6 +99,11 @@ export async function* measureChain(lengths: readonly number[]): AsyncGenerator<
   }
   const { failures, reconnects } = await clients.stop()
   if (Object.keys(failures).length + reconnects > 0) throw new Error(`failures: ${JSON.stringify(failures)}`)
+}
+
+async function openLab(): Promise<Lab> {
+  open = await Lab.open()
+  return open
 }
 
 async function start(

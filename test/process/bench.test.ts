@@ -64,15 +64,18 @@ test('the benchmark runs this project beside another, no request of ours fails, 
   }
 })
 
-test('a benchmark that is stopped with ^C leaves nothing behind', async () => {
-  await using lab = await Lab.open()
-  const bench = start(lab, 'versus', '--quick', '--systems', 'cluster', '--output', lab.path('results.json'))
-  await eventually('the load', () => left(lab).length >= 3 || undefined)
-  bench.kill('SIGINT')
-  assert.deepEqual(await within('the end of the bench', once(bench, 'close')), [130, null], lab.output)
-  assert.deepEqual(left(lab), [])
-  assert.equal(existsSync(lab.path('results.json')), false)
-})
+for (const [name, ...args] of [['versus', '--systems', 'cluster'], ['scaling']] as const) {
+  test(`the benchmark ${name} that is stopped with ^C leaves nothing behind`, async () => {
+    await using lab = await Lab.open()
+    const file = lab.path('results.json')
+    const bench = start(lab, name, '--quick', ...args, '--output', file)
+    await eventually('a process and a file of it', () => left(lab).length >= 2 || undefined)
+    bench.kill('SIGINT')
+    assert.deepEqual(await within('the end of the bench', once(bench, 'close'), patience), [130, null], lab.output)
+    assert.deepEqual(left(lab), [])
+    assert.equal(existsSync(file), false)
+  })
+}
 
 test('the benchmark of growth has each size in what it writes', async () => {
   await using lab = await Lab.open()
@@ -92,7 +95,7 @@ test('the benchmark of growth has each size in what it writes', async () => {
 function start(lab: Lab, name: string, ...args: readonly string[]): ChildProcess {
   const script = fileURLToPath(new URL(`../../bench/${name}.js`, import.meta.url))
   mkdirSync(lab.path('tmp'))
-  return lab.spawn(script, { args, env: { TMPDIR: lab.path('tmp') } })
+  return lab.spawn(script, { args, env: { TMPDIR: lab.path('tmp'), COOK_TEST_TMP: lab.path('tmp') } })
 }
 
 /** What the bench has started, and files of it. */
