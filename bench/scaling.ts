@@ -21,12 +21,16 @@ export type Scaling = {
 const { values } = parseArgs({
   options: {
     rounds: { type: 'string', default: '5' },
+    upgrades: { type: 'string', default: '1000' },
     quick: { type: 'boolean', default: false },
     output: { type: 'string', default: fileURLToPath(new URL('../../docs/benchmarks/scaling.json', import.meta.url)) },
   },
 })
 const rounds = values.quick ? 1 : Number(values.rounds)
-if (!(rounds >= 1)) throw new Error('usage: bench:scaling [--rounds N] [--quick] [--output FILE]')
+const longest = Number(values.upgrades)
+if (!(rounds >= 1 && longest >= 1)) {
+  throw new Error('usage: bench:scaling [--rounds N] [--upgrades N] [--quick] [--output FILE]')
+}
 const nothing: Load = { connections: 0, listeners: 1, state: 0 }
 const mebibyte = 2 ** 20
 const sizes = values.quick
@@ -36,7 +40,7 @@ const sizes = values.quick
       listeners: [1, 10, 100],
       // The most that is allowed is 64 MiB with the frame around it.
       state: [2 ** 10, 64 * 2 ** 10, mebibyte, 8 * mebibyte, 64 * mebibyte - 2 ** 10],
-      chain: [1, 10, 100, 1_000],
+      chain: [1, 10, 100, 1_000].filter((length) => length <= longest),
     }
 
 await runInterruptibly(async () => {

@@ -10,6 +10,8 @@ const lab = await reportToLab()
 const listeners = Number(process.env.SCALING_LISTENERS)
 const bytes = Number(process.env.SCALING_STATE)
 const host = '127.0.0.1'
+/** Milliseconds: what grows here is measured, not cut. */
+const patience = 600_000
 const answer = loadHandler('')
 let state: unknown
 
@@ -21,7 +23,9 @@ server.keepAliveTimeout = 600_000
 await serve(server, {
   host,
   port: 0,
-  drainTimeout: 600_000,
+  drainTimeout: patience,
+  stateTimeout: patience,
+  readyTimeout: patience,
   saveState: bytes > 0 ? { state: { save: () => state } } : {},
   async prepare(daemon) {
     for (const [at, other] of others.entries()) await daemon.listen(other, { name: `other-${at}`, host, port: 0 })

@@ -33,7 +33,7 @@ export type Link = {
 export type Load = { readonly connections: number; readonly listeners: number; readonly state: number }
 type Once = Readonly<Record<'commit' | 'handOver' | 'growth' | 'memory', number>>
 
-/** Milliseconds for a drain: on a machine that has much else to do, each connection waits for its turn twice. */
+/** Milliseconds for each step: on a machine that has much else to do, each connection waits for its turn twice. */
 const patience = 600_000
 
 const program = fileURLToPath(new URL('../programs/scaling.js', import.meta.url))
@@ -63,18 +63,15 @@ async function upgradeOnce({ connections, listeners, state }: Load): Promise<Onc
   }, 10)
   old.puppet.kill('SIGUSR2')
   const young = await lab.next()
-  await young.event('serving')
-  const [begun, done] = [await timeOf(old.puppet, 'upgrade'), await timeOf(old.puppet, 'upgraded')]
-  const drains = () => old.puppet.events.find(({ event }) => event === 'drained')?.value
-  const { at: drained, report } = (await eventually('the end of the drain', drains, patience)) as {
-    readonly at: number
-    readonly report: { readonly handedOver: number }
-  }
+  await told(young, 'serving')
+  const [begun, done] = [await told(old.puppet, 'upgrade'), await told(old.puppet, 'upgraded')]
+  const drained = await told(old.puppet, 'drained')
+  const handedOver = drained.report?.handedOver
   clearInterval(watch)
-  if (report.handedOver !== connections) throw new Error(`${report.handedOver} of ${connections} connections moved`)
+  if (handedOver !== connections) throw new Error(`${handedOver} of ${connections} connections moved`)
   const memory = memoryOf(young)
   for (const socket of sockets) socket.destroy()
-  return { commit: done - begun, handOver: drained - done, growth: most - before, memory }
+  return { commit: done.at - begun.at, handOver: drained.at - done.at, growth: most - before, memory }
 }
 
 /** One chain, looked at when it has each of these lengths; two clients ask all the time and must not notice. */
@@ -114,8 +111,11 @@ async function start(
   return { puppet, port: (await puppet.event('serving')) as number }
 }
 
-async function timeOf(puppet: Puppet, event: string): Promise<number> {
-  return ((await puppet.event(event)) as { readonly at: number }).at
+type Told = { readonly at: number; readonly report?: { readonly handedOver: number } }
+
+async function told(puppet: Puppet, name: string): Promise<Told> {
+  const look = () => puppet.events.find(({ event }) => event === name)
+  return (await eventually(`the event ${name} of process ${puppet.pid}`, look, patience)).value as Told
 }
 
 function memoryOf({ pid }: Puppet): number {
