@@ -3,6 +3,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { commandLine } from './command-line.ts'
 import { runInterruptibly } from './interruption.ts'
 import { describeMachine, type Machine } from './machine.ts'
 import { endOpenLab, type Link, type Load, measureChain, measurePoint, type Point } from './scaling/measure.ts'
@@ -47,7 +48,7 @@ await runInterruptibly(async () => {
   const machine = describeMachine()
   for (const [name, value] of Object.entries(machine)) console.log(`${name.padEnd(7)} ${value}`)
   const scaling: Scaling = {
-    command: ['npm run bench:scaling', ...(process.argv.length > 2 ? ['--', ...process.argv.slice(2)] : [])].join(' '),
+    command: commandLine('bench:scaling'),
     machine,
     rounds,
     connections: await grow('connections', sizes.connections),

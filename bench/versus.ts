@@ -3,6 +3,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { commandLine } from './command-line.ts'
 import { runInterruptibly } from './interruption.ts'
 import { describeMachine } from './machine.ts'
 import { measureOnce, type Plan, type Run, step } from './versus/measure.ts'
@@ -101,7 +102,7 @@ async function measureAll(signal: AbortSignal): Promise<Result> {
     }
   }
   return {
-    command: ['npm run bench', ...(process.argv.length > 2 ? ['--', ...process.argv.slice(2)] : [])].join(' '),
+    command: commandLine('bench'),
     machine,
     plan,
     systems: found.map(({ system, availability, runs }): SystemResult => {

@@ -82,7 +82,7 @@ echo. The clients wait 10 to 40 ms between two requests (WebSockets 50 to 150 ms
 hundred are such that a drain has to wait for them: answers in pieces, bodies of up to 1 MiB, and answers that take up to 300 ms. The service is the same program in all systems, in one process, and the
 clients run in a process of their own. Numbers: ${runsWords(plan.runs)}, in parentheses the least and the most.
 
-\`${result.command}\`, ${machineWords(machine)}, load average ${machine.load} when it began.
+\`${result.command}\`, ${machineWords(machine)}. ${busyWords(machine)}
 
 ![Failed requests per upgrade, by system: ${all.map(({ title, failed }) => `${title} ${middle(failed)}`).join(', ')}](benchmarks/failures.svg)
 
@@ -159,10 +159,10 @@ ${systems.map(setupOf).join('\n')}
 function growth(scaling: Scaling): string {
   return `## How an upgrade grows
 
-One number grows, the others stay small: no connection, one listener, no state. Medians of ${scaling.rounds} upgrades each. Times in milliseconds: until the new version owns the service, and from then on until the old one has nothing left.
-Memory in MB of resident pages: by how much the old process grows on the way, and what the new one has afterwards. The last line says what the numbers do: the exponent is the slope of their logarithms, 1 is linear.
+One number grows, the others stay small: no connection, one listener, no state. Each number is ${scaling.rounds === 1 ? 'that of one upgrade' : `the median of ${scaling.rounds} upgrades`}. Times in milliseconds: until the new version owns the service, and from then on until the old one has nothing left.
+Memory in MB of resident pages: by how much the old process grows on the way, and what the new one has afterwards. The last line says what the numbers do: the exponent is the slope of the logarithms of what is above the smallest number, 1 is linear.
 
-\`${scaling.command}\`, ${machineWords(scaling.machine)}, load average ${scaling.machine.load} when it began.
+\`${scaling.command}\`, ${machineWords(scaling.machine)}. ${busyWords(scaling.machine)}
 
 ### Connections
 
@@ -295,6 +295,13 @@ function setupOf(system: SystemResult): string {
 
 function runsWords(runs: number): string {
   return runs === 1 ? 'one run' : `medians of ${runs} runs`
+}
+
+/** What else ran when the benchmark began, which nobody who reads its numbers can see otherwise. */
+function busyWords({ cores, load }: Result['machine']): string {
+  const average = Number.parseFloat(load)
+  const busy = average > Number.parseInt(cores, 10) / 2
+  return `Load average when it began: ${average.toFixed(2)}.${busy ? ' Other work ran beside it: times are long and uneven, and say something beside each other only.' : ''}`
 }
 
 function machineWords({ cores, kernel, memory, node }: Result['machine']): string {

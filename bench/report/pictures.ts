@@ -86,14 +86,15 @@ export function drawGrowth(
   description: string,
 ): string {
   const [top, bottom] = [76, 280]
-  const [left, right] = [margin + 26, width - margin - 26]
+  // The scale has a column of its own, on the left.
+  const [left, right] = [margin + 84, width - margin - 26]
   const [lowX, highX] = rangeOf(points.map(({ size }) => size))
   const [lowY, highY] = rangeOf(points.flatMap(({ min, max }) => [min, max]))
   const x = (size: number) => round(left + ((Math.log10(size) - lowX) / (highX - lowX)) * (right - left))
   const y = (value: number) => round(bottom - ((Math.log10(value) - lowY) / (highY - lowY)) * (bottom - top))
   const grid = Array.from({ length: highY - lowY + 1 }, (_, at) => lowY + at).flatMap((power) => [
-    `<path class="grid" d="M${margin} ${y(10 ** power)}H${width - margin}"/>`,
-    text(margin, y(10 ** power) - 4, `${numeral(10 ** power)} ms`, 'faint'),
+    `<path class="grid" d="M${left - 20} ${y(10 ** power)}H${width - margin}"/>`,
+    text(margin, y(10 ** power) + 5, duration(10 ** power), 'faint'),
   ])
   const line = `<path class="curve" d="M${points.map(({ size, median }) => `${x(size)} ${y(median)}`).join('L')}"/>`
   const dots = points.flatMap(({ size, label, min, median, max }, at) => [
@@ -101,11 +102,11 @@ export function drawGrowth(
     `<circle class="g1" cx="${x(size)}" cy="${y(median)}" r="5"/>`,
     // On the side where the line is not, which rises.
     at === 0
-      ? text(x(size) - 5, y(min) + 24, `${numeral(median)} ms`, 'strong')
-      : text(x(size) - 8, y(max) - 8, `${numeral(median)} ms`, 'strong', 'end'),
+      ? text(x(size) - 5, y(min) + 24, duration(median), 'strong')
+      : text(x(size) - 8, y(max) - 8, duration(median), 'strong', 'end'),
     text(x(size), bottom + 50, label, 'faint', 'middle'),
   ])
-  const under = text(width / 2, bottom + 72, axis, 'faint', 'middle')
+  const under = text((left + right) / 2, bottom + 72, axis, 'faint', 'middle')
   return picture(title, description, bottom + 88, [...grid, line, ...dots, under])
 }
 
@@ -180,6 +181,10 @@ function rangeOf(values: readonly number[]): readonly [number, number] {
 export function numeral(value: number): string {
   const digits = value === 0 || Math.abs(value) >= 10 || Number.isInteger(value) ? 0 : Math.abs(value) >= 1 ? 1 : 2
   return value.toLocaleString('en', { minimumFractionDigits: digits, maximumFractionDigits: digits })
+}
+
+function duration(ms: number): string {
+  return ms < 1_000 ? `${numeral(ms)} ms` : `${numeral(ms / 1_000)} s`
 }
 
 function round(value: number): number {

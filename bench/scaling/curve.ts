@@ -6,15 +6,15 @@ export type Curve = { readonly exponent: number; readonly words: string }
 const noise = 1.5
 
 /**
- * The exponent is the slope between the logarithms, by least squares, over those sizes at which the value has left its floor: up to there it says
- * what an upgrade costs without any of it.
+ * The exponent is the slope between the logarithms, by least squares, of what the value has above its floor: the floor is what an upgrade costs
+ * without any of it.
  */
 export function fitCurve(points: readonly { readonly size: number; readonly value: number }[]): Curve {
   const floor = Math.min(...points.map(({ value }) => value))
-  const last = points.at(-1)?.value ?? floor
-  if (!(last > floor * noise)) return { exponent: 0, words: 'constant' }
-  const lastAtFloor = points.findLastIndex(({ value }) => value <= floor * noise)
-  const rising = points.slice(Math.max(0, Math.min(lastAtFloor, points.length - 2)))
+  if (!((points.at(-1)?.value ?? floor) > floor * noise)) return { exponent: 0, words: 'constant' }
+  const risen = points.flatMap(({ size, value }) => (value > floor * noise ? [{ size, value: value - floor }] : []))
+  // One alone has no slope but that from the floor.
+  const rising = risen.length > 1 ? risen : points.slice(-2)
   const exponent = slope(rising.map(({ size, value }) => [Math.log(size), Math.log(value)] as const))
   return { exponent, words: wordsOf(exponent) }
 }
