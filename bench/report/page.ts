@@ -50,7 +50,7 @@ export function readmePart(result: Result): string {
 
 ${table(['', 'failed requests per upgrade', 'connections kept', 'WebSockets kept', 'old version gone after'], rows)}
 
-\`npm run bench\`, ${machineWords(machine)}; ${runsWords(plan.runs)}. How each was set up, where another is better, and the rest of the numbers: [docs/benchmarks.md](docs/benchmarks.md).
+\`npm run bench\`, ${machineWords(machine)}; ${runsWords(plan.runs)}. ${busyWords(machine)} How each was set up, where another is better, and the rest of the numbers: [docs/benchmarks.md](docs/benchmarks.md).
 `
 }
 
@@ -89,7 +89,7 @@ clients run in a process of their own. Numbers: ${runsWords(plan.runs)}, in pare
 ### What clients lose
 
 A request has failed if its connection was refused, reset or closed before the whole answer was there, or if there was no answer in 10 s. A connection that is closed between two requests costs a client
-a new one, and no request, unless the client was sending at that moment.
+a new one, and no request, unless the client was sending at that moment. ${overloadWords(all)}
 
 ${table(
   [
@@ -272,6 +272,14 @@ const kindWords: Readonly<Record<string, string>> = {
 
 function pair({ steady, upgrades }: Measured, key: 'gap' | 'p50' | 'p99' | 'p999'): string {
   return `${middle(steady[key])}, ${middle(upgrades[key])}`
+}
+
+/** A load that a machine cannot carry fails without any upgrade, and tells nothing of upgrades: whoever reads must know. */
+function overloadWords(all: readonly Measured[]): string {
+  const failing = all.filter(({ failedBefore }) => failedBefore > 0)
+  if (failing.length === 0) return 'Before the first upgrade no request failed.'
+  const words = failing.map(({ title, failedBefore }) => `${title} ${failedBefore}`)
+  return `**Requests failed before the first upgrade too (${list(words)}): the load was more than this machine could carry, and the numbers of these systems are not those of upgrades alone.**`
 }
 
 function missingWords(missing: readonly (SystemResult & { readonly missing: string })[]): string {

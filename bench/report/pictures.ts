@@ -19,8 +19,14 @@ const inner = width - 2 * margin
 /** How many colours there are for generations: each differs from the one before it. */
 const colours = 3
 
+/** More columns than this would be narrower than a reader can see. */
+const mostColumns = 220
+
 /** Answers by generation, one panel below the other with the same axes; lost requests in red below each. */
-export function drawTimeline(panels: readonly Panel[], step: number, description: string): string {
+export function drawTimeline(all: readonly Panel[], fine: number, description: string): string {
+  const group = Math.ceil(Math.max(1, ...all.map(({ lost }) => lost.length)) / mostColumns)
+  const panels = all.map((panel) => grouped(panel, group))
+  const step = fine * group
   const [plot, below, height] = [72, 22, 144]
   const steps = Math.max(1, ...panels.map(({ answers }) => answers[0]?.length ?? 0))
   const most = Math.max(1, ...panels.flatMap(({ answers }) => totals(answers)))
@@ -48,9 +54,12 @@ export function drawTimeline(panels: readonly Panel[], step: number, description
   })
   const bottom = 56 + panels.length * height
   const seconds = (steps * step) / 1_000
-  const scale = Array.from({ length: Math.floor(seconds / 5) + 1 }, (_, at) =>
-    text(x((5_000 * at) / step), bottom, `${5 * at} s`, 'faint', at === 0 ? 'start' : 'middle'),
-  )
+  const tick = [1, 5, 10, 20, 50].find((one) => seconds / one <= 6) ?? 100
+  const scale = Array.from({ length: Math.floor(seconds / tick) + 1 }, (_, at) => {
+    const place = x((1_000 * tick * at) / step)
+    const anchor = at === 0 ? 'start' : place > width - margin - 20 ? 'end' : 'middle'
+    return text(place, bottom, `${tick * at} s`, 'faint', anchor)
+  })
   const legend = [
     `<path class="mark" d="M${margin + 5} ${bottom + 14}l-5 9h10z"/>`,
     text(margin + 17, bottom + 24, 'upgrade', 'faint'),
@@ -136,6 +145,16 @@ ${[text(margin, 28, title, 'strong'), ...parts.filter((part) => part !== '')].jo
 function text(x: number, y: number, words: string, kind = '', anchor = 'start'): string {
   const attributes = `${kind === '' ? '' : ` class="${kind}"`}${anchor === 'start' ? '' : ` text-anchor="${anchor}"`}`
   return `<text x="${round(x)}" y="${round(y)}"${attributes}>${escaped(words)}</text>`
+}
+
+/** Several steps as one. */
+function grouped(panel: Panel, group: number): Panel {
+  const each = (counts: readonly number[]) =>
+    Array.from({ length: Math.ceil(counts.length / group) }, (_, at) =>
+      counts.slice(at * group, (at + 1) * group).reduce((sum, count) => sum + count, 0),
+    )
+  const triggers = panel.triggers.map((at) => at / group)
+  return { ...panel, answers: panel.answers.map(each), lost: each(panel.lost), triggers }
 }
 
 type Layer = { readonly low: readonly number[]; readonly high: readonly number[] }
