@@ -50,7 +50,7 @@ export function readmePart(result: Result): string {
 
 ${table(['', 'failed requests per upgrade', 'connections kept', 'WebSockets kept', 'old version gone after'], rows)}
 
-\`npm run bench\`, ${machineWords(machine)}; ${runsWords(plan.runs)}. ${busyWords(machine)} How each was set up, where another is better, and the rest of the numbers: [docs/benchmarks.md](docs/benchmarks.md).
+\`${result.command}\`, ${machineWords(machine)}; ${runsWords(plan.runs)}. ${busyWords(machine)} How each was set up, where another is better, and the rest of the numbers: [docs/benchmarks.md](docs/benchmarks.md).
 `
 }
 
