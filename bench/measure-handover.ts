@@ -107,7 +107,7 @@ async function moveWithBareLoop(connections: number): Promise<number> {
 }
 
 /** Connections that have had one answer each. */
-async function openIdle(port: number, count: number): Promise<Socket[]> {
+export async function openIdle(port: number, count: number): Promise<Socket[]> {
   const sockets: Socket[] = []
   while (sockets.length < count) {
     const batch = Array.from({ length: Math.min(200, count - sockets.length) }, () => openOne(port))

@@ -22,6 +22,7 @@ const looks = [
   ],
   ['docs/errors.md', 'dist/scripts/docs-errors.js', '--check'],
   ['docs/reliability.md', 'dist/scripts/docs-faults.js', '--check'],
+  ['docs/benchmarks.md', 'dist/scripts/docs-benchmarks.js', '--check'],
 ]
 
 for (const [name, ...args] of looks) {

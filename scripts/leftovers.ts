@@ -45,7 +45,7 @@ async function untilNone(mark: string, ms: number): Promise<boolean> {
   return true
 }
 
-function findMarked(mark: string): readonly Found[] {
+export function findMarked(mark: string): readonly Found[] {
   const spared = ancestors()
   return pids().flatMap((pid) => {
     const stat = readStat(pid)

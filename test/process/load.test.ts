@@ -357,6 +357,17 @@ test('percentiles and gaps can be asked for a part of the run and for one kind',
   assert.equal(timeline.longestGapIn({ from: 2_000, to: 2_100 }), 51)
 })
 
+test('answers can be asked for by generation', () => {
+  const timeline = new Timeline()
+  for (let at = 0; at < 3_000; at++) timeline.add('small', 1, at, at < 500 ? '1' : '2')
+  assert.equal(timeline.firstAnswerOf('2'), 500)
+  assert.equal(timeline.firstAnswerOf('3'), undefined)
+  assert.deepEqual(timeline.answersByGeneration({ from: 100, to: 1_100, step: 300 }), [
+    { generation: '1', counts: [300, 100, 0, 0] },
+    { generation: '2', counts: [0, 200, 300, 100] },
+  ])
+})
+
 type MessageCase = {
   readonly server: string
   readonly script: (message: ScriptedMessage) => void

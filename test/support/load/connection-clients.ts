@@ -14,6 +14,8 @@ export type ConnectionOptions = {
   readonly pause?: readonly [number, number]
   /** Time for an answer, and then for the server to close, in milliseconds; then it is late. @default 30,000 */
   readonly deadline?: number
+  /** Every request asks for the end; without it, every other leaves that to the server, which one behind a proxy cannot do. @default false */
+  readonly asksForEnd?: boolean
   /** A client that has failed goes on; without it, it stays failed. @default false */
   readonly goOn?: boolean
   /** The same seed sends the same requests. @default 1 */
@@ -23,13 +25,14 @@ export type ConnectionOptions = {
 /** Time before the next try of a client that was refused, in milliseconds: only with `goOn`. */
 const refusedPause = 10
 
-/** The latency includes the connecting. Every other request says `connection: close`; for the rest it is the server that ends the connection. */
+/** The latency includes the connecting. */
 export function connectionClients(where: NetConnectOpts, options: ConnectionOptions): Load {
   const { count, weights = smallOnly, pause = [0, 0], deadline = 30_000, goOn = false, seed = 1 } = options
+  const { asksForEnd = false } = options
 
   return runLoad({ count, deadline }, async (index, course, isReady) => {
     const random = randomFrom(seed * 1_000_003 + index)
-    const next = requestMaker(random, weights, true)
+    const next = requestMaker(random, weights, asksForEnd ? 'asked' : 'both')
 
     while (!course.isStopping) {
       const batch = next()

@@ -1,7 +1,7 @@
 /** What all loads have in common: many clients, one tally, one end. */
 import type { RequestKind } from './kinds.ts'
 import { type LoadResult, Tally } from './tally.ts'
-import type { Latency, Window } from './timeline.ts'
+import type { Latency, Timeline, Window } from './timeline.ts'
 
 export type Load = {
   /** Resolves when every client has its connection, or has failed to get one. */
@@ -12,6 +12,8 @@ export type Load = {
   latency(window: Window & { readonly kind?: RequestKind }): Latency
   /** The longest time without an answer to any client that ended in this part of the run, in milliseconds. */
   longestGap(window: Window): number
+  /** Every answer, for other questions. */
+  readonly timeline: Timeline
   /** Finishes what is in flight, asks once more on each connection that is idle, closes all. */
   stop(): Promise<LoadResult>
   /** Cuts everything: for a test that has failed already. */
@@ -119,6 +121,7 @@ export function runLoad(
     result: () => tally.result(),
     latency: (window) => tally.timeline.latency(window),
     longestGap: (window) => tally.timeline.longestGapIn(window),
+    timeline: tally.timeline,
     stop,
     [Symbol.asyncDispose]: cut,
   }

@@ -48,8 +48,12 @@ export type Batch = {
 /** Most time that a `late` answer waits, in milliseconds. */
 const latest = 300
 
-/** The requests of one client, the same for the same seed. `closing`: the server is asked to close after each answer. */
-export function requestMaker(random: Random, weights: Weights, closing = false): () => Batch {
+/** Whether a connection ends after its answer, and who says so: `both` is the client now, the server then. */
+export type Closing = 'no' | 'both' | 'asked'
+
+/** The requests of one client, the same for the same seed. */
+export function requestMaker(random: Random, weights: Weights, ends: Closing = 'no'): () => Batch {
+  const closing = ends !== 'no'
   const kinds = Object.entries(weights) as [HttpKind, number][]
   const total = kinds.reduce((sum, [, weight]) => sum + weight, 0)
   let made = 0
@@ -116,9 +120,10 @@ export function requestMaker(random: Random, weights: Weights, closing = false):
     }
   }
 
-  /** Now the client asks for the end, now the server announces it. */
   function ending(closes: boolean): string {
     if (!closes) return ' HTTP/1.1\r\nhost: load\r\n'
-    return made % 2 === 0 ? ' HTTP/1.1\r\nhost: load\r\nconnection: close\r\n' : '&close=1 HTTP/1.1\r\nhost: load\r\n'
+    return ends === 'asked' || made % 2 === 0
+      ? ' HTTP/1.1\r\nhost: load\r\nconnection: close\r\n'
+      : '&close=1 HTTP/1.1\r\nhost: load\r\n'
   }
 }

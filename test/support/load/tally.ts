@@ -10,6 +10,9 @@ export type Fault = {
   readonly words: string
 }
 
+/** A request without its answer. */
+export type Loss = Pick<Fault, 'at' | 'kind'>
+
 export type LoadResult = {
   readonly seconds: number
   readonly clients: number
@@ -33,6 +36,8 @@ export type LoadResult = {
   readonly closes: Counts<string>
   /** The first failures in words. */
   readonly faults: readonly Fault[]
+  /** Every request that was lost, in order. */
+  readonly lost: readonly Loss[]
   /** The longest time in which no client at all got an answer, in milliseconds. */
   readonly longestGap: number
   /** Worked out when it is asked for: a live view that does not ask for it costs nothing. */
@@ -54,8 +59,8 @@ export class Tally {
   readonly #closes = new Map<string, number>()
   readonly #failedClients = new Set<number>()
   readonly #faults: Fault[] = []
+  readonly #lost: Loss[] = []
   readonly #clients: number
-  #failedRequests = 0
   /** Set when the load is told to stop: from then on silence is no gap. */
   until: number | undefined
   connections = 0
@@ -72,21 +77,25 @@ export class Tally {
   answer(kind: RequestKind, took: number, now: number, generation: string): void {
     add(this.#answers, kind)
     add(this.#generations, generation)
-    this.timeline.add(kind, took, now)
+    this.timeline.add(kind, took, now, generation)
   }
 
   /** `losesRequest` is false for a connection that is lost between two requests. */
   fail(client: number, kind: FailureKind, words: string, losesRequest: boolean): void {
     add(this.#failures, kind)
     this.#failedClients.add(client)
-    if (losesRequest) this.#failedRequests++
-    if (this.#faults.length < toldFaults) this.#faults.push({ at: performance.now(), client, kind, words })
+    const at = performance.now()
+    if (losesRequest) this.#lost.push({ at, kind })
+    if (this.#faults.length < toldFaults) this.#faults.push({ at, client, kind, words })
   }
 
   /** A message that seemed lost has come after all. */
   foundAgain(): void {
     add(this.#failures, 'lost', -1)
-    this.#failedRequests--
+    this.#lost.splice(
+      this.#lost.findLastIndex(({ kind }) => kind === 'lost'),
+      1,
+    )
   }
 
   closed(code: number): void {
@@ -104,13 +113,14 @@ export class Tally {
       reconnects: this.reconnects,
       requests: [...this.#requests.values()].reduce((sum, count) => sum + count, 0),
       answers,
-      failedRequests: this.#failedRequests,
+      failedRequests: this.#lost.length,
       requestsByKind: Object.fromEntries(this.#requests),
       answersByKind: Object.fromEntries(this.#answers),
       generations: Object.fromEntries(this.#generations),
       failures: Object.fromEntries(this.#failures),
       closes: Object.fromEntries(this.#closes),
       faults: [...this.#faults],
+      lost: [...this.#lost],
       longestGap: this.#longestGap(),
       get latency() {
         return timeline.latency({}, answers)

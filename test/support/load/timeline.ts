@@ -13,20 +13,26 @@ export type Latency = {
   readonly max: number
 }
 
+/** Answers of one generation: in how many steps of the window, by step. */
+export type AnswersOf = { readonly generation: string; readonly counts: readonly number[] }
+
 export class Timeline {
+  readonly #generations: string[] = []
+  #generation = new Uint16Array(1024)
   #at = new Float64Array(1024)
   #took = new Float32Array(1024)
   #kind = new Uint8Array(1024)
   #longestGap = 0
   length = 0
 
-  add(kind: RequestKind, took: number, now: number): void {
+  add(kind: RequestKind, took: number, now: number, generation = ''): void {
     if (this.length === this.#at.length) this.#grow()
     const last = this.#at[this.length - 1] ?? now
     this.#longestGap = Math.max(this.#longestGap, now - last)
     this.#at[this.length] = now
     this.#took[this.length] = took
     this.#kind[this.length] = requestKinds.indexOf(kind)
+    this.#generation[this.length] = this.#numberOf(generation)
     this.length++
   }
 
@@ -62,6 +68,34 @@ export class Timeline {
     return longest
   }
 
+  /** When the first answer of a generation came; undefined if there was none. */
+  firstAnswerOf(generation: string): number | undefined {
+    const number = this.#generations.indexOf(generation)
+    const index = this.#generation.subarray(0, this.length).indexOf(number)
+    return index < 0 ? undefined : this.#at[index]
+  }
+
+  /** How many answers each generation gave in each `step` milliseconds of the window. */
+  answersByGeneration({ from, to, step }: Required<Window> & { readonly step: number }): AnswersOf[] {
+    const [first, end] = this.#range({ from, to }, this.length)
+    const rows = this.#generations.map((generation) => ({
+      generation,
+      counts: Array.from({ length: Math.ceil((to - from) / step) }, () => 0),
+    }))
+    for (let index = first; index < end; index++) {
+      const counts = rows[this.#generation[index] ?? 0]?.counts ?? []
+      const at = Math.floor(((this.#at[index] ?? 0) - from) / step)
+      counts[at] = (counts[at] ?? 0) + 1
+    }
+    return rows
+  }
+
+  /** By the last one first: generations come one after the other. */
+  #numberOf(generation: string): number {
+    const number = this.#generations.lastIndexOf(generation)
+    return number < 0 ? this.#generations.push(generation) - 1 : number
+  }
+
   #range({ from = Number.NEGATIVE_INFINITY, to = Number.POSITIVE_INFINITY }: Window, length: number): [number, number] {
     return [this.#indexAt(from, length), this.#indexAt(to, length)]
   }
@@ -78,12 +112,14 @@ export class Timeline {
   }
 
   #grow(): void {
-    const [at, took, kind] = [this.#at, this.#took, this.#kind]
+    const [at, took, kind, generation] = [this.#at, this.#took, this.#kind, this.#generation]
     this.#at = new Float64Array(at.length * 2)
     this.#took = new Float32Array(at.length * 2)
     this.#kind = new Uint8Array(at.length * 2)
+    this.#generation = new Uint16Array(at.length * 2)
     this.#at.set(at)
     this.#took.set(took)
     this.#kind.set(kind)
+    this.#generation.set(generation)
   }
 }

@@ -1,0 +1,47 @@
+/** PM2 in cluster mode, installed from npm at the first run, never a dependency. */
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { programPath } from './site.ts'
+import type { System } from './system.ts'
+
+const version = '7.0.4'
+const folder = fileURLToPath(new URL(`../../../node_modules/.cache/pm2-${version}`, import.meta.url))
+const command = join(folder, 'node_modules/pm2/bin/pm2')
+
+export const pm2: System = {
+  name: 'pm2',
+  title: 'PM2, cluster reload',
+  setup:
+    'Cluster mode, one worker, `wait_ready` and `kill_timeout: 3000`; the program says `ready` when it listens, and at SIGINT drains with `server.close()`. `pm2 reload` upgrades it.',
+  documentation: "PM2's pages Graceful Start/Shutdown and Cluster Mode",
+  look() {
+    if (!existsSync(command)) {
+      mkdirSync(folder, { recursive: true })
+      const flags = ['--ignore-scripts', '--no-save', '--no-audit', '--no-fund', '--loglevel=error']
+      spawnSync('npm', ['install', ...flags, '--prefix', folder, `pm2@${version}`], { stdio: ['ignore', 2, 2] })
+    }
+    return existsSync(command) ? { version } : { missing: 'npm could not install it' }
+  },
+  async start(site) {
+    const file = site.path('ecosystem.config.cjs')
+    const app = {
+      name: 'app',
+      script: programPath('unmodified'),
+      exec_mode: 'cluster',
+      instances: 1,
+      wait_ready: true,
+      listen_timeout: 10_000,
+      kill_timeout: 3_000,
+    }
+    writeFileSync(file, `module.exports = ${JSON.stringify({ apps: [app] })}\n`)
+    const run = (...args: readonly string[]) => site.run(process.execPath, [command, ...args])
+    await run('start', file)
+    return {
+      upgrade: () => run('reload', 'app'),
+      // Its daemon too.
+      end: () => run('kill'),
+    }
+  },
+}

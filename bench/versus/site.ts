@@ -1,0 +1,148 @@
+/** The place in which one system runs once: a folder, a port, the version on disk, and everything that was started there. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { closeSync, mkdtempSync, openSync, readFileSync, realpathSync, writeFileSync } from 'node:fs'
+import { get } from 'node:http'
+import { type AddressInfo, createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { basename, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { findMarked, removeLeftovers } from '../../scripts/leftovers.ts'
+import type { Identity } from '../../src/core/protocol.ts'
+import { system } from '../../src/node/system.ts'
+import { eventually } from '../../test/support/waiting.ts'
+
+const open = new Set<Site>()
+
+/** Ends everything, for a bench that is interrupted. */
+export async function endAllSites(): Promise<void> {
+  await Promise.all([...open].map((site) => site[Symbol.asyncDispose]()))
+}
+
+export function programPath(name: string): string {
+  return fileURLToPath(new URL(`../programs/versus/${name}.js`, import.meta.url))
+}
+
+export class Site implements AsyncDisposable {
+  readonly folder: string
+  readonly port: number
+  readonly env: NodeJS.ProcessEnv
+  #isOver = false
+
+  private constructor(folder: string, port: number) {
+    this.folder = folder
+    this.port = port
+    // By the folder's name, which is in the environment of all, everything is found and ended.
+    this.env = {
+      ...process.env,
+      BENCH_VERSION: this.path('version'),
+      COOK_DAEMON_HOME: this.path('run'),
+      PM2_HOME: this.path('pm2'),
+      // Nothing here talks to anybody but this machine.
+      PM2_DISABLE_VERSION_CHECK: '1',
+      PM2_DISCRETE_MODE: '1',
+      PORT: String(port),
+      PWD: folder,
+    }
+  }
+
+  static async open(): Promise<Site> {
+    const site = new Site(mkdtempSync(join(realpathSync(tmpdir()), 'cook-daemon-bench-')), await freePort())
+    open.add(site)
+    return site
+  }
+
+  path(...names: readonly string[]): string {
+    return join(this.folder, ...names)
+  }
+
+  /** Puts a version on disk. */
+  deploy(version: string): void {
+    writeFileSync(this.path('version'), version)
+  }
+
+  /** Starts something that stays; what it writes goes to the log. */
+  spawn(command: string, args: readonly string[], env: Readonly<Record<string, string>> = {}): ChildProcess {
+    if (this.#isOver) throw new Error('the bench is over')
+    const log = openSync(this.path('log'), 'a')
+    const child = spawn(command, args, {
+      cwd: this.folder,
+      env: { ...this.env, ...env },
+      stdio: ['ignore', log, log, 'ignore'],
+    })
+    closeSync(log)
+    child.on('error', () => {
+      // A command that is not there: whoever waits for it says so.
+    })
+    return child
+  }
+
+  /** A Node program that reports over a channel. */
+  spawnWithChannel(file: string, args: readonly string[]): ChildProcess {
+    if (this.#isOver) throw new Error('the bench is over')
+    return spawn(process.execPath, [file, ...args], {
+      cwd: this.folder,
+      env: this.env,
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    })
+  }
+
+  /** Runs a command to its end, as an operator types it. */
+  async run(command: string, args: readonly string[]): Promise<void> {
+    const child = this.spawn(command, args)
+    const [code] = (await once(child, 'exit')) as [number | null]
+    if (code !== 0) throw new Error(`${command} ${args.join(' ')} ended with ${code}: ${this.log()}`)
+  }
+
+  /** Who answers now: the process of the service, also behind a proxy. */
+  async serving(port = this.port): Promise<{ readonly version: string; readonly identity: Identity }> {
+    return eventually(`an answer of the service (log: ${this.log()})`, async () => {
+      const answer = await ask(port)
+      const startTime = answer && system.startTime(answer.pid)
+      return answer && startTime !== undefined
+        ? { version: answer.version, identity: [answer.pid, startTime] }
+        : undefined
+    })
+  }
+
+  log(): string {
+    try {
+      return readFileSync(this.path('log'), 'utf8').slice(-2_000)
+    } catch {
+      // Nothing has been written yet.
+      return ''
+    }
+  }
+
+  /** Every process that was started here and has not ended, but for the clients. */
+  processes(clients?: ChildProcess): number[] {
+    return findMarked(basename(this.folder)).flatMap(({ pid }) => (pid === clients?.pid ? [] : [pid]))
+  }
+
+  /** Also ends what the system has left, and says that it has. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#isOver = true
+    if (!open.delete(this)) return
+    const left = await removeLeftovers(basename(this.folder), this.folder)
+    for (const what of left) if (/^(process|zombie) /.test(what)) console.log(`  ended: ${what}`)
+  }
+}
+
+function ask(port: number): Promise<{ readonly version: string; readonly pid: number } | undefined> {
+  return new Promise((answered) => {
+    get({ host: '127.0.0.1', port, path: '/load?id=0&size=1&place=0', agent: false }, (response) => {
+      const { 'x-generation': version, 'x-pid': pid } = response.headers
+      response.resume()
+      answered(response.statusCode === 200 ? { version: String(version), pid: Number(pid) } : undefined)
+    }).on('error', () => answered(undefined))
+  })
+}
+
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  await once(server, 'close')
+  return port
+}
