@@ -94,6 +94,7 @@ export async function drain(plan: DrainPlan): Promise<boolean> {
     if (isReturning) return false
     if (end !== 'late') return true
     for (const { mover } of parts) mover?.giveUp()
+    countServed(parts)
     // Nothing is cut for a successor that stands still.
     if (!(await plan.isLeft()) && plan.canReturn()) return false
     // How they ended is counted in the turns of those that wait for it.
@@ -101,21 +102,26 @@ export async function drain(plan: DrainPlan): Promise<boolean> {
     closeIdle()
     for (const [server, sockets] of connectionsOf(parts.map((part) => part.server))) {
       const part = parts.find((one) => one.server === server)
-      if (part !== undefined) part.counts.cut += sockets.filter((socket) => !socket.destroyed).length
+      if (part !== undefined) part.counts.cut += sockets.length
       for (const socket of sockets) socket.destroy()
     }
     return true
   } finally {
-    const open = connectionsOf(parts.map(({ server }) => server))
-    for (const { server, counts: own, total } of parts) {
-      const left = (open.get(server) ?? []).filter((socket) => !socket.destroyed).length
-      own.served = Math.max(0, total.count - own.handedOver - own.closed - own.cut - left)
-    }
+    countServed(parts)
     for (const other of plan.others) other.dispose()
     for (const { protocol, total } of parts) {
       protocol.dispose()
       total.stop()
     }
+  }
+}
+
+/** Those that have ended by themselves. */
+function countServed(parts: readonly (Draining & { readonly total: { readonly count: number } })[]): void {
+  const open = connectionsOf(parts.map(({ server }) => server))
+  for (const { server, counts, total } of parts) {
+    const left = open.get(server)?.length ?? 0
+    counts.served = Math.max(0, total.count - counts.handedOver - counts.closed - counts.cut - left)
   }
 }
 

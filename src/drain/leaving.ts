@@ -171,7 +171,7 @@ export class Leaving {
   }
 
   async #leave(upgraded: Upgrading | undefined, time: number): Promise<DrainReport> {
-    const { state, teller, history, control } = this.#home
+    const { state, teller, control } = this.#home
     this.#time = time
     this.#endsAt = performance.now() + time
     const timer = setTimeout(() => this.#end.abort(), time)
@@ -192,7 +192,6 @@ export class Leaving {
       return isStopping ? this.stop(time) : report
     }
     this.#spares?.close()
-    history.drained(report)
     for (const tell of this.#waiting.splice(0)) tell(report)
     await control()?.idle
     if (upgraded === undefined && state.pidFile !== undefined) releasePidFile(state.pidFile)
@@ -323,6 +322,7 @@ export class Leaving {
     const isPassed = () => mover?.wasStopped === true || mover?.isReplacing === true
     // It was looked for when the link ended.
     if (this.#hasLinkEnded) return isPassed() || (!(await this.#isLost) && isAlive(identity))
+    this.#noteEnd()
     this.#tellNews?.()
     link.send({ type: 'bye' })
     if (await this.#isAnswered()) return isPassed() || isAlive(identity)
@@ -331,6 +331,13 @@ export class Leaving {
     system.kill(identity, 'SIGKILL')
     await livesOn(identity)
     return false
+  }
+
+  /** What became of the connections; of those that are left at the deadline it is known before they are cut. */
+  #noteEnd(): void {
+    const { history, record } = this.#home
+    const { cut, ...others } = toReport(this.#counts, this.#otherCounts)
+    history.drained({ ...others, cut: cut + record().connections })
   }
 
   /** True when the link ends; false long after the end of the drain, and at that end if the service ends too. */

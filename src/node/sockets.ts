@@ -205,7 +205,8 @@ export function connectionsOf(servers: readonly Server[]): Map<Server, Socket[]>
   const found = new Map(servers.map((server) => [server, [] as Socket[]]))
   const { _getActiveHandles } = process as unknown as { _getActiveHandles(): readonly object[] }
   for (const handle of _getActiveHandles.call(process)) {
-    if (!('_server' in handle)) continue
+    // What is left of one that was destroyed, or has moved, is there until its close event.
+    if (!('_server' in handle) || (handle as unknown as Socket).destroyed) continue
     found.get(handle._server as Server)?.push(handle as unknown as Socket)
   }
   return found
