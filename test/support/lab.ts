@@ -193,12 +193,12 @@ export class Lab {
   }
 }
 
-/** Ends with the process at the other end, however that ended: one that is killed with something unread resets the socket. */
+/** Ends with the process at the other end, however that ended: one that is killed with something unread resets the socket, and one that we still write to breaks it. */
 async function* linesOf(socket: Socket): AsyncGenerator<string> {
   try {
     for await (const line of createInterface({ input: socket })) yield line
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ECONNRESET') throw error
+    if (!['ECONNRESET', 'EPIPE'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error
   }
 }
 
