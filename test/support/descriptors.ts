@@ -6,10 +6,12 @@ export type Descriptors = Readonly<Record<string, number>>
 
 /** The fewest of each kind in many looks: connections of clients that come and go are in some of them, what is kept is in all. */
 export async function keptDescriptors(pid: number, looks = 60): Promise<Descriptors> {
-  let fewest = descriptorsOf(pid)
+  // Once: the kernel's tables are those of the whole machine, and reading them again and again would starve the clients in this process.
+  const sockets = socketsOf(pid)
+  let fewest = descriptorsOf(pid, sockets)
   for (let look = 1; look < looks; look++) {
     await new Promise((done) => setTimeout(done, 5))
-    const now = descriptorsOf(pid)
+    const now = descriptorsOf(pid, sockets)
     fewest = Object.fromEntries(
       Object.keys({ ...fewest, ...now })
         .sort()
@@ -20,14 +22,13 @@ export async function keptDescriptors(pid: number, looks = 60): Promise<Descript
   return fewest
 }
 
-function descriptorsOf(pid: number): Descriptors {
-  const sockets = socketsOf(pid)
+function descriptorsOf(pid: number, sockets: ReadonlyMap<string, string>): Descriptors {
   const counts: Record<string, number> = {}
   for (const fd of readdirSync(`/proc/${pid}/fd`)) {
     const target = targetOf(pid, fd)
     if (target === undefined) continue
     const inode = /^socket:\[(\d+)\]$/.exec(target)?.[1]
-    const kind = inode === undefined ? target.replace(/:\[\d+\]$/, '') : (sockets.get(inode) ?? 'socket')
+    const kind = inode === undefined ? target.replace(/:\[\d+\]$/, '') : (sockets.get(inode) ?? 'later socket')
     counts[kind] = (counts[kind] ?? 0) + 1
   }
   return counts

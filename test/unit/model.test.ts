@@ -6,7 +6,8 @@ import { everythingPlayed, searchFault, trueContract } from '../support/model/pl
 import type { Contract } from '../support/model/world.ts'
 
 const runs = Number(process.env.COOK_MODEL_RUNS ?? 10_000)
-/** A fault that is there is found in the first few hundred. */
+/** Where something is to be found, the worlds are the same each time: the claims are held in new ones. */
+const fixed = { seed: 1 }
 const search = 20_000
 
 const today = { contract: trueContract, keepsSpare: false, chains: 'wait' } as const
@@ -27,7 +28,7 @@ test('if a process releases its predecessor before it starts its own successor, 
 })
 
 test('the worlds that are played go far: four generations, every message, every kill, and a service that comes back', () => {
-  const played = everythingPlayed({ ...withSpare, chains: 'release' }, 5_000)
+  const played = everythingPlayed({ ...withSpare, chains: 'release' }, 8_000, fixed)
   const wanted = [
     ...['welcome', 'accepted', 'refused', 'bye', 'broken'].map((message) => `2a reads ${message}`),
     ...['hello', 'done', 'confirmed', 'stop', 'broken', 'bye'].map((message) => `1a reads ${message} of 2a`),
@@ -100,18 +101,18 @@ const faults: readonly { readonly what: string; readonly contract: Partial<Contr
 
 for (const { what, contract, found } of faults) {
   test(`the model finds ${what}`, () => {
-    assert.match(searchFault({ ...today, contract: { ...trueContract, ...contract } }, search) ?? '', found)
+    assert.match(searchFault({ ...today, contract: { ...trueContract, ...contract } }, search, fixed) ?? '', found)
   })
 }
 
 // What follows is no fault of the contract's two tables, but of what src/daemon.ts does with them; see what it says there.
 
 test('the model finds that of three generations the first and the last may both serve, if the second starts the third before the first has left', () => {
-  const fault = searchFault({ ...today, chains: 'at once' }, search)
+  const fault = searchFault({ ...today, chains: 'at once' }, search, fixed)
   assert.match(fault ?? '', /\d\w and \d\w (serves|own the service)/)
 })
 
 test('the model finds that an old process which moves connections and a new one that closes the link itself may both serve', () => {
-  const fault = searchFault({ ...today, evil: ['close late'] }, search)
+  const fault = searchFault({ ...today, evil: ['close late'] }, search, fixed)
   assert.match(fault ?? '', /1a and 2\w own the service|is rid of 2/)
 })

@@ -113,11 +113,11 @@ type Given = Omit<Rules, keyof Course> & Partial<Course>
 const run = fc.tuple(course, choices, fc.boolean())
 
 /** Plays so many worlds; the shortest way to a fault, if there is one, step by step. */
-export function searchFault(given: Given, numRuns: number): string | undefined {
+export function searchFault(given: Given, numRuns: number, fixed?: { readonly seed: number }): string | undefined {
   const property = fc.property(run, ([rules, order, thaws]) => {
     return play({ ...rules, ...given }, order, thaws).fault === undefined
   })
-  const { counterexample, seed } = fc.check(property, { numRuns })
+  const { counterexample, seed } = fc.check(property, { numRuns, ...fixed })
   if (counterexample === null) return undefined
   const [[rules, order, thaws]] = counterexample
   const { trace, fault } = play({ ...rules, ...given }, order, thaws)
@@ -125,8 +125,10 @@ export function searchFault(given: Given, numRuns: number): string | undefined {
 }
 
 /** Everything that happened in so many worlds, by name. */
-export function everythingPlayed(given: Given, numRuns: number): ReadonlySet<string> {
+export function everythingPlayed(given: Given, numRuns: number, fixed: { readonly seed: number }): ReadonlySet<string> {
   return new Set(
-    fc.sample(run, numRuns).flatMap(([rules, order, thaws]) => play({ ...rules, ...given }, order, thaws).trace),
+    fc
+      .sample(run, { numRuns, ...fixed })
+      .flatMap(([rules, order, thaws]) => play({ ...rules, ...given }, order, thaws).trace),
   )
 }
