@@ -10,20 +10,19 @@ const runs = Number(process.env.COOK_MODEL_RUNS ?? 10_000)
 const fixed = { seed: 1 }
 const search = 20_000
 
-const today = { contract: trueContract, keepsSpare: false, chains: 'wait' } as const
-const withSpare = { ...today, keepsSpare: true } as const
+/** As with a version of protocol 1, which sends no spares and knows no `replacing`: a chain waits. */
+const plain = { contract: trueContract, keepsSpare: false, chains: 'wait' } as const
+const withSpare = { ...plain, keepsSpare: true } as const
 
 test('whatever happens in whatever order, somebody accepts at every moment, and in the end exactly one process serves and is the one in the pid file', () => {
-  assert.equal(searchFault(today, runs), undefined)
+  assert.equal(searchFault(plain, runs), undefined)
 })
-
-// The next two are plans: what the drain is to become.
 
 test('with a spare of each listener until the new process has answered its bye, the same holds whenever the new one dies', () => {
   assert.equal(searchFault(withSpare, runs), undefined)
 })
 
-test('if a process releases its predecessor before it starts its own successor, the same holds for upgrades that do not wait for the last one to end', () => {
+test('with the word `replacing`, by which a process releases its predecessor before it starts its own successor, the same holds for upgrades that do not wait for the last one to end', () => {
   assert.equal(searchFault({ ...withSpare, chains: 'release' }, runs), undefined)
 })
 
@@ -101,18 +100,18 @@ const faults: readonly { readonly what: string; readonly contract: Partial<Contr
 
 for (const { what, contract, found } of faults) {
   test(`the model finds ${what}`, () => {
-    assert.match(searchFault({ ...today, contract: { ...trueContract, ...contract } }, search, fixed) ?? '', found)
+    assert.match(searchFault({ ...plain, contract: { ...trueContract, ...contract } }, search, fixed) ?? '', found)
   })
 }
 
-// What follows is no fault of the contract's two tables, but of what src/daemon.ts does with them; see what it says there.
+// What follows would be no fault of the contract's two tables, but of what is done with them in the drain.
 
-test('the model finds that of three generations the first and the last may both serve, if the second starts the third before the first has left', () => {
-  const fault = searchFault({ ...today, chains: 'at once' }, search, fixed)
+test('the model finds that without the word `replacing` the first and the last of three generations may both serve', () => {
+  const fault = searchFault({ ...plain, chains: 'at once' }, search, fixed)
   assert.match(fault ?? '', /\d\w and \d\w (serves|own the service)/)
 })
 
-test('the model finds that an old process which moves connections and a new one that closes the link itself may both serve', () => {
-  const fault = searchFault({ ...today, evil: ['close late'] }, search, fixed)
+test('the model finds that an old process which takes the end of the link for a death may serve beside a new one that closed it', () => {
+  const fault = searchFault({ ...plain, evil: ['close late'] }, search, fixed)
   assert.match(fault ?? '', /1a and 2\w own the service|is rid of 2/)
 })

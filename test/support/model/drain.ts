@@ -1,6 +1,6 @@
 /**
- * What an old process does after the commit, as far as others can see it. Here is the place for the rules of the drain: today's are those of src/daemon.ts; with
- * `keepsSpare` it holds a spare of each listener until the new one has answered its bye, and takes the service back if that one is lost.
+ * What an old process does after the commit, as far as others can see it: the rules of src/drain/leaving.ts. With `keepsSpare` it holds a spare of each listener until the new one has answered its bye, and
+ * takes the service back if that one is lost; without, it is one whose successor sends none.
  */
 import { type Action, doom, type Link, late, type Process, usual, type World } from './world.ts'
 
