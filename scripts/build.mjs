@@ -11,7 +11,7 @@ if (!existsSync(installed) || statSync(installed).mtimeMs < statSync('package-lo
   run('npm', ['install', '--no-save', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'])
 }
 /**
- * commander loads node:child_process for commands that are programs of their own, which we have none of: an eighth of what `node -e 0` executes on Node 24. Here it is
+ * commander loads node:child_process for commands that are programs of their own, which we have none of: a ninth of what `node -e 0` executes on Node 24. Here it is
  * asked for when it is needed.
  * @type {import('esbuild').Plugin}
  */
