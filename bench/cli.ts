@@ -13,7 +13,8 @@ import { compare, difference, ratio, summarize } from './statistics.ts'
 
 const resultFile = fileURLToPath(new URL('../bench-results/cli.json', import.meta.url))
 const command = fileURLToPath(new URL('../bin/cook-daemon.js', import.meta.url))
-const preload = fileURLToPath(new URL('../bundle/preload.js', import.meta.url))
+const preload = fileURLToPath(new URL('../bundle/preload.cjs', import.meta.url))
+const preloadModule = fileURLToPath(new URL('../bundle/preload.js', import.meta.url))
 
 const { values } = parseArgs({ options: { pairs: { type: 'string', default: '21' } } })
 const pairs = Number(values.pairs)
@@ -21,17 +22,28 @@ if (!(pairs >= 1)) throw new Error('usage: bench:cli [--pairs N]')
 
 const folder = mkdtempSync(join(tmpdir(), 'cook-daemon-bench-'))
 const env = { ...process.env, COOK_DAEMON_HOME: join(folder, 'run'), PWD: folder, PORT: '0' }
-const script = join(folder, 'app.js')
-writeFileSync(
-  script,
-  `const server = require('node:http').createServer((_, response) => response.end('hello'))
-server.listen(0, '127.0.0.1', () => console.log(server.address().port))
-`,
-)
+const lines = `const server = createServer((_, response) => response.end('hello'))
+// The processor time before the words, which may be written to a pipe.
+server.listen(0, '127.0.0.1', () => console.log(JSON.stringify([server.address().port, process.cpuUsage()])))
+`
+const programs = {
+  CommonJS: fileOf('app.cjs', `const { createServer } = require('node:http')\n${lines}`),
+  'an ES module': fileOf('app.mjs', `import { createServer } from 'node:http'\n${lines}`),
+}
+const script = programs.CommonJS
+const [emptyModule, emptyFile] = [fileOf('empty.mjs', 'export {}\n'), fileOf('empty.cjs', '')]
 
-const empty = join(folder, 'empty.mjs')
-writeFileSync(empty, 'export {}\n')
-const loaded = [preload, empty, undefined] as const
+/** What Node is told before the program, and the name of the daemon: with one it opens its control socket too. */
+type Way = { readonly what: string; readonly args: readonly string[]; readonly name?: string; readonly goal?: number }
+
+const ways: readonly Way[] = [
+  { what: 'as the command line starts it', args: ['--require', preload], name: 'bench', goal: 5 },
+  { what: 'without a name', args: ['--require', preload], goal: 5 },
+  { what: '--import of the preload instead', args: ['--import', preloadModule] },
+  { what: '--import of an empty module', args: ['--import', emptyModule] },
+  { what: '--require of an empty file', args: ['--require', emptyFile] },
+]
+const plain: Way = { what: 'without', args: [] }
 
 try {
   const machine = describeMachine()
@@ -72,20 +84,40 @@ function* measureCommands(): Generator<Row> {
 }
 
 async function* measurePreload(): AsyncGenerator<Row> {
-  const starts: [number[], number[], number[]] = [[], [], []]
+  for (const [format, file] of Object.entries(programs)) yield* measureStarts(format, file)
+  yield await measureRequests()
+}
+
+async function* measureStarts(format: string, file: string): AsyncGenerator<Row> {
+  const all = [...ways, plain]
+  const times = new Map<Way, { readonly wall: number[]; readonly processor: number[] }>()
+  for (const way of all) times.set(way, { wall: [], processor: [] })
   for (let round = -1; round < pairs; round++) {
-    for (const at of round % 2 === 0 ? ([0, 1, 2] as const) : ([2, 1, 0] as const)) {
+    for (const way of round % 2 === 0 ? all : all.toReversed()) {
       const begin = performance.now()
-      const { child } = await serve(loaded[at])
-      if (round >= 0) starts[at].push(performance.now() - begin)
+      const { child, processor } = await serve(way, file)
+      const wall = performance.now() - begin
       await end(child)
+      if (round < 0) continue
+      times.get(way)?.wall.push(wall)
+      times.get(way)?.processor.push(processor)
     }
   }
-  const [withIt, withEmpty, without] = starts
-  yield { what: 'start until it listens: added', unit: 'ms', goal: 5, ...compare(withIt, without, difference) }
-  yield { what: '  by --import of an empty module', unit: 'ms', ...compare(withEmpty, without, difference) }
-  yield { what: '  without', unit: 'ms', ...summarize(without) }
-  const both = [await serve(preload), await serve(undefined)] as const
+  const of = (way: Way) => times.get(way) ?? { wall: [], processor: [] }
+  const bare = of(plain)
+  for (const way of ways) {
+    const { wall, processor } = of(way)
+    const goal = way.goal === undefined ? {} : { goal: way.goal }
+    yield { what: `${format}, ${way.what}: added`, unit: 'ms', ...goal, ...compare(wall, bare.wall, difference) }
+    yield { what: '  in processor time', unit: 'ms', ...compare(processor, bare.processor, difference) }
+  }
+  yield { what: `${format}, without`, unit: 'ms', ...summarize(bare.wall) }
+  yield { what: '  in processor time', unit: 'ms', ...summarize(bare.processor) }
+}
+
+async function measureRequests(): Promise<Row> {
+  const [loaded = plain] = ways
+  const both = [await serve(loaded, script), await serve(plain, script)] as const
   const times: [number[], number[]] = [[], []]
   // The first rounds let V8 compile what is hot.
   for (let round = -3; round < pairs; round++) {
@@ -99,7 +131,7 @@ async function* measurePreload(): AsyncGenerator<Row> {
   }
   for (const { child } of both) await end(child)
   // Time, so that the goal is a most: 0.99 of the requests a second.
-  yield { what: 'time of 10,000 requests: with / without', unit: 'x', goal: 1.01, ...compare(...times, ratio) }
+  return { what: 'time of 10,000 requests: with / without', unit: 'x', goal: 1.01, ...compare(...times, ratio) }
 }
 
 /** Runs Node to its end; in milliseconds. */
@@ -111,20 +143,28 @@ function run(args: readonly string[]): number {
   return performance.now() - begin
 }
 
-async function serve(file: string | undefined): Promise<{ readonly child: ChildProcess; readonly port: number }> {
-  const args = file === undefined ? [script] : ['--import', file, script]
-  const child = spawn(process.execPath, args, {
+type Serving = { readonly child: ChildProcess; readonly port: number; readonly processor: number }
+
+async function serve({ args, name }: Way, file: string): Promise<Serving> {
+  const child = spawn(process.execPath, [...args, file], {
     // The preload looks at it, and nobody else.
-    env: { ...env, COOK_DAEMON_PROGRAM: '{"protocol":1}' },
+    env: { ...env, COOK_DAEMON_PROGRAM: JSON.stringify({ protocol: 1, name }) },
     cwd: folder,
     stdio: ['ignore', 'pipe', 'inherit'],
   })
-  const [port] = await once(child.stdout, 'data')
-  return { child, port: Number(port) }
+  const [words] = await once(child.stdout, 'data')
+  const [port, { user, system }] = JSON.parse(words) as [number, NodeJS.CpuUsage]
+  return { child, port, processor: (user + system) / 1000 }
 }
 
 async function end(child: ChildProcess): Promise<void> {
   const exited = once(child, 'exit')
   child.kill('SIGKILL')
   await exited
+}
+
+function fileOf(name: string, text: string): string {
+  const file = join(folder, name)
+  writeFileSync(file, text)
+  return file
 }

@@ -21,7 +21,7 @@ test('start of a program that does not exist, is none, throws or exits tells why
   writeFileSync(lab.path('notes.txt'), 'these are notes\n')
   failed(
     await operator.types(['start', 'notes.txt']),
-    /ended before it was up: exit code 1\.[\s\S]*ERR_UNKNOWN_FILE_EXTENSION/,
+    /ended before it was up: exit code 1\.[\s\S]*notes\.txt:1[\s\S]*SyntaxError/,
   )
   writeProgram(lab, 'throws.mjs', '', "throw new Error('no database here')")
   failed(await operator.types(['start', 'throws.mjs']), /ended before it was up: exit code 1\.[\s\S]*no database here/)

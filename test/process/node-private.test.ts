@@ -14,6 +14,7 @@ import {
   adoptConnection,
   afterListenerClose,
   connectionsOf,
+  holdConnections,
   httpConnections,
   isWorkerThread,
   listenerDescriptor,
@@ -56,6 +57,34 @@ test('server._handle.fd is the descriptor of the listener, for every kind of ser
       await once(child, 'exit')
     }
   }
+})
+
+test('handle.onconnection can be held back: who connects is accepted, and the server has him when it goes on', async () => {
+  const server = net.createServer((socket) => socket.end('served'))
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const resume = holdConnections(server)
+  let count = 0
+  server.on('connection', () => count++)
+  const { port } = server.address() as net.AddressInfo
+  const sockets = [net.connect(port, '127.0.0.1'), net.connect(port, '127.0.0.1')]
+  await within('two connections', Promise.all(sockets.map((socket) => once(socket, 'connect'))))
+  // Whoever connects to another server later is served: without the hold the server had both by now.
+  const other = net.createServer((socket) => socket.end('served'))
+  other.listen(0, '127.0.0.1')
+  await once(other, 'listening')
+  await ask({ port: (other.address() as net.AddressInfo).port, host: '127.0.0.1' })
+  other.close()
+  assert.equal(count, 0)
+  resume()
+  assert.equal(count, 2)
+  for (const socket of sockets) assert.equal(String((await within('an answer', once(socket, 'data')))[0]), 'served')
+  // From now on as ever.
+  const late = net.connect(port, '127.0.0.1')
+  assert.equal(String((await within('an answer', once(late, 'data')))[0]), 'served')
+  const closed = once(server, 'close')
+  server.close()
+  await closed
 })
 
 test("a cluster worker's server has a _handle without a usable descriptor", async () => {

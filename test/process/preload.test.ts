@@ -7,6 +7,8 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { connect as connectTls } from 'node:tls'
+import { fileURLToPath } from 'node:url'
 import { isAlive, system } from '../../src/node/system.ts'
 import { HttpConnection } from '../support/http-connection.ts'
 import { newFolder, Program, type ProgramOptions, preload } from '../support/program.ts'
@@ -165,6 +167,21 @@ test('a server that the program has closed is no part of the next upgrade', asyn
   })
   await program.upgrade()
   assert.equal(await pidAt(program.port), program.pid)
+})
+
+test('over TLS a client resumes its session with the new version', async () => {
+  await using program = await Program.start('https.mjs')
+  const { port } = program
+  const options = { port, host: 'localhost', rejectUnauthorized: false }
+  const first = connectTls(options)
+  const [session] = (await within('a session', once(first, 'session'))) as [Buffer]
+  first.destroy()
+  await program.upgrade()
+  const again = connectTls({ ...options, session })
+  await within('a handshake', once(again, 'secureConnect'))
+  const isReused = again.isSessionReused()
+  again.destroy()
+  assert.equal(isReused, true)
 })
 
 test('a Unix path of an unmodified program lives through upgrades, even if each version removes it first', async () => {
@@ -569,6 +586,14 @@ test('without its variable the preload does nothing', () => {
     console.log(process.listenerCount('SIGTERM'), String(Server.prototype.listen).includes('isActive'), process.exitCode)`
   const { stdout } = spawnSync(process.execPath, ['--require', preload, '-e', lines], { encoding: 'utf8' })
   assert.equal(stdout, '0 false undefined\n')
+})
+
+test('--import of the ES module does the same as --require', async () => {
+  const module = fileURLToPath(new URL('../../bundle/preload.js', import.meta.url))
+  await using program = await Program.start('http.cjs', { preload: ['--import', module] })
+  const { port } = program
+  await program.upgrade()
+  assert.equal(program.port, port)
 })
 
 test('a broken variable is an error that names it, and no fresh start', () => {

@@ -19,6 +19,8 @@ export type ProgramOptions = {
   readonly record?: object
   readonly env?: Readonly<Record<string, string>>
   readonly execPath?: string
+  /** @default --require of what the command line loads */
+  readonly preload?: readonly string[]
   /** A folder of the program's own; removed at the end. */
   readonly folder?: string
   /** False: it is not waited for. @default true */
@@ -51,14 +53,20 @@ export class Program {
 
   /** Starts a file of test/fixtures/programs, or one by its path, and waits until it is up. */
   static async start(name: string, options: ProgramOptions = {}): Promise<Program> {
-    const { record = {}, env = {}, isUp = true, execPath = process.execPath } = options
+    const {
+      record = {},
+      env = {},
+      isUp = true,
+      execPath = process.execPath,
+      preload: loaded = ['--require', preload],
+    } = options
     const folder = options.folder ?? newFolder()
     const script = name.startsWith('/')
       ? name
       : fileURLToPath(new URL(`../../../test/fixtures/programs/${name}`, import.meta.url))
     const child = spawn(
       execPath,
-      [`--import=data:text/javascript,${encodeURIComponent(tellExit)}`, '--require', preload, script],
+      [`--import=data:text/javascript,${encodeURIComponent(tellExit)}`, ...loaded, script],
       {
         cwd: folder,
         env: {
