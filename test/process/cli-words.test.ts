@@ -21,7 +21,8 @@ test('colours are for terminals, and NO_COLOR turns them off', { skip: noTermina
   await operator.does(['start', 'app.mjs'])
   const onTerminal = async (env: Readonly<Record<string, string>>) => {
     const command = `${process.execPath} ${bin} status app`
-    const { NO_COLOR: _, ...rest } = process.env
+    // With CI set Node believes in no terminal's colours.
+    const { NO_COLOR: _, CI: __, ...rest } = process.env
     const options = { env: { ...rest, ...lab.environment(), TERM: 'xterm', ...env } }
     const typing = promisify(execFile)('script', ['-qec', command, '/dev/null'], options)
     return (await within('the status', typing)).stdout
