@@ -73,7 +73,7 @@ export const notes = {
     'A disk is full for both: see the new version. Pid file, log and Unix path are on it, and neither a byte nor a name is left.',
   disk: 'Pid file, log and Unix path are on the full file system, with neither a byte nor a name left. The pid is written over the old one.',
   pidFile:
-    'Without a descriptor the pid file cannot be written: it names the old version until the next upgrade, and the event `hook-failed` says so.',
+    'Without a descriptor the pid file cannot be written: it names the old version until the next upgrade, and the event `hook-failed` says so. If one is free for a moment, it is written, and there is no such event.',
   owner:
     'Before the commit the old version is the owner, and the new one never takes the service from a living owner: nobody answers while it loops, as without any upgrade. The moment it is killed, by an operator, a watchdog or the out-of-memory killer, the new version that waits serves.',
   stopped:
