@@ -3,7 +3,9 @@ import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
+import { get, type IncomingMessage } from 'node:http'
 import { createServer } from 'node:net'
+import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
 import { type Ended, Operator } from '../support/command.ts'
 import { Lab } from '../support/lab.ts'
@@ -31,7 +33,7 @@ test('docs/first-upgrade.md: its commands do what it says, and its client keeps 
       // The client, which never stops by itself, would be the first to notice.
       if (line.includes(' stop ')) assert.equal(running?.exitCode, null, lab.output)
       done.push(await operator.types(line.split(' ').slice(2)))
-    } else if (line.startsWith('curl ')) answers.push(await (await fetch(line.slice(5))).text())
+    } else if (line.startsWith('curl ')) answers.push(await askOnce(line.slice(5)))
     else if (line.startsWith('sed ')) execFileSync('sh', ['-c', line], { cwd: lab.folder })
     else assert.equal(line, 'node client.mjs')
   }
@@ -60,6 +62,12 @@ test('docs/first-upgrade.md: its commands do what it says, and its client keeps 
   )
   assert.equal(new Set(connections).size, 1, lab.output)
 })
+
+/** As curl does, on a connection that ends with the answer. */
+async function askOnce(url: string): Promise<string> {
+  const [response] = (await once(get(url, { agent: false }), 'response')) as [IncomingMessage]
+  return text(response)
+}
 
 async function freePort(): Promise<number> {
   const server = createServer().listen(0)
