@@ -23,7 +23,8 @@ type Manager = {
 }
 
 const managerPackages = ['pnpm@10.34.8', 'yarn@1.22.22', '@yarnpkg/cli-dist@4.18.1']
-// Its command has the name of the other yarn's.
+// Both have a command of the same name.
+const classic = ['node', '../tools/node_modules/yarn/bin/yarn.js']
 const berry = ['node', '../tools/node_modules/@yarnpkg/cli-dist/bin/yarn.js']
 const managers: Readonly<Record<string, Manager>> = {
   npm: {
@@ -31,7 +32,10 @@ const managers: Readonly<Record<string, Manager>> = {
     run: ['npx', '--no-install', 'cook-daemon'],
   },
   pnpm: { add: ['pnpm', 'add', '--ignore-scripts'], run: ['pnpm', 'exec', 'cook-daemon'] },
-  yarn: { add: ['yarn', 'add', '--ignore-scripts', '--non-interactive'], run: ['yarn', '--silent', 'cook-daemon'] },
+  yarn: {
+    add: [...classic, 'add', '--ignore-scripts', '--non-interactive'],
+    run: [...classic, '--silent', 'cook-daemon'],
+  },
   // Without node_modules: the package stays in an archive, out of which Node is made to read.
   berry: { add: [...berry, 'add'], run: [...berry, 'run', 'cook-daemon'], node: [...berry, 'node'] },
 }
