@@ -2,6 +2,7 @@
 import type { Socket } from 'node:net'
 import type { Link, LinkEvent } from '../node/link.ts'
 import { releaseConnection, startReading, stopReading, takeUnread } from '../node/sockets.ts'
+import type { Message } from './protocol.ts'
 import type { Arrival } from './successor.ts'
 
 /** How a move ended: `busy` and `lost` connections stay here, but `lost` were on their way when the successor died. */
@@ -10,6 +11,8 @@ export type Moved = 'moved' | 'unwanted' | 'busy' | 'lost'
 type Order = {
   /** The other process has its descriptor. */
   hasArrived?: true
+  /** Nothing is read of it until its turn. */
+  isHeld?: boolean
   readonly socket: Socket
   readonly arrival: Omit<Arrival, 'state'>
   readonly state: MoveOptions['state']
@@ -31,15 +34,28 @@ const mostOnTheWay = 2
 /** How many connections may stand still for their turn: together they wait a few milliseconds. */
 const mostHeld = 8
 
+/** How long a successor that had no descriptor left is given to get one, in milliseconds, before it is tried again. */
+const pause = 20
+
+/** What has been parted from its socket here, and goes over the link. */
+type Parcel = {
+  readonly order: Order
+  readonly message: Omit<Extract<Message, { type: 'connection' }>, 'id'>
+  readonly socket: Socket
+}
+
 export class Mover {
   readonly #link: Link
-  readonly #urgent: Order[] = []
+  /** One a connection: an order replaces the one before, which has waited for longer than the connection was free. */
+  readonly #urgent = new Map<Socket, Order>()
   #waiting: Order[] = []
   /** First in #waiting that has not had its turn: shift() of a long array is slow. */
   #next = 0
   /** Sent, and not yet known to be taken, in order. */
   readonly #sentOrders = new Map<number, Order>()
   #onTheWay = 0
+  /** Those for which the successor had no descriptor: before they are there, no other is tried. */
+  #refused: Parcel[] = []
   /** Sent already: an order that came later finds a husk. */
   readonly #sent = new WeakSet<Socket>()
   readonly #onStop: () => void
@@ -88,9 +104,13 @@ export class Mover {
       }
       const order: Order = { socket, arrival, state, isFree, done }
       if (isUrgent) {
+        const before = this.#urgent.get(socket)
+        this.#urgent.delete(socket)
         // Held for the few that are next; the others are served until then, and are urgent again after their next answer.
-        if (this.#urgent.length < mostHeld) stopReading(socket)
-        this.#urgent.push(order)
+        order.isHeld = before?.isHeld || (this.#urgent.size < mostHeld && this.#refused.length === 0)
+        if (order.isHeld) stopReading(socket)
+        this.#urgent.set(socket, order)
+        before?.done('busy')
       } else {
         this.#waiting.push(order)
       }
@@ -123,6 +143,11 @@ export class Mover {
       // The second waits in Node's queue with its socket whole: it may have been closed, and counted, there.
       this.#settle(id, hasArrived ? 'moved' : socket.destroyed ? 'busy' : 'lost')
     }
+    for (const { order, socket } of this.#refused.splice(0)) {
+      socket.destroy()
+      order.socket.destroy()
+      order.done('lost')
+    }
   }
 
   /** They arrive in the order in which they were sent: one that is kept answers for those before it. */
@@ -141,7 +166,7 @@ export class Mover {
   }
 
   #pump(): void {
-    while (this.#onTheWay < mostOnTheWay) {
+    while (this.#onTheWay < mostOnTheWay && this.#refused.length === 0) {
       const order = this.#take()
       if (order === undefined) return
       this.#send(order)
@@ -149,7 +174,11 @@ export class Mover {
   }
 
   #take(): Order | undefined {
-    const order = this.#urgent.shift() ?? this.#waiting[this.#next++]
+    for (const [socket, order] of this.#urgent) {
+      this.#urgent.delete(socket)
+      return order
+    }
+    const order = this.#waiting[this.#next++]
     if (order === undefined) {
       this.#waiting = []
       this.#next = 0
@@ -166,19 +195,43 @@ export class Mover {
       return
     }
     this.#sent.add(socket)
-    const id = ++this.#lastId
-    this.#sentOrders.set(id, order)
-    this.#onTheWay++
     const unread = takeUnread(socket)?.toString('base64')
     releaseConnection(socket)
     const state = typeof order.state === 'function' ? order.state() : order.state
     // Each by its name: a connection that passes through comes with the message of another link, and its id.
     const { to, listener } = arrival
-    this.#link.sendConnection({ type: 'connection', id, to, listener, state, unread }, socket, () => {
-      order.hasArrived = true
-      this.#onTheWay--
-      this.#pump()
+    this.#dispatch({ order, message: { type: 'connection', to, listener, state, unread }, socket })
+  }
+
+  #dispatch(parcel: Parcel): void {
+    const { order, message, socket } = parcel
+    const id = ++this.#lastId
+    this.#sentOrders.set(id, order)
+    this.#onTheWay++
+    this.#link.sendConnection({ ...message, id }, socket, {
+      arrived: () => {
+        order.hasArrived = true
+        this.#onTheWay--
+        this.#pump()
+      },
+      refused: (returned) => {
+        this.#onTheWay--
+        if (this.#sentOrders.delete(id)) this.#onRefused({ ...parcel, socket: returned })
+        else returned.destroy()
+      },
     })
+  }
+
+  /** It is tried again until there is room, or no time; nobody else waits for that. */
+  #onRefused(parcel: Parcel): void {
+    if (this.#refused.push(parcel) > 1) return
+    for (const order of this.#urgent.values()) {
+      if (order.isHeld) startReading(order.socket)
+      order.isHeld = false
+    }
+    setTimeout(() => {
+      for (const one of this.#refused.splice(0)) this.#dispatch(one)
+    }, pause)
   }
 
   #keep({ socket, done }: Order): void {

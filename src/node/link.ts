@@ -3,7 +3,14 @@ import type { ChildProcess } from 'node:child_process'
 import type { Socket } from 'node:net'
 import { fromWire, type Message, toWire } from '../core/protocol.ts'
 import { messageOf } from '../errors.ts'
-import { type ChannelEvents, hideChannel, type Lend, type ListenerHandle, watchChannel } from './sockets.ts'
+import {
+  type ChannelEvents,
+  connectionOf,
+  hideChannel,
+  type Lend,
+  type ListenerHandle,
+  watchChannel,
+} from './sockets.ts'
 
 export type LinkEvent =
   | { readonly type: 'message'; readonly message: Message | 'broken' | 'unknown'; readonly handle?: unknown }
@@ -14,13 +21,21 @@ export type Link = {
   readonly isOpen: boolean
   /** Never throws; `done` is called when the message is with the kernel, or cannot be any more. */
   send(message: Message, done?: () => void): void
-  /** Sends a connection along; the socket here is an empty husk afterwards. `arrived` is called when the other process has its descriptor. */
-  sendConnection(message: Message, socket: Socket, arrived: () => void): void
+  /** Sends a connection along; the socket here is an empty husk afterwards. */
+  sendConnection(message: Message, socket: Socket, fate: Fate): void
   /** Sends a listener along, which stays open here. */
   sendListener(message: Message, listener: ListenerHandle): void
   /** Keeps the process alive until as often let go: an open channel alone does not hold it. */
   hold(on: boolean): void
   close(): void
+}
+
+/** What becomes of a connection that was sent. */
+export type Fate = {
+  /** The other process has its descriptor. */
+  arrived(): void
+  /** It had none left: the connection is here, on a socket of its own. */
+  refused(socket: Socket): void
 }
 
 /** The predecessor's end, on a child that was spawned with `'ipc'`. */
@@ -51,7 +66,7 @@ function makeLink(
   // Node forgets what waits behind a connection that is never acknowledged: whoever waits for such a message is told here that it is over.
   const unsent = new Set<() => void>()
   /** Of the connections on the way, in order. */
-  const arrivals: (() => void)[] = []
+  const fates: Fate[] = []
   const events: ChannelEvents = {
     message(raw, handle) {
       const message = fromWire(raw)
@@ -63,7 +78,8 @@ function makeLink(
       for (const done of unsent) done()
       onEvent({ type: 'closed' })
     },
-    acknowledged: () => arrivals.shift()?.(),
+    acknowledged: () => fates.shift()?.arrived(),
+    refused: (handle) => fates.shift()?.refused(connectionOf(handle)),
     broken: (error) => onEvent({ type: 'broken', detail: messageOf(error) }),
   }
   const unwatch = watchChannel(target, events, lend)
@@ -79,8 +95,8 @@ function makeLink(
       unsent.add(settle)
       lend(() => send(toWire(message), undefined, undefined, settle))
     },
-    sendConnection(message, socket, arrived) {
-      arrivals.push(arrived)
+    sendConnection(message, socket, fate) {
+      fates.push(fate)
       lend(() => send(toWire(message), socket, undefined, () => {}))
     },
     sendListener(message, listener) {

@@ -291,6 +291,12 @@ export function writeBetweenFrames(socket: Socket, bytes: Buffer): boolean {
   }
 }
 
+/** A connection that was sent away and came back, for sending it again: nothing is read here (lib/net.js, pauseOnCreate). */
+export function connectionOf(handle: object): Socket {
+  const { Socket } = process.getBuiltinModule('node:net')
+  return new Socket({ handle, pauseOnCreate: true } as object)
+}
+
 /** Makes a connection that was handed over one of the server's own, and announces it as a new one. */
 export function adoptConnection(server: Server, socket: Socket): void {
   tieConnection(server, socket)
@@ -315,6 +321,8 @@ export type ChannelEvents = {
   closed(): void
   /** Node's acknowledgement of a handle that was sent: the other process has it, and the next is on its way. */
   acknowledged?(): void
+  /** The other process had no descriptor left for a connection that was sent; it is here, and open. */
+  refused?(handle: object): void
   /** Garbage arrived. In plain Node it would be an uncaught exception here (measured). */
   broken(error: unknown): void
 }
@@ -392,20 +400,25 @@ export function watchChannel(
     let lineBytes = 0
     channel.onread = function (...args) {
       const [bytes] = args
-      try {
-        if (bytes instanceof ArrayBuffer) {
-          const end = Buffer.from(bytes).lastIndexOf(0x0a)
-          lineBytes = end < 0 ? lineBytes + bytes.byteLength : bytes.byteLength - end - 1
-          // Node keeps what is no whole line yet, without end.
-          if (lineBytes > longestMessage) throw new Error(`a message of more than ${longestMessage} bytes`)
-        }
-        lend(() => onread.apply(this, args))
-      } catch (error) {
-        events.broken(error)
+      if (bytes instanceof ArrayBuffer) {
+        const end = Buffer.from(bytes).lastIndexOf(0x0a)
+        lineBytes = end < 0 ? lineBytes + bytes.byteLength : bytes.byteLength - end - 1
       }
+      // Node keeps what is no whole line yet, without end.
+      if (lineBytes > longestMessage) events.broken(new Error(`a message of more than ${longestMessage} bytes`))
+      else while (!isRead(() => lend(() => onread.apply(this, args))) && blankBrokenLine(channel, bytes));
       // The end of the stream comes without data. Node holds its `disconnect` back for as long as a handle that it sent is not acknowledged,
       // which a process that died never does; what was read before is handed on in earlier ticks.
       if (args[0] === undefined) process.nextTick(closed)
+    }
+  }
+  function isRead(read: () => void): boolean {
+    try {
+      read()
+      return true
+    } catch (error) {
+      events.broken(error)
+      return false
     }
   }
   let isClosed = false
@@ -425,8 +438,11 @@ export function watchChannel(
     if (name !== 'internalMessage') return emit.call(this, name, ...args)
     try {
       if (events.message(args[0], args[1])) return true
+      const { cmd } = (args[0] ?? {}) as { readonly cmd?: unknown }
+      const refused = cmd === 'NODE_HANDLE_NACK' && events.refused !== undefined ? takePendingHandle(target) : undefined
       const wasHeard = lend(() => emit.call(this, name, ...args))
-      if ((args[0] as { cmd?: unknown } | null)?.cmd === 'NODE_HANDLE_ACK') events.acknowledged?.()
+      if (cmd === 'NODE_HANDLE_ACK') events.acknowledged?.()
+      if (refused !== undefined) events.refused?.(refused)
       return wasHeard
     } catch (error) {
       events.broken(error)
@@ -443,15 +459,53 @@ export function watchChannel(
 /** Bytes of one message at most. The longest of ours is a connection with the largest state. */
 const longestMessage = 128 * 1024 * 1024
 
+type PendingHandle = { _pendingMessage: { readonly handle: { close(): void } } | null }
+
 /** lib/internal/child_process.js: a handle that was sent and not acknowledged stays open here, and its client would wait for ever. */
 function closePendingHandle(target: object): void {
-  const { _pendingMessage: pending } = target as { _pendingMessage?: { handle: { close(): void } } | null }
-  pending?.handle.close()
+  ;(target as PendingHandle)._pendingMessage?.handle.close()
+}
+
+/** Node would send it three times more, at once, and close it then; each time packed in once more, so that the other side acknowledges it twice. */
+function takePendingHandle(target: object): object | undefined {
+  const channelEnd = target as PendingHandle
+  const handle = channelEnd._pendingMessage?.handle
+  channelEnd._pendingMessage = null
+  return handle
+}
+
+/**
+ * lib/internal/child_process/serialization.js: a line that is no message takes with it what arrived behind it, a handle's message maybe, for whose acknowledgement the other side waits for ever. Everything up
+ * to its end becomes blanks, which JSON.parse() passes over; false if nothing else is left.
+ */
+function blankBrokenLine(channel: object, bytes: unknown): boolean {
+  if (!(bytes instanceof ArrayBuffer)) return false
+  const all = Buffer.from(bytes)
+  let begun = privateProperty<string>(channel, 'kJSONBuffer') ?? ''
+  for (let start = 0, end = all.indexOf(0x0a); end >= 0; start = end + 1, end = all.indexOf(0x0a, start)) {
+    try {
+      JSON.parse(begun + all.toString('utf8', start, end))
+    } catch {
+      all.fill(' ', 0, end + 1)
+      setPrivateProperty(channel, 'kJSONBuffer', '')
+      setPrivateProperty(channel, 'kStringDecoder', undefined)
+      // Blanks alone would be the begin of a line, whose end a disconnect waits for.
+      ;(channel as { buffering?: boolean }).buffering = false
+      return end + 1 < all.length
+    }
+    begun = ''
+  }
+  return false
 }
 
 function privateProperty<Value>(target: object, description: string): Value | undefined {
   const symbol = Object.getOwnPropertySymbols(target).find((one) => one.description === description)
   return symbol === undefined ? undefined : (target as Record<symbol, Value>)[symbol]
+}
+
+function setPrivateProperty(target: object, description: string, value: unknown): void {
+  const symbol = Object.getOwnPropertySymbols(target).find((one) => one.description === description)
+  if (symbol !== undefined) (target as Record<symbol, unknown>)[symbol] = value
 }
 
 function usable(fd: number | undefined): number | undefined {

@@ -3,9 +3,12 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { test } from 'node:test'
+import { drained } from '../support/daemons.ts'
+import { HttpConnection } from '../support/http-connection.ts'
 import { Lab } from '../support/lab.ts'
 import { keepAliveClients } from '../support/load/keep-alive-clients.ts'
 import { type Report, upgradeBySignal } from '../support/steps.ts'
+import { eventually } from '../support/waiting.ts'
 
 test('100 keep-alive clients that never retry lose nothing in 20 upgrades, and none reconnects', async () => {
   await using lab = await Lab.open()
@@ -46,6 +49,34 @@ test('a connection whose keep-alive time ends on its way to the new version take
   assert.ok(report.handedOver > 0, JSON.stringify(report))
   assert.equal((await fetch(`http://127.0.0.1:${port}/load?id=1&size=1&place=0`)).status, 200)
 })
+
+test('a new version that has no descriptor left while connections move gets them when it has one again; until then the old one serves them', async () => {
+  await using lab = await Lab.open()
+  const old = await lab.start()
+  const port = await old.run(({ serveWithFault }) => serveWithFault({ drainTimeout: 60_000 }))
+  const clients = await connections(port, 40)
+  for (const client of clients) await client.ask('/pid')
+  const upgrading = old.run(async ({ kept }) => void (await kept.daemon?.upgrade()))
+  const young = await lab.next()
+  // It has five connections then, and takes what is left of its descriptors.
+  await young.run(({ serveWithFault }) => serveWithFault({ step: 'handover', fault: 'descriptors' }))
+  await young.event('at')
+  await upgrading
+  // All but those that are between the two.
+  const answered: string[] = []
+  for (const client of clients) void client.ask('/pid').then(({ body }) => answered.push(body))
+  await eventually('answers from both', () => answered.length >= 38 || undefined)
+  assert.ok(answered.filter((pid) => pid === String(old.pid)).length >= 30, answered.join())
+  await young.run(({ giveDescriptorsBack }) => giveDescriptorsBack())
+  await eventually('the last answers', () => answered.length === 40 || undefined)
+  const { handedOver, closed, cut } = await drained(old)
+  assert.deepEqual({ handedOver, closed, cut }, { handedOver: 40, closed: 0, cut: 0 })
+  for (const client of clients) assert.deepEqual((await client.ask('/pid')).body, String(young.pid))
+})
+
+async function connections(port: number, count: number): Promise<readonly HttpConnection[]> {
+  return Promise.all(Array.from({ length: count }, () => HttpConnection.open(port)))
+}
 
 /** Connections that have had an answer and say nothing more. */
 function idleConnections(port: number, count: number): { ready: Promise<unknown> } & AsyncDisposable {

@@ -263,7 +263,9 @@ class Run {
       // At the handover it lasts until the old version has given up.
       if (this.#place.step === 'handover' && side === 'new') await this.old.gone
       else if (this.#isAfter) await clients.untilAsked()
-      await this.#patient?.run(({ giveDescriptorsBack }) => giveDescriptorsBack()).catch(() => {})
+      const given = this.#patient?.run(({ giveDescriptorsBack }) => giveDescriptorsBack())
+      // An old version may be on its way out.
+      await (side === 'old' ? given?.catch(() => {}) : given)
     }
     await this.#upgrading.catch(() => {})
     if (serves === 'new') await this.#finishSlow(clients)
