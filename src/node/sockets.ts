@@ -188,7 +188,7 @@ export function redirectOutput(fd: number): boolean {
 type PrivateSocket = {
   server: Server | null
   _server: Server | null
-  _handle: { readStop(): number; readStart(): number } | null
+  _handle: { readonly reading?: boolean; readStop(): number; readStart(): number } | null
 }
 type CountingServer = { _connections: number }
 
@@ -258,8 +258,10 @@ export function stopReading(socket: Socket): void {
   ;(socket as unknown as PrivateSocket)._handle?.readStop()
 }
 
+/** One that Node itself has paused stays so: it starts that again, and ends the connection with EALREADY if somebody else has (lib/net.js, tryReadStart). */
 export function startReading(socket: Socket): void {
-  ;(socket as unknown as PrivateSocket)._handle?.readStart()
+  const { _handle: handle } = socket as unknown as PrivateSocket
+  if (handle?.reading) handle.readStart()
 }
 
 /**

@@ -87,6 +87,36 @@ test('handle.onconnection can be held back: who connects is accepted, and the se
   await closed
 })
 
+test('handle.reading says whether Node reads a connection: one that it has paused is not read behind its back, which would end it when it goes on', async () => {
+  const server = net.createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const client = net.connect((server.address() as net.AddressInfo).port, '127.0.0.1')
+  const [socket] = (await within('a connection', once(server, 'connection'))) as [net.Socket]
+  try {
+    socket.on('data', () => {}).pause()
+    client.write(Buffer.alloc(1_000_000))
+    // Its buffer is full then, and nobody is told.
+    const isPaused = () => !(socket as unknown as { _handle: { reading: boolean } })._handle.reading || undefined
+    await eventually('that Node stops to read', isPaused)
+    stopReading(socket)
+    startReading(socket)
+    const error = new Promise((failed) => socket.once('error', failed))
+    socket.resume()
+    const isWhole = eventually('all bytes', () => socket.bytesRead === 1_000_000 || undefined)
+    assert.equal(await Promise.race([error, isWhole]), true)
+    // One that it reads goes on.
+    stopReading(socket)
+    startReading(socket)
+    client.end('more')
+    await within('the end', once(socket, 'end'))
+    assert.equal(socket.bytesRead, 1_000_004)
+  } finally {
+    client.destroy()
+    socket.destroy()
+    server.close()
+  }
+})
+
 test("a cluster worker's server has a _handle without a usable descriptor", async () => {
   await using lab = await Lab.open()
   const script = lab.path('cluster.mjs')
