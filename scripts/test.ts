@@ -13,6 +13,9 @@ const fileTimeout = 600_000
 /** Process tests start several processes each; with more files at once they would measure the scheduler. */
 const filesAtOnce = 2
 
+/** How many of the slowest files are named at the end. */
+const mostTold = 8
+
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const counts = { passed: 0, failed: 0, skipped: 0 }
 
@@ -51,7 +54,11 @@ async function runFiles(files: string[]): Promise<void> {
   const events = run({ files, concurrency: filesAtOnce, timeout: fileTimeout, signal: stopped.signal })
   // A file that calls process.exit() with 0 takes its other tests along without a word: what began has to end.
   const begun = new Map<string, number>()
+  const times = new Map<string, { readonly first: number; last: number }>()
   const count = (event: Place, change: 1 | -1): void => {
+    const now = performance.now()
+    const time = times.get(event.file ?? '') ?? { first: now, last: now }
+    times.set(event.file ?? '', Object.assign(time, { last: now }))
     const place = `${event.file}:${event.line} ${event.name}`
     if (!isFile(event)) begun.set(place, (begun.get(place) ?? 0) + change)
   }
@@ -71,6 +78,13 @@ async function runFiles(files: string[]): Promise<void> {
     else if (event.details.type !== 'suite' || failureType(event.details.error) !== 'subtestsFailed') counts.failed += 1
   })
   for await (const text of events.compose(new spec())) process.stdout.write(text)
+  const slowest = [...times].map(([file, { first, last }]) => ({
+    file: basename(file, '.test.js'),
+    seconds: (last - first) / 1000,
+  }))
+  slowest.sort((one, other) => other.seconds - one.seconds)
+  const words = slowest.slice(0, mostTold).map(({ file, seconds }) => `${file} ${seconds.toFixed(0)} s`)
+  process.stdout.write(`slowest: ${words.join(', ')}\n`)
   for (const [place, open] of begun) if (open > 0) fail(`never ended: ${place}`)
 }
 
