@@ -54,17 +54,18 @@ async function runFiles(files: string[]): Promise<void> {
   const events = run({ files, concurrency: filesAtOnce, timeout: fileTimeout, signal: stopped.signal })
   // A file that calls process.exit() with 0 takes its other tests along without a word: what began has to end.
   const begun = new Map<string, number>()
-  const times = new Map<string, { readonly first: number; last: number }>()
   const count = (event: Place, change: 1 | -1): void => {
-    const now = performance.now()
-    const time = times.get(event.file ?? '') ?? { first: now, last: now }
-    times.set(event.file ?? '', Object.assign(time, { last: now }))
     const place = `${event.file}:${event.line} ${event.name}`
     if (!isFile(event)) begun.set(place, (begun.get(place) ?? 0) + change)
   }
   events.on('test:enqueue', (event) => count(event, 1))
+  const seconds = new Map<string, number>()
+  const time = ({ file = '', nesting, details }: Place & Timed): void => {
+    if (nesting === 0) seconds.set(file, (seconds.get(file) ?? 0) + details.duration_ms / 1000)
+  }
   events.on('test:pass', (event) => {
     count(event, -1)
+    time(event)
     if (isSkipped(event.skip) || isSkipped(event.todo)) counts.skipped += 1
     else if (event.details.type === 'suite') return
     // A file without any test is told as one that passed, under its own name.
@@ -73,22 +74,20 @@ async function runFiles(files: string[]): Promise<void> {
   })
   events.on('test:fail', (event) => {
     count(event, -1)
+    time(event)
     if (isSkipped(event.todo)) counts.skipped += 1
     // A suite that only repeats the failure of a test in it is not counted; one whose hook failed is.
     else if (event.details.type !== 'suite' || failureType(event.details.error) !== 'subtestsFailed') counts.failed += 1
   })
   for await (const text of events.compose(new spec())) process.stdout.write(text)
-  const slowest = [...times].map(([file, { first, last }]) => ({
-    file: basename(file, '.test.js'),
-    seconds: (last - first) / 1000,
-  }))
-  slowest.sort((one, other) => other.seconds - one.seconds)
-  const words = slowest.slice(0, mostTold).map(({ file, seconds }) => `${file} ${seconds.toFixed(0)} s`)
+  const slowest = [...seconds].sort(([, one], [, other]) => other - one).slice(0, mostTold)
+  const words = slowest.map(([file, took]) => `${basename(file, '.js')} ${took.toFixed(0)} s`)
   process.stdout.write(`slowest: ${words.join(', ')}\n`)
   for (const [place, open] of begun) if (open > 0) fail(`never ended: ${place}`)
 }
 
 type Place = { readonly name: string; readonly file?: string | undefined; readonly line?: number | undefined }
+type Timed = { readonly nesting: number; readonly details: { readonly duration_ms: number } }
 
 /** Whether the event is about a file as a whole: its name is then the path. */
 function isFile({ name }: Place): boolean {

@@ -24,9 +24,10 @@ export function startProgram(): void {
   const daemon = takeUp('the preload', { onEvent })
   const inside = insideOf(daemon)
   const fail = failWith(state)
+  // In a turn of its own: the program serves before its control socket is made.
   const start = () =>
-    inside
-      .openControl()
+    new Promise((turned) => setImmediate(turned))
+      .then(() => inside.openControl())
       .then(() => daemon.ready())
       .catch(fail)
   const ready = readiness({ state, program, start })

@@ -15,7 +15,7 @@ import {
 } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { test } from 'node:test'
-import { FullVolume } from '../support/faults/volume.ts'
+import { FullDisk, noFullDisk } from '../support/full-disk.ts'
 import { fixturePath, Lab, type Puppet } from '../support/lab.ts'
 
 test('the pid file names the old process until the commit, and then the new one', async () => {
@@ -154,21 +154,23 @@ test('a symlink in place of the pid file is replaced, not followed', async () =>
 })
 
 test('a full disk does not keep the pid file from naming the new version, and no other file is written through it', {
-  skip: process.getuid?.() === 0 && process.platform === 'linux' ? false : 'it mounts a file system of its own',
+  skip: noFullDisk(),
 }, async () => {
   await using lab = await Lab.open()
-  await using volume = FullVolume.mount(lab.makeFolder('disk'))
+  using disk = FullDisk.mount(lab.makeFolder('disk'))
   const old = await lab.start()
   await writePid(old, lab, 'disk/pid')
   writeFileSync(lab.path('disk', 'precious'), '12345678')
-  volume.fill()
+  disk.fill()
+  disk.fillNames()
   const young = await upgradeOnce(lab, old)
   await writePid(young, lab, 'disk/pid')
   assert.equal(lab.read('disk/pid').trim(), String(young.pid))
   // A second name of somebody's file, which a pid file in an open folder could be.
   rmSync(lab.path('disk', 'pid'))
   linkSync(lab.path('disk', 'precious'), lab.path('disk', 'pid'))
-  volume.fill()
+  disk.fill()
+  disk.fillNames()
   await assert.rejects(writePid(young, lab, 'disk/pid'), { code: 'ERR_COOK_PID_FILE', message: /ENOSPC/ })
   assert.equal(lab.read('disk/precious'), '12345678')
 })

@@ -4,6 +4,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import type { DaemonUpgradeOptions, DrainReport, UpgradeOptions } from 'cook-daemon'
 import { isAlive, system } from '../../../src/node/system.ts'
 import type { Plan } from '../../fixtures/faults.ts'
+import { FullDisk } from '../full-disk.ts'
 import { HttpConnection } from '../http-connection.ts'
 import { Lab, type Puppet } from '../lab.ts'
 import { eventually, within } from '../waiting.ts'
@@ -11,7 +12,6 @@ import { CellClients } from './clients.ts'
 import { beforeDaemonize, spawnScript } from './early.ts'
 import { descriptorsOf, filesIn, processesOf } from './left.ts'
 import type { Cell, Fault, Side, Step } from './table.ts'
-import { FullVolume } from './volume.ts'
 
 export type Place = {
   readonly side: Side
@@ -48,8 +48,8 @@ const told: readonly string[] = [
 /** Rejects if anything is not as the table says. */
 export async function runCell(place: Place, expected: Cell): Promise<void> {
   await using lab = await Lab.open()
-  await using volume = place.fault === 'disk' ? FullVolume.mount(lab.makeFolder('disk')) : undefined
-  const run = new Run(lab, volume, place, expected)
+  using disk = place.fault === 'disk' ? FullDisk.mount(lab.makeFolder('disk')) : undefined
+  const run = new Run(lab, disk, place, expected)
   await run.start()
   await using clients = await CellClients.start(run.port, place.step === 'drain' || place.step === 'handover')
   await run.untilAccepted()
@@ -64,7 +64,7 @@ export async function runCell(place: Place, expected: Cell): Promise<void> {
 
 class Run {
   readonly #lab: Lab
-  readonly #volume: FullVolume | undefined
+  readonly #disk: FullDisk | undefined
   #hasNoPid = false
   readonly #place: Place
   readonly #expected: Cell
@@ -75,16 +75,16 @@ class Run {
   #upgrading!: Promise<string>
   #stopSlowing: () => Promise<unknown> = async () => {}
 
-  constructor(lab: Lab, volume: FullVolume | undefined, place: Place, expected: Cell) {
+  constructor(lab: Lab, disk: FullDisk | undefined, place: Place, expected: Cell) {
     this.#lab = lab
-    this.#volume = volume
+    this.#disk = disk
     this.#place = place
     this.#expected = expected
   }
 
   /** Where pid file and Unix path are. */
   get #folder(): string {
-    return this.#volume?.folder ?? this.#lab.folder
+    return this.#disk?.folder ?? this.#lab.folder
   }
 
   get #isAfter(): boolean {
@@ -103,7 +103,7 @@ class Run {
   async start(): Promise<void> {
     const { side, step, fault } = this.#place
     const logFile = `${this.#folder}/log`
-    const args = this.#volume === undefined ? [] : [`--daemonize=${JSON.stringify({ logFile })}`]
+    const args = this.#disk === undefined ? [] : [`--daemonize=${JSON.stringify({ logFile })}`]
     this.old = await this.#lab.start('puppet', { args })
     const isOwn = side === 'old' && ownSteps.includes(step)
     this.port = await this.#serve(this.old, { ...this.#options(), ...(isOwn && { step, fault }) })
@@ -226,8 +226,10 @@ class Run {
 
   async #inflict(puppet: Puppet): Promise<void> {
     const { fault } = this.#place
-    if (fault === 'disk') this.#volume?.fill()
-    else if (fault === 'slow') this.#slow([puppet.pid, puppet.startTime ?? ''])
+    if (fault === 'disk') {
+      this.#disk?.fill()
+      this.#disk?.fillNames()
+    } else if (fault === 'slow') this.#slow([puppet.pid, puppet.startTime ?? ''])
     else {
       const inflicted = puppet.run(({ inflict }, given) => inflict(given), fault).catch(() => {})
       if (fault === 'SIGSTOP') await eventually('a process that stands', () => stateOf(puppet.pid) === 'T' || undefined)
@@ -352,7 +354,7 @@ class Run {
   /** The next upgrade works, clients lose nothing by it, and nothing of either is left. */
   async checkNext(clients: CellClients): Promise<void> {
     const serving = this.#serving
-    this.#volume?.empty()
+    this.#disk?.empty()
     const before = clients.failures
     // A version that has closed the link never hears the bye of its predecessor, and waits for it as long as it may.
     const { drainTimeout } = this.#place.fault === 'link' ? middle : long
@@ -383,7 +385,7 @@ class Run {
     await eventually('what a first start has open', isSame, 5_000).catch(() =>
       assert.deepEqual(found, this.#descriptors, 'descriptors of the one that serves now'),
     )
-    const files = this.#volume === undefined ? ['app.sock', 'lab', 'pid'] : ['app.sock', 'log', 'pid']
+    const files = this.#disk === undefined ? ['app.sock', 'lab', 'pid'] : ['app.sock', 'log', 'pid']
     assert.deepEqual(filesIn(this.#folder), files)
   }
 }

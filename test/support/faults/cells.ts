@@ -1,5 +1,6 @@
 /** Makes a test of each cell of the fault matrix; of some only with COOK_TEST_CELLS, a pattern of their titles. */
 import { describe, test } from 'node:test'
+import { noFullDisk } from '../full-disk.ts'
 import { type Place, runCell } from './cell.ts'
 import { type Cell, type Fault, faults, parentTable, type Side, type Skip, type Step, table } from './table.ts'
 
@@ -34,6 +35,6 @@ function testCell(place: Place, cell: Cell): void {
   const what = faults[fault].replaceAll('`', '')
   const way = stage === 'parent' ? " (the documents' way)" : ''
   const title = `${side} version, ${step}, ${what}: the ${cell.serves} one serves${way}`
-  const skip = fault === 'disk' && process.getuid?.() !== 0 && 'only root can mount a disk that can be filled up'
+  const skip = fault === 'disk' && noFullDisk()
   if (wanted.test(title)) test(title, { skip }, () => runCell(place, cell))
 }
