@@ -2,12 +2,13 @@
 import { envProgram } from './core/protocol.ts'
 import { isWorkerThread } from './node/sockets.ts'
 import { startEnvironment } from './node/system.ts'
-import { startProgram } from './program/start.ts'
-import { refuseListens } from './program/worker.ts'
 
-// Inherited through execArgv by every fork and worker of the program, which are none of our business: only the command line's own child has this variable.
+// Every fork and worker of the program inherits it through execArgv, so this file is small: what it is about is in those beside it.
+const load = process.getBuiltinModule('node:module').createRequire(import.meta.url)
+
+// The program's forks are none of our business: only the command line's own child has this variable.
 if (!isWorkerThread()) {
-  if (process.env[envProgram] !== undefined) startProgram()
+  if (process.env[envProgram] !== undefined) load('./program.cjs').startProgram()
 } else if (startEnvironment()[envProgram] !== undefined) {
-  refuseListens()
+  load('./worker.cjs').refuseListens()
 }

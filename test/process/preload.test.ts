@@ -581,11 +581,12 @@ test('a changed .env arrives with the next upgrade', async () => {
   await program.printed(new RegExp(`^${program.pid}: greets goodbye$`, 'm'))
 })
 
-test('without its variable the preload does nothing', () => {
+test('without its variable the preload does nothing, and reads no more than its first file', () => {
   const lines = `const { Server } = process.getBuiltinModule('node:net')
-    console.log(process.listenerCount('SIGTERM'), String(Server.prototype.listen).includes('isActive'), process.exitCode)`
+    const files = Object.keys(require.cache).filter((file) => file.includes('bundle')).map((file) => require('node:path').basename(file))
+    console.log(process.listenerCount('SIGTERM'), String(Server.prototype.listen).includes('isActive'), process.exitCode, files.join())`
   const { stdout } = spawnSync(process.execPath, ['--require', preload, '-e', lines], { encoding: 'utf8' })
-  assert.equal(stdout, '0 false undefined\n')
+  assert.equal(stdout, '0 false undefined preload.cjs\n')
 })
 
 test('--import of the ES module does the same as --require', async () => {
