@@ -8,8 +8,8 @@ import { spec } from 'node:test/reporters'
 import { fileURLToPath } from 'node:url'
 import { removeLeftovers } from './leftovers.ts'
 
-/** Time for one test file, in milliseconds; then it is ended, and counts as failed. A hundred upgrades take two minutes of a machine that has nothing else to do. */
-const fileTimeout = 600_000
+/** Time for one test file, in milliseconds; then it is ended, and counts as failed. A hundred upgrades take two minutes of two cores, and ten of the half of one. */
+const fileTimeout = 1_200_000
 /** Process tests start several processes each; with more files at once they would measure the scheduler. */
 const filesAtOnce = 2
 
