@@ -5,7 +5,7 @@ import { delimiter, dirname, join } from 'node:path'
 import { cache, lines, nodeBinary, root, versionOf } from './node-lines.ts'
 
 /** Time for the tests of one line, in milliseconds. */
-const lineTimeout = 15 * 60_000
+const lineTimeout = 60 * 60_000
 
 const runner = join(root, 'dist/scripts/test.js')
 
