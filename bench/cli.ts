@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import autocannon from 'autocannon'
+import { runInterruptibly } from './interruption.ts'
 import { describeMachine } from './machine.ts'
 import { printRow, printTitle, type Row } from './rows.ts'
 import { compare, difference, ratio, summarize } from './statistics.ts'
@@ -45,7 +46,17 @@ const ways: readonly Way[] = [
 ]
 const plain: Way = { what: 'without', args: [] }
 
+const endAll = () => {
+  run([command, 'stop', 'app'])
+  rmSync(folder, { recursive: true, force: true })
+}
 try {
+  await runInterruptibly(measureAll, async () => endAll())
+} finally {
+  endAll()
+}
+
+async function measureAll(): Promise<void> {
   const machine = describeMachine()
   for (const [name, value] of Object.entries(machine)) console.log(`${name.padEnd(7)} ${value}`)
   const rows: Row[] = []
@@ -62,9 +73,6 @@ try {
   mkdirSync(join(resultFile, '..'), { recursive: true })
   writeFileSync(resultFile, `${JSON.stringify({ machine, pairs, rows }, undefined, 2)}\n`)
   console.log(`\n${resultFile}`)
-} finally {
-  run([command, 'stop', 'app'])
-  rmSync(folder, { recursive: true, force: true })
 }
 
 function* measureCommands(): Generator<Row> {
