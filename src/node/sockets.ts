@@ -402,13 +402,16 @@ export function watchChannel(
     let lineBytes = 0
     channel.onread = function (...args) {
       const [bytes] = args
+      let isTooLong = false
       if (bytes instanceof ArrayBuffer) {
         const end = Buffer.from(bytes).lastIndexOf(0x0a)
         lineBytes = end < 0 ? lineBytes + bytes.byteLength : bytes.byteLength - end - 1
+        // Node keeps what is no whole line yet, without end.
+        isTooLong = lineBytes > longestMessage
       }
-      // Node keeps what is no whole line yet, without end.
-      if (lineBytes > longestMessage) events.broken(new Error(`a message of more than ${longestMessage} bytes`))
-      else while (!isRead(() => lend(() => onread.apply(this, args))) && blankBrokenLine(channel, bytes));
+      const read = () => lend(() => onread.apply(this, args))
+      if (isTooLong) events.broken(new Error(`a message of more than ${longestMessage} bytes`))
+      else if (!isRead(read) && blankBrokenLines(channel, bytes)) isRead(read)
       // The end of the stream comes without data. Node holds its `disconnect` back for as long as a handle that it sent is not acknowledged,
       // which a process that died never does; what was read before is handed on in earlier ticks.
       if (args[0] === undefined) process.nextTick(closed)
@@ -477,27 +480,36 @@ function takePendingHandle(target: object): object | undefined {
 }
 
 /**
- * lib/internal/child_process/serialization.js: a line that is no message takes with it what arrived behind it, a handle's message maybe, for whose acknowledgement the other side waits for ever. Everything up
- * to its end becomes blanks, which JSON.parse() passes over; false if nothing else is left.
+ * lib/internal/child_process/serialization.js: a line that is no message takes with it what arrived behind it, a handle's message maybe, for whose acknowledgement the other side waits for ever. It becomes
+ * blanks, which JSON.parse() passes over, and so does what was read before it; false if nothing else is left.
  */
-function blankBrokenLine(channel: object, bytes: unknown): boolean {
+function blankBrokenLines(channel: object, bytes: unknown): boolean {
   if (!(bytes instanceof ArrayBuffer)) return false
   const all = Buffer.from(bytes)
   let begun = privateProperty<string>(channel, 'kJSONBuffer') ?? ''
+  let isBroken = false
   for (let start = 0, end = all.indexOf(0x0a); end >= 0; start = end + 1, end = all.indexOf(0x0a, start)) {
-    try {
-      JSON.parse(begun + all.toString('utf8', start, end))
-    } catch {
-      all.fill(' ', 0, end + 1)
-      setPrivateProperty(channel, 'kJSONBuffer', '')
-      setPrivateProperty(channel, 'kStringDecoder', undefined)
-      // Blanks alone would be the begin of a line, whose end a disconnect waits for.
-      ;(channel as { buffering?: boolean }).buffering = false
-      return end + 1 < all.length
+    if (!isJson(begun + all.toString('utf8', start, end))) {
+      all.fill(' ', isBroken ? start : 0, end + 1)
+      isBroken = true
     }
     begun = ''
   }
-  return false
+  if (!isBroken) return false
+  setPrivateProperty(channel, 'kJSONBuffer', '')
+  setPrivateProperty(channel, 'kStringDecoder', undefined)
+  // Blanks alone would be the begin of a line, whose end a disconnect waits for.
+  ;(channel as { buffering?: boolean }).buffering = false
+  return all.some((byte) => byte !== 0x20)
+}
+
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text)
+    return true
+  } catch {
+    return false
+  }
 }
 
 function privateProperty<Value>(target: object, description: string): Value | undefined {
