@@ -4,7 +4,7 @@ import { isWorkerThread } from './node/sockets.ts'
 import { startEnvironment } from './node/system.ts'
 
 // Every fork and worker of the program inherits it through execArgv, so this file is small: what it is about is in those beside it.
-const load = process.getBuiltinModule('node:module').createRequire(import.meta.url)
+const load = (file: string) => process.getBuiltinModule('node:module').createRequire(import.meta.url)(file)
 
 // The program's forks are none of our business: only the command line's own child has this variable.
 if (!isWorkerThread()) {

@@ -55,7 +55,7 @@ export class Mover {
   readonly #sentOrders = new Map<number, Order>()
   #onTheWay = 0
   /** Those for which the successor had no descriptor: before they are there, no other is tried. */
-  #refused: Parcel[] = []
+  readonly #refused: Parcel[] = []
   /** Sent already: an order that came later finds a husk. */
   readonly #sent = new WeakSet<Socket>()
   readonly #onStop: () => void
@@ -174,9 +174,10 @@ export class Mover {
   }
 
   #take(): Order | undefined {
-    for (const [socket, order] of this.#urgent) {
-      this.#urgent.delete(socket)
-      return order
+    const [urgent] = this.#urgent.values()
+    if (urgent !== undefined) {
+      this.#urgent.delete(urgent.socket)
+      return urgent
     }
     const order = this.#waiting[this.#next++]
     if (order === undefined) {

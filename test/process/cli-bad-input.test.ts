@@ -244,7 +244,7 @@ test('on a full disk a start fails with what could not be written, and leaves no
   using disk = FullDisk.mount(lab.makeFolder('disk'))
   await using operator = new Operator(lab)
   writeProgram(lab, 'app.mjs', 'one')
-  disk.fill()
+  disk.fillBytes()
   for (const [args, why] of [
     [['--log', 'disk/log'], /the log \S+\/disk\/log cannot be written: ENOSPC/],
     [['--pid', 'disk/pid'], /the pid file \S+\/disk\/pid could not be written: ENOSPC/],
@@ -273,7 +273,7 @@ test('a disk that fills up while a daemon runs keeps it from nothing: it is upgr
   await operator.does(['start', 'app.mjs', '--log', 'disk/log', '--pid', 'disk/pid'], { env })
   const status = async () => JSON.parse(await operator.does(['status', '--json'], { env })) as Status
   const { pid } = await status()
-  disk.fill()
+  disk.fillBytes()
   // Its predecessor's is as good as any to upgrade again, and to stop.
   await operator.does(['upgrade'], { env })
   const now = await status()

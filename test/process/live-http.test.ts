@@ -54,7 +54,7 @@ test('a new version that has no descriptor left while connections move gets them
   await using lab = await Lab.open()
   const old = await lab.start()
   const port = await old.run(({ serveWithFault }) => serveWithFault({ drainTimeout: 60_000 }))
-  const clients = await connections(port, 40)
+  const clients = await Promise.all(Array.from({ length: 40 }, () => HttpConnection.open(port)))
   for (const client of clients) await client.ask('/pid')
   const upgrading = old.run(async ({ kept }) => void (await kept.daemon?.upgrade()))
   const young = await lab.next()
@@ -73,10 +73,6 @@ test('a new version that has no descriptor left while connections move gets them
   assert.deepEqual({ handedOver, closed, cut }, { handedOver: 40, closed: 0, cut: 0 })
   for (const client of clients) assert.deepEqual((await client.ask('/pid')).body, String(young.pid))
 })
-
-async function connections(port: number, count: number): Promise<readonly HttpConnection[]> {
-  return Promise.all(Array.from({ length: count }, () => HttpConnection.open(port)))
-}
 
 /** Connections that have had an answer and say nothing more. */
 function idleConnections(port: number, count: number): { ready: Promise<unknown> } & AsyncDisposable {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -587,6 +587,8 @@ test('without its variable the preload does nothing, and reads no more than its 
     console.log(process.listenerCount('SIGTERM'), String(Server.prototype.listen).includes('isActive'), process.exitCode, files.join())`
   const { stdout } = spawnSync(process.execPath, ['--require', preload, '-e', lines], { encoding: 'utf8' })
   assert.equal(stdout, '0 false undefined preload.cjs\n')
+  // Each fork and worker thread of the program reads it.
+  assert.ok(statSync(preload).size < 10_000)
 })
 
 test('--import of the ES module does the same as --require', async () => {

@@ -21,16 +21,17 @@ export class FullDisk {
     return new FullDisk(folder)
   }
 
-  /** No byte is left. */
+  /** Neither a byte nor a name is left. */
   fill(): void {
-    untilFull(() => writeFileSync(join(this.folder, filler), Buffer.alloc(size), { flag: 'a' }))
-  }
-
-  /** Nor can a file be made that is empty. */
-  fillNames(): void {
+    this.fillBytes()
     untilFull(() => {
       for (let count = 0; ; count++) writeFileSync(join(this.folder, `${filler}-${count}`), '')
     })
+  }
+
+  /** A file can still be made, and stays empty. */
+  fillBytes(): void {
+    untilFull(() => writeFileSync(join(this.folder, filler), Buffer.alloc(size), { flag: 'a' }))
   }
 
   empty(): void {

@@ -226,10 +226,8 @@ class Run {
 
   async #inflict(puppet: Puppet): Promise<void> {
     const { fault } = this.#place
-    if (fault === 'disk') {
-      this.#disk?.fill()
-      this.#disk?.fillNames()
-    } else if (fault === 'slow') this.#slow([puppet.pid, puppet.startTime ?? ''])
+    if (fault === 'disk') this.#disk?.fill()
+    else if (fault === 'slow') this.#slow([puppet.pid, puppet.startTime ?? ''])
     else {
       const inflicted = puppet.run(({ inflict }, given) => inflict(given), fault).catch(() => {})
       if (fault === 'SIGSTOP') await eventually('a process that stands', () => stateOf(puppet.pid) === 'T' || undefined)
