@@ -21,8 +21,8 @@ import { fromText, toText, type Value } from './core/values.ts'
 import { countMove } from './drain/counts.ts'
 import type { OwnDrain } from './drain/drainer.ts'
 import { armKeepAlive, isHttp, isTls } from './drain/http.ts'
-import { trackSessions } from './drain/http2.ts'
-import { type DrainView, Leaving, type Listener } from './drain/leaving.ts'
+import { type DrainHooks, type DrainView, Leaving, type Listener } from './drain/leaving.ts'
+import { trackSessions } from './drain/sessions.ts'
 import { CookError, messageOf } from './errors.ts'
 import {
   adoptConnection,
@@ -156,7 +156,8 @@ class Daemon {
   readonly #receivers = new Map<string, (socket: Socket, state: unknown) => void>()
   readonly #history = new History()
   readonly #teller: Teller
-  readonly #leaving: Leaving
+  readonly #drainHooks: DrainHooks = { listeners: [], own: [] }
+  #leavingMade: Leaving | undefined
   #ready: Promise<void> | undefined
   #wasTakenOver = false
   #upgrading: { readonly stop: AbortController; readonly ended: Promise<unknown> } | undefined
@@ -166,17 +167,6 @@ class Daemon {
     this.#state = state
     this.#options = options
     this.#teller = new Teller(options.onEvent)
-    this.#leaving = new Leaving({
-      state,
-      teller: this.#teller,
-      listeners: this.#listeners,
-      history: this.#history,
-      rule: () => this.#rule(),
-      onRelease: () => options.onRelease?.(),
-      control: () => this.#control,
-      record: () => recordOf({ state, listeners: this.#listeners }),
-      onReturn: (error) => this.#return(error),
-    })
     if (state.entered.succession === undefined) state.phase = 'starting'
     state.receiver = {
       onConnection: (arrival, socket) => this.#receive(arrival, socket),
@@ -185,6 +175,23 @@ class Daemon {
       onOverdue: ([pid]) => this.#teller.emit({ type: 'predecessor-killed', pid }),
       onPhase: (phase) => this.#onPhase(phase),
     }
+  }
+
+  /** Made when an upgrade or a stop first asks for it: what it is made of is no part of a start. */
+  get #leaving(): Leaving {
+    this.#leavingMade ??= new Leaving({
+      state: this.#state,
+      teller: this.#teller,
+      listeners: this.#listeners,
+      history: this.#history,
+      hooks: this.#drainHooks,
+      rule: () => this.#rule(),
+      onRelease: () => this.#options.onRelease?.(),
+      control: () => this.#control,
+      record: () => recordOf({ state: this.#state, listeners: this.#listeners }),
+      onReturn: (error) => this.#return(error),
+    })
+    return this.#leavingMade
   }
 
   /** 1 for the first start, one more for each successor. */
@@ -333,7 +340,7 @@ class Daemon {
 
   /** Called when this process begins to drain, after an upgrade or at a stop: the time to hand over connections of one's own. What it returns is awaited before the drain ends. */
   onDrain(listener: () => unknown): void {
-    this.#leaving.onDrain(listener)
+    this.#drainHooks.listeners.push(listener)
   }
 
   // ------------------------------------------------------------------------------------------ the new side
@@ -531,7 +538,7 @@ class Daemon {
         this.#upgrading?.stop.abort()
         this.#state.entered.succession?.stop()
       },
-      onDrain: (begin) => this.#leaving.onOwnDrain(begin),
+      onDrain: (begin) => this.#drainHooks.own.push(begin),
       arrival: (name, socket) => this.#ownArrival(name, socket),
       hookFailed: (hook, thrown) => this.#teller.hookFailed(hook, thrown),
     }

@@ -1,9 +1,9 @@
 /** The one call: inherit or listen, ready, signals, drain, exit. */
 import type { Server } from 'node:net'
 import { createDaemon, type Daemon } from './daemon.ts'
+import { signalNumbers } from './node/system.ts'
 import { checkServeOptions, type DaemonEvent, type ServingOptions } from './options.ts'
 
-const { constants } = process.getBuiltinModule('node:os')
 const { subscribe } = process.getBuiltinModule('node:diagnostics_channel')
 
 const defaultSignals = { upgrade: 'SIGUSR2', stop: ['SIGTERM', 'SIGINT'] } as const
@@ -23,7 +23,7 @@ export type ServeOptions = ServingOptions & {
  */
 export async function serve(server: Server, options: ServeOptions): Promise<Daemon> {
   const { prepare, ...checked } = options
-  checkServeOptions(checked, constants.signals)
+  checkServeOptions(checked, signalNumbers())
   const { signals, port, host, backlog, path, mode, ...rest } = checked
   const given = Object.entries({ port, host, backlog, path, mode }).filter(([, value]) => value !== undefined)
   let created: Daemon | undefined
@@ -31,7 +31,7 @@ export async function serve(server: Server, options: ServeOptions): Promise<Daem
   // Before anything else: a signal without a handler kills.
   for (const signal of new Set(signals?.stop ?? defaultSignals.stop)) {
     // Before it serves there is nothing to finish, and whoever waits for it reads in the exit code what ended it.
-    process.on(signal, () => void (daemon === undefined ? exit(128 + constants.signals[signal]) : daemon.stop()))
+    process.on(signal, () => void (daemon === undefined ? exit(128 + signalNumbers()[signal]) : daemon.stop()))
   }
   process.on(signals?.upgrade ?? defaultSignals.upgrade, () => {
     // A failure is an event, and this process keeps serving.

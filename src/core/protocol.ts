@@ -232,7 +232,7 @@ function isHandleRecord(value: unknown): value is HandleRecord {
 
 /** Whether a name can cross: half a character, a lone surrogate, has no percent-encoding. */
 export function isWhole(name: string): boolean {
-  return !/\p{Surrogate}/u.test(name)
+  return name.isWellFormed()
 }
 
 function launchFault(launch: Fields): string | undefined {

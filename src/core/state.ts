@@ -112,7 +112,9 @@ function makeState(): State {
   }
   const state: State = {
     version,
-    url: import.meta.url,
+    get url() {
+      return import.meta.url
+    },
     environment,
     command: startCommand(environment),
     start,

@@ -5,7 +5,8 @@ import { connectionsOf, stopAccepting } from '../node/sockets.ts'
 import type { HandOverRule } from '../options.ts'
 import type { Counting } from './counts.ts'
 import { drainHttp, isHttp } from './http.ts'
-import { drainHttp2, isHttp2 } from './http2.ts'
+import { drainHttp2 } from './http2.ts'
+import { isHttp2 } from './sessions.ts'
 
 /** A server that drains, and where its connections go. */
 export type Draining = {

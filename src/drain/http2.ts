@@ -1,31 +1,9 @@
 /** HTTP/2: GOAWAY to every session, streams finish; HTTP/1.1 beside it on one port drains as https does. */
 import type { IncomingHttpHeaders, ServerHttp2Session, ServerHttp2Stream } from 'node:http2'
-import type { Server } from 'node:net'
 import { writeBetweenFrames } from '../node/sockets.ts'
 import type { Draining, ProtocolDrain } from './drainer.ts'
 import { drainHttp } from './http.ts'
-
-/** Open sessions of a server, with the number of streams that have ended of those over TLS. */
-type Sessions = Map<ServerHttp2Session, { ended: number }>
-
-const sessions = new WeakMap<Server, Sessions>()
-
-export function isHttp2(server: Server): boolean {
-  return 'updateSettings' in server
-}
-
-/** Keeps the open sessions of a server, from before it listens: Node 20 and 22 have no list, and their close() sends no GOAWAY (measured). */
-export function trackSessions(server: Server): void {
-  if (!isHttp2(server) || sessions.has(server)) return
-  const own: Sessions = new Map()
-  sessions.set(server, own)
-  server.on('session', (session: ServerHttp2Session) => {
-    const live = { ended: 0 }
-    own.set(session, live)
-    session.once('close', () => own.delete(session))
-    if (session.encrypted) session.on('stream', (stream) => stream.once('close', () => live.ended++))
-  })
-}
+import { sessionsOf } from './sessions.ts'
 
 type StreamListener = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, flags: number) => void
 
@@ -44,7 +22,7 @@ const firstGoaway = Buffer.from('000008 07 00 00000000 7fffffff 00000000'.replac
 
 export function drainHttp2(draining: Draining): ProtocolDrain {
   const { server } = draining
-  const own = sessions.get(server) ?? (new Map() as Sessions)
+  const own = sessionsOf(server)
   // Its lists are those of HTTP/1.1 connections, which only a server with allowHTTP1 has.
   const http1 = 'closeIdleConnections' in server ? drainHttp({ ...draining, mover: undefined }) : undefined
   const timers = new Set<NodeJS.Timeout>()

@@ -48,12 +48,19 @@ export type DrainView = {
   countsOf(socket: Socket): Counting
 }
 
+/** What is called when a drain begins: the program's own listeners, and the drains of protocols with a module of their own. */
+export type DrainHooks = {
+  readonly listeners: (() => unknown)[]
+  readonly own: ((view: DrainView) => OwnDrain)[]
+}
+
 /** What belongs to the daemon and ends, or comes back, with its service. */
 export type Home = {
   readonly state: State & { readonly entered: Entered }
   readonly teller: Teller
   readonly listeners: readonly Listener[]
   readonly history: History
+  readonly hooks: DrainHooks
   readonly rule: () => HandOverRule
   onRelease(): unknown
   /** The control socket: nobody is accepted there any more; who was gets an answer; and it is opened anew. */
@@ -68,8 +75,6 @@ export type Upgrading = Upgraded & { readonly generation: number }
 
 export class Leaving {
   readonly #home: Home
-  readonly #onDrain: (() => unknown)[] = []
-  readonly #ownDrains: ((view: DrainView) => OwnDrain)[] = []
   /** Connections of our predecessor on their way through us. */
   readonly #passing = new Set<Promise<unknown>>()
   #left: Promise<DrainReport> | undefined
@@ -98,14 +103,6 @@ export class Leaving {
 
   constructor(home: Home) {
     this.#home = home
-  }
-
-  onDrain(listener: () => unknown): void {
-    this.#onDrain.push(listener)
-  }
-
-  onOwnDrain(begin: (view: DrainView) => OwnDrain): void {
-    this.#ownDrains.push(begin)
   }
 
   get mover(): Mover | undefined {
@@ -256,7 +253,7 @@ export class Leaving {
 
   /** False if the successor was lost. */
   async #drain(upgraded: Upgrading | undefined, end: Promise<void>): Promise<boolean> {
-    const { teller, listeners } = this.#home
+    const { teller, listeners, hooks } = this.#home
     const mover = this.#mover
     const rule = this.#home.rule()
     this.#served = listeners.filter(({ server }) => server.listening)
@@ -273,8 +270,8 @@ export class Leaving {
     })
     this.#counts = new Map(servers.map(({ name, counts }) => [name, counts]))
     this.#otherCounts = noCounts()
-    const own = Promise.all(this.#onDrain.map((listener) => teller.runHook('onDrain', listener)))
-    const others = this.#ownDrains.map((begin) => begin(this.#view()))
+    const own = Promise.all(hooks.listeners.map((listener) => teller.runHook('onDrain', listener)))
+    const others = hooks.own.map((begin) => begin(this.#view()))
     const hasDrained = await drain({
       servers,
       others,

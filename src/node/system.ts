@@ -99,7 +99,8 @@ const exiting = 0x4
 function startTimeFromProc(pid: number): string | undefined {
   let stat: string
   try {
-    stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
+    // As UTF-8, which the name may not be: it is skipped, and Node reads no other encoding in one call.
+    stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
   } catch (error) {
     // No such process; or no descriptor to read with. The link to its program needs none, and a zombie has no program.
     return isShortOfDescriptors(error) && hasProgram(pid) ? unknown : undefined
@@ -192,6 +193,7 @@ export function startCommand(env: Readonly<Record<string, string | undefined>>):
 
 /** A successor with the same inspector port could not open it, and an open debugger must not be handed on. */
 function withoutInspector(args: readonly string[]): string[] {
+  if (!args.some((arg) => arg.includes('inspect') || arg.includes('debug'))) return [...args]
   // Node takes `_` for `-`, and in NODE_OPTIONS a word in quotes. These have their value in the next word, if not behind a `=`.
   const isValue = (index: number) =>
     /^"?--(inspect[-_]port|debug[-_]port|inspect[-_]publish[-_]uid)"?$/.test(args[index - 1] ?? '')
@@ -204,6 +206,11 @@ export function withoutInspectorIn(
 ): Readonly<Record<string, string | undefined>> {
   if (env.NODE_OPTIONS === undefined) return env
   return { ...env, NODE_OPTIONS: withoutInspector(env.NODE_OPTIONS.split(/\s+/)).join(' ') }
+}
+
+/** Signals by name. Asked for when they are needed: node:os takes half a millisecond of a start. */
+export function signalNumbers(): Readonly<Record<NodeJS.Signals, number>> {
+  return process.getBuiltinModule('node:os').constants.signals
 }
 
 /** Where this process is, or was when that was still there. */

@@ -2,9 +2,9 @@
 import type { State } from '../core/state.ts'
 import { restoreUnixPaths } from '../core/unix-path.ts'
 import { type Daemon, defaults, type Inside } from '../daemon.ts'
+import { signalNumbers } from '../node/system.ts'
 import type { DaemonEvent } from '../options.ts'
 
-const { constants } = process.getBuiltinModule('node:os')
 
 const stopSignals = ['SIGTERM', 'SIGINT'] as const
 
@@ -34,7 +34,7 @@ export function watchSignals({ state, daemon, inside, drainTimeout = defaults.dr
     if (state.hasSuccessor === true) void daemon.stop()
     else if (isProgramOwn) inside.leaveToProgram()
     // Before it serves there is nothing to finish, and whoever waits for it reads in the exit code what ended it.
-    else if (!inside.isReady()) process.exit(128 + constants.signals[signal])
+    else if (!inside.isReady()) process.exit(128 + signalNumbers()[signal])
     else void daemon.stop()
   }
   // Programs have a use of their own for it (nodemon's restart; Nest ends at every signal there is), which does not go together with this one: it is kept from their listeners.
@@ -61,7 +61,7 @@ export function watchSignals({ state, daemon, inside, drainTimeout = defaults.dr
     // Its handlers do what they do at a stop; what they leave undone, or their end, is waited for until the deadline. Without them nothing more is to come.
     const rest = Math.max(0, drainTimeout - (performance.now() - leftAt))
     setTimeout(() => process.exit(0), rest).unref()
-    if (!wasTold) emitter.emit('SIGTERM', 'SIGTERM', constants.signals.SIGTERM)
+    if (!wasTold) emitter.emit('SIGTERM', 'SIGTERM', signalNumbers().SIGTERM)
   }
 
   return {

@@ -1,9 +1,13 @@
 /** A worker thread of a program under the preload: a server in it could not be handed over, and is refused rather than lost at the first upgrade. */
 import type { Server } from 'node:net'
+import { envProgram } from '../core/protocol.ts'
 import { CookError } from '../errors.ts'
+import { startEnvironment } from '../node/system.ts'
 import { askOfListen } from './ask.ts'
 
 export function refuseListens(): void {
+  // From its own environment the main thread has deleted it.
+  if (startEnvironment()[envProgram] === undefined) return
   const { prototype } = process.getBuiltinModule('node:net').Server
   const plain = prototype.listen
   prototype.listen = function listen(this: Server, ...args: unknown[]) {

@@ -2,13 +2,14 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { CookError, type CookErrorCode, type CookErrorValues } from 'cook-daemon'
-import { errorTable, messageOf } from '../../src/errors.ts'
+import { errorTexts } from '../../src/error-texts.ts'
+import { messageOf } from '../../src/errors.ts'
 
-const codes = Object.keys(errorTable) as CookErrorCode[]
+const codes = Object.keys(errorTexts) as CookErrorCode[]
 
 /** Each placeholder gets its own name in angle brackets. */
 function make(code: CookErrorCode): CookError {
-  const names = [...errorTable[code].text.matchAll(/\{(\w+)\}/g)].map(([, name = '']) => [name, `<${name}>`])
+  const names = [...errorTexts[code].text.matchAll(/\{(\w+)\}/g)].map(([, name = '']) => [name, `<${name}>`])
   return new CookError(code, Object.fromEntries(names) as CookErrorValues<typeof code>)
 }
 

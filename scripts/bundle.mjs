@@ -1,0 +1,220 @@
+/** Makes the files that a program and the command load: one for each entry, since 25 modules cost a program four times the start of one (`npm run bench:core`), with the late modules in a file of their own. */
+import { chmodSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname, posix, relative } from 'node:path'
+import { build } from 'esbuild'
+
+/**
+ * What a start does without: an upgrade, a drain, a control socket, a Unix path, the text of an error. Their code is read with the rest at the start, since another version stands in its place after a
+ * deployment, and compiled when it is first called: compiling all of it was a third of what the preload adds to a start (`npm run bench:cli`). Of these modules the others may import functions and
+ * classes, and nothing else.
+ */
+const late = [
+  'control/commands.ts',
+  'control/facts.ts',
+  'control/server.ts',
+  'control/status.ts',
+  'core/daemonizing.ts',
+  'core/foreground.ts',
+  'core/launch.ts',
+  'core/log.ts',
+  'core/mover.ts',
+  'core/owners.ts',
+  'core/pid-file.ts',
+  'core/predecessor.ts',
+  'core/report.ts',
+  'core/run-dir.ts',
+  'core/successor.ts',
+  'core/trust.ts',
+  'core/unix-path.ts',
+  'core/upgrading.ts',
+  'core/values.ts',
+  'drain/counts.ts',
+  'drain/drainer.ts',
+  'drain/http.ts',
+  'drain/http2.ts',
+  'drain/leaving.ts',
+  'drain/spares.ts',
+  'error-texts.ts',
+  'node/link.ts',
+]
+
+/** Without a state of their own: a copy of what the late modules need of these is with them, so that the other holds only what a start needs. */
+const copied = ['core/deadline.ts', 'core/phase.ts', 'core/protocol.ts', 'core/version.ts', 'drain/spread.ts', 'node/sockets.ts', 'options.ts']
+
+const options = {
+  bundle: true,
+  platform: /** @type {const} */ ('node'),
+  target: 'node20.19',
+  packages: /** @type {const} */ ('external'),
+  // Names stay, for stack traces; the rest would only be read past at every start.
+  minifyWhitespace: true,
+  minifySyntax: true,
+  // Their text is in the package, next to dist.
+  sourcemap: true,
+  sourcesContent: false,
+  logLevel: /** @type {const} */ ('warning'),
+}
+const asCommonJs = {
+  format: /** @type {const} */ ('cjs'),
+  outExtension: { '.js': '.cjs' },
+  define: { 'import.meta.url': 'own.url' },
+  banner: { js: "const own={get url(){return require('node:url').pathToFileURL(__filename).href}};" },
+}
+
+export async function bundle() {
+  rmSync('dist/bundle', { recursive: true, force: true })
+  const outdir = 'dist/bundle'
+  await build({ ...options, outdir, format: 'esm', entryPoints: ['src/index.ts', 'src/ws.ts'], splitting: true, chunkNames: 'shared' })
+  // The preload is CommonJS, since `--require` of it costs a program less of its start than `--import` of an empty file; that is for those who wrote it into their own scripts.
+  const shared = await bundleLate(outdir)
+  await build({
+    ...options,
+    ...asCommonJs,
+    outdir,
+    entryPoints: { program: 'src/program/start.ts' },
+    plugins: [lateModules(shared)],
+  })
+  await build({
+    ...options,
+    ...asCommonJs,
+    outdir,
+    entryPoints: { preload: 'src/preload-require.ts', worker: 'src/program/worker.ts' },
+    external: ['./program.cjs', './worker.cjs'],
+  })
+  await build({ ...options, outdir, format: 'esm', entryPoints: ['src/preload.ts'], sourcemap: false })
+  await bundleCommand()
+}
+
+/** With commander in it: the package has no dependency, and one small file is what starts fast. CommonJS, since Node 24 takes 10 ms longer to start an ES module (measured). */
+async function bundleCommand() {
+  await build({
+    ...options,
+    ...asCommonJs,
+    outExtension: {},
+    entryPoints: { 'cook-daemon': 'src/cli/main.ts' },
+    outdir: 'dist/bin',
+    packages: 'bundle',
+    minify: true,
+    sourcemap: false,
+    banner: { js: `#!/usr/bin/env node\n${asCommonJs.banner.js}` },
+    legalComments: 'inline',
+    plugins: [lateChildProcess],
+  })
+  writeFileSync('dist/bin/package.json', '{"type":"commonjs"}\n')
+  chmodSync('dist/bin/cook-daemon.js', 0o755)
+}
+
+/** Writes late.cjs, a function body of `module` and `early`; returns what `early` has to hold for it, by module. @param {string} outdir */
+async function bundleLate(outdir) {
+  /** @type {Map<string, Set<string>>} */
+  const shared = new Map()
+  await build({
+    ...options,
+    ...asCommonJs,
+    outdir,
+    stdin: {
+      contents: late.map((path) => `export * as ${nameOf(path)} from './src/${path}'`).join('\n'),
+      resolveDir: '.',
+    },
+    entryPoints: undefined,
+    entryNames: 'late',
+    plugins: [
+      {
+        name: 'early-modules',
+        setup(build) {
+          build.onResolve({ filter: /^\..*\.ts$/ }, ({ path, importer, resolveDir }) => {
+            const module = moduleOf(resolveDir, path)
+            if (importer === '<stdin>' || late.includes(module) || copied.includes(module)) return undefined
+            const names = shared.get(module) ?? new Set()
+            for (const name of importsOf(importer, path)) names.add(name)
+            shared.set(module, names)
+            return { path: module, namespace: 'early' }
+          })
+          build.onLoad({ filter: /.*/, namespace: 'early' }, ({ path }) => ({ contents: `module.exports = early.${nameOf(path)}` }))
+        },
+      },
+    ],
+  })
+  return shared
+}
+
+/** In the place of each late module functions of the same names, which compile the late file when the first of them is called. @param {ReadonlyMap<string, ReadonlySet<string>>} shared @returns {import('esbuild').Plugin} */
+function lateModules(shared) {
+  const all = [...shared].map(([path, names]) => /** @type {const} */ ([path, [...names]]))
+  return {
+    name: 'late-modules',
+    setup(build) {
+      build.onResolve({ filter: /^\..*\.ts$/ }, ({ path, resolveDir, namespace }) => {
+        const module = namespace === 'late' ? '' : moduleOf(resolveDir, path)
+        return late.includes(module) ? { path: module, namespace: 'late' } : undefined
+      })
+      build.onResolve({ filter: /^late$/ }, () => ({ path: 'late', namespace: 'late-loader' }))
+      build.onLoad({ filter: /.*/, namespace: 'late' }, ({ path }) => {
+        const lines = exportsOf(path).map(([kind, name]) => {
+          const real = `late().${nameOf(path)}.${name}`
+          return kind === 'class'
+            ? `export function ${name}(...args) { return new ${real}(...args) }`
+            : `export function ${name}(...args) { return ${real}(...args) }`
+        })
+        return { contents: [`import { late } from 'late'`, ...lines].join('\n'), resolveDir: '.' }
+      })
+      build.onLoad({ filter: /.*/, namespace: 'late-loader' }, () => ({
+        contents: `
+${all.map(([path, names]) => `import { ${names.map((name) => `${name} as ${nameOf(path)}_${name}`).join(', ')} } from './src/${path}'`).join('\n')}
+const text = process.getBuiltinModule('node:fs').readFileSync(__dirname + '/late.cjs', 'utf8')
+let loaded
+export function late() {
+  if (loaded !== undefined) return loaded
+  const { compileFunction } = process.getBuiltinModule('node:vm')
+  const module = { exports: {} }
+  const filename = __dirname + '/late.cjs'
+  compileFunction(text, ['module', 'require', '__filename', 'early'], { filename })(module, require, filename, { ${all.map(([path, names]) => `${nameOf(path)}: { ${names.map((name) => `${name}: ${nameOf(path)}_${name}`).join(', ')} }`).join(', ')} })
+  loaded = module.exports
+  return loaded
+}
+`,
+        resolveDir: '.',
+      }))
+    },
+  }
+}
+
+/** What a module exports that is there when it runs. @param {string} path @returns {(readonly [kind: string, name: string])[]} */
+function exportsOf(path) {
+  const text = readFileSync(`src/${path}`, 'utf8')
+  return [...text.matchAll(/^export (?:async )?(function|class)\*? (\w+)/gm)].map(([, kind = '', name = '']) => [kind, name])
+}
+
+/** What a file imports of another that is there when it runs. @param {string} importer @param {string} path @returns {string[]} */
+function importsOf(importer, path) {
+  const statement = new RegExp(`^import \\{([^}]*)\\} from '${path.replaceAll('.', '\\.')}'`, 'm')
+  const [, names = ''] = statement.exec(readFileSync(importer, 'utf8')) ?? []
+  return names.split(',').map((name) => name.trim()).filter((name) => name !== '' && !name.startsWith('type '))
+}
+
+/** @param {string} resolveDir @param {string} path */
+function moduleOf(resolveDir, path) {
+  return posix.normalize(relative('src', `${resolveDir}/${path}`))
+}
+
+/** @param {string} path */
+function nameOf(path) {
+  return path.replace(/\.ts$/, '').replace(/\W/g, '_')
+}
+
+/**
+ * commander loads node:child_process for commands that are programs of their own, which we have none of: a ninth of what `node -e 0` executes on Node 24. Here it is
+ * asked for when it is needed.
+ * @type {import('esbuild').Plugin}
+ */
+const lateChildProcess = {
+  name: 'late-child-process',
+  setup(build) {
+    build.onResolve({ filter: /^node:child_process$/ }, ({ path, importer }) => {
+      return importer.includes('/node_modules/commander/') ? { path, namespace: 'late' } : undefined
+    })
+    build.onLoad({ filter: /.*/, namespace: 'late' }, () => {
+      return { contents: "exports.spawn = (...args) => process.getBuiltinModule('node:child_process').spawn(...args)" }
+    })
+  },
+}
