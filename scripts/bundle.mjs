@@ -1,6 +1,6 @@
 /** Makes the files that a program and the command load: one for each entry, since 25 modules cost a program four times the start of one (`npm run bench:core`), with the late modules in a file of their own. */
 import { chmodSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { dirname, posix, relative } from 'node:path'
+import { posix, relative } from 'node:path'
 import { build } from 'esbuild'
 
 /**
@@ -15,6 +15,7 @@ const late = [
   'control/status.ts',
   'core/daemonizing.ts',
   'core/foreground.ts',
+  'core/handle-fault.ts',
   'core/launch.ts',
   'core/log.ts',
   'core/mover.ts',
@@ -24,6 +25,7 @@ const late = [
   'core/report.ts',
   'core/run-dir.ts',
   'core/successor.ts',
+  'core/tickets.ts',
   'core/trust.ts',
   'core/unix-path.ts',
   'core/upgrading.ts',
@@ -34,12 +36,23 @@ const late = [
   'drain/http2.ts',
   'drain/leaving.ts',
   'drain/spares.ts',
+  'drain/spread.ts',
   'error-texts.ts',
   'node/link.ts',
+  'node/unix-table.ts',
+  'program/web-socket-drain.ts',
+  'upgrades.ts',
 ]
 
 /** Without a state of their own: a copy of what the late modules need of these is with them, so that the other holds only what a start needs. */
-const copied = ['core/deadline.ts', 'core/phase.ts', 'core/protocol.ts', 'core/version.ts', 'drain/spread.ts', 'node/sockets.ts', 'options.ts']
+const copied = [
+  'core/deadline.ts',
+  'core/phase.ts',
+  'core/protocol.ts',
+  'core/version.ts',
+  'node/sockets.ts',
+  'options.ts',
+]
 
 const options = {
   bundle: true,
@@ -49,6 +62,8 @@ const options = {
   // Names stay, for stack traces; the rest would only be read past at every start.
   minifyWhitespace: true,
   minifySyntax: true,
+  // Node shows the line in which an error was thrown.
+  lineLimit: 160,
   // Their text is in the package, next to dist.
   sourcemap: true,
   sourcesContent: false,
@@ -64,7 +79,14 @@ const asCommonJs = {
 export async function bundle() {
   rmSync('dist/bundle', { recursive: true, force: true })
   const outdir = 'dist/bundle'
-  await build({ ...options, outdir, format: 'esm', entryPoints: ['src/index.ts', 'src/ws.ts'], splitting: true, chunkNames: 'shared' })
+  await build({
+    ...options,
+    outdir,
+    format: 'esm',
+    entryPoints: ['src/index.ts', 'src/ws.ts'],
+    splitting: true,
+    chunkNames: 'shared',
+  })
   // The preload is CommonJS, since `--require` of it costs a program less of its start than `--import` of an empty file; that is for those who wrote it into their own scripts.
   const shared = await bundleLate(outdir)
   await build({
@@ -130,7 +152,9 @@ async function bundleLate(outdir) {
             shared.set(module, names)
             return { path: module, namespace: 'early' }
           })
-          build.onLoad({ filter: /.*/, namespace: 'early' }, ({ path }) => ({ contents: `module.exports = early.${nameOf(path)}` }))
+          build.onLoad({ filter: /.*/, namespace: 'early' }, ({ path }) => ({
+            contents: `module.exports = early.${nameOf(path)}`,
+          }))
         },
       },
     ],
@@ -140,56 +164,72 @@ async function bundleLate(outdir) {
 
 /** In the place of each late module functions of the same names, which compile the late file when the first of them is called. @param {ReadonlyMap<string, ReadonlySet<string>>} shared @returns {import('esbuild').Plugin} */
 function lateModules(shared) {
-  const all = [...shared].map(([path, names]) => /** @type {const} */ ([path, [...names]]))
   return {
     name: 'late-modules',
     setup(build) {
       build.onResolve({ filter: /^\..*\.ts$/ }, ({ path, resolveDir, namespace }) => {
-        const module = namespace === 'late' ? '' : moduleOf(resolveDir, path)
+        const module = namespace === 'file' ? moduleOf(resolveDir, path) : ''
         return late.includes(module) ? { path: module, namespace: 'late' } : undefined
       })
-      build.onResolve({ filter: /^late$/ }, () => ({ path: 'late', namespace: 'late-loader' }))
       build.onLoad({ filter: /.*/, namespace: 'late' }, ({ path }) => {
-        const lines = exportsOf(path).map(([kind, name]) => {
-          const real = `late().${nameOf(path)}.${name}`
-          return kind === 'class'
-            ? `export function ${name}(...args) { return new ${real}(...args) }`
-            : `export function ${name}(...args) { return ${real}(...args) }`
+        const functions = exportsOf(path).map(([kind, name]) => {
+          const real = `(late().${nameOf(path)}.${name})`
+          return `export function ${name}(...args) { return ${kind === 'class' ? `new ${real}` : real}(...args) }`
         })
-        return { contents: [`import { late } from 'late'`, ...lines].join('\n'), resolveDir: '.' }
+        return { contents: [`import { late } from 'late-loader'`, ...functions].join('\n'), resolveDir: '.' }
       })
-      build.onLoad({ filter: /.*/, namespace: 'late-loader' }, () => ({
-        contents: `
-${all.map(([path, names]) => `import { ${names.map((name) => `${name} as ${nameOf(path)}_${name}`).join(', ')} } from './src/${path}'`).join('\n')}
-const text = process.getBuiltinModule('node:fs').readFileSync(__dirname + '/late.cjs', 'utf8')
-let loaded
-export function late() {
-  if (loaded !== undefined) return loaded
-  const { compileFunction } = process.getBuiltinModule('node:vm')
-  const module = { exports: {} }
-  const filename = __dirname + '/late.cjs'
-  compileFunction(text, ['module', 'require', '__filename', 'early'], { filename })(module, require, filename, { ${all.map(([path, names]) => `${nameOf(path)}: { ${names.map((name) => `${name}: ${nameOf(path)}_${name}`).join(', ')} }`).join(', ')} })
-  loaded = module.exports
-  return loaded
-}
-`,
-        resolveDir: '.',
+      build.onResolve({ filter: /^late-(loader|text)$/ }, ({ path }) => ({ path, namespace: 'loader' }))
+      build.onLoad({ filter: /loader$/, namespace: 'loader' }, () => ({ contents: loaderOf(shared), resolveDir: '.' }))
+      build.onLoad({ filter: /text$/, namespace: 'loader' }, () => ({
+        contents: `export const file = __dirname + '/late.cjs'
+          export const text = process.getBuiltinModule('node:fs').readFileSync(file, 'utf8')`,
       }))
     },
   }
 }
 
+/** @param {ReadonlyMap<string, ReadonlySet<string>>} shared */
+function loaderOf(shared) {
+  const modules = [...shared].map(([path, names]) => ({ path, module: nameOf(path), names: [...names] }))
+  const imports = modules.map(({ path, module, names }) => {
+    return `import { ${names.map((name) => `${name} as ${module}_${name}`).join(', ')} } from './src/${path}'`
+  })
+  // Getters: a broken environment is put into words while the modules are still being loaded.
+  const early = modules.map(({ module, names }) => {
+    return `${module}: { ${names.map((name) => `get ${name}() { return ${module}_${name} }`).join(', ')} }`
+  })
+  return `import { file, text } from 'late-text'
+    ${imports.join('\n')}
+    let loaded
+    export function late() {
+      if (loaded === undefined) {
+        const { compileFunction } = process.getBuiltinModule('node:vm')
+        const module = {}
+        const run = compileFunction(text, ['module', 'require', '__filename', 'early'], { filename: file })
+        run(module, require, file, { ${early.join(', ')} })
+        loaded = module.exports
+      }
+      return loaded
+    }`
+}
+
 /** What a module exports that is there when it runs. @param {string} path @returns {(readonly [kind: string, name: string])[]} */
 function exportsOf(path) {
   const text = readFileSync(`src/${path}`, 'utf8')
-  return [...text.matchAll(/^export (?:async )?(function|class)\*? (\w+)/gm)].map(([, kind = '', name = '']) => [kind, name])
+  return [...text.matchAll(/^export (?:async )?(function|class)\*? (\w+)/gm)].map(([, kind = '', name = '']) => [
+    kind,
+    name,
+  ])
 }
 
 /** What a file imports of another that is there when it runs. @param {string} importer @param {string} path @returns {string[]} */
 function importsOf(importer, path) {
   const statement = new RegExp(`^import \\{([^}]*)\\} from '${path.replaceAll('.', '\\.')}'`, 'm')
   const [, names = ''] = statement.exec(readFileSync(importer, 'utf8')) ?? []
-  return names.split(',').map((name) => name.trim()).filter((name) => name !== '' && !name.startsWith('type '))
+  return names
+    .split(',')
+    .map((name) => name.trim())
+    .filter((name) => name !== '' && !name.startsWith('type '))
 }
 
 /** @param {string} resolveDir @param {string} path */

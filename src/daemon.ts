@@ -11,31 +11,20 @@ import type { Phase } from './core/phase.ts'
 import { writePidFile } from './core/pid-file.ts'
 import type { UpgradeStep } from './core/predecessor.ts'
 import type { News, ProgramRecord } from './core/protocol.ts'
-import { upgradeText, withText } from './core/report.ts'
 import { type Entered, enter, keepInspectorShut, type State, takeStep } from './core/state.ts'
 import type { Arrival } from './core/successor.ts'
 import { Teller } from './core/telling.ts'
+import { setTicketKeys } from './core/tickets.ts'
 import { openUnixPath, ownUnixPath } from './core/unix-path.ts'
-import { demandCommit, runUpgrade } from './core/upgrading.ts'
-import { fromText, toText, type Value } from './core/values.ts'
-import { countMove } from './drain/counts.ts'
+import { fromText } from './core/values.ts'
 import type { OwnDrain } from './drain/drainer.ts'
 import { armKeepAlive, isHttp, isTls } from './drain/http.ts'
 import { type DrainHooks, type DrainView, Leaving, type Listener } from './drain/leaving.ts'
 import { trackSessions } from './drain/sessions.ts'
 import { CookError, messageOf } from './errors.ts'
-import {
-  adoptConnection,
-  type ListenerHandle,
-  listenerHandle,
-  startReading,
-  stopReading,
-  tieConnection,
-} from './node/sockets.ts'
-import { isAlive } from './node/system.ts'
+import { adoptConnection, type ListenerHandle, listenerHandle, tieConnection } from './node/sockets.ts'
 import {
   checkDaemonOptions,
-  checkDaemonUpgradeOptions,
   checkListenOptions,
   type DaemonizeOptions,
   type DaemonOptions,
@@ -43,19 +32,13 @@ import {
   type DrainReport,
   type HandOverRule,
   type ListenOptions,
-  type UpgradeResult,
   withoutUndefined,
 } from './options.ts'
+import { type DaemonReport, noteUpgrade, replace } from './upgrades.ts'
 
 const { resolve } = process.getBuiltinModule('node:path')
 
-export const defaults = { drainTimeout: 30_000, stateTimeout: 10_000, maxGenerations: 4 }
-
-/** What an upgrade that succeeded was like, and what follows it. */
-export type DaemonReport = UpgradeResult & {
-  /** Resolves when this process has drained. */
-  readonly drained: Promise<DrainReport>
-}
+export const defaultDrainTimeout = 30_000
 
 /**
  * Takes up the life of a daemon in this process. With `detach`, becomes one first: the process that is not the daemon exits here, with 0 once the daemon is ready and with 1
@@ -115,7 +98,7 @@ async function detach(state: State & { readonly entered: Entered }, options: Dae
   process.exit(0)
 }
 
-export type { Daemon }
+export type { Daemon, DaemonReport }
 
 /** What a module of a protocol of its own (src/ws.ts, src/program/) may do that a program may not. */
 export type Inside = {
@@ -239,7 +222,7 @@ class Daemon {
       } else {
         await openUnixPath(this.#state, server, options.path, options)
       }
-      registry.add(name, kind, server, false)
+      registry.addListening(name, kind, server)
     } catch (cause) {
       this.#listeners.splice(
         this.#listeners.findIndex((one) => one.server === server),
@@ -283,7 +266,17 @@ class Daemon {
 
   async #upgrade(options: DaemonUpgradeOptions, onStep: (step: UpgradeStep) => void): Promise<DaemonReport> {
     const stop = new AbortController()
-    const replacing = this.#replace(options, stop.signal, onStep)
+    const daemon = {
+      state: this.#state,
+      options: this.#options,
+      listeners: this.#listeners,
+      history: this.#history,
+      teller: this.#teller,
+      leaving: this.#leaving,
+      drainTimeout: this.#drainTimeout,
+      control: this.#control,
+    }
+    const replacing = replace(daemon, options, stop.signal, onStep)
     const own = { stop, ended: replacing.catch(() => {}) }
     this.#upgrading ??= own
     try {
@@ -312,25 +305,7 @@ class Daemon {
    * successor has it, false if it stays here after all. Rejects with `ERR_COOK_HAND_OVER` for a TLS or closed socket, or outside a drain.
    */
   async handOver(name: string, socket: Socket, state?: unknown): Promise<boolean> {
-    const { mover } = this.#leaving
-    if (mover === undefined || !mover.isOpen)
-      throw new CookError('ERR_COOK_HAND_OVER', { why: 'there is no successor' })
-    if (socket.destroyed) throw new CookError('ERR_COOK_HAND_OVER', { why: 'it is closed' })
-    if ('encrypted' in socket)
-      throw new CookError('ERR_COOK_HAND_OVER', { why: 'it is a TLS connection, whose keys cannot move' })
-    const text = toText(name, state)
-    const counts = this.#leaving.countsOf(socket)
-    stopReading(socket)
-    // What the program has written goes out first.
-    if (socket.writableLength > 0) await new Promise<void>((written) => socket.write('', () => written()))
-    const moved = await mover.move(socket, this.#ownArrival(name, socket), {
-      isFree: () => true,
-      state: text,
-      isUrgent: true,
-    })
-    countMove(counts, moved)
-    if (moved === 'busy' && !socket.destroyed) startReading(socket)
-    return moved === 'moved'
+    return this.#leaving.handOver(name, this.#ownArrival(name, socket), socket, state)
   }
 
   /** Takes the connections that the predecessor hands over under a name. The socket is readable and nothing of it is lost. Before `ready()`. */
@@ -378,7 +353,7 @@ class Daemon {
 
   #admit(name: string, kind: 'tcp' | 'unix', server: Server, oldName: string | undefined): void {
     this.#listeners.push({ name, server, ...(oldName !== undefined && { oldName }) })
-    this.#state.registry.add(name, kind, server, false)
+    this.#state.registry.addListening(name, kind, server)
   }
 
   #dismiss(server: Server): void {
@@ -454,76 +429,6 @@ class Daemon {
 
   // ------------------------------------------------------------------------------------------ the old side
 
-  async #replace(
-    { drainTimeout, release, ...options }: DaemonUpgradeOptions,
-    signal: AbortSignal,
-    onStep: (step: UpgradeStep) => void,
-  ): Promise<DaemonReport> {
-    checkDaemonUpgradeOptions({ ...options, ...withoutUndefined({ drainTimeout, release }) })
-    demandCommit('upgrade()', this.#state.entered)
-    if (this.phase === 'starting') {
-      throw new CookError('ERR_COOK_NOT_READY', { verb: 'upgrade()', self: process.pid })
-    }
-    this.#checkGenerations()
-    const { readyTimeout, overlap } = this.#options
-    const given = {
-      stage: 'daemon' as const,
-      ...withoutUndefined({ readyTimeout, overlap }),
-      ...options,
-      signal: options.signal === undefined ? signal : AbortSignal.any([signal, options.signal]),
-    }
-    const time = drainTimeout ?? this.#drainTimeout
-    const hooks = { tickets: this.#ticketKeys(), save: (name: string) => this.#save(name), onStep, drainTimeout: time }
-    const begin = performance.now()
-    const upgraded = await runUpgrade(this.#state, 'upgrade()', given, { ...hooks, ...(release && { release }) }).catch(
-      (error: CookError) => {
-        // One that another one kept from beginning is none.
-        if (!/_(UPGRADE_IN_PROGRESS|UPGRADED|STOPPING)$/.test(error.code)) this.#noteUpgrade(begin, error.code)
-        throw error
-      },
-    )
-    const { identity, generation, phases } = upgraded
-    const [pid] = identity
-    this.#control?.release(identity)
-    this.#noteUpgrade(begin)
-    this.#teller.emit(withText({ type: 'upgraded', pid, generation, phases } as const, upgradeText))
-    return withText({ pid, generation, phases, drained: this.#leaving.begin(upgraded, time) }, upgradeText)
-  }
-
-  #noteUpgrade(begin: number, code?: string): void {
-    const seconds = (performance.now() - begin) / 1000
-    const generation = this.generation + 1
-    const outcome = code === undefined ? 'succeeded' : 'failed'
-    this.#history.add({ outcome, generation, at: Date.now(), seconds, ...(code !== undefined && { code }) })
-  }
-
-  #checkGenerations(): void {
-    const most = this.#options.maxGenerations ?? defaults.maxGenerations
-    const older = this.#state.entered.succession?.living.filter((identity) => isAlive(identity)) ?? []
-    const count = older.length + 2
-    if (count > most) throw new CookError('ERR_COOK_TOO_MANY_GENERATIONS', { count: count - 1, most, pid: process.pid })
-  }
-
-  #ticketKeys(): Record<string, string> {
-    const secure = this.#listeners.filter(({ server }) => isTls(server))
-    return Object.fromEntries(
-      secure.map(({ name, server }) => [name, (server as unknown as TicketServer).getTicketKeys().toString('base64')]),
-    )
-  }
-
-  async #save(name: string): Promise<Value> {
-    const { saveState, stateTimeout = defaults.stateTimeout } = this.#options
-    if (saveState === undefined) return { value: undefined, version: 0 }
-    const hook = Object.hasOwn(saveState, name) ? saveState[name] : undefined
-    if (hook === undefined) {
-      throw new CookError('ERR_COOK_STATE_NAME', { name, names: Object.keys(saveState).join(', ') })
-    }
-    const value = await inTime(stateTimeout, Promise.resolve(hook.save()), () => {
-      throw new CookError('ERR_COOK_STATE', { name, why: `its save() took longer than ${stateTimeout} ms` })
-    })
-    return { value, version: hook.version ?? 0 }
-  }
-
   #inside(): Inside {
     return {
       isReady: () => this.#ready !== undefined,
@@ -562,7 +467,7 @@ class Daemon {
 
   /** The successor is dead, and the service is ours again. */
   #return(error: CookError): void {
-    this.#noteUpgrade(performance.now(), error.code)
+    noteUpgrade(this.#history, { generation: this.generation + 1, begin: performance.now(), code: error.code })
     this.#wasTakenOver = false
     this.#takeOver(undefined)
   }
@@ -594,7 +499,7 @@ class Daemon {
   }
 
   get #drainTimeout(): number {
-    return this.#options.drainTimeout ?? defaults.drainTimeout
+    return this.#options.drainTimeout ?? defaultDrainTimeout
   }
 
   #takeNews(news: News): void {
@@ -614,26 +519,7 @@ class Daemon {
   }
 }
 
-type TicketServer = { getTicketKeys(): Buffer; setTicketKeys(keys: Buffer): void }
-
-function setTicketKeys(server: Server, keys: string): void {
-  ;(server as unknown as TicketServer).setTicketKeys(Buffer.from(keys, 'base64'))
-}
-
 function addressName({ port, host, path }: ListenOptions): string {
   if (path !== undefined) return `unix:${resolve(path)}`
   return `tcp:${host ?? '*'}:${port}`
-}
-
-async function inTime<Result>(ms: number, result: Promise<Result>, late: () => never): Promise<Result> {
-  let timer: NodeJS.Timeout | undefined
-  const end = new Promise<'late'>((settle) => {
-    timer = setTimeout(() => settle('late'), ms)
-  })
-  try {
-    const first = await Promise.race([result, end])
-    return first === 'late' ? late() : (first as Result)
-  } finally {
-    clearTimeout(timer)
-  }
 }

@@ -3,8 +3,8 @@ import type { Socket as UdpSocket } from 'node:dgram'
 import type { Stats } from 'node:fs'
 import type { Server } from 'node:net'
 import { CookError } from '../errors.ts'
-import { factsOf, listenerDescriptor, udpDescriptor } from '../node/sockets.ts'
-import { unixSocketOf } from '../node/system.ts'
+import { listenerDescriptor, udpDescriptor } from '../node/sockets.ts'
+import { faultOf } from './handle-fault.ts'
 import {
   controlName,
   envLink,
@@ -40,7 +40,14 @@ export class Registry {
   /** Adds a handle, in order; one that is there under this name already stays where it is. */
   add(name: string, kind: HandleKind, source: HandleSource, replace: boolean): void {
     checkName(name)
+    // What cannot cross is told now, to the caller who can mend it.
+    this.#pack({ name, kind, source })
     this.#add(name, kind, source, replace)
+  }
+
+  /** Adds a server that has just begun to listen, of which nothing need be asked. */
+  addListening(name: string, kind: 'tcp' | 'unix', server: Server): void {
+    this.#add(name, kind, server, false)
   }
 
   /** Adds a handle of the library itself: it takes the place of the one before, and no restore() takes it out. */
@@ -49,12 +56,9 @@ export class Registry {
   }
 
   #add(name: string, kind: HandleKind, source: HandleSource, replace: boolean): void {
-    const entry = { name, kind, source }
-    // What cannot cross is told now, to the caller who can mend it.
-    this.#pack(entry)
     const kept = this.#entries.filter((other) => !(replace && other.name === name && other.kind === kind))
     const isThere = kept.some((other) => other.name === name && other.source === source)
-    this.#entries = isThere ? kept : [...kept, entry]
+    this.#entries = isThere ? kept : [...kept, { name, kind, source }]
   }
 
   /** Takes out what is not open any more. */
@@ -164,41 +168,6 @@ const adders: Readonly<Record<HandleKind, string>> = {
   file: 'addInheritFile()',
 }
 
-/** Why a descriptor is not what the predecessor says of it: looked at before anything listens on it. */
-function faultOf(handle: Inherited): string | undefined {
-  const stat = statOf(handle.fd)
-  if (stat === undefined) return 'it is not open'
-  if (stat.ino !== handle.inode) return 'it is another one'
-  // A file may be anything; what a later version hands over nobody here can judge, nor claim.
-  if (handle.kind === 'file' || !Object.hasOwn(words, handle.kind)) return undefined
-  if (!stat.isSocket()) return 'it is no socket'
-  const facts = factsOf(handle.fd)
-  const { kind } = facts
-  if (kind !== handle.kind) return kind === 'none' ? 'it is a socket of another kind' : `it is ${sockets[kind]}`
-  if (handle.kind === 'unix') return unixFaultOf(handle)
-  if (!('address' in facts)) return undefined
-  if (facts.isConnected) return 'it is connected'
-  // Node of the old version may tell the interface of a link-local address, and ours not.
-  const isSame = facts.port === handle.port && withoutZone(facts.address) === withoutZone(handle.address)
-  return isSame ? undefined : `it is bound to ${facts.address} port ${facts.port}`
-}
-
-function unixFaultOf({ inode, path }: Extract<Inherited, { kind: 'unix' }>): string | undefined {
-  const found = unixSocketOf(inode)
-  // On another system than Linux, or of another network namespace: its kind is all that is known.
-  if (found === undefined) return undefined
-  if (!found.isListening) return 'it does not listen'
-  // Bound under a private name of the process that opened it; systemd's and inherited ones have no path of their own.
-  const isSame = path === '' || found.path === path || found.path.startsWith(`${path}.`)
-  return isSame ? undefined : `it is bound to ${found.path}`
-}
-
-const sockets = { tcp: 'a TCP socket', unix: 'a Unix socket', udp: 'a UDP socket' }
-
-function withoutZone(address: string): string {
-  return address.replace(/%.*/, '')
-}
-
 /** What the predecessor handed to this process. */
 export class Claims {
   readonly #handles: readonly Inherited[]
@@ -208,7 +177,7 @@ export class Claims {
   constructor(records: readonly HandleRecord[]) {
     this.#handles = records.map((record, index) => ({ ...record, fd: firstHandleFd + index }))
     for (const handle of this.#handles) {
-      const fault = faultOf(handle)
+      const fault = faultOf(handle, statOf(handle.fd))
       if (fault === undefined) continue
       const named = `${words[handle.kind].replace(/^an? /, 'the ')} named ${JSON.stringify(handle.name)}`
       const why = `descriptor ${handle.fd} is not ${named}: ${fault}`

@@ -10,13 +10,13 @@ import { type Entered, type State, takeStep } from '../core/state.ts'
 import type { Arrival } from '../core/successor.ts'
 import type { Teller } from '../core/telling.ts'
 import { ownUnixPath } from '../core/unix-path.ts'
-import { toPieces } from '../core/values.ts'
+import { toPieces, toText } from '../core/values.ts'
 import { CookError } from '../errors.ts'
 import type { Link } from '../node/link.ts'
-import { serverOf, stopReading } from '../node/sockets.ts'
+import { serverOf, startReading, stopReading } from '../node/sockets.ts'
 import { isAlive, livesOn, system } from '../node/system.ts'
 import type { DrainReport, HandOverRule } from '../options.ts'
-import { type Counting, noCounts, toReport } from './counts.ts'
+import { type Counting, countMove, noCounts, toReport } from './counts.ts'
 import { drain, type OwnDrain } from './drainer.ts'
 import { Spares } from './spares.ts'
 
@@ -152,6 +152,24 @@ export class Leaving {
     })
     this.#passing.add(passing)
     return true
+  }
+
+  /** A connection of the program's own protocol, on the program's word. */
+  async handOver(name: string, on: Omit<Arrival, 'state'>, socket: Socket, state: unknown): Promise<boolean> {
+    const mover = this.#mover
+    const refuse = (why: string) => new CookError('ERR_COOK_HAND_OVER', { why })
+    if (mover?.isOpen !== true) throw refuse('there is no successor')
+    if (socket.destroyed) throw refuse('it is closed')
+    if ('encrypted' in socket) throw refuse('it is a TLS connection, whose keys cannot move')
+    const text = toText(name, state)
+    const counts = this.countsOf(socket)
+    stopReading(socket)
+    // What the program has written goes out first.
+    if (socket.writableLength > 0) await new Promise<void>((written) => socket.write('', () => written()))
+    const moved = await mover.move(socket, on, { isFree: () => true, state: text, isUrgent: true })
+    countMove(counts, moved)
+    if (moved === 'busy' && !socket.destroyed) startReading(socket)
+    return moved === 'moved'
   }
 
   listenerOf(socket: Socket): Listener | undefined {

@@ -1,10 +1,9 @@
 /** Signals of an unmodified program: SIGUSR2 upgrades, and what the program does at SIGTERM itself stays its own. */
 import type { State } from '../core/state.ts'
 import { restoreUnixPaths } from '../core/unix-path.ts'
-import { type Daemon, defaults, type Inside } from '../daemon.ts'
+import { type Daemon, defaultDrainTimeout, type Inside } from '../daemon.ts'
 import { signalNumbers } from '../node/system.ts'
 import type { DaemonEvent } from '../options.ts'
-
 
 const stopSignals = ['SIGTERM', 'SIGINT'] as const
 
@@ -15,7 +14,7 @@ type Plan = {
   readonly drainTimeout: number | undefined
 }
 
-export function watchSignals({ state, daemon, inside, drainTimeout = defaults.drainTimeout }: Plan) {
+export function watchSignals({ state, daemon, inside, drainTimeout = defaultDrainTimeout }: Plan) {
   /** The program was told to end: it has had its SIGTERM. */
   let wasTold = false
   let isOver = false

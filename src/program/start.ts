@@ -10,7 +10,7 @@ import { watchListens } from './listening.ts'
 import { readiness } from './readiness.ts'
 import { watchSignals } from './signals.ts'
 import { watchBinds } from './udp.ts'
-import { drainWebSockets } from './web-sockets.ts'
+import { drainWebSockets } from './web-socket-drain.ts'
 
 /** Before the first line of the program. */
 export function startProgram(): void {

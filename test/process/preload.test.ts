@@ -3,9 +3,9 @@ import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
-import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { connect as connectTls } from 'node:tls'
 import { fileURLToPath } from 'node:url'
@@ -589,6 +589,40 @@ test('without its variable the preload does nothing, and reads no more than its 
   assert.equal(stdout, '0 false undefined preload.cjs\n')
   // Each fork and worker thread of the program reads it.
   assert.ok(statSync(preload).size < 10_000)
+})
+
+test('a start compiles nothing of what a stop or an upgrade needs, and those nothing that was put in its place meanwhile', () => {
+  const folder = newFolder()
+  try {
+    const bundle = join(folder, 'bundle')
+    cpSync(dirname(preload), bundle, { recursive: true })
+    const late = join(bundle, 'late.cjs')
+    const run = (lines: string) => {
+      writeFileSync(join(folder, 'app.cjs'), lines)
+      const env = { ...process.env, COOK_DAEMON_PROGRAM: '{"protocol":1}', LATE: late }
+      const args = ['--require', join(bundle, 'preload.cjs'), join(folder, 'app.cjs')]
+      return spawnSync(process.execPath, args, { env, encoding: 'utf8', timeout: 60_000 })
+    }
+    const serveAnd = (
+      then: string,
+    ) => `const server = require('node:http').createServer((_, response) => response.end('x'))
+      server.listen(0, async () => {
+        await (await fetch('http://127.0.0.1:' + server.address().port, { headers: { connection: 'close' } })).text()
+        console.log('served')
+        setTimeout(() => { ${then} }, 100)
+      })`
+    const breakLate = `require('node:fs').writeFileSync(process.env.LATE, 'throw new Error("compiled")')`
+    const stop = `process.kill(process.pid, 'SIGTERM')`
+    const replaced = run(serveAnd(`${breakLate}; ${stop}`))
+    assert.deepEqual([replaced.status, replaced.stdout, replaced.stderr], [0, 'served\n', ''])
+    const started = run(serveAnd('process.exit(7)'))
+    assert.deepEqual([started.status, started.stdout, started.stderr], [7, 'served\n', ''])
+    const stopped = run(serveAnd(stop))
+    assert.notEqual(stopped.status, 0)
+    assert.match(stopped.stderr, /compiled/)
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
 })
 
 test('--import of the ES module does the same as --require', async () => {

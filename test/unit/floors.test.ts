@@ -13,7 +13,7 @@ const floors = [
   ['errors.ts', 'error-texts.ts', 'options.ts', 'core/protocol.ts', 'core/phase.ts'],
   ['node/'],
   ['core/', 'drain/'],
-  ['daemon.ts', 'control/'],
+  ['daemon.ts', 'upgrades.ts', 'control/'],
   ['serve.ts', 'verbs.ts', 'program/'],
 ]
 
