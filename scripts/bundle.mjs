@@ -1,12 +1,12 @@
-/** Makes the files that a program and the command load: one for each entry, since 25 modules cost a program four times the start of one (`npm run bench:core`), with the late modules in a file of their own. */
+/** Makes the files that a program and the command load: one for each entry, since the modules one by one cost a program four times the start of one (`npm run bench:core`), with the late modules in a file of their own. */
 import { chmodSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { posix, relative } from 'node:path'
 import { build } from 'esbuild'
 
 /**
- * What a start does without: an upgrade, a drain, a control socket, a Unix path, the text of an error. Their code is read with the rest at the start, since another version stands in its place after a
- * deployment, and compiled when it is first called: compiling all of it was a third of what the preload adds to a start (`npm run bench:cli`). Of these modules the others may import functions and
- * classes, and nothing else.
+ * What the first start does without until it serves: an upgrade, a drain, a control socket, a Unix path, the text of an error. Their code is read with the rest, since another version stands in its
+ * place after a deployment, and compiled when it is first called: compiling all of it was a third of what the preload adds to a start (`npm run bench:cli`). Of these modules the others may import
+ * functions and classes, and nothing else.
  */
 const late = [
   'control/commands.ts',
@@ -14,7 +14,6 @@ const late = [
   'control/server.ts',
   'control/status.ts',
   'core/daemonizing.ts',
-  'core/foreground.ts',
   'core/handle-fault.ts',
   'core/launch.ts',
   'core/log.ts',

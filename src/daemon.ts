@@ -11,7 +11,7 @@ import type { Phase } from './core/phase.ts'
 import { writePidFile } from './core/pid-file.ts'
 import type { UpgradeStep } from './core/predecessor.ts'
 import type { News, ProgramRecord } from './core/protocol.ts'
-import { type Entered, enter, keepInspectorShut, type State, takeStep } from './core/state.ts'
+import { type EnteredState, enter, keepInspectorShut, takeStep } from './core/state.ts'
 import type { Arrival } from './core/successor.ts'
 import { Teller } from './core/telling.ts'
 import { setTicketKeys } from './core/tickets.ts'
@@ -30,6 +30,7 @@ import {
   type DaemonOptions,
   type DaemonUpgradeOptions,
   type DrainReport,
+  defaults,
   type HandOverRule,
   type ListenOptions,
   withoutUndefined,
@@ -37,8 +38,6 @@ import {
 import { type DaemonReport, noteUpgrade, replace } from './upgrades.ts'
 
 const { resolve } = process.getBuiltinModule('node:path')
-
-export const defaultDrainTimeout = 30_000
 
 /**
  * Takes up the life of a daemon in this process. With `detach`, becomes one first: the process that is not the daemon exits here, with 0 once the daemon is ready and with 1
@@ -63,7 +62,7 @@ export function takeUp(verb: string, options: DaemonOptions): Daemon {
   return begin(enterAs(verb, options))
 }
 
-type Plan = { readonly state: State & { readonly entered: Entered }; readonly options: DaemonOptions }
+type Plan = { readonly state: EnteredState; readonly options: DaemonOptions }
 
 function enterAs(verb: string, given: DaemonOptions): Plan {
   const state = enter(verb)
@@ -87,8 +86,8 @@ function wordsOf(program: ProgramRecord | undefined): DaemonOptions {
   return withoutUndefined({ name, handOver, readyTimeout, drainTimeout, overlap, pidFile })
 }
 
-/** Returns in the daemon only. One of the three places where this library ends a process: the launcher has nothing more to do. */
-async function detach(state: State & { readonly entered: Entered }, options: DaemonizeOptions): Promise<void> {
+/** Returns in the daemon only. Ends the launcher, which has nothing more to do. */
+async function detach(state: EnteredState, options: DaemonizeOptions): Promise<void> {
   try {
     if (await becomeDaemon(state, options)) return
   } catch (error) {
@@ -116,6 +115,8 @@ export type Inside = {
   /** The program ends this process itself: an upgrade that runs is given up, and older generations come to an end. */
   leaveToProgram(): void
   onDrain(begin: (view: DrainView) => OwnDrain): void
+  /** When the time of the drain that runs, or has ended, is over, by performance.now(). */
+  drainEndsAt(): number
   /** For a connection of the protocol of this name. */
   arrival(name: string, socket: Socket): Omit<Arrival, 'state'>
   hookFailed(hook: string, thrown: unknown): void
@@ -133,7 +134,7 @@ class Daemon {
     open = (daemon) => daemon.#inside()
   }
 
-  readonly #state: State & { readonly entered: Entered }
+  readonly #state: EnteredState
   readonly #options: DaemonOptions
   readonly #listeners: Listener[] = []
   readonly #receivers = new Map<string, (socket: Socket, state: unknown) => void>()
@@ -146,7 +147,7 @@ class Daemon {
   #upgrading: { readonly stop: AbortController; readonly ended: Promise<unknown> } | undefined
   #control: Control | undefined
 
-  constructor(state: State & { readonly entered: Entered }, options: DaemonOptions) {
+  constructor(state: EnteredState, options: DaemonOptions) {
     this.#state = state
     this.#options = options
     this.#teller = new Teller(options.onEvent)
@@ -160,7 +161,7 @@ class Daemon {
     }
   }
 
-  /** Made when an upgrade or a stop first asks for it: what it is made of is no part of a start. */
+  /** Made when an upgrade, a stop or the control socket first asks for it: what it is made of is no part of a start. */
   get #leaving(): Leaving {
     this.#leavingMade ??= new Leaving({
       state: this.#state,
@@ -222,6 +223,7 @@ class Daemon {
       } else {
         await openUnixPath(this.#state, server, options.path, options)
       }
+      if (!server.listening) throw new Error('it was closed as soon as it listened')
       registry.addListening(name, kind, server)
     } catch (cause) {
       this.#listeners.splice(
@@ -274,7 +276,7 @@ class Daemon {
       teller: this.#teller,
       leaving: this.#leaving,
       drainTimeout: this.#drainTimeout,
-      control: this.#control,
+      control: () => this.#control,
     }
     const replacing = replace(daemon, options, stop.signal, onStep)
     const own = { stop, ended: replacing.catch(() => {}) }
@@ -337,7 +339,7 @@ class Daemon {
       await this.#teller.runHook('pidFile', () => this.#writePid())
     } else {
       this.#writePid()
-      this.#step('serve')
+      takeStep(this.#state, 'serve')
       this.#takeOver(undefined)
     }
     launch?.tell({ type: 'ready' })
@@ -368,7 +370,7 @@ class Daemon {
 
   #receive(arrival: Arrival, socket: Socket): boolean {
     const keep = () => this.#keep(arrival, socket)
-    return this.#leaving.passOn(arrival, socket, keep) || keep()
+    return this.#leavingMade?.passOn(arrival, socket, keep) || keep()
   }
 
   /** Returns whether anybody here wants the connection. */
@@ -444,6 +446,7 @@ class Daemon {
         this.#state.entered.succession?.stop()
       },
       onDrain: (begin) => this.#drainHooks.own.push(begin),
+      drainEndsAt: () => this.#leaving.endsAt,
       arrival: (name, socket) => this.#ownArrival(name, socket),
       hookFailed: (hook, thrown) => this.#teller.hookFailed(hook, thrown),
     }
@@ -499,19 +502,15 @@ class Daemon {
   }
 
   get #drainTimeout(): number {
-    return this.#options.drainTimeout ?? defaultDrainTimeout
+    return this.#options.drainTimeout ?? defaults.drainTimeout
   }
 
   #takeNews(news: News): void {
     this.#history.take(news)
-    this.#leaving.tellNews()
+    this.#leavingMade?.tellNews()
   }
 
   // ------------------------------------------------------------------------------------------ both
-
-  #step(step: Parameters<typeof takeStep>[1]): void {
-    takeStep(this.#state, step)
-  }
 
   #onPhase(phase: Phase): void {
     this.#teller.emit({ type: 'phase', phase, generation: this.generation })

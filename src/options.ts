@@ -3,6 +3,15 @@ import type { Socket } from 'node:net'
 import type { Phase } from './core/phase.ts'
 import { CookError } from './errors.ts'
 
+export const defaults = {
+  readyTimeout: 60_000,
+  drainTimeout: 30_000,
+  stateTimeout: 10_000,
+  maxGenerations: 4,
+  upgradeSignal: 'SIGUSR2',
+  stopSignals: ['SIGTERM', 'SIGINT'],
+} as const
+
 /** What {@link daemonize} takes. */
 export type DaemonizeOptions = {
   /**
@@ -349,7 +358,7 @@ export function checkServeOptions(
       throw new CookError('ERR_COOK_OPTION', { option, why: `${name} is no signal that can be handled` })
     }
   }
-  if (signals.upgrade !== undefined && (signals.stop ?? ['SIGTERM', 'SIGINT']).includes(signals.upgrade)) {
+  if (signals.upgrade !== undefined && (signals.stop ?? defaults.stopSignals).includes(signals.upgrade)) {
     throw new CookError('ERR_COOK_OPTION', { option: 'upgrade', why: `${signals.upgrade} stops already` })
   }
 }

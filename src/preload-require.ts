@@ -2,7 +2,7 @@
 import { envProgram } from './core/protocol.ts'
 import { isWorkerThread } from './node/sockets.ts'
 
-/** This file is bundled as CommonJS, and what it loads lies beside it: every fork and worker of the program inherits it through execArgv, and reads no more than this. */
+/** This file is bundled as CommonJS, and what it loads lies beside it: every fork of the program inherits it through execArgv and reads no more than this, a worker thread worker.cjs as well. */
 declare const require: (file: string) => typeof import('./program/start.ts') & typeof import('./program/worker.ts')
 
 // The program's forks are none of our business: only the command line's own child has this variable.

@@ -2,11 +2,9 @@
 import type { Server } from 'node:net'
 import { createDaemon, type Daemon } from './daemon.ts'
 import { signalNumbers } from './node/system.ts'
-import { checkServeOptions, type DaemonEvent, type ServingOptions } from './options.ts'
+import { checkServeOptions, type DaemonEvent, defaults, type ServingOptions } from './options.ts'
 
 const { subscribe } = process.getBuiltinModule('node:diagnostics_channel')
-
-const defaultSignals = { upgrade: 'SIGUSR2', stop: ['SIGTERM', 'SIGINT'] } as const
 
 /**
  * What {@link serve} takes: all of {@link DaemonOptions}, `port`, `host`, `backlog`, `path` and `mode` of {@link ListenOptions}, `prepare`, and
@@ -29,11 +27,11 @@ export async function serve(server: Server, options: ServeOptions): Promise<Daem
   let created: Daemon | undefined
   let daemon: Daemon | undefined
   // Before anything else: a signal without a handler kills.
-  for (const signal of new Set(signals?.stop ?? defaultSignals.stop)) {
+  for (const signal of new Set(signals?.stop ?? defaults.stopSignals)) {
     // Before it serves there is nothing to finish, and whoever waits for it reads in the exit code what ended it.
     process.on(signal, () => void (daemon === undefined ? exit(128 + signalNumbers()[signal]) : daemon.stop()))
   }
-  process.on(signals?.upgrade ?? defaultSignals.upgrade, () => {
+  process.on(signals?.upgrade ?? defaults.upgradeSignal, () => {
     // A failure is an event, and this process keeps serving.
     created?.upgrade().catch(() => {})
   })
@@ -49,7 +47,7 @@ export async function serve(server: Server, options: ServeOptions): Promise<Daem
   return created
 }
 
-/** One of the three places where this library ends a process: everything is drained, and timers of the program must not hold it. */
+/** Timers of the program must not hold the process. */
 function exit(code: number): void {
   process.exit(code)
 }

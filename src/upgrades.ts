@@ -1,36 +1,35 @@
 /** The upgrades of a daemon: what keeps one from beginning, what its successor gets, and what is told of each. */
 import type { History } from './core/history.ts'
 import type { UpgradeStep } from './core/predecessor.ts'
+import type { Identity } from './core/protocol.ts'
 import { upgradeText, withText } from './core/report.ts'
-import type { Entered, State } from './core/state.ts'
+import type { EnteredState } from './core/state.ts'
 import type { Teller } from './core/telling.ts'
 import { ticketKeysOf } from './core/tickets.ts'
 import { demandCommit, runUpgrade } from './core/upgrading.ts'
 import type { Value } from './core/values.ts'
 import type { Leaving, Listener } from './drain/leaving.ts'
-import { CookError } from './errors.ts'
+import { CookError, type CookErrorCode } from './errors.ts'
 import { isAlive } from './node/system.ts'
 import {
   checkDaemonUpgradeOptions,
   type DaemonOptions,
   type DaemonUpgradeOptions,
   type DrainReport,
+  defaults,
   type UpgradeResult,
   withoutUndefined,
 } from './options.ts'
 
-const stateTimeoutDefault = 10_000
-const maxGenerationsDefault = 4
-
 /** What an upgrade that succeeded was like, and what follows it. */
 export type DaemonReport = UpgradeResult & {
-  /** Resolves when this process has drained. */
+  /** Resolves when this process has drained, or has the service again because the successor was lost (event `successor-lost`). */
   readonly drained: Promise<DrainReport>
 }
 
 /** The daemon that is replaced. */
 export type Replaced = {
-  readonly state: State & { readonly entered: Entered }
+  readonly state: EnteredState
   readonly options: DaemonOptions
   readonly listeners: readonly Listener[]
   readonly history: History
@@ -38,25 +37,26 @@ export type Replaced = {
   readonly leaving: Leaving
   readonly drainTimeout: number
   /** Its control socket, which the successor answers from the commit on. */
-  readonly control: { release(to: readonly [pid: number, startTime: string]): void } | undefined
+  control(): { release(to: Identity): void } | undefined
 }
 
 /** Resolves at the commit. Rejects if the upgrade failed: the daemon keeps serving then. */
 export async function replace(
   daemon: Replaced,
-  { drainTimeout, release, ...options }: DaemonUpgradeOptions,
+  given: DaemonUpgradeOptions,
   signal: AbortSignal,
   onStep: (step: UpgradeStep) => void,
 ): Promise<DaemonReport> {
   const { state, history, teller, leaving, control } = daemon
-  checkDaemonUpgradeOptions({ ...options, ...withoutUndefined({ drainTimeout, release }) })
+  checkDaemonUpgradeOptions(given)
+  const { drainTimeout, release, ...options } = given
   demandCommit('upgrade()', state.entered)
   if (state.phase === 'starting') {
     throw new CookError('ERR_COOK_NOT_READY', { verb: 'upgrade()', self: process.pid })
   }
   checkGenerations(daemon)
   const { readyTimeout, overlap } = daemon.options
-  const given = {
+  const whole = {
     stage: 'daemon' as const,
     ...withoutUndefined({ readyTimeout, overlap }),
     ...options,
@@ -71,24 +71,24 @@ export async function replace(
   }
   const nextGeneration = state.entered.generation + 1
   const begin = performance.now()
-  const upgraded = await runUpgrade(state, 'upgrade()', given, { ...hooks, ...(release && { release }) }).catch(
+  const upgraded = await runUpgrade(state, 'upgrade()', whole, { ...hooks, ...(release && { release }) }).catch(
     (error: CookError) => {
       // One that another one kept from beginning is none.
-      if (!/_(UPGRADE_IN_PROGRESS|UPGRADED|STOPPING)$/.test(error.code)) {
-        noteUpgrade(history, { generation: nextGeneration, begin, code: error.code })
-      }
+      if (!notBegun.includes(error.code)) noteUpgrade(history, { generation: nextGeneration, begin, code: error.code })
       throw error
     },
   )
   const { identity, generation, phases } = upgraded
   const [pid] = identity
-  control?.release(identity)
+  control()?.release(identity)
   noteUpgrade(history, { generation: nextGeneration, begin })
   teller.emit(withText({ type: 'upgraded', pid, generation, phases } as const, upgradeText))
   return withText({ pid, generation, phases, drained: leaving.begin(upgraded, time) }, upgradeText)
 }
 
-/** For those who look on: an upgrade that has begun then and ends now; with a code it has failed. */
+const notBegun: readonly CookErrorCode[] = ['ERR_COOK_UPGRADE_IN_PROGRESS', 'ERR_COOK_UPGRADED', 'ERR_COOK_STOPPING']
+
+/** For those who look on: an upgrade that began at `begin` of performance.now() and ends now; with a code it has failed. */
 export function noteUpgrade(
   history: History,
   { generation, begin, code }: { readonly generation: number; readonly begin: number; readonly code?: string },
@@ -99,14 +99,16 @@ export function noteUpgrade(
 }
 
 function checkGenerations({ state, options }: Replaced): void {
-  const most = options.maxGenerations ?? maxGenerationsDefault
+  const most = options.maxGenerations ?? defaults.maxGenerations
   const older = state.entered.succession?.living.filter((identity) => isAlive(identity)) ?? []
-  const count = older.length + 2
-  if (count > most) throw new CookError('ERR_COOK_TOO_MANY_GENERATIONS', { count: count - 1, most, pid: process.pid })
+  const count = older.length + 1
+  if (count + 1 > most) throw new CookError('ERR_COOK_TOO_MANY_GENERATIONS', { count, most, pid: process.pid })
 }
 
-async function saveState({ saveState, stateTimeout }: DaemonOptions, name: string): Promise<Value> {
-  const ms = stateTimeout ?? stateTimeoutDefault
+async function saveState(
+  { saveState, stateTimeout: ms = defaults.stateTimeout }: DaemonOptions,
+  name: string,
+): Promise<Value> {
   if (saveState === undefined) return { value: undefined, version: 0 }
   const hook = Object.hasOwn(saveState, name) ? saveState[name] : undefined
   if (hook === undefined) {

@@ -6,7 +6,7 @@ import type { Inherited } from './core/handles.ts'
 import { writePidFile } from './core/pid-file.ts'
 import type { HandleKind } from './core/protocol.ts'
 import { upgradeText, withText } from './core/report.ts'
-import { type Entered, enter, keepInspectorShut, preloadInCharge, type State } from './core/state.ts'
+import { type EnteredState, enter, keepInspectorShut, preloadInCharge, type State } from './core/state.ts'
 import { openUnixPath, ownUnixPath } from './core/unix-path.ts'
 import { demandCommit, runUpgrade } from './core/upgrading.ts'
 import { CookError } from './errors.ts'
@@ -173,7 +173,7 @@ function add(
 }
 
 /** An inherited Unix listener does not know its path: we do, by its descriptor. */
-function knowPath(state: State & { readonly entered: Entered }, server: Server): void {
+function knowPath(state: EnteredState, server: Server): void {
   if (state.registry.paths.has(server)) return
   const path = state.entered.claims.unixPathOf(server)
   if (path !== undefined) ownUnixPath(state, server, path)

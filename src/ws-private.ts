@@ -99,13 +99,11 @@ export class WsInside {
     return () => Reflect.deleteProperty(_sender, 'sendFrame')
   }
 
-  /** Calls back when everything that was sent is with the kernel; returns false, and does not, if nothing waits for that. */
-  whenWritten(webSocket: WebSocket, then: () => void): boolean {
+  /** Calls back when everything that was sent is with the kernel, if anything waits for that. */
+  whenWritten(webSocket: WebSocket, then: () => void): void {
     const { _socket } = inside(webSocket)
-    if (_socket.writableLength === 0 || !_socket.writable) return false
     // Behind all the others.
-    _socket.write('', () => then())
-    return true
+    if (_socket.writableLength > 0 && _socket.writable) _socket.write('', () => then())
   }
 
   agreed(webSocket: WebSocket): Agreed {

@@ -1,4 +1,4 @@
-/** The command `cook-daemon`: its commands, their options and their help. One of the three places where this library ends a process. */
+/** The command `cook-daemon`: its commands, their options and their help. */
 import { Command, CommanderError, InvalidArgumentError } from 'commander'
 import { envHome } from '../core/protocol.ts'
 import { version } from '../core/version.ts'

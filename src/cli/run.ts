@@ -6,11 +6,9 @@ import { launchDaemon } from '../core/launch.ts'
 import { openLog } from '../core/log.ts'
 import type { Identity } from '../core/protocol.ts'
 import { openRunDirectory } from '../core/run-dir.ts'
-import { system } from '../node/system.ts'
+import { signalNumbers, system } from '../node/system.ts'
 import { exitCodes, tell } from './output.ts'
 import { planFor, programOf, type StartOptions } from './start.ts'
-
-const { constants } = process.getBuiltinModule('node:os')
 
 /** What an operator, a terminal or a supervisor sends. SIGKILL and SIGSTOP nobody can forward. */
 const forwarded: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2']
@@ -53,7 +51,7 @@ function watchGenerations(child: ChildProcess, pipe: Duplex): Generations {
   for (const signal of forwarded) process.on(signal, () => system.kill(current.identity, signal))
   // Of the others only their own word is known: they are no children of ours.
   child.once('exit', (code, signal) => {
-    exits.set(1, code ?? 128 + constants.signals[signal ?? 'SIGKILL'])
+    exits.set(1, code ?? 128 + signalNumbers()[signal ?? 'SIGKILL'])
   })
   const ended = new Promise<void>((done) => {
     pipe.setEncoding('utf8').on('data', (text: string) => {

@@ -7,7 +7,7 @@ import { type ProgramRecord, protocolVersion, writeProgram } from '../core/proto
 import { logPath, openRunDirectory } from '../core/run-dir.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { type Command, inheritableDescriptors, startCommand } from '../node/system.ts'
-import { withoutUndefined } from '../options.ts'
+import { defaults, withoutUndefined } from '../options.ts'
 import { exitCodes, paint, print, printJson, tell } from './output.ts'
 import { preloadPath } from './preload-path.ts'
 import { checkedName } from './which.ts'
@@ -32,8 +32,6 @@ export type StartOptions = {
 
 /** What is to be started, with everything that the operator said. */
 export type Program = { readonly name: string; readonly command: Command; readonly record: ProgramRecord }
-
-const defaultReadyTimeout = 60_000
 
 export async function start(script: string, args: readonly string[], options: StartOptions): Promise<number> {
   return startProgram(programOf(script, args, options), options.json === true)
@@ -98,7 +96,7 @@ export function planFor({ command, record }: Program, env = process.env): Omit<L
     cwd: command.cwd,
     environment: writeProgram(env, record),
     waitReady: true,
-    readyTimeout: record.readyTimeout ?? defaultReadyTimeout,
+    readyTimeout: record.readyTimeout ?? defaults.readyTimeout,
     close: inheritableDescriptors(),
   }
 }

@@ -1,5 +1,6 @@
 /** `stop` and `restart`: the end of a daemon, whether it answers or not. */
 import type { Client } from '../control/client.ts'
+import { protocolVersion } from '../core/protocol.ts'
 import { type End, endByWord, type StopOptions, standsStill } from './ending.ts'
 import { exitCodes, paint, print, printJson } from './output.ts'
 import { startProgram } from './start.ts'
@@ -22,7 +23,7 @@ export async function restart(name: string | undefined, options: StopOptions): P
     if (owner === undefined) throw error
     return owner
   }
-  const { command, program = { protocol: 1 } } = await client.status().catch(silent)
+  const { command, program = { protocol: protocolVersion } } = await client.status().catch(silent)
   await endAll(client, options)
   const again = { name: client.name, command, record: { ...program, name: client.name } }
   return startProgram(again, options.json === true)

@@ -2,7 +2,7 @@
 import type { Server } from 'node:net'
 import type { History } from '../core/history.ts'
 import type { GenerationRecord } from '../core/protocol.ts'
-import type { Entered, State } from '../core/state.ts'
+import type { EnteredState } from '../core/state.ts'
 import { version } from '../core/version.ts'
 import type { Listener } from '../drain/leaving.ts'
 import { connectionsOf } from '../node/sockets.ts'
@@ -11,7 +11,7 @@ import { withoutUndefined } from '../options.ts'
 import type { Status } from './status.ts'
 
 export type Facts = {
-  readonly state: State & { readonly entered: Entered }
+  readonly state: EnteredState
   readonly listeners: readonly Listener[]
   readonly history: History
   /** In milliseconds. */

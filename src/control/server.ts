@@ -1,12 +1,13 @@
 /** The control socket of a daemon: HTTP/1.1 on a Unix socket, answered by the one generation that owns the service. */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
+import { listening } from '../core/listening.ts'
 import { forgetDeadOwners, forgetOwners, type Owner, removeOwner, writeOwner } from '../core/owners.ts'
 import { controlName, type Identity } from '../core/protocol.ts'
 import { controlPath, openRunDirectory } from '../core/run-dir.ts'
-import type { Entered, State } from '../core/state.ts'
+import type { EnteredState } from '../core/state.ts'
 import { openUnixPath, ownUnixPath } from '../core/unix-path.ts'
-import { CookError, messageOf } from '../errors.ts'
+import { CookError, type CookErrorCode, messageOf } from '../errors.ts'
 import { stopAccepting } from '../node/sockets.ts'
 import { identify } from '../node/system.ts'
 import { checkDaemonUpgradeOptions, type DaemonUpgradeOptions } from '../options.ts'
@@ -55,11 +56,7 @@ const reopenPause = 50
  * Opens the control socket, or keeps the predecessor's for the commit. Rejects with `ERR_COOK_RUN_DIR`, `ERR_COOK_NAME_TAKEN` and what else
  * keeps a Unix path from being opened.
  */
-export async function openControl(
-  state: State & { readonly entered: Entered },
-  name: string,
-  controlled: Controlled,
-): Promise<Control> {
+export async function openControl(state: EnteredState, name: string, controlled: Controlled): Promise<Control> {
   const folder = openRunDirectory(state.environment)
   const path = controlPath(folder, name)
   const [pid, startTime] = identify()
@@ -148,12 +145,7 @@ export async function openControl(
   return {
     async takeOver() {
       if (inherited === undefined) return
-      await new Promise<void>((done, failed) => {
-        server.once('error', failed).listen({ fd: inherited.fd }, () => {
-          server.removeListener('error', failed)
-          done()
-        })
-      })
+      await listening(server, { fd: inherited.fd })
       server.unref()
       ownUnixPath(state, server, path)
       state.registry.addReserved(controlName, 'unix', server)
@@ -293,10 +285,15 @@ function failure(error: unknown): Failure {
 function statusOf(error: unknown): number {
   if (!(error instanceof CookError)) return 500
   if (error.code === 'ERR_COOK_CONTROL' || error.code === 'ERR_COOK_OPTION') return 400
-  return isConflict(error.code) ? 409 : 500
+  return conflicts.includes(error.code) ? 409 : 500
 }
 
 /** Not now, in this process. */
-function isConflict(code: string): boolean {
-  return /_(UPGRADE_IN_PROGRESS|UPGRADED|STOPPING|NOT_READY|NOT_COMMITTED|TOO_MANY_GENERATIONS)$/.test(code)
-}
+const conflicts: readonly CookErrorCode[] = [
+  'ERR_COOK_UPGRADE_IN_PROGRESS',
+  'ERR_COOK_UPGRADED',
+  'ERR_COOK_STOPPING',
+  'ERR_COOK_NOT_READY',
+  'ERR_COOK_NOT_COMMITTED',
+  'ERR_COOK_TOO_MANY_GENERATIONS',
+]

@@ -1,20 +1,16 @@
 /** How a process becomes a daemon: by starting itself again, since Node cannot fork. */
 import { CookError, messageOf } from '../errors.ts'
 import { inheritableDescriptors } from '../node/system.ts'
-import type { DaemonizeOptions } from '../options.ts'
+import { type DaemonizeOptions, defaults } from '../options.ts'
 import { launchDaemon, passOn } from './launch.ts'
 import { openLog } from './log.ts'
-import type { Entered, State } from './state.ts'
-import { defaultReadyTimeout } from './upgrading.ts'
+import type { EnteredState } from './state.ts'
 
 const { closeSync } = process.getBuiltinModule('node:fs')
 const { resolve } = process.getBuiltinModule('node:path')
 
 /** True in the daemon, false in the process that must exit. */
-export async function becomeDaemon(
-  state: State & { readonly entered: Entered },
-  options: DaemonizeOptions,
-): Promise<boolean> {
+export async function becomeDaemon(state: EnteredState, options: DaemonizeOptions): Promise<boolean> {
   const { start, launch } = state.entered
   // Every generation starts where the operator typed the command, so that a relative path means the same in each.
   const from = state.command.cwd
@@ -30,11 +26,7 @@ export async function becomeDaemon(
   return true
 }
 
-async function startDaemon(
-  state: State & { readonly entered: Entered },
-  options: DaemonizeOptions,
-  cwd: string,
-): Promise<void> {
+async function startDaemon(state: EnteredState, options: DaemonizeOptions, cwd: string): Promise<void> {
   const { link } = state.entered.start
   const log = state.logFile === undefined ? undefined : openLog(state.logFile)
   const inherited = link === undefined ? undefined : ([1, 2] as const)
@@ -46,7 +38,7 @@ async function startDaemon(
       output: log === undefined ? inherited : [log, log],
       // In an upgrade it is the predecessor who waits until the new version is up.
       waitReady: link === undefined && (options.waitReady ?? false),
-      readyTimeout: options.readyTimeout ?? defaultReadyTimeout,
+      readyTimeout: options.readyTimeout ?? defaults.readyTimeout,
       close: link === undefined ? inheritableDescriptors() : [],
       ...(link && { link }),
     })

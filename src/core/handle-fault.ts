@@ -4,7 +4,7 @@ import { factsOf } from '../node/sockets.ts'
 import { unixSocketOf } from '../node/unix-table.ts'
 import type { Inherited } from './handles.ts'
 
-/** Undefined: it is. `stat` is that of its descriptor. */
+/** Undefined if it is what was said. `stat` is that of its descriptor. */
 export function faultOf(handle: Inherited, stat: Stats | undefined): string | undefined {
   if (stat === undefined) return 'it is not open'
   if (stat.ino !== handle.inode) return 'it is another one'

@@ -21,7 +21,7 @@ const fs = process.getBuiltinModule('node:fs')
 /** What a program can register, or has claimed: anything with a descriptor. */
 export type HandleSource = Server | UdpSocket | Inherited | { readonly fd: number } | number
 
-/** A claimed handle: its descriptor and what the predecessor said of it. */
+/** A handle of the predecessor: its descriptor, and what was said of it. */
 export type Inherited = { readonly fd: number } & HandleRecord
 
 type Entry = { readonly name: string; readonly kind: HandleKind; readonly source: HandleSource }
@@ -84,7 +84,7 @@ export class Registry {
     return this.#entries.flatMap(({ source }) => (isServer(source) ? (this.paths.get(source) ?? []) : []))
   }
 
-  /** The Unix listeners that this process opened, with their paths. */
+  /** The servers among the Unix listeners. */
   unixListeners(): readonly Server[] {
     return this.#entries.flatMap(({ kind, source }) => (kind === 'unix' && isServer(source) ? [source] : []))
   }
@@ -179,7 +179,9 @@ export class Claims {
     for (const handle of this.#handles) {
       const fault = faultOf(handle, statOf(handle.fd))
       if (fault === undefined) continue
-      const named = `${words[handle.kind].replace(/^an? /, 'the ')} named ${JSON.stringify(handle.name)}`
+      // One of a later version may be of a kind without a word.
+      const what = Object.hasOwn(words, handle.kind) ? words[handle.kind].replace(/^an? /, '') : 'handle'
+      const named = `the ${what} named ${JSON.stringify(handle.name)}`
       const why = `descriptor ${handle.fd} is not ${named}: ${fault}`
       throw new CookError('ERR_COOK_ENVIRONMENT', { variable: envLink, why })
     }
@@ -221,10 +223,11 @@ export class Claims {
     this.#unclaimed.add(handle)
   }
 
-  /** Claims the one handle of a name and kind, if there is one. */
+  /** Claims the first handle of a name and kind, if there is one. */
   find(name: string, kind: HandleKind): Inherited | undefined {
     const handle = [...this.#unclaimed].find((one) => one.name === name && one.kind === kind)
-    return handle === undefined ? undefined : this.claim(name, kind)[0]
+    if (handle !== undefined) this.#unclaimed.delete(handle)
+    return handle
   }
 
   /** Claims the Unix listener of a name if it has this path; with another it is not the one that is meant. */

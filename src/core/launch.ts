@@ -1,17 +1,15 @@
-/** Starting a `daemon` stage and waiting until it is there: the end of the process that exits, and that of the daemon. */
+/** Starting a `daemon` stage and waiting until it is there: the end of the process that exits. */
 import type { ChildProcess } from 'node:child_process'
 import type { Duplex } from 'node:stream'
 import { CookError, messageOf } from '../errors.ts'
 import { type Link, takeLink } from '../node/link.ts'
 import { channelDescriptor } from '../node/sockets.ts'
 import { type Command, type System, system } from '../node/system.ts'
+import type { Word } from './launched.ts'
 import { type LogMark, lastWords, linesSince, markLog } from './log.ts'
 import { cutReason, firstHandleFd, type LinkRecord, linkFd, writeStart } from './protocol.ts'
 
 const fs = process.getBuiltinModule('node:fs')
-
-/** What the daemon tells the process that started it, a line of JSON each. */
-type Word = { readonly type: 'started' | 'ready' | 'refused' | 'dying'; readonly reason?: string }
 
 export type LaunchPlan = {
   readonly command: Command
@@ -211,65 +209,4 @@ export function parseWord(line: string): Word | undefined {
   const { type, reason } = word as Readonly<Record<string, unknown>>
   if (!wordTypes.includes(type)) return undefined
   return { type: type as Word['type'], ...(typeof reason === 'string' && { reason: cutReason(reason) }) }
-}
-
-/** The daemon's end. */
-export type Launch = {
-  readonly waitReady: boolean
-  /** Resolves when the process that started us has read that we are here; only then the link is ours alone. */
-  readonly released: Promise<void>
-  tell(word: Word): void
-  close(): void
-}
-
-/** Tells the process that started this daemon that it is here. */
-export function reportTo({
-  fd,
-  waitReady,
-  close,
-}: {
-  fd: number
-  waitReady: boolean
-  close: readonly number[]
-}): Launch {
-  for (const leaked of close) {
-    if (leaked !== fd) closeQuietly(leaked)
-  }
-  let isOpen = true
-  const launch: Launch = {
-    waitReady,
-    released: new Promise((done) => {
-      // End-of-file: it has let go, or is gone. A launcher stopped by ^Z holds its daemon back, as it would any child of a shell.
-      fs.read(fd, Buffer.alloc(1), 0, 1, null, () => {
-        if (!waitReady) launch.close()
-        done()
-      })
-    }),
-    tell(word) {
-      if (isOpen) tellLauncher(fd, word)
-    },
-    close() {
-      if (isOpen) closeQuietly(fd)
-      isOpen = false
-    },
-  }
-  launch.tell({ type: 'started' })
-  return launch
-}
-
-/** A word of the daemon to the process that started it. */
-export function tellLauncher(fd: number, word: Word): void {
-  try {
-    fs.writeSync(fd, `${JSON.stringify(word)}\n`)
-  } catch {
-    // Nobody waits any more: a launcher may be interrupted, the daemon goes on.
-  }
-}
-
-function closeQuietly(fd: number): void {
-  try {
-    fs.closeSync(fd)
-  } catch {
-    // It is closed already.
-  }
 }

@@ -17,7 +17,7 @@ export type Step =
   | 'commit'
   /** It stops without a successor. */
   | 'stop'
-  /** The successor was lost before this process stopped accepting. */
+  /** The successor was lost while this process drained. */
   | 'return'
   | 'end'
 

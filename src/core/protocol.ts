@@ -193,7 +193,7 @@ function parse<Value>(variable: string, text: string, fault: (value: Fields) => 
   }
   const why = isFields(value) ? fault(value) : 'it is no object'
   if (why !== undefined) throw broken(variable, why)
-  // The one cast of this file: `fault` has just looked at every field.
+  // The one cast of what comes from outside: `fault` has just looked at every field.
   return value as Value
 }
 

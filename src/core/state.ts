@@ -5,7 +5,7 @@ import { isWorkerThread } from '../node/sockets.ts'
 import { type Command, startCommand, startEnvironment } from '../node/system.ts'
 import { type Foreground, foreground } from './foreground.ts'
 import { Claims, Registry } from './handles.ts'
-import { type Launch, reportTo, tellLauncher } from './launch.ts'
+import { type Launch, reportTo, tellLauncher } from './launched.ts'
 import { nextPhase, type Phase, type Step } from './phase.ts'
 import {
   cutReason,
@@ -59,6 +59,9 @@ export type State = {
   /** Who takes what the predecessor hands over after the commit; the verbs leave that to the program. */
   receiver?: Receiver
 }
+
+/** Of a process in which a verb was called. */
+export type EnteredState = State & { readonly entered: Entered }
 
 export type Preload = {
   /** The program calls a verb: what it does from now on is its own. Throws `ERR_COOK_PRELOADED` if that comes too late. */
@@ -181,7 +184,7 @@ function tellWhyItDies(state: State, { launch }: Start): void {
 /**
  * The state of this process for a verb. The first one takes what the environment says out of the sight of other children. One that only asks leaves the preload in charge.
  */
-export function enter(verb: string, { isQuestion = false } = {}): State & { readonly entered: Entered } {
+export function enter(verb: string, { isQuestion = false } = {}): EnteredState {
   const state = shared[key]
   if (process.platform === 'win32') throw new CookError('ERR_COOK_PLATFORM', { platform: process.platform })
   if (isWorkerThread()) throw new CookError('ERR_COOK_WORKER_THREAD', { verb })
@@ -196,7 +199,7 @@ export function enter(verb: string, { isQuestion = false } = {}): State & { read
   }
   state.entered ??= begin(state, state.start)
   if (!isQuestion) state.preload?.stepAside(verb)
-  return state as State & { readonly entered: Entered }
+  return state as EnteredState
 }
 
 /** The preload of this process, if it still is in charge. */

@@ -1,18 +1,16 @@
 /** One upgrade of this process, whoever asks for it: what is checked first, and what is put back if it fails. */
 import { CookError } from '../errors.ts'
 import { type Command, withoutInspectorIn, workingDirectory } from '../node/system.ts'
-import type { UpgradeOptions } from '../options.ts'
+import { defaults, type UpgradeOptions } from '../options.ts'
 import { openLog } from './log.ts'
 import { reclaimPidFile } from './pid-file.ts'
 import { type Upgraded, type UpgradeStep, upgradeTo } from './predecessor.ts'
 import { protocolVersion, writeProgram } from './protocol.ts'
-import { type Entered, type State, takeStep } from './state.ts'
+import { type Entered, type EnteredState, type State, takeStep } from './state.ts'
 import { keepPathAtClose } from './unix-path.ts'
 import type { Value } from './values.ts'
 
 const { closeSync, existsSync } = process.getBuiltinModule('node:fs')
-
-export const defaultReadyTimeout = 60_000
 
 /** What a daemon adds to the verbs. */
 export type UpgradeHooks = {
@@ -27,7 +25,7 @@ export type UpgradeHooks = {
 
 /** Resolves at the commit, with the link still open; rejects with everything as it was. */
 export async function runUpgrade(
-  state: State & { readonly entered: Entered },
+  state: EnteredState,
   verb: string,
   options: UpgradeOptions & { readonly stage: 'parent' | 'daemon' },
   hooks: UpgradeHooks = {},
@@ -58,7 +56,7 @@ export async function runUpgrade(
       handles,
       living: entered.succession?.living ?? [],
       output,
-      readyTimeout: options.readyTimeout ?? defaultReadyTimeout,
+      readyTimeout: options.readyTimeout ?? defaults.readyTimeout,
       overlap: options.overlap ?? 0,
       drainTimeout: hooks.drainTimeout === undefined ? undefined : Math.round(hooks.drainTimeout),
       signal: options.signal,

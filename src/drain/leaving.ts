@@ -6,7 +6,7 @@ import { Mover } from '../core/mover.ts'
 import { reclaimPidFile, releasePidFile } from '../core/pid-file.ts'
 import type { Upgraded } from '../core/predecessor.ts'
 import { type GenerationRecord, protocolOfSpares, takeoverName } from '../core/protocol.ts'
-import { type Entered, type State, takeStep } from '../core/state.ts'
+import { type EnteredState, takeStep } from '../core/state.ts'
 import type { Arrival } from '../core/successor.ts'
 import type { Teller } from '../core/telling.ts'
 import { ownUnixPath } from '../core/unix-path.ts'
@@ -56,7 +56,7 @@ export type DrainHooks = {
 
 /** What belongs to the daemon and ends, or comes back, with its service. */
 export type Home = {
-  readonly state: State & { readonly entered: Entered }
+  readonly state: EnteredState
   readonly teller: Teller
   readonly listeners: readonly Listener[]
   readonly history: History
@@ -96,7 +96,7 @@ export class Leaving {
   #linkEnded = Promise.resolve()
   #hasLinkEnded = true
   /** Those that listened when the drain began. */
-  #served: readonly Listener[] = []
+  #listening: readonly Listener[] = []
   /** Whoever waits for the end of the drain. */
   #waiting: ((end: DrainReport | CookError) => void)[] = []
   #tellNews: (() => void) | undefined
@@ -105,8 +105,9 @@ export class Leaving {
     this.#home = home
   }
 
-  get mover(): Mover | undefined {
-    return this.#mover
+  /** When the time of the drain that runs, or has ended, is over, by performance.now(). */
+  get endsAt(): number {
+    return this.#endsAt
   }
 
   get handedOver(): number {
@@ -274,7 +275,7 @@ export class Leaving {
     const { teller, listeners, hooks } = this.#home
     const mover = this.#mover
     const rule = this.#home.rule()
-    this.#served = listeners.filter(({ server }) => server.listening)
+    this.#listening = listeners.filter(({ server }) => server.listening)
     // One that does not listen any more has no counterpart in the successor.
     const servers = listeners.map(({ name, server }) => {
       return {
@@ -319,7 +320,7 @@ export class Leaving {
 
   /** Each listener is open, or can be opened again. */
   #canReturn(): boolean {
-    return this.#served.every(({ name, server }) => server.listening || this.#spares?.has(name))
+    return this.#listening.every(({ name, server }) => server.listening || this.#spares?.has(name))
   }
 
   /**
@@ -373,7 +374,7 @@ export class Leaving {
   /** The successor is dead: everything is ours again. */
   async #comeBack(generation: number, isStopping: boolean): Promise<void> {
     const { state, teller, control, onReturn } = this.#home
-    if (!isStopping) await Promise.all(this.#served.map((listener) => this.#listenAgain(listener)))
+    if (!isStopping) await Promise.all(this.#listening.map((listener) => this.#listenAgain(listener)))
     this.#spares?.close()
     this.#spares = undefined
     this.#mover = undefined

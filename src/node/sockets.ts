@@ -269,10 +269,9 @@ export function startReading(socket: Socket): void {
  * a timer of Node's find it without its server: that is an uncaught exception (lib/_http_server.js, socketOnTimeout).
  */
 export function releaseConnection(socket: Socket): void {
+  // Nor would one that ends on the way leave open what the successor is about to get.
   socket.setTimeout(0)
   ;(socket as unknown as PrivateSocket).server = null
-  // A keep-alive timer that ends on the way would close what the child is about to get.
-  socket.setTimeout(0)
 }
 
 /**

@@ -1,4 +1,4 @@
-/** The operating system as this library sees it: processes and their identity, files, the start of this process. */
+/** The operating system as this library sees it: processes and their identity, descriptors, the start of this process. */
 import type { ChildProcess } from 'node:child_process'
 import type { Identity } from '../core/protocol.ts'
 

@@ -2,7 +2,7 @@
 import type { Server } from 'node:net'
 import type { Inherited } from '../core/handles.ts'
 import { isOwnListen } from '../core/listening.ts'
-import type { Entered, State } from '../core/state.ts'
+import type { EnteredState } from '../core/state.ts'
 import { bindBeside, ownUnixPath, restoreUnixPath } from '../core/unix-path.ts'
 import type { Inside } from '../daemon.ts'
 import { isTls } from '../drain/http.ts'
@@ -15,7 +15,7 @@ const { resolve } = process.getBuiltinModule('node:path')
 const { errorMonitor } = process.getBuiltinModule('node:events')
 
 export type Plan = {
-  readonly state: State & { readonly entered: Entered }
+  readonly state: EnteredState
   readonly inside: Inside
   readonly ready: Readiness
 }
@@ -35,12 +35,13 @@ export function watchListens({ state, inside, ready }: Plan) {
   const plain = prototype.listen
   let isActive = true
 
-  prototype.listen = function listen(this: Server, ...args: unknown[]) {
+  const ours = function listen(this: Server, ...args: unknown[]) {
     const call = (given: readonly unknown[]) => Reflect.apply(plain, this, given) as Server
     const isOurs = isActive && !isOwnListen() && !this.listening && state.hasSuccessor !== true
     const ask = isOurs ? askOfListen(args, resolve) : undefined
     return ask === undefined ? call(args) : open(this, ask, args, call)
   }
+  prototype.listen = ours
 
   function open(
     server: Server,
@@ -144,7 +145,8 @@ export function watchListens({ state, inside, ready }: Plan) {
     isUsed: () => openings.size > 0,
     end(): void {
       isActive = false
-      if (prototype.listen.name === 'listen') prototype.listen = plain
+      // What others have put around it meanwhile stays, and calls it.
+      if (prototype.listen === ours) prototype.listen = plain
     },
   }
 }

@@ -1,9 +1,9 @@
 /** When an unmodified program is up: nobody asks it, so it is what it listens on that tells, or with waitReady a word of its own. */
 import type { ProgramRecord } from '../core/protocol.ts'
-import type { Entered, State } from '../core/state.ts'
+import type { EnteredState } from '../core/state.ts'
 
 type Plan = {
-  readonly state: State & { readonly entered: Entered }
+  readonly state: EnteredState
   readonly program: ProgramRecord
   /** Says so to the predecessor, and resolves when that is decided. */
   start(): Promise<void>

@@ -1,26 +1,23 @@
 /** Signals of an unmodified program: SIGUSR2 upgrades, and what the program does at SIGTERM itself stays its own. */
 import type { State } from '../core/state.ts'
 import { restoreUnixPaths } from '../core/unix-path.ts'
-import { type Daemon, defaultDrainTimeout, type Inside } from '../daemon.ts'
+import type { Daemon, Inside } from '../daemon.ts'
 import { signalNumbers } from '../node/system.ts'
-import type { DaemonEvent } from '../options.ts'
-
-const stopSignals = ['SIGTERM', 'SIGINT'] as const
+import { type DaemonEvent, defaults } from '../options.ts'
 
 type Plan = {
   readonly state: State
   readonly daemon: Daemon
   readonly inside: Inside
-  readonly drainTimeout: number | undefined
 }
 
-export function watchSignals({ state, daemon, inside, drainTimeout = defaultDrainTimeout }: Plan) {
+export function watchSignals({ state, daemon, inside }: Plan) {
+  const { stopSignals } = defaults
   /** The program was told to end: it has had its SIGTERM. */
   let wasTold = false
   let isOver = false
   /** The program looks after itself. */
   let isAside = false
-  let leftAt = 0
 
   const onUpgrade = () => {
     // A signal has no answer: who sent it finds in the log why nothing came of it.
@@ -58,14 +55,12 @@ export function watchSignals({ state, daemon, inside, drainTimeout = defaultDrai
     // Some remove the file of their Unix listener as well, which is the successor's.
     process.on('exit', () => restoreUnixPaths(state))
     // Its handlers do what they do at a stop; what they leave undone, or their end, is waited for until the deadline. Without them nothing more is to come.
-    const rest = Math.max(0, drainTimeout - (performance.now() - leftAt))
-    setTimeout(() => process.exit(0), rest).unref()
+    setTimeout(() => process.exit(0), Math.max(0, inside.drainEndsAt() - performance.now())).unref()
     if (!wasTold) emitter.emit('SIGTERM', 'SIGTERM', signalNumbers().SIGTERM)
   }
 
   return {
     onEvent(event: DaemonEvent): void {
-      if (event.type === 'upgraded') leftAt = performance.now()
       // Whoever waits for the report goes first. An upgrade whose successor was lost has a report too, and its process stays.
       if (event.type === 'drained' && daemon.phase === 'gone') setImmediate(leave)
     },

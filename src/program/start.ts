@@ -1,7 +1,7 @@
 /** What the preload does in a process that the command line started: it is to the program what serve() is to one that calls it. */
 import { releasePidFile } from '../core/pid-file.ts'
 import { protocolVersion } from '../core/protocol.ts'
-import { type Entered, enter, type State } from '../core/state.ts'
+import { type EnteredState, enter } from '../core/state.ts'
 import { insideOf, takeUp } from '../daemon.ts'
 import { CookError, messageOf } from '../errors.ts'
 import type { DaemonEvent } from '../options.ts'
@@ -31,7 +31,7 @@ export function startProgram(): void {
       .then(() => daemon.ready())
       .catch(fail)
   const ready = readiness({ state, program, start })
-  const signals = watchSignals({ state, daemon, inside, drainTimeout: program.drainTimeout })
+  const signals = watchSignals({ state, daemon, inside })
   hear.push(signals.onEvent)
   process.on('exit', () => {
     // A program that ends itself does not know of it.
@@ -61,7 +61,7 @@ export function startProgram(): void {
 }
 
 /** Whoever started this process is told, and it ends: a program that catches everything must not live on beside the one that serves. */
-function failWith(state: State & { readonly entered: Entered }): (error: unknown) => void {
+function failWith(state: EnteredState): (error: unknown) => void {
   return (error) => {
     state.entered.launch?.tell({ type: 'refused', reason: messageOf(error) })
     process.stderr.write(`${messageOf(error)}\n`)

@@ -13,6 +13,7 @@ export function watchBinds({ state, ready }: Pick<Plan, 'state' | 'ready'>) {
   const { claims } = state.entered
   const bound = new Set<Socket>()
   let restore = () => {}
+  let isActive = true
 
   function onCreated(message: unknown): void {
     unsubscribe(created, onCreated)
@@ -21,12 +22,13 @@ export function watchBinds({ state, ready }: Pick<Plan, 'state' | 'ready'>) {
     const bind = function bind(this: Socket, ...args: unknown[]) {
       const call = (given: readonly unknown[]) => Reflect.apply(plain, this, given) as Socket
       const { type } = this as unknown as { readonly type: string }
-      const ask = state.hasSuccessor === true ? undefined : askOfBind(type, args)
+      const ask = !isActive || state.hasSuccessor === true ? undefined : askOfBind(type, args)
       return ask === undefined ? call(args) : take(this, ask.name, args, call)
     }
     prototype.bind = bind as Socket['bind']
     restore = () => {
-      prototype.bind = plain
+      isActive = false
+      if (prototype.bind === bind) prototype.bind = plain
     }
   }
   subscribe(created, onCreated)

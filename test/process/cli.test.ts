@@ -2,7 +2,9 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { existsSync, mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { get } from 'node:http'
 import { connect } from 'node:net'
+import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
 import { Operator, writeProgram } from '../support/command.ts'
 import { HttpConnection } from '../support/http-connection.ts'
@@ -87,6 +89,28 @@ test('a release folder behind a symlink is followed at each upgrade, and is the 
   assert.match(await operator.asks('app'), /^v2 /)
   const { command } = await operator.status('app')
   assert.deepEqual([command.cwd, command.args], [lab.path('current'), [lab.path('current/app.mjs')]])
+})
+
+test("what a program does at SIGTERM has the time of this upgrade's drain, not that of the start", async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  const lines = `const server = require('node:http').createServer((request, response) => {
+      response.flushHeaders()
+      setTimeout(() => response.end(), 700)
+    })
+    server.listen(0, '127.0.0.1')
+    process.on('SIGTERM', () => setTimeout(() => {
+      require('node:fs').appendFileSync('ended', process.pid + '\\n')
+      process.exit(0)
+    }, 500))`
+  writeFileSync(lab.path('app.cjs'), lines)
+  await operator.does(['start', 'app.cjs', '--drain-timeout', '400'])
+  const { pid, listeners } = await operator.status('app')
+  // Taken before the upgrade, and answered by the old version.
+  const [response] = await once(get(`http://${listeners[0]?.address}`), 'response')
+  await operator.does(['upgrade', 'app', '--drain-timeout', '20000'])
+  await text(response)
+  assert.equal(lab.read('ended'), `${pid}\n`)
 })
 
 test('start of a name that runs says so, and upgrade --or-start does either', async () => {

@@ -154,6 +154,62 @@ test('a listener that the new version has no more is closed and told, its Unix p
   assert.equal(await answerOf(Number(await young.event('metrics'))), String(young.pid))
 })
 
+test('of two listeners of one name a daemon takes one, and the other is closed and told', async () => {
+  await using lab = await Lab.open()
+  const old = await lab.start()
+  const ports = await old.run(async ({ cook, echo, kept }) => {
+    kept.servers = []
+    const found: number[] = []
+    for (let count = 0; count < 2; count++) {
+      const server = await echo({ host: '127.0.0.1', port: 0 })
+      cook.addInheritTcpListener('web', server)
+      ;(kept.servers as unknown[]).push(server)
+      found.push((server.address() as { port: number }).port)
+    }
+    return found
+  })
+  const upgrading = old.run(({ cook }) => cook.upgrade({ stage: 'daemon' }).then(() => {}))
+  const young = await lab.next()
+  const port = await young.run(({ start }) => start())
+  await upgrading
+  assert.equal(port, ports[0])
+  assert.deepEqual(await young.event('unclaimed'), { type: 'unclaimed', names: ['web'] })
+  await old.run(({ kept }) => {
+    for (const server of kept.servers as { close(): void }[]) server.close()
+  })
+  await assert.rejects(answerOf(Number(ports[1])), { code: 'ECONNREFUSED' })
+  assert.equal(await answerOf(port), String(young.pid))
+})
+
+test('a server that its program closes as soon as it listens is no listener', async () => {
+  await using lab = await Lab.open()
+  const puppet = await lab.start()
+  await puppet.run(({ open }) => open().then(() => {}))
+  await assert.rejects(
+    puppet.run(async ({ kept, web, listen }) => {
+      const server = web()
+      server.once('listening', () => server.close())
+      await listen(server, { name: 'short' })
+      await kept.daemon?.ready()
+    }),
+    { code: 'ERR_COOK_LISTEN' },
+  )
+})
+
+test('what is no options of an upgrade is refused at once, and starts nothing', async () => {
+  await using lab = await Lab.open()
+  const puppet = await lab.start()
+  await puppet.run(({ start }) => start())
+  for (const options of [null, 30_000, 'now', { drainTimeout: '1' }, { retries: 1 }]) {
+    await assert.rejects(
+      puppet.run(({ kept }, given) => kept.daemon?.upgrade(given as never).then(() => {}), options),
+      { code: 'ERR_COOK_OPTION' },
+      JSON.stringify(options),
+    )
+  }
+  await replace(lab, puppet)
+})
+
 const noSs = spawnSync('ss', ['-V']).error !== undefined && 'there is no ss (iproute2) to ask for it'
 
 test('the length of the queue of a listener is kept by a new version that does not name it', {

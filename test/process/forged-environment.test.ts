@@ -155,6 +155,20 @@ for (const [what, lie] of [...Object.entries(lies), ...Object.entries(liesToLinu
   })
 }
 
+test('a handle of a kind that nobody knows yet is told too if it is another one', async () => {
+  await using lab = await Lab.open()
+  const open = file(lab.path('file'))
+  try {
+    const { puppet } = await startForged(lab, { given: [{ fd: open.fd, record: { kind: 'later', inode: 1 } }] })
+    await assert.rejects(
+      puppet.run(({ cook }) => cook.inUpgrade()),
+      { code: 'ERR_COOK_ENVIRONMENT', message: /the handle named "web": it is another one/ },
+    )
+  } finally {
+    open.close()
+  }
+})
+
 test('a listener that is what was promised is taken, at every kind of address', async () => {
   await using lab = await Lab.open()
   const [all, one, unix, socket] = [

@@ -1,11 +1,13 @@
 /** Unmodified programs: what the preload takes up, hands over, leaves alone, and says when it cannot. */
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { cpSync, existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { dirname, join } from 'node:path'
+import type { Duplex } from 'node:stream'
+import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
 import { connect as connectTls } from 'node:tls'
 import { fileURLToPath } from 'node:url'
@@ -319,6 +321,42 @@ test("notifyUpgradeDone() of the library is as good a word as process.send('read
   assert.equal(await pidAt(program.port), program.pid)
 })
 
+test('a program that takes up the library itself keeps what others have put around listen() and bind() meanwhile', async () => {
+  const library = new URL('../../bundle/index.js', import.meta.url).href
+  await using program = await start(
+    async ({ web, serving, log, load }) => {
+      const { Server } = process.getBuiltinModule('node:net')
+      const { createSocket, Socket } = process.getBuiltinModule('node:dgram')
+      const { serve } = await load(String(process.env.LIBRARY))
+      createSocket('udp4').close()
+      // As packages that watch over programs do it.
+      for (const [prototype, name] of [
+        [Server.prototype, 'listen'],
+        [Socket.prototype, 'bind'],
+      ] as const) {
+        const methods = prototype as unknown as Record<string, (this: unknown, ...args: unknown[]) => unknown>
+        const inner = methods[name]
+        const around = {
+          [name](this: unknown, ...args: unknown[]) {
+            log(`watched ${name}`)
+            return inner?.apply(this, args)
+          },
+        }
+        methods[name] = around[name] as (typeof methods)[string]
+      }
+      const server = web()
+      await serve(server, { port: 0 })
+      createSocket('udp4').bind(0, function bound(this: import('node:dgram').Socket) {
+        this.close()
+        serving(server)
+      })
+    },
+    { env: { LIBRARY: library } },
+  )
+  assert.match(program.output, /watched listen/)
+  assert.match(program.output, /watched bind/)
+})
+
 test('a program that takes up the library itself is left to it, with the control socket that was opened for it', async () => {
   const library = new URL('../../bundle/index.js', import.meta.url).href
   const folder = newFolder()
@@ -591,17 +629,35 @@ test('without its variable the preload does nothing, and reads no more than its 
   assert.ok(statSync(preload).size < 10_000)
 })
 
-test('a start compiles nothing of what a stop or an upgrade needs, and those nothing that was put in its place meanwhile', () => {
+test('a start compiles nothing of what a stop or an upgrade needs, and those nothing that was put in its place meanwhile', async () => {
   const folder = newFolder()
   try {
     const bundle = join(folder, 'bundle')
     cpSync(dirname(preload), bundle, { recursive: true })
     const late = join(bundle, 'late.cjs')
-    const run = (lines: string) => {
+    // As the command line starts it.
+    const run = async (lines: string) => {
       writeFileSync(join(folder, 'app.cjs'), lines)
-      const env = { ...process.env, COOK_DAEMON_PROGRAM: '{"protocol":1}', LATE: late }
+      const env = {
+        ...process.env,
+        COOK_DAEMON_PROGRAM: '{"protocol":1}',
+        COOK_DAEMON_STAGE: 'daemon',
+        COOK_DAEMON_LAUNCH: '{"fd":3,"waitReady":true,"close":[]}',
+        LATE: late,
+      }
       const args = ['--require', join(bundle, 'preload.cjs'), join(folder, 'app.cjs')]
-      return spawnSync(process.execPath, args, { env, encoding: 'utf8', timeout: 60_000 })
+      const child = spawn(process.execPath, args, { env, stdio: ['ignore', 'pipe', 'pipe', 'pipe'] })
+      const [, out, err, launcher] = child.stdio as unknown as Duplex[]
+      // It lets go when the program is up.
+      launcher?.on('data', (words) => {
+        if (String(words).includes('ready')) launcher.end()
+      })
+      const ended = once(child, 'exit').then(([code, signal]) => {
+        launcher?.end()
+        return code ?? signal
+      })
+      const [stdout = '', stderr = ''] = await Promise.all([out, err].map((stream) => text(stream as Duplex)))
+      return { status: await ended, stdout, stderr }
     }
     const serveAnd = (
       then: string,
@@ -613,11 +669,11 @@ test('a start compiles nothing of what a stop or an upgrade needs, and those not
       })`
     const breakLate = `require('node:fs').writeFileSync(process.env.LATE, 'throw new Error("compiled")')`
     const stop = `process.kill(process.pid, 'SIGTERM')`
-    const replaced = run(serveAnd(`${breakLate}; ${stop}`))
+    const replaced = await run(serveAnd(`${breakLate}; ${stop}`))
     assert.deepEqual([replaced.status, replaced.stdout, replaced.stderr], [0, 'served\n', ''])
-    const started = run(serveAnd('process.exit(7)'))
+    const started = await run(serveAnd('process.exit(7)'))
     assert.deepEqual([started.status, started.stdout, started.stderr], [7, 'served\n', ''])
-    const stopped = run(serveAnd(stop))
+    const stopped = await run(serveAnd(stop))
     assert.notEqual(stopped.status, 0)
     assert.match(stopped.stderr, /compiled/)
   } finally {

@@ -8,7 +8,7 @@ import { version } from '../../src/core/version.ts'
 
 const root = fileURLToPath(new URL('../../..', import.meta.url))
 
-/** From the bottom up, as in design.md section 6; what is on none of these stands on the roof: index, preload, ws, cli/. */
+/** From the bottom up; what is on none of these stands on the roof: index, preload, ws, cli/. */
 const floors = [
   ['errors.ts', 'error-texts.ts', 'options.ts', 'core/protocol.ts', 'core/phase.ts'],
   ['node/'],
@@ -102,6 +102,16 @@ test('only core/protocol.ts spells the name of an environment variable of ours',
     .filter(({ path }) => path !== 'core/protocol.ts')
     .flatMap(({ path, code }) => (code.match(/\bCOOK_DAEMON_[A-Z]\w*/g) ?? []).map((name) => `${path}: ${name}`))
   assert.deepEqual(spelling, [])
+})
+
+test('what is bundled twice has no state of its own', () => {
+  const [, list = ''] =
+    /^const copied = \[([^\]]*)\]/m.exec(readFileSync(join(root, 'scripts/bundle.mjs'), 'utf8')) ?? []
+  const copied = [...list.matchAll(/'([^']+)'/g)].map(([, path = '']) => path)
+  assert.ok(copied.includes('core/protocol.ts'))
+  const state = /^(export )?(let |const \w+ = new (Weak)?(Map|Set)\b)/m
+  const stateful = sources.filter(({ path, code }) => copied.includes(path) && state.test(code)).map(({ path }) => path)
+  assert.deepEqual(stateful, [])
 })
 
 test('every file says in its first line what it is for', () => {

@@ -1,0 +1,66 @@
+/** What a daemon tells the process that started it and waits for it: the daemon's end. */
+
+const fs = process.getBuiltinModule('node:fs')
+
+/** A line of JSON each. */
+export type Word = { readonly type: 'started' | 'ready' | 'refused' | 'dying'; readonly reason?: string }
+
+export type Launch = {
+  readonly waitReady: boolean
+  /** Resolves when the process that started us has read that we are here; only then the link is ours alone. */
+  readonly released: Promise<void>
+  tell(word: Word): void
+  close(): void
+}
+
+/** Tells the process that started this daemon that it is here. */
+export function reportTo({
+  fd,
+  waitReady,
+  close,
+}: {
+  fd: number
+  waitReady: boolean
+  close: readonly number[]
+}): Launch {
+  for (const leaked of close) {
+    if (leaked !== fd) closeQuietly(leaked)
+  }
+  let isOpen = true
+  const launch: Launch = {
+    waitReady,
+    released: new Promise((done) => {
+      // End-of-file: it has let go, or is gone. A launcher stopped by ^Z holds its daemon back, as it would any child of a shell.
+      fs.read(fd, Buffer.alloc(1), 0, 1, null, () => {
+        if (!waitReady) launch.close()
+        done()
+      })
+    }),
+    tell(word) {
+      if (isOpen) tellLauncher(fd, word)
+    },
+    close() {
+      if (isOpen) closeQuietly(fd)
+      isOpen = false
+    },
+  }
+  launch.tell({ type: 'started' })
+  return launch
+}
+
+/** A word of the daemon to the process that started it. */
+export function tellLauncher(fd: number, word: Word): void {
+  try {
+    fs.writeSync(fd, `${JSON.stringify(word)}\n`)
+  } catch {
+    // Nobody waits any more: a launcher may be interrupted, the daemon goes on.
+  }
+}
+
+function closeQuietly(fd: number): void {
+  try {
+    fs.closeSync(fd)
+  } catch {
+    // It is closed already.
+  }
+}
