@@ -46,5 +46,7 @@ function lostSources(folder: string, map: string, has: (path: string) => boolean
     readonly sourcesContent?: readonly unknown[]
   }
   if (sourcesContent !== undefined) return []
-  return sources.filter((source) => !has(posix.join(dirname(map), source))).map((source) => `${map} names ${source}`)
+  // The lines by which scripts/bundle.mjs ties modules together have no file.
+  const files = sources.filter((source) => !/^(early|late|loader):|^<stdin>$/.test(source))
+  return files.filter((source) => !has(posix.join(dirname(map), source))).map((source) => `${map} names ${source}`)
 }

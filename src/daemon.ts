@@ -237,7 +237,8 @@ class Daemon {
 
   /**
    * The predecessor's value of this name, as its `saveState` hook gives it now; undefined if there is no predecessor, or one without the hook. Before `ready()`.
-   * `versions` are those that this program can read. Rejects with `ERR_COOK_STATE`, `ERR_COOK_STATE_NAME`, `ERR_COOK_STATE_VERSION`, `ERR_COOK_STATE_LATE`: let it end the program, and the old version keeps serving.
+   * `versions` are those that this program can read, by default all. Rejects with `ERR_COOK_STATE`, `ERR_COOK_STATE_NAME`, `ERR_COOK_STATE_VERSION`, `ERR_COOK_STATE_LATE`, and with `ERR_COOK_REFUSED` or
+   * `ERR_COOK_PROTOCOL` if the predecessor has given up on this process: let it end the program, and the old version keeps serving.
    */
   async inherited(name: string, { versions }: { readonly versions?: readonly number[] } = {}): Promise<unknown> {
     if (this.#ready !== undefined) throw new CookError('ERR_COOK_STATE_LATE', {})
@@ -250,8 +251,8 @@ class Daemon {
   }
 
   /**
-   * Says that this process serves. Resolves at the commit, from which on it owns the service and its pid file. Rejects with `ERR_COOK_REFUSED` if the predecessor has given up on it: let that
-   * end the program.
+   * Says that this process serves. Resolves at the commit, from which on it owns the service and its pid file. Rejects with `ERR_COOK_REFUSED` or `ERR_COOK_PROTOCOL` if the predecessor has given up on it, and
+   * in a first start with `ERR_COOK_PID_FILE` and `ERR_COOK_PID_FILE_TAKEN`: let that end the program.
    */
   ready(): Promise<void> {
     this.#ready ??= this.#serve()
@@ -260,7 +261,7 @@ class Daemon {
 
   /**
    * Replaces this process by its new version. Resolves at the commit; the report's `drained` resolves when this process has finished what it had accepted. Rejects if the upgrade failed,
-   * with the codes of `upgrade()` and with `ERR_COOK_TOO_MANY_GENERATIONS`: this process keeps serving then.
+   * with the codes of `upgrade()` and with `ERR_COOK_TOO_MANY_GENERATIONS`, `ERR_COOK_NOT_READY` and `ERR_COOK_STOPPING`: this process keeps serving then.
    */
   async upgrade(options: DaemonUpgradeOptions = {}): Promise<DaemonReport> {
     return this.#upgrade(options, () => {})
@@ -304,7 +305,7 @@ class Daemon {
 
   /**
    * Hands a live connection of the program's own protocol to the successor, with a value that goes along; call it in an `onDrain` listener. From the call on nothing is read from it here, and what was read but given to nobody goes along. Resolves to true when the
-   * successor has it, false if it stays here after all. Rejects with `ERR_COOK_HAND_OVER` for a TLS or closed socket, or outside a drain.
+   * successor has it, false if it stays here after all. Rejects with `ERR_COOK_HAND_OVER` for a TLS or closed socket, or outside a drain, and with `ERR_COOK_STATE` for a value that cannot be cloned.
    */
   async handOver(name: string, socket: Socket, state?: unknown): Promise<boolean> {
     return this.#leaving.handOver(name, this.#ownArrival(name, socket), socket, state)

@@ -1,4 +1,9 @@
-/** What users import from 'cook-daemon'. @module cook-daemon */
+/**
+ * What users import from 'cook-daemon'. Every function that is called in a place where the library cannot work says so: `ERR_COOK_PLATFORM`, `ERR_COOK_WORKER_THREAD`, `ERR_COOK_CLUSTER_WORKER`,
+ * `ERR_COOK_TWO_COPIES`, `ERR_COOK_ENVIRONMENT`, and under the preload `ERR_COOK_PRELOADED`.
+ *
+ * @module cook-daemon
+ */
 
 export type { Phase } from './core/phase.ts'
 export { ENV_NAME_DAEMON_STAGE, ENV_NAME_LIVING_UPGRADE } from './core/protocol.ts'

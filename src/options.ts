@@ -90,7 +90,7 @@ export type SaveState = Readonly<
     {
       /** Version of the value's shape, for the program that reads it. @default 0 */
       readonly version?: number
-      /** The value now: anything that structuredClone takes, at most 64 MiB. */
+      /** The value now, or a promise of it, which is awaited for `stateTimeout`: anything that structuredClone takes, at most 64 MiB. */
       save(): unknown
     }
   >
@@ -109,7 +109,7 @@ export type DaemonOptions = {
   readonly logFile?: string
   /** See {@link DaemonizeOptions.cwd}; with `detach`. */
   readonly cwd?: string
-  /** See {@link DaemonizeOptions.umask}. */
+  /** See {@link DaemonizeOptions.umask}; with `detach`. */
   readonly umask?: number
   /** File for the pid of the process that owns the service; removed when it stops for good. @default none */
   readonly pidFile?: string
@@ -132,7 +132,10 @@ export type DaemonOptions = {
   readonly stateTimeout?: number
   /** At the commit, in the old process: stop what must run once only. What it returns reaches `onTakeover`. */
   onRelease?(): unknown
-  /** At the commit, in the new process: start it. Called in every generation; in the first, and when the old one is lost, with undefined. */
+  /**
+   * At the commit, in the new process: start it. Called in every generation; in the first, and when the old one is lost, with undefined. Once more, with undefined, in an old process that takes the service back
+   * from a successor that was lost.
+   */
   onTakeover?(value: unknown): unknown
   /** Everything that happens; also on the diagnostics channel `cook-daemon`. */
   onEvent?(event: DaemonEvent): void
@@ -159,7 +162,7 @@ export type DaemonEvent =
       readonly type: 'upgraded'
     } & UpgradeResult)
   | {
-      /** The upgrade failed, and this process keeps serving. */
+      /** The upgrade failed, and this process keeps serving, but where the error is `ERR_COOK_UPGRADED` or `ERR_COOK_STOPPING`. */
       readonly type: 'upgrade-failed'
       /** Why: a {@link CookError}. */
       readonly error: Error
@@ -189,9 +192,9 @@ export type DaemonEvent =
       readonly report: DrainReport
     }
   | {
-      /** Code of the program threw in a hook, or the pid file could not be written after the commit. It costs nothing else. */
+      /** Code of the program threw in a hook; or the pid file could not be written, or a socket not be opened, when it was too late for a no. It costs nothing else. */
       readonly type: 'hook-failed'
-      /** The option that has the hook, or `pidFile`. */
+      /** The option or method that has the hook, or `pidFile`, `control` or `listen`. */
       readonly hook: string
       /** What it threw. */
       readonly error: Error

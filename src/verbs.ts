@@ -196,9 +196,9 @@ export async function listenUnix(server: Server, path: string, options: ListenUn
  *
  * The new version is what was typed to start this one, with symlinks followed again, and with the environment of that start.
  *
- * Rejects with `ERR_COOK_SUCCESSOR_EXITED` (`code`s of the process and its last stderr lines in the text), `ERR_COOK_SUCCESSOR_SAID_NO`,
+ * Rejects with `ERR_COOK_SUCCESSOR_EXITED` (exit code or signal, and its last stderr lines, in the text), `ERR_COOK_SUCCESSOR_SAID_NO`,
  * `ERR_COOK_SUCCESSOR_TIMEOUT`, `ERR_COOK_SUCCESSOR_SPAWN`, `ERR_COOK_LINK_BROKEN`, `ERR_COOK_STOPPED`, `ERR_COOK_UPGRADE_IN_PROGRESS`, `ERR_COOK_UPGRADED`,
- * `ERR_COOK_NOT_COMMITTED`, `ERR_COOK_NOT_LISTENING`, `ERR_COOK_OPTION`.
+ * `ERR_COOK_NOT_COMMITTED`, `ERR_COOK_NOT_LISTENING`, `ERR_COOK_PROTOCOL`, `ERR_COOK_STAGE`, `ERR_COOK_OPTION`.
  */
 export async function upgrade(options: UpgradeOptions = {}): Promise<UpgradeReport> {
   const state = enter('upgrade()')
@@ -224,7 +224,8 @@ export function restoreInheritFiles(): void {
  *
  * In a program that runs under the preload it says that the program is up.
  *
- * If the predecessor is gone by then, this process goes on and serves. Rejects with `ERR_COOK_REFUSED` (too late: end this process), `ERR_COOK_NOT_IN_UPGRADE`, `ERR_COOK_NOTIFIED_TWICE`, `ERR_COOK_STAGE`.
+ * If the predecessor is gone by then, this process goes on and serves. Rejects with `ERR_COOK_REFUSED` (too late: end this process), `ERR_COOK_PROTOCOL`, `ERR_COOK_NOT_IN_UPGRADE`,
+ * `ERR_COOK_NOTIFIED_TWICE`, `ERR_COOK_STAGE`, `ERR_COOK_OPTION`.
  */
 export async function notifyUpgradeDone(ok = true, reason = ''): Promise<void> {
   const verb = 'notifyUpgradeDone()'

@@ -32,7 +32,7 @@ export type ProtocolDrain = {
   dispose(): void
 }
 
-/** What drains beside the listeners, because only a module of its own knows it: the WebSockets of src/ws.ts. */
+/** What drains beside the listeners, because only a module of its own knows it: the WebSockets of src/ws.ts and src/program/. */
 export type OwnDrain = {
   /** Before we stop accepting; resolves when what was idle has moved, or stays after all. */
   moveIdle(): Promise<unknown>
