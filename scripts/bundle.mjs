@@ -43,7 +43,7 @@ const late = [
   'upgrades.ts',
 ]
 
-/** Without a state of their own: a copy of what the late modules need of these is with them, so that the other holds only what a start needs. */
+/** Without a state of their own (test/unit/floors.test.ts): a copy of what the late modules need of these is with them, so that program.cjs holds only what a start needs. */
 const copied = [
   'core/deadline.ts',
   'core/phase.ts',
@@ -86,8 +86,8 @@ export async function bundle() {
     splitting: true,
     chunkNames: 'shared',
   })
-  // The preload is CommonJS, since `--require` of it costs a program less of its start than `--import` of an empty file; that is for those who wrote it into their own scripts.
   const shared = await bundleLate(outdir)
+  // The preload is CommonJS, since `--require` of it costs a program less of its start than `--import` of an empty file.
   await build({
     ...options,
     ...asCommonJs,
@@ -102,6 +102,7 @@ export async function bundle() {
     entryPoints: { preload: 'src/preload-require.ts', worker: 'src/program/worker.ts' },
     external: ['./program.cjs', './worker.cjs'],
   })
+  // For those who wrote `--import` into their own scripts.
   await build({ ...options, outdir, format: 'esm', entryPoints: ['src/preload.ts'], sourcemap: false })
   await bundleCommand()
 }
