@@ -1,9 +1,11 @@
 /** `npm run bench:cli`: what the command line costs beside a bare `node -e 0`, and what the preload costs a program, beside the same one without it. */
+import './environment.ts'
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import autocannon from 'autocannon'
@@ -34,7 +36,7 @@ const programs = {
 const script = programs.CommonJS
 const [emptyModule, emptyFile] = [fileOf('empty.mjs', 'export {}\n'), fileOf('empty.cjs', '')]
 
-/** What Node is told before the program, and the name of the daemon: with one it opens its control socket too. */
+/** What Node is told before the program, and the name of the daemon: with one it opens its control socket too, and somebody waits for it. */
 type Way = { readonly what: string; readonly args: readonly string[]; readonly name?: string; readonly goal?: number }
 
 const ways: readonly Way[] = [
@@ -154,13 +156,15 @@ function run(args: readonly string[]): number {
 type Serving = { readonly child: ChildProcess; readonly port: number; readonly processor: number }
 
 async function serve({ args, name }: Way, file: string): Promise<Serving> {
+  const launch = { COOK_DAEMON_STAGE: 'daemon', COOK_DAEMON_LAUNCH: '{"fd":3,"waitReady":true,"close":[]}' }
   const child = spawn(process.execPath, [...args, file], {
     // The preload looks at it, and nobody else.
-    env: { ...env, COOK_DAEMON_PROGRAM: JSON.stringify({ protocol: 1, name }) },
+    env: { ...env, COOK_DAEMON_PROGRAM: JSON.stringify({ protocol: 1, name }), ...(name !== undefined && launch) },
     cwd: folder,
-    stdio: ['ignore', 'pipe', 'inherit'],
+    stdio: ['ignore', 'pipe', 'inherit', 'pipe'],
   })
-  const [words] = await once(child.stdout, 'data')
+  child.stdio[3]?.on('error', () => {})
+  const [words] = await once(child.stdout as Readable, 'data')
   const [port, { user, system }] = JSON.parse(words) as [number, NodeJS.CpuUsage]
   return { child, port, processor: (user + system) / 1000 }
 }

@@ -1,4 +1,5 @@
 /** `npm run bench`: this project beside what else replaces a running server, all under the same load. Writes docs/benchmarks/results.json. */
+import './environment.ts'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'

@@ -149,8 +149,41 @@ export function whoText({ pid, generation, since }: FoundOwner): string {
   return `pid ${pid}, generation ${generation}, which serves since ${new Date(since).toISOString()}, ${doing}`
 }
 
+/** What comes on a socket, as its own iterator gives it, which takes a millisecond to be made. */
 async function* textsOf(socket: Socket): AsyncGenerator<string> {
-  yield* socket.setEncoding('utf8') as AsyncIterable<string>
+  const texts: string[] = []
+  let isOver = false
+  let fault: Error | undefined
+  let wake = () => {}
+  socket
+    .setEncoding('utf8')
+    .on('data', (text: string) => {
+      texts.push(text)
+      wake()
+    })
+    .on('error', (error) => {
+      fault = error
+    })
+    .on('end', () => {
+      isOver = true
+      wake()
+    })
+    .on('close', () => {
+      isOver = true
+      wake()
+    })
+  try {
+    for (;;) {
+      yield* texts.splice(0)
+      if (isOver && texts.length === 0) break
+      await new Promise<void>((woken) => {
+        wake = woken
+      })
+    }
+    if (fault !== undefined) throw fault
+  } finally {
+    socket.destroy()
+  }
 }
 
 async function* withFirst(first: string, rest: AsyncGenerator<string>): AsyncGenerator<string> {

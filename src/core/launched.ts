@@ -27,15 +27,22 @@ export function reportTo({
     if (leaked !== fd) closeQuietly(leaked)
   }
   let isOpen = true
-  const launch: Launch = {
-    waitReady,
-    released: new Promise((done) => {
-      // End-of-file: it has let go, or is gone. A launcher stopped by ^Z holds its daemon back, as it would any child of a shell.
+  let released: Promise<void> | undefined
+  // End-of-file: it has let go, or is gone. A launcher stopped by ^Z holds its daemon back, as it would any child of a shell.
+  const untilReleased = () =>
+    new Promise<void>((done) => {
       fs.read(fd, Buffer.alloc(1), 0, 1, null, () => {
         if (!waitReady) launch.close()
         done()
       })
-    }),
+    })
+  const launch: Launch = {
+    waitReady,
+    // Read when it is asked for: a daemon that says when it is ready lets go itself.
+    get released() {
+      released ??= untilReleased()
+      return released
+    },
     tell(word) {
       if (isOpen) tellLauncher(fd, word)
     },
@@ -45,6 +52,7 @@ export function reportTo({
     },
   }
   launch.tell({ type: 'started' })
+  if (!waitReady) void launch.released
   return launch
 }
 

@@ -1,0 +1,169 @@
+/** All commands with their options and their help, as commander understands them. */
+import { Command, CommanderError, InvalidArgumentError } from 'commander'
+import { envHome } from '../core/protocol.ts'
+import { version } from '../core/version.ts'
+import { exitCodes, tell } from './output.ts'
+
+type Action = () => Promise<number>
+
+let action: Action = async () => exitCodes.usage
+
+const program = new Command('cook-daemon')
+  .description('Starts a Node server as a daemon, and replaces it, while it runs, by its new version.')
+  .version(version)
+  .exitOverride()
+  .helpCommand(false)
+  .showSuggestionAfterError(true)
+  .addHelpText(
+    'after',
+    `
+Exit codes: 0 done, 1 failed (what ran still runs), 2 asked wrongly, 3 no such daemon.
+Daemons are found in $${envHome}, else in /run/cook-daemon (root) or ~/.cook-daemon.
+
+Example:
+  cook-daemon start app.js --name web
+  cook-daemon upgrade web`,
+  )
+
+withStartOptions(program.command('start'))
+  .description('start a program as a daemon, and wait until it serves')
+  .argument('<script>', 'the program; a symlink in its path is followed again at each upgrade')
+  .argument('[args...]', 'arguments of the program, behind --')
+  .option('--name <name>', "name of the daemon (default: the script's name without its extension)")
+  .option('--json', 'print the status as JSON')
+  .addHelpText('after', example('start dist/server.js --name web --log /var/log/web.log -- --port 8080'))
+  .action((script, args, options) => later(async () => (await import('./start.ts')).start(script, args, options)))
+
+withStartOptions(program.command('run'))
+  .description('the same in the foreground, for systemd, containers and terminals')
+  .argument('<script>', 'the program')
+  .argument('[args...]', 'arguments of the program, behind --')
+  .option('--name <name>', "name of the daemon (default: the script's name without its extension)")
+  .addHelpText(
+    'after',
+    `
+This process waits: it forwards signals to the current generation, and ends with the exit code of the last one.
+${example('run server.js --name web').trimStart()}`,
+  )
+  .action((script, args, options) => later(async () => (await import('./run.ts')).run(script, args, options)))
+
+withStartOptions(program.command('upgrade'))
+  .description('replace a daemon by its new version; exit 0 only when that serves')
+  .argument('[name]', 'the daemon; may be left out if one runs')
+  .argument('[args...]', 'with --or-start: arguments of the program, behind --')
+  .option('--or-start <script>', 'start this program if the daemon does not run')
+  .option('--update-env', 'the new version gets the environment of this command, not that of the first start')
+  .option('--release <listener>', 'a listener that the new version may leave; may be repeated', collect)
+  .option('--no-wait', 'return when the new version serves, without waiting for the end of the old one')
+  .option('--json', 'print each step as a line of JSON')
+  .addHelpText('after', example('upgrade web --ready-timeout 30000'))
+  .action((name, args, options) => later(async () => (await import('./upgrade.ts')).upgrade(name, args, options)))
+
+program
+  .command('status')
+  .description('show a daemon, with generations that still drain')
+  .argument('[name]', 'the daemon; may be left out if one runs')
+  .option('--json', 'print it as JSON')
+  .addHelpText('after', example('status web --json'))
+  .action((name, options) => later(async () => (await import('./status.ts')).status(name, options)))
+
+program
+  .command('stop')
+  .description('finish what was accepted, and end; all generations, also of one that does not answer')
+  .argument('[name]', 'the daemon; may be left out if one runs')
+  .option('--kill-after <ms>', 'what is still there then is killed (default: its drain timeout and 5 s)', duration)
+  .option('--json', 'print the end as JSON')
+  .addHelpText('after', example('stop web'))
+  .action((name, options) => later(async () => (await import('./stop.ts')).stop(name, options)))
+
+program
+  .command('restart')
+  .description('stop, and start the same again; for a new version without a gap use upgrade')
+  .argument('[name]', 'the daemon; may be left out if one runs')
+  .option('--kill-after <ms>', 'what is still there then is killed (default: its drain timeout and 5 s)', duration)
+  .option('--json', 'print the status as JSON')
+  .addHelpText('after', example('restart web'))
+  .action((name, options) => later(async () => (await import('./restart.ts')).restart(name, options)))
+
+program
+  .command('logs')
+  .description('print the end of the log, also of a daemon that is dead')
+  .argument('[name]', 'the daemon; may be left out if one runs')
+  .option('-f, --follow', 'go on with what is written, also when the log is rotated')
+  .option('-n, --lines <count>', 'how many lines', count, 20)
+  .option('--reopen', 'let the daemon write into the file that has the name of the log now')
+  .option('--path', 'print where the log is')
+  .addHelpText('after', example('logs web -f'))
+  .action((name, options) => later(async () => (await import('./logs.ts')).logs(name, options)))
+
+withStartOptions(program.command('prove'))
+  .description('upgrade your own program, to good versions and to such as fail, under load that never retries')
+  .argument('<script>', 'the program; its port must be free')
+  .argument('[args...]', 'arguments of the program, behind --')
+  .option('--path <path>', 'what the clients ask for', '/')
+  .option('--listener <name>', 'which listener they ask, by its name or address (default: the first that has a port)')
+  .option('--port <port>', 'which listener they ask, by its port', count)
+  .option('--host <host>', 'the Host header of their requests')
+  .option('--upgrades <count>', 'how many; every second one is to a version that exits, hangs or crashes', count, 12)
+  .option('--clients <count>', 'how many clients, with one connection each', count, 50)
+  .option('--json', 'print the verdict as JSON')
+  .addHelpText('after', example('prove server.js --path /health'))
+  .action((script, args, options) => later(async () => (await import('./prove.ts')).prove(script, args, options)))
+
+program
+  .command('list')
+  .description('show all daemons of this user')
+  .option('--json', 'print them as JSON')
+  .addHelpText('after', example('list --json'))
+  .action((options) => later(async () => (await import('./status.ts')).list(options)))
+
+/** Does what was typed; gives the exit code. */
+export async function runCommand(args: readonly string[]): Promise<number> {
+  try {
+    program.parse(args, { from: 'user' })
+    return await action()
+  } catch (error) {
+    // commander has told it already, or shown its help.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.done : exitCodes.usage
+    return tell(error)
+  }
+}
+
+/** What is to be done is known; its code is loaded only then. */
+function later(run: Action): void {
+  action = run
+}
+
+function withStartOptions(command: Command): Command {
+  return command
+    .option(
+      '--wait-ready',
+      "the program says itself when it is ready: process.send('ready'), or ready() of the library",
+    )
+    .option('--ready-timeout <ms>', 'time until it must serve (default: 60000)', duration)
+    .option('--drain-timeout <ms>', 'time to finish what was accepted (default: 30000)', duration)
+    .option('--overlap <ms>', 'how long both versions accept before the new one takes over (default: 0)', duration)
+    .option('--log <file>', 'file for stdout and stderr (default of start: NAME.log in the run directory)')
+    .option('--pid <file>', 'file for the pid of the process that serves')
+    .option('--node-arg <arg>', 'argument for Node itself; may be repeated', collect)
+    .option('--no-hand-over', 'close connections with their next answer instead of moving them')
+}
+
+function example(text: string): string {
+  return `\nExample:\n  cook-daemon ${text}`
+}
+
+function collect(value: string, before: readonly string[] = []): readonly string[] {
+  return [...before, value]
+}
+
+function duration(text: string): number {
+  const ms = Number(text)
+  if (text.trim() !== '' && ms >= 0 && ms <= 2 ** 31 - 1) return ms
+  throw new InvalidArgumentError('It must be a number of milliseconds.')
+}
+
+function count(text: string): number {
+  if (/^\d+$/.test(text)) return Number(text)
+  throw new InvalidArgumentError('It must be a whole number.')
+}
