@@ -49,6 +49,7 @@ const copied = [
   'core/phase.ts',
   'core/protocol.ts',
   'core/version.ts',
+  'node/servers.ts',
   'node/sockets.ts',
   'options.ts',
 ]

@@ -4,7 +4,7 @@ import { commandsOf } from './control/commands.ts'
 import { recordOf } from './control/facts.ts'
 import { type Control, openControl } from './control/server.ts'
 import { becomeDaemon } from './core/daemonizing.ts'
-import { checkName } from './core/handles.ts'
+import { checkName, tcpName, unixName } from './core/handles.ts'
 import { History } from './core/history.ts'
 import { listening } from './core/listening.ts'
 import type { Phase } from './core/phase.ts'
@@ -12,16 +12,17 @@ import { writePidFile } from './core/pid-file.ts'
 import type { UpgradeStep } from './core/predecessor.ts'
 import type { News, ProgramRecord } from './core/protocol.ts'
 import { type EnteredState, enter, keepInspectorShut, takeStep } from './core/state.ts'
-import type { Arrival } from './core/successor.ts'
+import type { Arrival, Destination } from './core/successor.ts'
 import { Teller } from './core/telling.ts'
 import { setTicketKeys } from './core/tickets.ts'
 import { openUnixPath, ownUnixPath } from './core/unix-path.ts'
 import { fromText } from './core/values.ts'
 import type { OwnDrain } from './drain/drainer.ts'
-import { armKeepAlive, isHttp, isTls } from './drain/http.ts'
+import { armKeepAlive } from './drain/http.ts'
 import { type DrainHooks, type DrainView, Leaving, type Listener } from './drain/leaving.ts'
 import { trackSessions } from './drain/sessions.ts'
 import { CookError, messageOf } from './errors.ts'
+import { isHttp, isTls } from './node/servers.ts'
 import { adoptConnection, type ListenerHandle, listenerHandle, tieConnection } from './node/sockets.ts'
 import {
   checkDaemonOptions,
@@ -118,7 +119,7 @@ export type Inside = {
   /** When the time of the drain that runs, or has ended, is over, by performance.now(). */
   drainEndsAt(): number
   /** For a connection of the protocol of this name. */
-  arrival(name: string, socket: Socket): Omit<Arrival, 'state'>
+  arrival(name: string, socket: Socket): Destination
   hookFailed(hook: string, thrown: unknown): void
 }
 
@@ -208,7 +209,7 @@ class Daemon {
       throw new CookError('ERR_COOK_LISTEN', { name, why: 'another server has this name, or this server has another' })
     }
     const kind = options.path === undefined ? 'tcp' : 'unix'
-    const inherited = entered.claims.find(name, kind)
+    const inherited = entered.claims.claimOne(name, kind)
     this.#listeners.push({ name, server, ...(inherited && { oldName: name }) })
     trackSessions(server)
     const backlog = options.backlog ?? inherited?.backlog
@@ -412,7 +413,7 @@ class Daemon {
     return new Map(claimed)
   }
 
-  #ownArrival(name: string, socket: Socket): Omit<Arrival, 'state'> {
+  #ownArrival(name: string, socket: Socket): Destination {
     return { to: `own:${name}`, listener: this.#leaving.listenerOf(socket)?.name }
   }
 
@@ -520,6 +521,5 @@ class Daemon {
 }
 
 function addressName({ port, host, path }: ListenOptions): string {
-  if (path !== undefined) return `unix:${resolve(path)}`
-  return `tcp:${host ?? '*'}:${port}`
+  return path === undefined ? tcpName(host, port) : unixName(resolve(path))
 }

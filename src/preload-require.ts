@@ -7,4 +7,4 @@ declare const require: (file: string) => typeof import('./program/start.ts') & t
 
 // The program's forks are none of our business: only the command line's own child has this variable.
 if (isWorkerThread()) require('./worker.cjs').refuseListens()
-else if (process.env[envProgram] !== undefined) require('./program.cjs').startProgram()
+else if (process.env[envProgram] !== undefined) require('./program.cjs').takeUpProgram()

@@ -4,6 +4,7 @@ import type { Status } from '../control/status.ts'
 import { namesIn, runDirectory } from '../core/run-dir.ts'
 import { CookError } from '../errors.ts'
 import { isDaemonName } from '../options.ts'
+import { standsStill } from './ending.ts'
 import { UsageError } from './output.ts'
 
 export type Running = { readonly client: Client; readonly status: Status | Silent }
@@ -52,7 +53,7 @@ export async function allRunning(): Promise<Running[]> {
 }
 
 export function silentOf(client: Client, error: unknown): Silent | undefined {
-  if (!(error instanceof CookError) || error.code !== 'ERR_COOK_STANDS_STILL') return undefined
+  if (!standsStill(error)) return undefined
   const owner = client.owners().at(-1)
   if (owner === undefined) return undefined
   const { pid, startTime, generation } = owner

@@ -60,7 +60,7 @@ export async function openControl(state: EnteredState, name: string, controlled:
   const folder = openRunDirectory(state.environment)
   const path = controlPath(folder, name)
   const [pid, startTime] = identify()
-  const inherited = state.entered.claims.findUnix(controlName, path)
+  const inherited = state.entered.claims.claimUnix(controlName, path)
   /** Accepted here, and not answered to the end: also those whose request is still on its way. */
   const connections = new Set<Socket>()
   const server = inherited === undefined ? await openFirst() : makeServer()
@@ -267,7 +267,7 @@ async function stream(
   response.end()
 }
 
-function sendFailure(response: ServerResponse, error: unknown, status = statusOf(error)): void {
+function sendFailure(response: ServerResponse, error: unknown, status = httpStatusOf(error)): void {
   const text = `${JSON.stringify(failure(error))}\n`
   if (response.headersSent) {
     response.end(text)
@@ -282,7 +282,7 @@ function failure(error: unknown): Failure {
   return { type: 'error', code, message: messageOf(error), help }
 }
 
-function statusOf(error: unknown): number {
+function httpStatusOf(error: unknown): number {
   if (!(error instanceof CookError)) return 500
   if (error.code === 'ERR_COOK_CONTROL' || error.code === 'ERR_COOK_OPTION') return 400
   return conflicts.includes(error.code) ? 409 : 500

@@ -1,6 +1,6 @@
 /** What a daemon shows of itself on its control socket: as JSON for programs, and as text for Prometheus. */
-import type { Phase } from '../core/phase.ts'
-import type { GenerationRecord, LastUpgrade, ProgramRecord, UpgradeCounts } from '../core/protocol.ts'
+import { type Phase, phases } from '../core/phase.ts'
+import type { ConnectionCounts, GenerationRecord, LastUpgrade, ProgramRecord, UpgradeCounts } from '../core/protocol.ts'
 import type { Command } from '../node/system.ts'
 
 export type Status = {
@@ -56,20 +56,11 @@ export type Progress =
     }
   /** Connections that have moved so far, of those that were open when the drain began. */
   | { readonly type: 'draining'; readonly ms: number; readonly handedOver: number; readonly of: number }
-  | ({ readonly type: 'drained'; readonly ms: number } & DrainedCounts)
+  | ({ readonly type: 'drained'; readonly ms: number } & ConnectionCounts)
   | Failure
-
-type DrainedCounts = {
-  readonly handedOver: number
-  readonly served: number
-  readonly closed: number
-  readonly cut: number
-}
 
 /** Why it was not done; also the body of every answer that is an error. */
 export type Failure = { readonly type: 'error'; readonly code: string; readonly message: string; readonly help: string }
-
-const phases: readonly Phase[] = ['starting', 'ready', 'upgrading', 'overlapping', 'draining', 'gone']
 
 /** Prometheus' text format, version 0.0.4. */
 export function metricsText(status: Status): string {

@@ -5,7 +5,7 @@ import { unixSocketOf } from '../node/unix-table.ts'
 import type { Inherited } from './handles.ts'
 
 /** Undefined if it is what was said. `stat` is that of its descriptor. */
-export function faultOf(handle: Inherited, stat: Stats | undefined): string | undefined {
+export function handleFault(handle: Inherited, stat: Stats | undefined): string | undefined {
   if (stat === undefined) return 'it is not open'
   if (stat.ino !== handle.inode) return 'it is another one'
   // A file may be anything; what a later version hands over nobody here can judge, nor claim.

@@ -4,7 +4,7 @@ import type { Stats } from 'node:fs'
 import type { Server } from 'node:net'
 import { CookError } from '../errors.ts'
 import { listenerDescriptor, udpDescriptor } from '../node/sockets.ts'
-import { faultOf } from './handle-fault.ts'
+import { handleFault } from './handle-fault.ts'
 import {
   controlName,
   envLink,
@@ -113,6 +113,15 @@ export function checkName(name: string): void {
   }
 }
 
+/** The name of a listener that is given none: by it a program that goes from the preload to serve(), or back, finds it again. */
+export function tcpName(host: string | undefined, port: number | undefined): string {
+  return `tcp:${host ?? '*'}:${port}`
+}
+
+export function unixName(path: string): string {
+  return `unix:${path}`
+}
+
 function isReserved(name: string): boolean {
   return name.startsWith('cook:')
 }
@@ -177,7 +186,7 @@ export class Claims {
   constructor(records: readonly HandleRecord[]) {
     this.#handles = records.map((record, index) => ({ ...record, fd: firstHandleFd + index }))
     for (const handle of this.#handles) {
-      const fault = faultOf(handle, statOf(handle.fd))
+      const fault = handleFault(handle, statOf(handle.fd))
       if (fault === undefined) continue
       // One of a later version may be of a kind without a word.
       const what = Object.hasOwn(words, handle.kind) ? words[handle.kind].replace(/^an? /, '') : 'handle'
@@ -214,7 +223,7 @@ export class Claims {
   }
 
   /** Claims one handle. */
-  take(handle: Inherited): void {
+  claimHandle(handle: Inherited): void {
     this.#unclaimed.delete(handle)
   }
 
@@ -224,16 +233,16 @@ export class Claims {
   }
 
   /** Claims the first handle of a name and kind, if there is one. */
-  find(name: string, kind: HandleKind): Inherited | undefined {
+  claimOne(name: string, kind: HandleKind): Inherited | undefined {
     const handle = [...this.#unclaimed].find((one) => one.name === name && one.kind === kind)
     if (handle !== undefined) this.#unclaimed.delete(handle)
     return handle
   }
 
   /** Claims the Unix listener of a name if it has this path; with another it is not the one that is meant. */
-  findUnix(name: string, path: string): Inherited | undefined {
+  claimUnix(name: string, path: string): Inherited | undefined {
     const isThere = [...this.#unclaimed].some((one) => one.name === name && one.kind === 'unix' && one.path === path)
-    return isThere ? this.find(name, 'unix') : undefined
+    return isThere ? this.claimOne(name, 'unix') : undefined
   }
 
   /** Closes what nobody wants, once this process owns the service: a listener left open would fill and never be read. */

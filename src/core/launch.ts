@@ -5,6 +5,7 @@ import { CookError, messageOf } from '../errors.ts'
 import { type Link, takeLink } from '../node/link.ts'
 import { channelDescriptor } from '../node/sockets.ts'
 import { type Command, type System, system } from '../node/system.ts'
+import { deadline } from './deadline.ts'
 import type { Word } from './launched.ts'
 import { type LogMark, lastWords, linesSince, markLog } from './log.ts'
 import { cutReason, firstHandleFd, type LinkRecord, linkFd, writeStart } from './protocol.ts'
@@ -56,9 +57,10 @@ export async function launchDaemon(plan: LaunchPlan, link?: Link, os: System = s
   const words = readWords(pipe)
   const exited = exitOf(child)
   const goal = plan.waitReady ? 'was up' : 'called the library'
-  const deadline = new AbortController()
-  const timer = setTimeout(() => deadline.abort(), plan.readyTimeout)
-  const late = new Promise<'late'>((settle) => deadline.signal.addEventListener('abort', () => settle('late')))
+  let stopTimer = () => {}
+  const late = new Promise<'late'>((settle) => {
+    stopTimer = deadline(plan.readyTimeout, () => settle('late'))
+  })
   try {
     for (;;) {
       const event = await Promise.race([words.next(), exited, late])
@@ -84,7 +86,7 @@ export async function launchDaemon(plan: LaunchPlan, link?: Link, os: System = s
     pipe.destroy()
     throw error
   } finally {
-    clearTimeout(timer)
+    stopTimer()
   }
   child.unref()
   // Only after the caller has gone on: what it writes now stands in the log before the daemon's next line, as in the documents.

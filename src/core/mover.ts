@@ -3,7 +3,7 @@ import type { Socket } from 'node:net'
 import type { Link, LinkEvent } from '../node/link.ts'
 import { releaseConnection, startReading, stopReading, takeUnread } from '../node/sockets.ts'
 import type { Message } from './protocol.ts'
-import type { Arrival } from './successor.ts'
+import type { Destination } from './successor.ts'
 
 /** How a move ended: `busy` and `lost` connections stay here, but `lost` were on their way when the successor died. */
 export type Moved = 'moved' | 'unwanted' | 'busy' | 'lost'
@@ -14,7 +14,7 @@ type Order = {
   /** Nothing is read of it until its turn. */
   isHeld?: boolean
   readonly socket: Socket
-  readonly arrival: Omit<Arrival, 'state'>
+  readonly arrival: Destination
   readonly state: MoveOptions['state']
   /** Looked at when its turn comes, after reading was stopped: a request may have begun while it waited. */
   readonly isFree: () => boolean

@@ -30,6 +30,8 @@ const table: Readonly<Record<Phase, Readonly<Partial<Record<Step, Phase>>>>> = {
   gone: {},
 }
 
+export const phases = Object.keys(table) as readonly Phase[]
+
 /** The phase after a step; a step that cannot be taken there is a fault of this library and throws. */
 export function nextPhase(phase: Phase, step: Step): Phase {
   const next = table[phase][step]

@@ -177,7 +177,7 @@ function converse(
           stopTimer()
           signal?.removeEventListener('abort', stop)
           link.close()
-          void untilGone(side.known, os).then(() => decided(side))
+          void endKnown(side.known, os).then(() => decided(side))
           return
       }
     }
@@ -207,7 +207,7 @@ function converse(
  * A daemon that a `parent` stage started is no child of ours: that its link has ended is no proof that it is gone. There is no event
  * for that either.
  */
-async function untilGone(identities: readonly Identity[], os: System): Promise<void> {
+async function endKnown(identities: readonly Identity[], os: System): Promise<void> {
   const turn = 5
   for (let waited = 0; waited < 2 * endGrace; waited += turn) {
     const living = identities.filter((identity) => isAlive(identity, os))

@@ -13,7 +13,6 @@ import {
   envLink,
   type Identity,
   linkFd,
-  type News,
   ownVariables,
   type ProgramRecord,
   readProgram,
@@ -22,7 +21,7 @@ import {
   type Start,
   toWire,
 } from './protocol.ts'
-import { type Arrival, type Succession, succeed } from './successor.ts'
+import { type Succession, type SuccessionPlan, succeed } from './successor.ts'
 import { version } from './version.ts'
 
 const { fstatSync } = process.getBuiltinModule('node:fs')
@@ -70,15 +69,7 @@ export type Preload = {
   ready(ok: boolean, reason: string): Promise<void>
 }
 
-export type Receiver = {
-  /** A live connection of the predecessor; returns whether it is kept. */
-  onConnection(arrival: Arrival, socket: Socket): boolean
-  /** What the predecessor's onRelease returned. */
-  onTakeover(value: unknown): void
-  /** What the predecessor tells of itself and of those before it. */
-  onNews(news: News): void
-  /** The predecessor stood still in its drain, and was killed. */
-  onOverdue(predecessor: Identity): void
+export type Receiver = Pick<SuccessionPlan, 'onConnection' | 'onTakeover' | 'onNews' | 'onOverdue'> & {
   /** This process has moved on in its life. */
   onPhase(phase: Phase): void
 }
@@ -225,7 +216,7 @@ function begin(state: State, start: Start): Entered {
       onNews: (news) => state.receiver?.onNews(news),
       onOverdue: (predecessor) => state.receiver?.onOverdue(predecessor),
     })
-  tellForeground(state, start.launch?.run ?? claims.find(runName, 'file')?.fd, generation)
+  tellForeground(state, start.launch?.run ?? claims.claimOne(runName, 'file')?.fd, generation)
   return { start, generation, claims, ...(launch && { launch }), ...(succession && { succession }) }
 }
 

@@ -47,14 +47,16 @@ export type Succession = {
   tellWaiting(reason: string): void
 }
 
-/** Where a connection of the predecessor goes to, and what goes with it. */
-export type Arrival = {
+/** Where a connection of the predecessor goes to. */
+export type Destination = {
   /** Name of a listener, or of a protocol of the program's own. */
   readonly to: string
   /** In the second case the listener that accepted it. */
   readonly listener?: string | undefined
-  readonly state?: string | undefined
 }
+
+/** With what goes along. */
+export type Arrival = Destination & { readonly state?: string | undefined }
 
 export type SuccessionPlan = {
   /** Resolves when nobody else reads the link any more; undefined: nobody else does. */

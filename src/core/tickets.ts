@@ -1,6 +1,6 @@
 /** TLS ticket keys: with those of the old version the new one lets clients come back to their sessions. */
 import type { Server } from 'node:net'
-import { isTls } from '../drain/http.ts'
+import { isTls } from '../node/servers.ts'
 
 type TicketServer = { getTicketKeys(): Buffer; setTicketKeys(keys: Buffer): void }
 

@@ -23,13 +23,16 @@ export type UpgradeHooks = {
   readonly drainTimeout?: number
 }
 
+/** An upgrade at its commit. */
+export type Committed = Upgraded & { readonly generation: number }
+
 /** Resolves at the commit, with the link still open; rejects with everything as it was. */
 export async function runUpgrade(
   state: EnteredState,
   verb: string,
   options: UpgradeOptions & { readonly stage: 'parent' | 'daemon' },
   hooks: UpgradeHooks = {},
-): Promise<Upgraded & { readonly generation: number }> {
+): Promise<Committed> {
   const { entered } = state
   if (entered.start.stage === 'parent') throw new CookError('ERR_COOK_STAGE', { verb })
   if (state.upgradingTo !== undefined) {

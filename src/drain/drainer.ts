@@ -1,12 +1,12 @@
 /** Finishes what this process has accepted: hands over, serves to the end, closes, and at the deadline cuts. */
 import type { Server } from 'node:net'
 import type { Mover } from '../core/mover.ts'
+import { isHttp, isHttp2 } from '../node/servers.ts'
 import { connectionsOf, stopAccepting } from '../node/sockets.ts'
 import type { HandOverRule } from '../options.ts'
 import type { Counting } from './counts.ts'
-import { drainHttp, isHttp } from './http.ts'
+import { drainHttp } from './http.ts'
 import { drainHttp2 } from './http2.ts'
-import { isHttp2 } from './sessions.ts'
 
 /** A server that drains, and where its connections go. */
 export type Draining = {

@@ -1,6 +1,7 @@
 /** HTTP/1.1: idle connections move, busy ones move after their answer; where they cannot, the next answer closes. */
 import type { ServerResponse } from 'node:http'
 import type { Server, Socket } from 'node:net'
+import { isTls } from '../node/servers.ts'
 import { httpConnections, receivingHttpConnections, responseInProgress } from '../node/sockets.ts'
 import { countMove } from './counts.ts'
 import type { Draining, ProtocolDrain } from './drainer.ts'
@@ -12,15 +13,6 @@ type Exchange = {
   readonly response: ServerResponse
   readonly socket: Socket
   readonly server: Server
-}
-
-/** An http.Server or https.Server. */
-export function isHttp(server: Server): boolean {
-  return 'closeIdleConnections' in server
-}
-
-export function isTls(server: Server): boolean {
-  return 'setSecureContext' in server
 }
 
 /** To Node a connection is idle whose answer is given, written or not, and whatever pipelined answers wait behind it. */

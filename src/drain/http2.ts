@@ -1,5 +1,6 @@
 /** HTTP/2: GOAWAY to every session, streams finish; HTTP/1.1 beside it on one port drains as https does. */
 import type { IncomingHttpHeaders, ServerHttp2Session, ServerHttp2Stream } from 'node:http2'
+import { isHttp } from '../node/servers.ts'
 import { writeBetweenFrames } from '../node/sockets.ts'
 import type { Draining, ProtocolDrain } from './drainer.ts'
 import { drainHttp } from './http.ts'
@@ -24,7 +25,7 @@ export function drainHttp2(draining: Draining): ProtocolDrain {
   const { server } = draining
   const own = sessionsOf(server)
   // Its lists are those of HTTP/1.1 connections, which only a server with allowHTTP1 has.
-  const http1 = 'closeIdleConnections' in server ? drainHttp({ ...draining, mover: undefined }) : undefined
+  const http1 = isHttp(server) ? drainHttp({ ...draining, mover: undefined }) : undefined
   const timers = new Set<NodeJS.Timeout>()
   /** Ends the wait of requests, by session. */
   const holding = new Set<() => void>()

@@ -4,12 +4,12 @@ import { deadline } from '../core/deadline.ts'
 import type { History } from '../core/history.ts'
 import { Mover } from '../core/mover.ts'
 import { reclaimPidFile, releasePidFile } from '../core/pid-file.ts'
-import type { Upgraded } from '../core/predecessor.ts'
 import { type GenerationRecord, protocolOfSpares, takeoverName } from '../core/protocol.ts'
 import { type EnteredState, takeStep } from '../core/state.ts'
-import type { Arrival } from '../core/successor.ts'
+import type { Arrival, Destination } from '../core/successor.ts'
 import type { Teller } from '../core/telling.ts'
 import { ownUnixPath } from '../core/unix-path.ts'
+import type { Committed } from '../core/upgrading.ts'
 import { toPieces, toText } from '../core/values.ts'
 import { CookError } from '../errors.ts'
 import type { Link } from '../node/link.ts'
@@ -71,8 +71,6 @@ export type Home = {
   onReturn(error: CookError): void
 }
 
-export type Upgrading = Upgraded & { readonly generation: number }
-
 export class Leaving {
   readonly #home: Home
   /** Connections of our predecessor on their way through us. */
@@ -122,7 +120,7 @@ export class Leaving {
   }
 
   /** The successor has taken over; resolves when this process has finished what it had, or has the service again. */
-  begin(upgraded: Upgrading, time: number): Promise<DrainReport> {
+  begin(upgraded: Committed, time: number): Promise<DrainReport> {
     this.#left = this.#leave(upgraded, time)
     return this.#left
   }
@@ -146,17 +144,19 @@ export class Leaving {
   passOn(arrival: Arrival, socket: Socket, keep: () => boolean): boolean {
     if (this.#mover?.isOpen !== true) return false
     stopReading(socket)
-    const { state, ...on } = arrival
-    const passing = this.#mover.move(socket, on, { isFree: () => true, state, isUrgent: true }).then((moved) => {
-      if (moved === 'busy' && !socket.destroyed && !keep()) socket.destroy()
-      this.#passing.delete(passing)
-    })
+    const { state, ...destination } = arrival
+    const passing = this.#mover
+      .move(socket, destination, { isFree: () => true, state, isUrgent: true })
+      .then((moved) => {
+        if (moved === 'busy' && !socket.destroyed && !keep()) socket.destroy()
+        this.#passing.delete(passing)
+      })
     this.#passing.add(passing)
     return true
   }
 
   /** A connection of the program's own protocol, on the program's word. */
-  async handOver(name: string, on: Omit<Arrival, 'state'>, socket: Socket, state: unknown): Promise<boolean> {
+  async handOver(name: string, destination: Destination, socket: Socket, state: unknown): Promise<boolean> {
     const mover = this.#mover
     const refuse = (why: string) => new CookError('ERR_COOK_HAND_OVER', { why })
     if (mover?.isOpen !== true) throw refuse('there is no successor')
@@ -167,7 +167,7 @@ export class Leaving {
     stopReading(socket)
     // What the program has written goes out first.
     if (socket.writableLength > 0) await new Promise<void>((written) => socket.write('', () => written()))
-    const moved = await mover.move(socket, on, { isFree: () => true, state: text, isUrgent: true })
+    const moved = await mover.move(socket, destination, { isFree: () => true, state: text, isUrgent: true })
     countMove(counts, moved)
     if (moved === 'busy' && !socket.destroyed) startReading(socket)
     return moved === 'moved'
@@ -186,7 +186,7 @@ export class Leaving {
     this.#tellNews?.()
   }
 
-  async #leave(upgraded: Upgrading | undefined, time: number): Promise<DrainReport> {
+  async #leave(upgraded: Committed | undefined, time: number): Promise<DrainReport> {
     const { state, teller, control } = this.#home
     this.#time = time
     this.#endsAt = performance.now() + time
@@ -227,7 +227,7 @@ export class Leaving {
   }
 
   /** The way to the successor. Resolves when it has what onRelease returned. */
-  async #open({ link, onLink, identity, protocol }: Upgrading): Promise<void> {
+  async #open({ link, onLink, identity, protocol }: Committed): Promise<void> {
     const mover = new Mover(link, {
       onStop: () => {
         this.#hurry.abort()
@@ -271,7 +271,7 @@ export class Leaving {
   }
 
   /** False if the successor was lost. */
-  async #drain(upgraded: Upgrading | undefined, end: Promise<void>): Promise<boolean> {
+  async #drain(upgraded: Committed | undefined, end: Promise<void>): Promise<boolean> {
     const { teller, listeners, hooks } = this.#home
     const mover = this.#mover
     const rule = this.#home.rule()
@@ -327,12 +327,12 @@ export class Leaving {
    * The last word, which the successor answers by ending the link: only then the service is safe in its hands. False if it is dead, or stood still until well after the end of the drain, and was
    * killed. Said once.
    */
-  #sayFarewell(upgraded: Upgrading): Promise<boolean> {
+  #sayFarewell(upgraded: Committed): Promise<boolean> {
     this.#farewell ??= this.#hearFarewell(upgraded)
     return this.#farewell
   }
 
-  async #hearFarewell({ link, identity }: Upgrading): Promise<boolean> {
+  async #hearFarewell({ link, identity }: Committed): Promise<boolean> {
     const mover = this.#mover
     // It ends by itself with the service, or has a successor of its own.
     const isPassed = () => mover?.wasStopped === true || mover?.isReplacing === true

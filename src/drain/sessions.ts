@@ -1,15 +1,12 @@
 /** The open HTTP/2 sessions of each server. */
 import type { ServerHttp2Session } from 'node:http2'
 import type { Server } from 'node:net'
+import { isHttp2 } from '../node/servers.ts'
 
 /** Open sessions of a server, with the number of streams that have ended of those over TLS. */
 type Sessions = Map<ServerHttp2Session, { ended: number }>
 
 const sessions = new WeakMap<Server, Sessions>()
-
-export function isHttp2(server: Server): boolean {
-  return 'updateSettings' in server
-}
 
 /** Keeps the open sessions of a server, from before it listens: Node 20 and 22 have no list, and their close() sends no GOAWAY (measured). */
 export function trackSessions(server: Server): void {

@@ -1,4 +1,5 @@
 /** What a program asks for when it calls listen() or bind(), in all the ways that Node takes it. */
+import { tcpName, unixName } from '../core/handles.ts'
 import { carriesHandle } from '../node/sockets.ts'
 
 /** An address as the program gave it: the same words in the next version get the same listener. */
@@ -21,13 +22,13 @@ export function askOfListen(args: readonly unknown[], resolve: (path: string) =>
     const number = isAnyPort ? 0 : Number(port)
     if (!isPort(number)) return undefined
     const host = typeof options.host === 'string' && options.host !== '' ? options.host : undefined
-    return { kind: 'tcp', name: `tcp:${host ?? '*'}:${number}`, host, port: number }
+    return { kind: 'tcp', name: tcpName(host, number), host, port: number }
   }
   const { path } = options
   // One that begins with a zero is no file: an abstract socket of Linux.
   if (typeof path !== 'string' || path === '' || path.startsWith('\0')) return undefined
   const file = resolve(path)
-  return { kind: 'unix', name: `unix:${file}`, path: file }
+  return { kind: 'unix', name: unixName(file), path: file }
 }
 
 export function listenFields(args: readonly unknown[]): ListenFields {

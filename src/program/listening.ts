@@ -5,7 +5,7 @@ import { isOwnListen } from '../core/listening.ts'
 import type { EnteredState } from '../core/state.ts'
 import { bindBeside, ownUnixPath, restoreUnixPath } from '../core/unix-path.ts'
 import type { Inside } from '../daemon.ts'
-import { isTls } from '../drain/http.ts'
+import { isTls } from '../node/servers.ts'
 import { afterListenerClose, holdConnections, type KeptListener, keepListener } from '../node/sockets.ts'
 import { type Ask, askOfListen, backlogOf, isSameAddress, listenFields } from './ask.ts'
 import type { Readiness } from './readiness.ts'
@@ -60,7 +60,7 @@ export function watchListens({ state, inside, ready }: Plan) {
     const backlog = backlogOf(args) ?? inherited?.backlog
     if (backlog !== undefined) registry.backlogs.set(server, backlog)
     if (inherited !== undefined) {
-      claims.take(inherited)
+      claims.claimHandle(inherited)
       const { signal } = listenFields(args)
       const done = args.at(-1)
       const again = kept.get(inherited)

@@ -34,13 +34,13 @@ export function watchSignals({ state, daemon, inside }: Plan) {
     else void daemon.stop()
   }
   // Programs have a use of their own for it (nodemon's restart; Nest ends at every signal there is), which does not go together with this one: it is kept from their listeners.
-  const { emit } = process as Emitter
+  const emitter = process as Emitter
+  const { emit } = emitter
   const withoutUpgrade: Emitter['emit'] = function (this: Emitter, name, ...rest) {
     if (name !== 'SIGUSR2' || isAside) return Reflect.apply(emit, this, [name, ...rest])
     onUpgrade()
     return true
   }
-  const emitter = process as Emitter
   emitter.emit = withoutUpgrade
   // What a signal calls is the `emit` of the moment at which the first listener comes.
   process.on('SIGUSR2', onUpgrade)

@@ -13,7 +13,7 @@ import { watchBinds } from './udp.ts'
 import { drainWebSockets } from './web-socket-drain.ts'
 
 /** Before the first line of the program. */
-export function startProgram(): void {
+export function takeUpProgram(): void {
   const state = enter('the preload')
   const program = state.program ?? { protocol: protocolVersion }
   // What belongs to the daemon's life is heard here before the program can have asked for anything.

@@ -47,7 +47,7 @@ export function watchBinds({ state, ready }: Pick<Plan, 'state' | 'ready'>) {
       ready.failed(socket)
     })
     if (inherited === undefined) return call(args)
-    claims.take(inherited)
+    claims.claimHandle(inherited)
     const done = args.at(-1)
     // Node binds to a descriptor at once, and says so before bind() has returned: a program that listens for it on the next line would miss it.
     const { emit } = socket
