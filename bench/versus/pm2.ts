@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { environmentToFetch } from '../environment.ts'
 import { programPath } from './site.ts'
 import type { System } from './system.ts'
 
@@ -20,7 +21,10 @@ export const pm2: System = {
     if (!existsSync(command)) {
       mkdirSync(folder, { recursive: true })
       const flags = ['--ignore-scripts', '--no-save', '--no-audit', '--no-fund', '--loglevel=error']
-      spawnSync('npm', ['install', ...flags, '--prefix', folder, `pm2@${version}`], { stdio: ['ignore', 2, 2] })
+      spawnSync('npm', ['install', ...flags, '--prefix', folder, `pm2@${version}`], {
+        env: environmentToFetch,
+        stdio: ['ignore', 2, 2],
+      })
     }
     return existsSync(command) ? { version } : { missing: 'npm could not install it' }
   },
