@@ -433,27 +433,6 @@ class Daemon {
 
   // ------------------------------------------------------------------------------------------ the old side
 
-  #inside(): Inside {
-    return {
-      isReady: () => this.#ready !== undefined,
-      openControl: () => this.#openControl(),
-      expect: trackSessions,
-      setTicketKeys(server, keys) {
-        if (keys !== undefined) setTicketKeys(server, keys)
-      },
-      admit: (name, kind, server, oldName) => this.#admit(name, kind, server, oldName),
-      dismiss: (server) => this.#dismiss(server),
-      leaveToProgram: () => {
-        this.#upgrading?.stop.abort()
-        this.#state.entered.succession?.stop()
-      },
-      onDrain: (begin) => this.#drainHooks.own.push(begin),
-      drainEndsAt: () => this.#leaving.endsAt,
-      arrival: (name, socket) => this.#ownArrival(name, socket),
-      hookFailed: (hook, thrown) => this.#teller.hookFailed(hook, thrown),
-    }
-  }
-
   /** A function that throws is told of once, and hands nothing over. */
   #rule(): HandOverRule {
     const { handOver = true } = this.#options
@@ -513,6 +492,27 @@ class Daemon {
   }
 
   // ------------------------------------------------------------------------------------------ both
+
+  #inside(): Inside {
+    return {
+      isReady: () => this.#ready !== undefined,
+      openControl: () => this.#openControl(),
+      expect: trackSessions,
+      setTicketKeys(server, keys) {
+        if (keys !== undefined) setTicketKeys(server, keys)
+      },
+      admit: (name, kind, server, oldName) => this.#admit(name, kind, server, oldName),
+      dismiss: (server) => this.#dismiss(server),
+      leaveToProgram: () => {
+        this.#upgrading?.stop.abort()
+        this.#state.entered.succession?.stop()
+      },
+      onDrain: (begin) => this.#drainHooks.own.push(begin),
+      drainEndsAt: () => this.#leaving.endsAt,
+      arrival: (name, socket) => this.#ownArrival(name, socket),
+      hookFailed: (hook, thrown) => this.#teller.hookFailed(hook, thrown),
+    }
+  }
 
   #onPhase(phase: Phase): void {
     this.#teller.emit({ type: 'phase', phase, generation: this.generation })
