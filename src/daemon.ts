@@ -56,11 +56,9 @@ export async function createDaemon(options: DaemonOptions = {}): Promise<Daemon>
   return daemon
 }
 
-/**
- * At once, for the preload, which is done before the first line of the program. Without the control socket: that is opened when it is known that the program brings no daemon of its own.
- */
-export function takeUp(verb: string, options: DaemonOptions): Daemon {
-  return begin(enterAs(verb, options))
+/** For the preload, which has entered already. Without the control socket: that is opened when it is known that the program brings no daemon of its own. */
+export function takeUp(state: EnteredState, options: DaemonOptions): Daemon {
+  return begin({ state, options: checkedWith(state, options) })
 }
 
 type Plan = { readonly state: EnteredState; readonly options: DaemonOptions }
@@ -68,19 +66,25 @@ type Plan = { readonly state: EnteredState; readonly options: DaemonOptions }
 function enterAs(verb: string, given: DaemonOptions): Plan {
   const state = enter(verb)
   checkDaemonOptions(given)
-  const options = { ...given, ...wordsOf(state.program) }
-  checkDaemonOptions(options)
+  const options = checkedWith(state, given)
   if (state.receiver !== undefined) throw new CookError('ERR_COOK_DAEMON_TWICE', {})
   return { state, options }
 }
 
+/** What the operator said goes before what the program says. */
+function checkedWith({ program }: EnteredState, given: DaemonOptions): DaemonOptions {
+  const options = { ...given, ...wordsOf(program) }
+  checkDaemonOptions(options)
+  return options
+}
+
 function begin({ state, options }: Plan): Daemon {
   if (state.program?.logFile !== undefined) state.logFile = resolve(state.program.logFile)
+  if (state.entered.succession === undefined) state.phase = 'starting'
   keepInspectorShut()
   return new Daemon(state, options)
 }
 
-/** What the operator said, which is more than what the program says. */
 function wordsOf(program: ProgramRecord | undefined): DaemonOptions {
   if (program === undefined) return {}
   const { name, handOver, readyTimeout, drainTimeout, overlap, pidFile } = program
@@ -105,11 +109,7 @@ export type Inside = {
   isReady(): boolean
   /** Of a daemon with a name. */
   openControl(): Promise<void>
-  /** For a server that the program itself makes listen, at any time: it is drained, and handed over, as one of listen(). Before it listens. */
-  expect(server: Server): void
-  /** Of a TLS server; undefined: it keeps its own. */
-  setTicketKeys(server: Server, keys: string | undefined): void
-  /** It listens. */
+  /** A server that the program itself made listen, at any time: it is drained, and handed over, as one of listen(). */
   admit(name: string, kind: 'tcp' | 'unix', server: Server, oldName: string | undefined): void
   /** Its listener was closed: it is handed over no more, and it is drained only as long as it has connections. */
   dismiss(server: Server): void
@@ -152,7 +152,6 @@ class Daemon {
     this.#state = state
     this.#options = options
     this.#teller = new Teller(options.onEvent)
-    if (state.entered.succession === undefined) state.phase = 'starting'
     state.receiver = {
       onConnection: (arrival, socket) => this.#receive(arrival, socket),
       onTakeover: (value) => this.#takeOver(value),
@@ -497,10 +496,6 @@ class Daemon {
     return {
       isReady: () => this.#ready !== undefined,
       openControl: () => this.#openControl(),
-      expect: trackSessions,
-      setTicketKeys(server, keys) {
-        if (keys !== undefined) setTicketKeys(server, keys)
-      },
       admit: (name, kind, server, oldName) => this.#admit(name, kind, server, oldName),
       dismiss: (server) => this.#dismiss(server),
       leaveToProgram: () => {

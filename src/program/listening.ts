@@ -3,11 +3,13 @@ import type { Server } from 'node:net'
 import type { Inherited } from '../core/handles.ts'
 import { isOwnListen } from '../core/listening.ts'
 import type { EnteredState } from '../core/state.ts'
+import { setTicketKeys } from '../core/tickets.ts'
 import { bindBeside, ownUnixPath, restoreUnixPath } from '../core/unix-path.ts'
-import type { Inside } from '../daemon.ts'
+import { trackSessions } from '../drain/sessions.ts'
 import { isTls } from '../node/servers.ts'
 import { afterListenerClose, holdConnections, type KeptListener, keepListener } from '../node/sockets.ts'
 import { type Ask, askOfListen, backlogOf, isSameAddress, listenFields } from './ask.ts'
+import type { Life } from './life.ts'
 import type { Readiness } from './readiness.ts'
 import { WebSockets } from './web-sockets.ts'
 
@@ -16,14 +18,14 @@ const { errorMonitor } = process.getBuiltinModule('node:events')
 
 export type Plan = {
   readonly state: EnteredState
-  readonly inside: Inside
+  readonly life: Life
   readonly ready: Readiness
 }
 
 /** What a server is about to listen on, or listens on. */
 type Opening = { readonly ask: Ask; readonly name: string; readonly inherited: Inherited | undefined }
 
-export function watchListens({ state, inside, ready }: Plan) {
+export function watchListens({ state, life, ready }: Plan) {
   const { claims, succession } = state.entered
   const { registry } = state
   const openings = new Map<Server, Opening>()
@@ -56,7 +58,7 @@ export function watchListens({ state, inside, ready }: Plan) {
     known.add(server)
     openings.set(server, { ask, name, inherited })
     ready.opens(server)
-    inside.expect(server)
+    trackSessions(server)
     const backlog = backlogOf(args) ?? inherited?.backlog
     if (backlog !== undefined) registry.backlogs.set(server, backlog)
     if (inherited !== undefined) {
@@ -88,7 +90,8 @@ export function watchListens({ state, inside, ready }: Plan) {
    */
   async function takeTickets(server: Server, name: string): Promise<void> {
     const resume = holdConnections(server)
-    inside.setTicketKeys(server, (await succession?.tickets())?.[name])
+    const keys = (await succession?.tickets())?.[name]
+    if (keys !== undefined) setTicketKeys(server, keys)
     resume()
   }
 
@@ -125,11 +128,11 @@ export function watchListens({ state, inside, ready }: Plan) {
     const opening = openings.get(server)
     if (opening === undefined) return
     const { ask, name, inherited } = opening
-    inside.admit(name, ask.kind === 'unix' ? 'unix' : 'tcp', server, inherited?.name)
+    life.admit(name, ask.kind === 'unix' ? 'unix' : 'tcp', server, inherited?.name)
     afterListenerClose(server, () => {
       openings.delete(server)
       // In a drain it was we who closed it.
-      if (state.phase !== 'draining') inside.dismiss(server)
+      if (state.phase !== 'draining') life.dismiss(server)
     })
     ready.opened(server)
   }

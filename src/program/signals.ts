@@ -1,17 +1,16 @@
 /** Signals of an unmodified program: SIGUSR2 upgrades, and what the program does at SIGTERM itself stays its own. */
 import type { State } from '../core/state.ts'
 import { restoreUnixPaths } from '../core/unix-path.ts'
-import type { Daemon, Inside } from '../daemon.ts'
 import { signalNumbers } from '../node/system.ts'
 import { type DaemonEvent, defaults } from '../options.ts'
+import type { Life } from './life.ts'
 
 type Plan = {
   readonly state: State
-  readonly daemon: Daemon
-  readonly inside: Inside
+  readonly life: Life
 }
 
-export function watchSignals({ state, daemon, inside }: Plan) {
+export function watchSignals({ state, life }: Plan) {
   const { stopSignals } = defaults
   /** The program was told to end: it has had its SIGTERM. */
   let wasTold = false
@@ -21,17 +20,17 @@ export function watchSignals({ state, daemon, inside }: Plan) {
 
   const onUpgrade = () => {
     // A signal has no answer: who sent it finds in the log why nothing came of it.
-    daemon.upgrade().catch((error: Error) => process.emitWarning(error))
+    life.daemon.upgrade().catch((error: Error) => process.emitWarning(error))
   }
   const onStop = (signal: NodeJS.Signals) => {
     if (isOver) return
     const isProgramOwn = programListens(signal, 1)
     wasTold ||= isProgramOwn
-    if (state.hasSuccessor === true) void daemon.stop()
-    else if (isProgramOwn) inside.leaveToProgram()
+    if (state.hasSuccessor === true) void life.daemon.stop()
+    else if (isProgramOwn) life.inside.leaveToProgram()
     // Before it serves there is nothing to finish, and whoever waits for it reads in the exit code what ended it.
-    else if (!inside.isReady()) process.exit(128 + signalNumbers()[signal])
-    else void daemon.stop()
+    else if (!life.isReady) process.exit(128 + signalNumbers()[signal])
+    else void life.daemon.stop()
   }
   // Programs have a use of their own for it (nodemon's restart; Nest ends at every signal there is), which does not go together with this one: it is kept from their listeners.
   const emitter = process as Emitter
@@ -55,14 +54,14 @@ export function watchSignals({ state, daemon, inside }: Plan) {
     // Some remove the file of their Unix listener as well, which is the successor's.
     process.on('exit', () => restoreUnixPaths(state))
     // Its handlers do what they do at a stop; what they leave undone, or their end, is waited for until the deadline. Without them nothing more is to come.
-    setTimeout(() => process.exit(0), Math.max(0, inside.drainEndsAt() - performance.now())).unref()
+    setTimeout(() => process.exit(0), Math.max(0, life.inside.drainEndsAt() - performance.now())).unref()
     if (!wasTold) emitter.emit('SIGTERM', 'SIGTERM', signalNumbers().SIGTERM)
   }
 
   return {
     onEvent(event: DaemonEvent): void {
       // Whoever waits for the report goes first. An upgrade whose successor was lost has a report too, and its process stays.
-      if (event.type === 'drained' && daemon.phase === 'gone') setImmediate(leave)
+      if (event.type === 'drained' && state.phase === 'gone') setImmediate(leave)
     },
     end(): void {
       isAside = true

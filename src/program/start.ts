@@ -2,10 +2,10 @@
 import { releasePidFile } from '../core/pid-file.ts'
 import { protocolVersion } from '../core/protocol.ts'
 import { type EnteredState, enter } from '../core/state.ts'
-import { insideOf, takeUp } from '../daemon.ts'
 import { CookError, messageOf } from '../errors.ts'
 import type { DaemonEvent } from '../options.ts'
 import { refuseCluster } from './cluster.ts'
+import { Life } from './life.ts'
 import { watchListens } from './listening.ts'
 import { readiness } from './readiness.ts'
 import { watchSignals } from './signals.ts'
@@ -21,31 +21,31 @@ export function takeUpProgram(): void {
   const onEvent = (event: DaemonEvent) => {
     for (const listener of hear) listener(event)
   }
-  const daemon = takeUp('the preload', { onEvent })
-  const inside = insideOf(daemon)
+  if (state.entered.succession === undefined) state.phase = 'starting'
+  const life = new Life(state, onEvent)
   const fail = failWith(state)
-  // In a turn of its own: the program serves before its control socket is made.
+  // In a turn of its own: the program serves before its daemon is made, and its control socket.
   const start = () =>
     new Promise((turned) => setImmediate(turned))
-      .then(() => inside.openControl())
-      .then(() => daemon.ready())
+      .then(() => life.inside.openControl())
+      .then(() => life.daemon.ready())
       .catch(fail)
   const ready = readiness({ state, program, start })
-  const signals = watchSignals({ state, daemon, inside })
+  const signals = watchSignals({ state, life })
   hear.push(signals.onEvent)
   process.on('exit', () => {
     // A program that ends itself does not know of it.
     if (state.hasSuccessor !== true && state.pidFile !== undefined) releasePidFile(state.pidFile)
   })
-  const plan = { state, inside, ready }
+  const plan = { state, life, ready }
   const listens = watchListens(plan)
   const binds = watchBinds(plan)
   hear.push(binds.onEvent)
-  inside.onDrain((view) => drainWebSockets(listens.webSockets, view))
+  life.onBegin = (inside) => inside.onDrain((view) => drainWebSockets(listens.webSockets, view))
   const welcomeCluster = refuseCluster()
   state.preload = {
     stepAside(verb) {
-      if (inside.isReady() || listens.isUsed()) throw new CookError('ERR_COOK_PRELOADED', { verb })
+      if (life.isReady || listens.isUsed()) throw new CookError('ERR_COOK_PRELOADED', { verb })
       for (const part of [signals, listens, binds, ready]) part.end()
       welcomeCluster()
       delete state.preload

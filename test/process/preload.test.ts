@@ -629,7 +629,7 @@ test('without its variable the preload does nothing, and reads no more than its 
   assert.ok(statSync(preload).size < 10_000)
 })
 
-test('a start compiles nothing of what a stop or an upgrade needs, and those nothing that was put in its place meanwhile', async () => {
+test('until a program listens nothing is compiled of what its daemon is made of, and later nothing that was put in its place meanwhile', async () => {
   const folder = newFolder()
   try {
     const bundle = join(folder, 'bundle')
@@ -659,23 +659,17 @@ test('a start compiles nothing of what a stop or an upgrade needs, and those not
       const [stdout = '', stderr = ''] = await Promise.all([out, err].map((stream) => text(stream as Duplex)))
       return { status: await ended, stdout, stderr }
     }
-    const serveAnd = (
-      then: string,
-    ) => `const server = require('node:http').createServer((_, response) => response.end('x'))
-      server.listen(0, async () => {
-        await (await fetch('http://127.0.0.1:' + server.address().port, { headers: { connection: 'close' } })).text()
-        console.log('served')
-        setTimeout(() => { ${then} }, 100)
-      })`
     const breakLate = `require('node:fs').writeFileSync(process.env.LATE, 'throw new Error("compiled")')`
-    const stop = `process.kill(process.pid, 'SIGTERM')`
-    const replaced = await run(serveAnd(`${breakLate}; ${stop}`))
-    assert.deepEqual([replaced.status, replaced.stdout, replaced.stderr], [0, 'served\n', ''])
-    const started = await run(serveAnd('process.exit(7)'))
-    assert.deepEqual([started.status, started.stdout, started.stderr], [7, 'served\n', ''])
-    const stopped = await run(serveAnd(stop))
-    assert.notEqual(stopped.status, 0)
-    assert.match(stopped.stderr, /compiled/)
+    const listening = (then: string) => `require('node:http').createServer().listen(0, () => { ${then} })`
+    const replaced = await run(
+      `${breakLate}; ${listening("setTimeout(() => process.kill(process.pid, 'SIGTERM'), 100)")}`,
+    )
+    assert.deepEqual(replaced, { status: 0, stdout: '', stderr: '' })
+    const started = await run(listening('process.exit(7)'))
+    assert.deepEqual(started, { status: 7, stdout: '', stderr: '' })
+    const later = await run(listening(''))
+    assert.equal(later.status, 1)
+    assert.match(later.stderr, /compiled/)
   } finally {
     rmSync(folder, { recursive: true })
   }
