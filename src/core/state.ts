@@ -1,5 +1,3 @@
-/** The one state of this library in this process, and the way every verb comes in. */
-import type { Socket } from 'node:net'
 import { CookError } from '../errors.ts'
 import { isWorkerThread } from '../node/sockets.ts'
 import { type Command, startCommand, startEnvironment } from '../node/system.ts'
@@ -11,7 +9,6 @@ import {
   cutReason,
   envLaunch,
   envLink,
-  type Identity,
   linkFd,
   ownVariables,
   type ProgramRecord,

@@ -48,6 +48,8 @@ export function takeUpProgram(): void {
       if (life.isReady || listens.isUsed()) throw new CookError('ERR_COOK_PRELOADED', { verb })
       for (const part of [signals, listens, binds, ready]) part.end()
       welcomeCluster()
+      // What it was before.
+      if (state.entered.succession === undefined) state.phase = 'ready'
       delete state.preload
       delete state.receiver
     },

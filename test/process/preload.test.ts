@@ -321,6 +321,35 @@ test("notifyUpgradeDone() of the library is as good a word as process.send('read
   assert.equal(await pidAt(program.port), program.pid)
 })
 
+test('a program of the verbs that was started under the preload upgrades itself', async () => {
+  const library = new URL('../../bundle/index.js', import.meta.url).href
+  await using program = await start(
+    async ({ web, serving, log, load }) => {
+      const cook = await load(String(process.env.LIBRARY))
+      cook.restoreInheritFiles()
+      const server = web()
+      const [inherited] = cook.inUpgrade() ? cook.inheritTcpListeners('web') : []
+      await new Promise<void>((listening) => server.listen(inherited ?? { port: 0 }, () => listening()))
+      cook.addInheritTcpListener('web', server)
+      if (cook.inUpgrade()) await cook.notifyUpgradeDone()
+      cook.writePid('pid')
+      process.on('SIGUSR2', () => {
+        cook.upgrade({ stage: 'daemon' }).then(
+          () => server.close(() => process.exit(0)),
+          (error: Error) => log(error.message),
+        )
+      })
+      serving(server)
+    },
+    { env: { LIBRARY: library } },
+  )
+  const { port } = program
+  for (let upgrade = 0; upgrade < 2; upgrade++) {
+    await program.upgrade()
+    assert.equal(await pidAt(port), program.pid)
+  }
+})
+
 test('a program that takes up the library itself keeps what others have put around listen() and bind() meanwhile', async () => {
   const library = new URL('../../bundle/index.js', import.meta.url).href
   await using program = await start(
