@@ -21,7 +21,7 @@ import {
 import { type Succession, type SuccessionPlan, succeed } from './successor.ts'
 import { version } from './version.ts'
 
-const { fstatSync } = process.getBuiltinModule('node:fs')
+const { fstatSync, readlinkSync } = process.getBuiltinModule('node:fs')
 
 export type State = {
   readonly version: string
@@ -136,6 +136,8 @@ function checkStart({ link, launch }: Start, environment: State['environment']):
 
 function isSocket(fd: number): boolean {
   try {
+    // A quarter of a millisecond less of each start than the first fstat of a process.
+    if (process.platform === 'linux') return readlinkSync(`/proc/self/fd/${fd}`).startsWith('socket:')
     return fstatSync(fd).isSocket()
   } catch {
     // Not open.

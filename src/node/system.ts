@@ -223,6 +223,7 @@ export function workingDirectory(): string {
 }
 
 function isSameDirectory(one: string, other: string): boolean {
+  if (one === other) return true
   try {
     const [a, b] = [statSync(one), statSync(other)]
     return one.startsWith('/') && a.ino === b.ino && a.dev === b.dev
