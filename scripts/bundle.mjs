@@ -111,7 +111,7 @@ export async function bundle() {
   await bundleCommand()
 }
 
-/** The command, and beside it what few words of it need, with commander in it: the package has no dependency, and a small file starts fast. CommonJS, since Node 24 takes 10 ms longer to start an ES module (measured). */
+/** The command, and beside it what its quick words do without, commander among it: the package has no dependency, and a small file starts fast. CommonJS, since Node 24 takes 10 ms longer to start an ES module (measured). */
 async function bundleCommand() {
   await build({
     ...options,

@@ -1,3 +1,4 @@
+/** The one state of this library in this process, and the way every verb comes in. */
 import { CookError } from '../errors.ts'
 import { isWorkerThread } from '../node/sockets.ts'
 import { type Command, startCommand, startEnvironment } from '../node/system.ts'
