@@ -3,8 +3,8 @@ import { envProgram } from './core/protocol.ts'
 import { isWorkerThread } from './node/sockets.ts'
 
 /** This file is bundled as CommonJS, and what it loads lies beside it: every fork of the program inherits it through execArgv and reads no more than this, a worker thread worker.cjs as well. */
-declare const require: (file: string) => typeof import('./program/start.ts') & typeof import('./program/worker.ts')
+declare const require: (file: string) => void
 
 // The program's forks are none of our business: only the command line's own child has this variable.
-if (isWorkerThread()) require('./worker.cjs').refuseListens()
-else if (process.env[envProgram] !== undefined) require('./program.cjs').takeUpProgram()
+if (isWorkerThread()) require('./worker.cjs')
+else if (process.env[envProgram] !== undefined) require('./program.cjs')
