@@ -306,10 +306,9 @@ function runsWords(runs: number): string {
 }
 
 /** What else ran when the benchmark began, which nobody who reads its numbers can see otherwise. */
-function busyWords({ cores, load }: Result['machine']): string {
-  const average = Number.parseFloat(load)
-  const busy = average > Number.parseInt(cores, 10) / 2
-  return `Load average when it began: ${average.toFixed(2)}.${busy ? ' Other work ran beside it: times are long and uneven, and say something beside each other only.' : ''}`
+function busyWords({ busy }: Result['machine']): string {
+  const isBusy = Number.parseFloat(busy) > 25
+  return `Before it began, ${busy} of the processors' time went to other work.${isBusy ? ' Times are long and uneven, and say something beside each other only.' : ''}`
 }
 
 function machineWords({ cores, kernel, memory, node }: Result['machine']): string {
