@@ -79,9 +79,10 @@ const asCommonJs = {
   banner: { js: "const own={get url(){return require('node:url').pathToFileURL(__filename).href}};" },
 }
 
+const outdir = 'dist/bundle'
+
 export async function bundle() {
-  rmSync('dist/bundle', { recursive: true, force: true })
-  const outdir = 'dist/bundle'
+  rmSync(outdir, { recursive: true, force: true })
   await build({
     ...options,
     outdir,
@@ -90,33 +91,21 @@ export async function bundle() {
     splitting: true,
     chunkNames: 'shared',
   })
-  const shared = await bundleLate(outdir)
-  // The preload is CommonJS, since `--require` of it costs a program less of its start than `--import` of an empty file.
-  await build({
-    ...options,
-    ...asCommonJs,
-    outdir,
-    ...callOf('takeUpProgram', 'program/start.ts'),
-    entryNames: 'program',
-    plugins: [lateModules(shared)],
-  })
-  await build({
-    ...options,
-    ...asCommonJs,
-    outdir,
-    ...callOf('refuseListens', 'program/worker.ts'),
-    entryNames: 'worker',
-  })
-  await build({
-    ...options,
-    ...asCommonJs,
-    outdir,
+  const plugins = [lateModules(await bundleLate())]
+  await bundleAsCommonJs({ ...callOf('takeUpProgram', 'program/start.ts'), entryNames: 'program', plugins })
+  await bundleAsCommonJs({ ...callOf('refuseListens', 'program/worker.ts'), entryNames: 'worker' })
+  await bundleAsCommonJs({
     entryPoints: { preload: 'src/preload-require.ts' },
     external: ['./program.cjs', './worker.cjs'],
   })
   // For those who wrote `--import` into their own scripts.
   await build({ ...options, outdir, format: 'esm', entryPoints: ['src/preload.ts'], sourcemap: false })
   await bundleCommand()
+}
+
+/** The preload, since `--require` of it costs a program less of its start than `--import` of an empty file. @param {import('esbuild').BuildOptions} more */
+async function bundleAsCommonJs(more) {
+  await build({ ...options, ...asCommonJs, outdir, ...more })
 }
 
 /** What is loaded to call one function: an export takes longer to be made than to be called. @param {string} name @param {string} path */
@@ -144,19 +133,15 @@ async function bundleCommand() {
   chmodSync('dist/bin/cook-daemon.js', 0o755)
 }
 
-/** Writes late.cjs, a function body of `module` and `early`; returns what `early` has to hold for it, by module. @param {string} outdir */
-async function bundleLate(outdir) {
+/** Writes late.cjs, a function body of `module` and `early`; returns what `early` has to hold for it, by module. */
+async function bundleLate() {
   /** @type {Map<string, Set<string>>} */
   const shared = new Map()
-  await build({
-    ...options,
-    ...asCommonJs,
-    outdir,
+  await bundleAsCommonJs({
     stdin: {
       contents: late.map((path) => `export * as ${nameOf(path)} from './src/${path}'`).join('\n'),
       resolveDir: '.',
     },
-    entryPoints: undefined,
     entryNames: 'late',
     plugins: [
       {
@@ -208,7 +193,8 @@ function lateModules(shared) {
 
 /** @param {ReadonlyMap<string, ReadonlySet<string>>} shared */
 function loaderOf(shared) {
-  const modules = [...shared].map(([path, names]) => ({ path, module: nameOf(path), names: [...names] }))
+  // Sorted: esbuild asks for them in an order that differs from build to build.
+  const modules = [...shared].sort().map(([path, names]) => ({ path, module: nameOf(path), names: [...names].sort() }))
   const imports = modules.map(({ path, module, names }) => {
     return `import { ${names.map((name) => `${name} as ${module}_${name}`).join(', ')} } from './src/${path}'`
   })

@@ -164,10 +164,6 @@ async function* textsOf(socket: Socket): AsyncGenerator<string> {
     .on('error', (error) => {
       fault = error
     })
-    .on('end', () => {
-      isOver = true
-      wake()
-    })
     .on('close', () => {
       isOver = true
       wake()
