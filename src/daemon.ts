@@ -1,4 +1,5 @@
 /** A daemon: its listeners, its state, its upgrades and its end, in steps. `serve()` is all of them in one call. */
+
 import type { Server, Socket } from 'node:net'
 import { commandsOf } from './control/commands.ts'
 import { recordOf } from './control/facts.ts'
@@ -22,6 +23,7 @@ import { armKeepAlive } from './drain/http.ts'
 import { type DrainHooks, type DrainView, Leaving, type Listener } from './drain/leaving.ts'
 import { trackSessions } from './drain/sessions.ts'
 import { CookError, messageOf } from './errors.ts'
+import { now } from './node/clock.ts'
 import { isHttp, isTls } from './node/servers.ts'
 import { adoptConnection, type ListenerHandle, listenerHandle, tieConnection } from './node/sockets.ts'
 import {
@@ -116,7 +118,7 @@ export type Inside = {
   /** The program ends this process itself: an upgrade that runs is given up, and older generations come to an end. */
   leaveToProgram(): void
   onDrain(begin: (view: DrainView) => OwnDrain): void
-  /** When the time of the drain that runs, or has ended, is over, by performance.now(). */
+  /** When the time of the drain that runs, or has ended, is over, by now(). */
   drainEndsAt(): number
   /** For a connection of the protocol of this name. */
   arrival(name: string, socket: Socket): Destination
@@ -450,7 +452,7 @@ class Daemon {
 
   /** The successor is dead, and the service is ours again. */
   #return(error: CookError): void {
-    noteUpgrade(this.#history, { generation: this.generation + 1, begin: performance.now(), code: error.code })
+    noteUpgrade(this.#history, { generation: this.generation + 1, begin: now(), code: error.code })
     this.#wasTakenOver = false
     this.#takeOver(undefined)
   }

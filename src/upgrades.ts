@@ -1,4 +1,5 @@
 /** The upgrades of a daemon: what keeps one from beginning, what its successor gets, and what is told of each. */
+
 import type { History } from './core/history.ts'
 import type { UpgradeStep } from './core/predecessor.ts'
 import type { Identity } from './core/protocol.ts'
@@ -10,6 +11,7 @@ import { demandCommit, runUpgrade } from './core/upgrading.ts'
 import type { Value } from './core/values.ts'
 import type { Leaving, Listener } from './drain/leaving.ts'
 import { CookError, type CookErrorCode } from './errors.ts'
+import { now } from './node/clock.ts'
 import { isAlive } from './node/system.ts'
 import {
   checkDaemonUpgradeOptions,
@@ -70,7 +72,7 @@ export async function replace(
     drainTimeout: time,
   }
   const nextGeneration = state.entered.generation + 1
-  const begin = performance.now()
+  const begin = now()
   const upgraded = await runUpgrade(state, 'upgrade()', whole, { ...hooks, ...(release && { release }) }).catch(
     (error: CookError) => {
       // One that another one kept from beginning is none.
@@ -88,12 +90,12 @@ export async function replace(
 
 const notBegun: readonly CookErrorCode[] = ['ERR_COOK_UPGRADE_IN_PROGRESS', 'ERR_COOK_UPGRADED', 'ERR_COOK_STOPPING']
 
-/** For those who look on: an upgrade that began at `begin` of performance.now() and ends now; with a code it has failed. */
+/** For those who look on: an upgrade that began at `begin` of now() and ends now; with a code it has failed. */
 export function noteUpgrade(
   history: History,
   { generation, begin, code }: { readonly generation: number; readonly begin: number; readonly code?: string },
 ): void {
-  const seconds = (performance.now() - begin) / 1000
+  const seconds = (now() - begin) / 1000
   const outcome = code === undefined ? 'succeeded' : 'failed'
   history.add({ outcome, generation, at: Date.now(), seconds, ...(code !== undefined && { code }) })
 }

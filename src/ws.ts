@@ -299,22 +299,22 @@ function drainWebSockets<State>(home: Home<State>, drain: DrainView): OwnDrain {
   }
 
   server.on('connection', onConnection)
-  hurry.addEventListener('abort', onHurry)
-  deadline.addEventListener('abort', onDeadline)
+  hurry.onSet(onHurry)
+  deadline.onSet(onDeadline)
   return {
     async moveIdle() {
       for (const webSocket of open) enter(webSocket)
       closes.plan([...leavers.keys()].filter((one) => mover === undefined || ws.standing(one) === 'stuck').length)
       if (leavers.size === 0) allGone()
       await Promise.all([...leavers.values()].map((leaver) => look(leaver, false)))
-      if (hurry.aborted) onHurry()
+      if (hurry.isSet) onHurry()
     },
     done,
     dispose() {
       closes.stop()
       server.removeListener('connection', onConnection)
-      hurry.removeEventListener('abort', onHurry)
-      deadline.removeEventListener('abort', onDeadline)
+      hurry.offSet(onHurry)
+      deadline.offSet(onDeadline)
       for (const leaver of leavers.values()) leaver.release()
     },
   }

@@ -2,7 +2,7 @@
 import { Command, CommanderError, InvalidArgumentError } from 'commander'
 import { envHome } from '../core/protocol.ts'
 import { version } from '../core/version.ts'
-import { exitCodes, tell } from './output.ts'
+import { exitCodes, tell, write } from './output.ts'
 
 type Action = () => Promise<number>
 
@@ -11,6 +11,7 @@ let action: Action = async () => exitCodes.usage
 const program = new Command('cook-daemon')
   .description('Starts a Node server as a daemon, and replaces it, while it runs, by its new version.')
   .version(version)
+  .configureOutput({ writeOut: (text) => write(text), writeErr: (text) => write(text, 'stderr') })
   .exitOverride()
   .helpCommand(false)
   .showSuggestionAfterError(true)

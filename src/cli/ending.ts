@@ -1,7 +1,9 @@
 /** The end of a daemon that answers, and the wait for the end of processes that are no children. */
+
 import type { Client } from '../control/client.ts'
 import type { GenerationRecord, Identity } from '../core/protocol.ts'
 import { CookError } from '../errors.ts'
+import { now } from '../node/clock.ts'
 import { isAlive, system } from '../node/system.ts'
 
 export type StopOptions = { readonly json?: boolean; readonly killAfter?: number }
@@ -55,12 +57,13 @@ export async function untilEnded(
   )
 }
 
-/** True if they are gone in time. No event tells the end of a process that is no child. */
+/** True if they are gone in time. No event tells the end of a process that is no child: it is looked for, and less often the longer it takes. */
 export async function untilGone(identities: readonly Identity[], ms: number): Promise<boolean> {
-  const deadline = performance.now() + ms
+  const begin = now()
   while (identities.some((identity) => isAlive(identity))) {
-    if (performance.now() > deadline) return false
-    await new Promise((done) => setTimeout(done, 2))
+    const passed = now() - begin
+    if (passed > ms) return false
+    await new Promise((done) => setTimeout(done, Math.min(20, 1 + passed / 50)))
   }
   return true
 }

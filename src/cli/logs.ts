@@ -2,7 +2,7 @@
 import { clientOf } from '../control/client.ts'
 import { logPath, namesIn, runDirectory } from '../core/run-dir.ts'
 import { CookError } from '../errors.ts'
-import { exitCodes, paint, print } from './output.ts'
+import { exitCodes, paint, print, write } from './output.ts'
 import { ifNotRunning } from './start.ts'
 import { checkedName, silentOf, which } from './which.ts'
 
@@ -65,7 +65,7 @@ function printLast(file: string, lines: number): number {
     const all = text.toString('utf8').split('\n')
     // Behind the last line end there is nothing.
     const last = all.at(-1) === '' ? all.slice(-lines - 1) : all.slice(-lines)
-    if (lines > 0) process.stdout.write(last.join('\n'))
+    if (lines > 0) write(last.join('\n'))
     return size
   } finally {
     fs.closeSync(fd)
@@ -91,7 +91,7 @@ async function follow(file: string, start: number): Promise<never> {
     for (;;) {
       const bytes = readPiece(fd, at, piece)
       at += bytes.length
-      process.stdout.write(bytes)
+      write(bytes)
       if (bytes.length < piece) return
     }
   }

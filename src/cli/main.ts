@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /** The command `cook-daemon`. What asks a daemon for a word only, and is typed plainly, is understood here: commander and the other commands take longer to load than the answer to come. */
-import { tell } from './output.ts'
+import { leave, tell } from './output.ts'
 import { list, status } from './status.ts'
 import { stop } from './stop.ts'
 
@@ -15,16 +15,17 @@ const quick: Readonly<Record<string, (name: string | undefined, options: Options
   list: (_, options) => list(options),
 }
 
-// Whoever reads has read enough, as `head` does: what was asked for is done all the same.
-for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})
-
 // No await here: as CommonJS the command starts faster.
-void main(process.argv.slice(2)).then((code) => {
-  process.exitCode = code
-})
-
-async function main(args: readonly string[]): Promise<number> {
-  return plain(args)?.catch(tell) ?? require('./commands.js').runCommand(args)
+const args = process.argv.slice(2)
+const answer = plain(args)
+if (answer === undefined) {
+  void require('./commands.js')
+    .runCommand(args)
+    .then((code) => {
+      process.exitCode = code
+    })
+} else {
+  void answer.catch(tell).then(leave)
 }
 
 /** A quick command with nothing but a name and `--json`; undefined if it is typed in any other way. */

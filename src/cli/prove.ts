@@ -1,10 +1,12 @@
 /** `prove`: the user's own program under load that never retries, while it is upgraded to good versions and to such as fail. */
+
 import { clientOf } from '../control/client.ts'
 import { launchDaemon } from '../core/launch.ts'
 import { openLog } from '../core/log.ts'
 import { envHome } from '../core/protocol.ts'
 import { controlPath } from '../core/run-dir.ts'
 import { messageOf } from '../errors.ts'
+import { now } from '../node/clock.ts'
 import { exitCodes, paint, print, printJson, table } from './output.ts'
 import { type Load, startLoad } from './prove-load.ts'
 import { meaningOf, type Target, targetOf } from './prove-target.ts'
@@ -123,7 +125,7 @@ async function upgradeTo(
   const before = { ...load.counts }
   const failuresBefore = new Map(load.failures)
   const old = await client.status()
-  const begin = performance.now()
+  const begin = now()
   let said = ''
   try {
     const request = kind === 'good' ? {} : { env: withFault(environment, faults[kind]), readyTimeout: hangTime }
@@ -134,13 +136,13 @@ async function upgradeTo(
   } catch (error) {
     said = messageOf(error).split(/[.:]/)[0] ?? ''
   }
-  const seconds = (performance.now() - begin) / 1000
-  const now = await client.status()
+  const seconds = (now() - begin) / 1000
+  const after = await client.status()
   const { counts } = load
   return {
     kind,
     seconds,
-    isRight: (now.pid === old.pid) === (kind !== 'good'),
+    isRight: (after.pid === old.pid) === (kind !== 'good'),
     said,
     answered: counts.answered - before.answered,
     failed: counts.failed - before.failed,

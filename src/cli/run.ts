@@ -7,7 +7,7 @@ import { openLog } from '../core/log.ts'
 import type { Identity } from '../core/protocol.ts'
 import { openRunDirectory } from '../core/run-dir.ts'
 import { signalNumbers, system } from '../node/system.ts'
-import { exitCodes, tell } from './output.ts'
+import { exitCodes, tell, write } from './output.ts'
 import { planFor, programOf, type StartOptions } from './start.ts'
 
 /** What an operator, a terminal or a supervisor sends. SIGKILL and SIGSTOP nobody can forward. */
@@ -17,7 +17,7 @@ export async function run(script: string, args: readonly string[], options: Star
   const program = programOf(script, args, options)
   openRunDirectory(process.env)
   if (process.pid === 1) {
-    process.stderr.write('cook-daemon: as pid 1 this process does not reap orphans; use an init (docker run --init)\n')
+    write('cook-daemon: as pid 1 this process does not reap orphans; use an init (docker run --init)\n', 'stderr')
   }
   const { logFile } = program.record
   const log = logFile === undefined ? undefined : openLog(logFile)
@@ -75,7 +75,7 @@ function watchGenerations(child: ChildProcess, pipe: Duplex): Generations {
       }
       const code = exits.get(current.generation)
       if (code !== undefined) return code
-      process.stderr.write(`cook-daemon: generation ${current.generation} ended without a word\n`)
+      write(`cook-daemon: generation ${current.generation} ended without a word\n`, 'stderr')
       return exitCodes.failed
     }),
     firstExit: () => exits.get(1),

@@ -1,7 +1,9 @@
 /** The end of a daemon that does not answer: what is known of its processes is enough to end them, and nobody else. */
+
 import { type Client, isSilence, whoText } from '../control/client.ts'
 import { identityOf } from '../core/owners.ts'
 import { CookError } from '../errors.ts'
+import { now } from '../node/clock.ts'
 import { system } from '../node/system.ts'
 import { type End, endByWord, type StopOptions, standsStill, timeToEnd, untilEnded } from './ending.ts'
 import { paint, print } from './output.ts'
@@ -13,15 +15,18 @@ const pause = 20
 /** How often it is told how long it still takes, in milliseconds. */
 const tellInterval = 5_000
 
+/** Who has had SIGTERM already, and when, by now(). */
+export type Told = { readonly pid: number; readonly begin: number }
+
 /**
  * SIGTERM to all its generations, and SIGCONT for one that is stopped; SIGKILL when the time is over that it would take to finish. Each is told by its pid and its start time.
  * A new version that was being started when the old one stood still takes over when that is gone: it is ended as well.
  */
-export async function endSilent(client: Client, options: StopOptions, why: CookError): Promise<End> {
-  const begin = performance.now()
-  const say = (text: string) => {
-    if (options.json === true) return
-    print(`${paint('dim', `${((performance.now() - begin) / 1000).toFixed(3).padStart(8)} s`)}  ${text}`)
+export async function endSilent(client: Client, options: StopOptions, why: CookError, told?: Told): Promise<End> {
+  const begin = told?.begin ?? now()
+  const passed = () => now() - begin
+  const say = (text: string, at = passed()) => {
+    if (options.json !== true) print(`${paint('dim', `${(at / 1000).toFixed(3).padStart(8)} s`)}  ${text}`)
   }
   const owners = client.owners()
   const owner = owners.at(-1)
@@ -29,20 +34,21 @@ export async function endSilent(client: Client, options: StopOptions, why: CookE
   if (owner === undefined) throw why
   if (options.json !== true) print(`${paint('bold', client.name)} does not answer: ${whoText(owner)}`)
   const identities = owners.map(identityOf)
-  const ms = timeToEnd(options, owner.drainTimeout)
+  const left = () => Math.max(0, timeToEnd(options, owner.drainTimeout) - passed())
   for (const identity of identities) {
-    system.kill(identity, 'SIGTERM')
+    // Once: the second one cuts.
+    if (identity[0] !== told?.pid) system.kill(identity, 'SIGTERM')
     system.kill(identity, 'SIGCONT')
   }
-  const pids = owners.map(({ pid }) => pid)
-  say(`SIGTERM to ${pidsText(pids)}; SIGKILL in ${seconds(ms)}`)
-  const telling = setInterval(() => {
-    const left = ms - (performance.now() - begin)
-    if (left > 0) say(`SIGKILL in ${seconds(left)}`)
-  }, tellInterval)
+  if (told !== undefined) say(`SIGTERM to pid ${told.pid}`, 0)
+  const untold = owners.map(({ pid }) => pid).filter((pid) => pid !== told?.pid)
+  if (untold.length > 0) say(`SIGTERM to ${pidsText(untold)}`)
+  const tellLeft = () => say(`SIGKILL in ${seconds(left())}`)
+  tellLeft()
+  const telling = setInterval(tellLeft, tellInterval)
   let wasKilled: boolean
   try {
-    wasKilled = await untilEnded(identities, ms, (left) => say(`SIGKILL to ${pidsText(left)}`))
+    wasKilled = await untilEnded(identities, left(), (pids) => say(`SIGKILL to ${pidsText(pids)}`))
   } finally {
     clearInterval(telling)
   }
@@ -51,8 +57,8 @@ export async function endSilent(client: Client, options: StopOptions, why: CookE
   return { pid: owner.pid, wasKilled: wasKilled || next?.wasKilled === true, answered: false }
 }
 
-/** A version that was on its way when its predecessor ended owns the service now; a fresh start of somebody else is left alone. */
-async function endNext(
+/** Behind the end of one that was killed: a version that was on its way owns the service now; a fresh start of somebody else is left alone. */
+export async function endNext(
   client: Client,
   generation: number,
   options: StopOptions,

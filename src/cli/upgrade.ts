@@ -3,7 +3,7 @@ import type { Client } from '../control/client.ts'
 import type { Progress } from '../control/status.ts'
 import { isAlive } from '../node/system.ts'
 import { untilGone } from './ending.ts'
-import { exitCodes, paint, print, printJson } from './output.ts'
+import { exitCodes, paint, print, printJson, write } from './output.ts'
 import { ifNotRunning, nameOf, type StartOptions, start } from './start.ts'
 import { which } from './which.ts'
 
@@ -33,7 +33,7 @@ async function upgradeRunning(client: Client, options: UpgradeCommandOptions): P
   const before = await client.status()
   if (!isJson) print(`${paint('bold', client.name)}: generation ${before.generation}, pid ${before.pid}`)
   process.once('SIGINT', () => {
-    process.stderr.write('\nthe upgrade goes on without you: cook-daemon status shows how it ends\n')
+    write('\nthe upgrade goes on without you: cook-daemon status shows how it ends\n', 'stderr')
     process.exit(130)
   })
   const request = { readyTimeout, drainTimeout, overlap, release, ...(options.updateEnv && { env: process.env }) }

@@ -1,8 +1,11 @@
 /** What the control socket may have a daemon do, and how it tells how far it is. */
+
 import { openLog } from '../core/log.ts'
 import type { UpgradeStep } from '../core/predecessor.ts'
 import type { Leaving } from '../drain/leaving.ts'
 import { CookError } from '../errors.ts'
+import { now } from '../node/clock.ts'
+import { isHandled } from '../node/signals.ts'
 import { redirectOutput } from '../node/sockets.ts'
 import type { DaemonUpgradeOptions, UpgradeResult } from '../options.ts'
 import { type Facts, openConnections, recordOf, statusOf } from './facts.ts'
@@ -58,7 +61,7 @@ export function commandsOf({ name, facts, leaving, upgrade, stop }: Plan): Contr
       const ms = stopwatch()
       onProgress({ type: 'stopping', ms: ms(), drainTimeout, generations: [...history.older, recordOf(facts)] })
       const drained = watchDrain(ms, onProgress)
-      if (process.listenerCount('SIGTERM') > 0) process.kill(process.pid, 'SIGTERM')
+      if (isHandled('SIGTERM')) process.kill(process.pid, 'SIGTERM')
       else stop()
       await drained
     },
@@ -79,6 +82,6 @@ export function commandsOf({ name, facts, leaving, upgrade, stop }: Plan): Contr
 
 /** Whole milliseconds since now. */
 function stopwatch(): () => number {
-  const begin = performance.now()
-  return () => Math.round(performance.now() - begin)
+  const begin = now()
+  return () => Math.round(now() - begin)
 }

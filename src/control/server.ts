@@ -2,12 +2,13 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { listening } from '../core/listening.ts'
-import { forgetDeadOwners, forgetOwners, type Owner, removeOwner, writeOwner } from '../core/owners.ts'
+import { forgetDeadOwners, forgetOwners, livingOwners, type Owner, removeOwner, writeOwner } from '../core/owners.ts'
 import { controlName, type Identity } from '../core/protocol.ts'
 import { controlPath, openRunDirectory } from '../core/run-dir.ts'
 import type { EnteredState } from '../core/state.ts'
 import { openUnixPath, ownUnixPath } from '../core/unix-path.ts'
 import { CookError, type CookErrorCode, messageOf } from '../errors.ts'
+import { isHandled } from '../node/signals.ts'
 import { stopAccepting } from '../node/sockets.ts'
 import { identify } from '../node/system.ts'
 import { checkDaemonUpgradeOptions, type DaemonUpgradeOptions } from '../options.ts'
@@ -76,7 +77,8 @@ export async function openControl(state: EnteredState, name: string, controlled:
 
   function own(): void {
     forgetDeadOwners(folder, name)
-    writeOwner(folder, name, ownerOf([pid, startTime], state.entered.generation))
+    const owner = ownerOf([pid, startTime], state.entered.generation)
+    writeOwner(folder, name, { ...owner, ...(isHandled('SIGTERM') && { stopSignal: 'SIGTERM' }) })
   }
 
   async function openFirst(): Promise<Server> {
@@ -159,6 +161,8 @@ export async function openControl(state: EnteredState, name: string, controlled:
         return
       }
       try {
+        // Its own word, which says more, may be there already.
+        if (livingOwners(folder, name).some((owner) => owner.pid === successor[0])) return
         writeOwner(folder, name, ownerOf(successor, state.entered.generation + 1))
       } catch {
         // The successor, whose file it is, tells the same fault.

@@ -12,6 +12,8 @@ export type Owner = {
   readonly generation: number
   /** In milliseconds. */
   readonly drainTimeout: number
+  /** Stops it as `POST /stop` does. Absent: it has not said so, and a signal may be its sudden end. */
+  readonly stopSignal?: 'SIGTERM'
   /** What a restart starts. */
   readonly command: Command
   readonly program?: ProgramRecord

@@ -1,6 +1,8 @@
 /** The old process's end of an upgrade: starts the new version, hears whether it is up, and stays or goes. */
+
 import type { ChildProcess } from 'node:child_process'
 import { CookError, messageOf } from '../errors.ts'
+import { now } from '../node/clock.ts'
 import { type Link, type LinkEvent, openLink } from '../node/link.ts'
 import { type Command, identify, isAlive, type System, system } from '../node/system.ts'
 import type { UpgradePhases } from '../options.ts'
@@ -64,12 +66,12 @@ export async function upgradeTo(plan: UpgradePlan, os: System = system): Promise
   // Asked for here: it is 5 ms and 1 MB of every start (measured), and only an upgrade needs it.
   const nonce = process.getBuiltinModule('node:crypto').randomBytes(16).toString('hex')
   const mark = markLog(plan.output ?? 2)
-  const times = [performance.now()]
+  const times = [now()]
   const child = await start(plan, nonce, os).catch((cause: unknown) => {
     const values = { command: plan.command.execPath, why: spawnFault(plan.command, cause), self }
     throw new CookError('ERR_COOK_SUCCESSOR_SPAWN', values, { cause })
   })
-  times.push(performance.now())
+  times.push(now())
   plan.onStep?.('started')
   const living = [...plan.living.filter((one) => isAlive(one, os)), identify(os)]
   const settings = {
@@ -142,7 +144,7 @@ function converse(
       const [next, effects] = stepOld(side, event)
       // The overlap is part of the way to the commit: the new version had said that it is up.
       const isStep = next.at !== side.at && next.at !== 'ending' && side.at !== 'overlapping'
-      if (isStep || next.at === 'committed') times.push(performance.now())
+      if (isStep || next.at === 'committed') times.push(now())
       const told = next.at === side.at || side.at === 'overlapping' ? undefined : steps[next.at]
       side = next
       if (told !== undefined) onStep?.(told)

@@ -1,5 +1,6 @@
 /** Finishes what this process has accepted: hands over, serves to the end, closes, and at the deadline cuts. */
 import type { Server } from 'node:net'
+import type { Latch } from '../core/latch.ts'
 import type { Mover } from '../core/mover.ts'
 import { isHttp, isHttp2 } from '../node/servers.ts'
 import { connectionsOf, stopAccepting } from '../node/sockets.ts'
@@ -16,7 +17,7 @@ export type Draining = {
   /** Undefined: there is no successor, or it takes no connections. */
   readonly mover: Mover | undefined
   readonly rule: HandOverRule
-  /** When the drain ends at the latest, by performance.now(). */
+  /** When the drain ends at the latest, by now(). */
   readonly endsAt: number
 }
 
@@ -47,12 +48,12 @@ export type OwnDrain = {
 export type DrainPlan = {
   readonly servers: readonly Draining[]
   readonly others: readonly OwnDrain[]
-  /** Aborted at the deadline, and when the process is told to end at once: what is left is cut. */
-  readonly deadline: AbortSignal
-  /** Aborted when what is idle is to be closed; at a stop it is from the start. */
-  readonly hurry: AbortSignal
-  /** Aborted when the successor is dead. */
-  readonly lost: AbortSignal
+  /** Set at the deadline, and when the process is told to end at once: what is left is cut. */
+  readonly deadline: Latch
+  /** Set when what is idle is to be closed; at a stop it is from the start. */
+  readonly hurry: Latch
+  /** Set when the successor is dead. */
+  readonly lost: Latch
   /** Whether it is, where that is being looked at. */
   isLost(): Promise<boolean>
   /** What has stopped accepting could begin again. */
@@ -69,8 +70,8 @@ export async function drain(plan: DrainPlan): Promise<boolean> {
     return { ...draining, protocol: protocolOf(draining), total: watchTotal(draining.server) }
   })
   try {
-    const late = aborted(plan.deadline, 'late' as const)
-    const lost = aborted(plan.lost, 'lost' as const)
+    const late = plan.deadline.wait('late' as const)
+    const lost = plan.lost.wait('lost' as const)
     const movers = [...parts.map(({ protocol }) => protocol), ...plan.others]
     const idle = Promise.all([...movers.map((mover) => mover.moveIdle()), plan.spares])
     // A successor that stands still takes none and is not lost: the deadline counts here too, and then it is asked, as long as we still accept.
@@ -86,12 +87,12 @@ export async function drain(plan: DrainPlan): Promise<boolean> {
     const closeIdle = () => {
       for (const { protocol, counts: own } of parts) own.closed += protocol.closeIdle()
     }
-    if (plan.hurry.aborted) closeIdle()
-    plan.hurry.addEventListener('abort', closeIdle)
+    if (plan.hurry.isSet) closeIdle()
+    plan.hurry.onSet(closeIdle)
     let end = await Promise.race([closed, late, lost])
     const isReturning = end === 'lost' && plan.canReturn()
     if (end === 'lost' && !isReturning) end = await Promise.race([closed, late])
-    plan.hurry.removeEventListener('abort', closeIdle)
+    plan.hurry.offSet(closeIdle)
     if (isReturning) return false
     if (end !== 'late') return true
     for (const { mover } of parts) mover?.giveUp()
@@ -156,12 +157,5 @@ function untilClosed(server: Server): Promise<void> {
     }
     server.once('close', () => closed())
     if (server.listening) stopAccepting(server)
-  })
-}
-
-function aborted<Word>(signal: AbortSignal, word: Word): Promise<Word> {
-  return new Promise((settle) => {
-    if (signal.aborted) settle(word)
-    else signal.addEventListener('abort', () => settle(word), { once: true })
   })
 }

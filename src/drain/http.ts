@@ -1,6 +1,8 @@
 /** HTTP/1.1: idle connections move, busy ones move after their answer; where they cannot, the next answer closes. */
+
 import type { ServerResponse } from 'node:http'
 import type { Server, Socket } from 'node:net'
+import { now } from '../node/clock.ts'
 import { isTls } from '../node/servers.ts'
 import { httpConnections, receivingHttpConnections, responseInProgress } from '../node/sockets.ts'
 import { countMove } from './counts.ts'
@@ -124,7 +126,7 @@ export function drainHttp(draining: Draining): ProtocolDrain {
         () => {
           isLate = true
         },
-        (draining.endsAt - performance.now()) * patience,
+        (draining.endsAt - now()) * patience,
       )
     },
     closeIdle() {

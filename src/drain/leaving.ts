@@ -2,6 +2,7 @@
 import type { Server, Socket } from 'node:net'
 import { deadline } from '../core/deadline.ts'
 import type { History } from '../core/history.ts'
+import { Latch } from '../core/latch.ts'
 import { Mover } from '../core/mover.ts'
 import { reclaimPidFile, releasePidFile } from '../core/pid-file.ts'
 import { type GenerationRecord, protocolOfSpares, takeoverName } from '../core/protocol.ts'
@@ -12,6 +13,7 @@ import { ownUnixPath } from '../core/unix-path.ts'
 import type { Committed } from '../core/upgrading.ts'
 import { toPieces, toText } from '../core/values.ts'
 import { CookError } from '../errors.ts'
+import { now } from '../node/clock.ts'
 import type { Link } from '../node/link.ts'
 import { serverOf, startReading, stopReading } from '../node/sockets.ts'
 import { isAlive, livesOn, system } from '../node/system.ts'
@@ -37,9 +39,9 @@ export type Listener = {
 export type DrainView = {
   /** Undefined at a stop. */
   readonly mover: Mover | undefined
-  /** Aborted when what is idle is to be closed; at a stop it is from the start. */
-  readonly hurry: AbortSignal
-  readonly deadline: AbortSignal
+  /** Set when what is idle is to be closed; at a stop it is from the start. */
+  readonly hurry: Latch
+  readonly deadline: Latch
   /** From its begin to the deadline, in milliseconds. */
   readonly time: number
   /** The successor was lost and we take the service back: nothing is to be closed. */
@@ -83,12 +85,12 @@ export class Leaving {
   /** Of the drain that runs, by listener. */
   #counts = new Map<string, Counting>()
   #otherCounts = noCounts()
-  /** Aborted at a stop, also one of a process that drains after an upgrade: idle connections are closed. */
-  #hurry = new AbortController()
-  /** Aborted by the second stop, and at the deadline. */
-  #end = new AbortController()
-  /** Aborted when the successor is dead, and the service is ours again. */
-  #lost = new AbortController()
+  /** Set at a stop, also one of a process that drains after an upgrade: idle connections are closed. */
+  #hurry = new Latch()
+  /** Set by the second stop, and at the deadline. */
+  #end = new Latch()
+  /** Set when the successor is dead, and the service is ours again. */
+  #lost = new Latch()
   #isLost = Promise.resolve(false)
   #farewell: Promise<boolean> | undefined
   #linkEnded = Promise.resolve()
@@ -103,7 +105,7 @@ export class Leaving {
     this.#home = home
   }
 
-  /** When the time of the drain that runs, or has ended, is over, by performance.now(). */
+  /** When the time of the drain that runs, or has ended, is over, by now(). */
   get endsAt(): number {
     return this.#endsAt
   }
@@ -128,12 +130,12 @@ export class Leaving {
   /** Ends the service; once more, and in a process that drains after an upgrade for the second time, it cuts the rest. */
   stop(time: number): Promise<DrainReport> {
     if (this.#left !== undefined) {
-      if (this.#hurry.signal.aborted) this.#end.abort()
-      this.#hurry.abort()
+      if (this.#hurry.isSet) this.#end.set()
+      this.#hurry.set()
       return this.#left
     }
     const { state } = this.#home
-    this.#hurry.abort()
+    this.#hurry.set()
     takeStep(state, 'stop')
     state.entered.succession?.stop()
     this.#left = this.#leave(undefined, time)
@@ -189,21 +191,21 @@ export class Leaving {
   async #leave(upgraded: Committed | undefined, time: number): Promise<DrainReport> {
     const { state, teller, control } = this.#home
     this.#time = time
-    this.#endsAt = performance.now() + time
-    const timer = setTimeout(() => this.#end.abort(), time)
-    const end = aborted(this.#end.signal)
+    this.#endsAt = now() + time
+    const timer = setTimeout(() => this.#end.set(), time)
+    const end = this.#end.wait()
     const released = upgraded && this.#open(upgraded)
     const news = upgraded && this.#beginNews(upgraded.link)
     const hasDrained = await this.#drain(upgraded, end)
     const report = toReport(this.#counts, this.#otherCounts)
-    await Promise.race([released, end, aborted(this.#lost.signal)])
+    await Promise.race([released, end, this.#lost.wait()])
     if (hasDrained) await this.#untilPredecessorLeft(end)
     const isLeft = hasDrained && (upgraded === undefined || (await this.#sayFarewell(upgraded)))
     clearTimeout(timer)
     clearInterval(news)
     if (upgraded !== undefined && !isLeft && this.#canReturn()) {
       teller.emit({ type: 'drained', report })
-      const isStopping = this.#hurry.signal.aborted
+      const isStopping = this.#hurry.isSet
       await this.#comeBack(upgraded.generation, isStopping)
       return isStopping ? this.stop(time) : report
     }
@@ -222,7 +224,7 @@ export class Leaving {
     const { succession } = this.#home.state.entered
     await Promise.race([succession?.bye, end])
     // One that stands still would stay for ever with nobody to see it.
-    if (!this.#hurry.signal.aborted) await Promise.race([succession?.left, aborted(this.#lost.signal)])
+    if (!this.#hurry.isSet) await Promise.race([succession?.left, this.#lost.wait()])
     await Promise.race([Promise.all(this.#passing), end])
   }
 
@@ -230,16 +232,16 @@ export class Leaving {
   async #open({ link, onLink, identity, protocol }: Committed): Promise<void> {
     const mover = new Mover(link, {
       onStop: () => {
-        this.#hurry.abort()
+        this.#hurry.set()
         this.#home.state.entered.succession?.stop()
       },
-      onEnd: () => this.#end.abort(),
+      onEnd: () => this.#end.set(),
       onLost: () => {
         // Its answer to the last word is looked at there. One that was killed is told of late, if connections were on their way: the service may be going to another one by then.
         if (this.#farewell !== undefined || this.#mover !== mover) return
         const lost = this.#lost
         this.#isLost = livesOn(identity).then((livesStill) => {
-          if (!livesStill) lost.abort()
+          if (!livesStill) lost.set()
           return !livesStill
         })
       },
@@ -294,15 +296,15 @@ export class Leaving {
     const hasDrained = await drain({
       servers,
       others,
-      deadline: this.#end.signal,
-      hurry: this.#hurry.signal,
-      lost: this.#lost.signal,
+      deadline: this.#end,
+      hurry: this.#hurry,
+      lost: this.#lost,
       isLost: () => this.#isLost,
       canReturn: () => this.#canReturn(),
       spares: this.#spares?.complete,
       isLeft: async () => upgraded === undefined || this.#sayFarewell(upgraded),
     })
-    if (hasDrained) await Promise.race([own, end, aborted(this.#lost.signal)])
+    if (hasDrained) await Promise.race([own, end, this.#lost.wait()])
     return hasDrained
   }
 
@@ -310,8 +312,8 @@ export class Leaving {
     const mover = this.#mover
     return {
       mover,
-      hurry: this.#hurry.signal,
-      deadline: this.#end.signal,
+      hurry: this.#hurry,
+      deadline: this.#end,
       time: this.#time,
       isComingBack: () => mover?.isLost === true && this.#canReturn(),
       countsOf: (socket) => this.countsOf(socket),
@@ -343,7 +345,7 @@ export class Leaving {
     link.send({ type: 'bye' })
     if (await this.#isAnswered()) return isPassed() || isAlive(identity)
     link.close()
-    if (isPassed() || this.#hurry.signal.aborted) return true
+    if (isPassed() || this.#hurry.isSet) return true
     system.kill(identity, 'SIGKILL')
     await livesOn(identity)
     return false
@@ -360,8 +362,8 @@ export class Leaving {
   async #isAnswered(): Promise<boolean> {
     let stop = () => {}
     const late = new Promise<false>((settle) => {
-      void aborted(this.#end.signal).then(() => {
-        stop = deadline(this.#hurry.signal.aborted ? 0 : answerTime, () => settle(false))
+      void this.#end.wait().then(() => {
+        stop = deadline(this.#hurry.isSet ? 0 : answerTime, () => settle(false))
       })
     })
     try {
@@ -381,9 +383,9 @@ export class Leaving {
     this.#farewell = undefined
     this.#left = undefined
     this.#tellNews = undefined
-    this.#end = new AbortController()
-    this.#hurry = new AbortController()
-    this.#lost = new AbortController()
+    this.#end = new Latch()
+    this.#hurry = new Latch()
+    this.#lost = new Latch()
     this.#isLost = Promise.resolve(false)
     delete state.hasSuccessor
     takeStep(state, 'return')
@@ -417,11 +419,4 @@ async function sendTakeover(link: Link, value: unknown): Promise<void> {
   for (const piece of toPieces(takeoverName, { value, version: 0 })) {
     await new Promise<void>((sent) => link.send(piece, sent))
   }
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((done) => {
-    if (signal.aborted) done()
-    else signal.addEventListener('abort', () => done(), { once: true })
-  })
 }

@@ -1,6 +1,9 @@
 /** Signals of an unmodified program: SIGUSR2 upgrades, and what the program does at SIGTERM itself stays its own. */
+
 import type { State } from '../core/state.ts'
 import { restoreUnixPaths } from '../core/unix-path.ts'
+import { now } from '../node/clock.ts'
+import { isHandled } from '../node/signals.ts'
 import { signalNumbers } from '../node/system.ts'
 import { type DaemonEvent, defaults } from '../options.ts'
 import type { Life } from './life.ts'
@@ -24,7 +27,7 @@ export function watchSignals({ state, life }: Plan) {
   }
   const onStop = (signal: NodeJS.Signals) => {
     if (isOver) return
-    const isProgramOwn = programListens(signal, 1)
+    const isProgramOwn = isHandled(signal, 1)
     wasTold ||= isProgramOwn
     if (state.hasSuccessor === true) void life.daemon.stop()
     else if (isProgramOwn) life.inside.leaveToProgram()
@@ -50,11 +53,11 @@ export function watchSignals({ state, life }: Plan) {
     isOver = true
     // A program that sends itself the signal when it has finished, as Nest does, ends by it only where nobody listens.
     for (const signal of stopSignals) process.removeListener(signal, onStop)
-    if (state.hasSuccessor !== true || !programListens('SIGTERM', 0)) process.exit(0)
+    if (state.hasSuccessor !== true || !isHandled('SIGTERM')) process.exit(0)
     // Some remove the file of their Unix listener as well, which is the successor's.
     process.on('exit', () => restoreUnixPaths(state))
     // Its handlers do what they do at a stop; what they leave undone, or their end, is waited for until the deadline. Without them nothing more is to come.
-    setTimeout(() => process.exit(0), Math.max(0, life.inside.drainEndsAt() - performance.now())).unref()
+    setTimeout(() => process.exit(0), Math.max(0, life.inside.drainEndsAt() - now())).unref()
     if (!wasTold) emitter.emit('SIGTERM', 'SIGTERM', signalNumbers().SIGTERM)
   }
 
@@ -72,15 +75,3 @@ export function watchSignals({ state, life }: Plan) {
 }
 
 type Emitter = { emit(name: string | symbol, ...args: unknown[]): boolean }
-
-/** Whether the program itself handles a signal, which has so many listeners of ours. */
-function programListens(signal: NodeJS.Signals, own: number): boolean {
-  return process.listenerCount(signal) - own > signalExits()
-}
-
-/** The package signal-exit, which many others use, listens to kill the process where nobody else would handle the signal: that is as good as no handler. */
-function signalExits(): number {
-  const emitters = process as unknown as Readonly<Record<string | symbol, { readonly count?: number } | undefined>>
-  const counts = [emitters[Symbol.for('signal-exit emitter')]?.count, emitters.__signal_exit_emitter__?.count]
-  return counts.reduce<number>((sum, count) => sum + (typeof count === 'number' ? count : 0), 0)
-}

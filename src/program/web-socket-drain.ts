@@ -25,14 +25,14 @@ export function drainWebSockets(webSockets: WebSockets, drain: DrainView): OwnDr
       closes.plan(webSockets.open.size)
       for (const socket of webSockets.open) close(socket)
       webSockets.onOpen = close
-      if (drain.mover !== undefined) drain.hurry.addEventListener('abort', onHurry)
+      if (drain.mover !== undefined) drain.hurry.onSet(onHurry)
     },
     // Their server is closed when the last of them is.
     done: Promise.resolve(),
     dispose() {
       closes.stop()
       webSockets.onOpen = undefined
-      drain.hurry.removeEventListener('abort', onHurry)
+      drain.hurry.offSet(onHurry)
     },
   }
 }

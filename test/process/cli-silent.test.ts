@@ -49,7 +49,8 @@ test('a daemon in an endless loop is told by status, list and logs, and stop end
   assert.deepEqual([list.code, JSON.parse(listJson.stdout)], [0, [told]])
   assert.match(list.stdout, new RegExp(`^app +${daemon.pid} +1 +silent +does not answer$`, 'm'))
   assert.deepEqual([logs.code, logs.stdout], [0, 'one serves\n'])
-  const stopped = await operator.types(['stop', 'app', '--kill-after', '300'])
+  // A second longer than it takes to be sure that it does not answer.
+  const stopped = await operator.types(['stop', 'app', '--kill-after', '6000'])
   assert.equal(stopped.stderr, '')
   assert.deepEqual(
     stopped.stdout
@@ -57,7 +58,8 @@ test('a daemon in an endless loop is told by status, list and logs, and stop end
       .map((line) => line.replace(/^ +\d+\.\d{3} s {2}/, '').replace(/since [^,]+/, 'since then')),
     [
       `app does not answer: pid ${daemon.pid}, generation 1, which serves since then, runs without a pause, as in an endless loop`,
-      `SIGTERM to pid ${daemon.pid}; SIGKILL in 1 s`,
+      `SIGTERM to pid ${daemon.pid}`,
+      'SIGKILL in 1 s',
       `SIGKILL to pid ${daemon.pid}`,
       'gone',
       'app has stopped, and had to be killed',
@@ -125,7 +127,7 @@ test('older generations that still drain end with the one that does not answer',
     [...pids, pid],
   )
   const { stdout } = await operator.types(['stop', 'app', '--kill-after', '200'])
-  assert.match(stdout, new RegExp(`SIGTERM to pid ${[...pids, pid].join(' and ')}; `))
+  assert.match(stdout, new RegExp(`SIGTERM to pid ${[...pids, pid].join(' and ')}\n`))
   for (const one of generations) assert.equal(isAlive([one.pid, one.startTime]), false)
   for (const client of clients) client.socket.destroy()
 })
@@ -174,6 +176,7 @@ test('the record of the owner is written when the socket changes hands, for nobo
     startTime: first.startTime,
     generation: 1,
     drainTimeout: 30_000,
+    stopSignal: 'SIGTERM',
     command: first.command,
     program: first.program,
     place: placeOfPids(),

@@ -6,6 +6,9 @@ import { get } from 'node:http'
 import { connect } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
+import { endAll } from '../../src/cli/stop.ts'
+import { clientOf } from '../../src/control/client.ts'
+import type { Status } from '../../src/control/status.ts'
 import { Operator, writeProgram } from '../support/command.ts'
 import { HttpConnection } from '../support/http-connection.ts'
 import { Lab } from '../support/lab.ts'
@@ -25,6 +28,74 @@ test('cook-daemon start returns when the program serves, and stop when nothing o
   assert.deepEqual([again.code, again.stdout], [3, ''])
   assert.match(again.stderr, /no daemon named app runs/)
 })
+
+test('stop sends SIGTERM once, and waits for what was accepted', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  // Longer than stop waits before it asks what becomes of the daemon.
+  const counting = `let terms = 0
+process.on('SIGTERM', () => terms++)
+server.removeAllListeners('request').on('request', (_, response) => {
+  process.once('SIGTERM', () => setTimeout(() => response.end(String(terms)), 500))
+})`
+  writeProgram(lab, 'app.mjs', 'one', counting)
+  await operator.does(['start', 'app.mjs'])
+  const client = await HttpConnection.open(portOf(await operator.status('app')))
+  const asked = client.ask()
+  await eventually('the request', async () => (await operator.status('app')).connections === 1 || undefined)
+  assert.equal(await operator.does(['stop']), 'app has stopped\n')
+  assert.equal((await asked).body, '1')
+  client.socket.destroy()
+})
+
+test('stop ends a daemon that SIGTERM would kill by its control socket, and waits for what was accepted', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeFileSync(
+    lab.path('app.mjs'),
+    `import { createServer } from 'node:http'
+import { serve } from '${operator.library}'
+let late
+const server = createServer((_, response) => { late = response })
+const daemon = await serve(server, { host: '127.0.0.1', port: 0, signals: { stop: ['SIGINT'] } })
+daemon.onDrain(() => late.end('late'))`,
+  )
+  await operator.does(['start', 'app.mjs'])
+  const status = await operator.status('app')
+  const client = await HttpConnection.open(portOf(status))
+  const asked = client.ask()
+  await eventually('the request', async () => (await operator.status('app')).connections === 1 || undefined)
+  assert.equal(await operator.does(['stop']), 'app has stopped\n')
+  assert.equal((await asked).body, 'late')
+  client.socket.destroy()
+})
+
+for (const [what, time] of [
+  ['is gone at once', 0],
+  ['still has a request to answer', 500],
+] as const) {
+  test(`stop ends the new version too that took over when it had looked who serves, if the old one ${what}`, async () => {
+    await using lab = await Lab.open()
+    await using operator = new Operator(lab)
+    const holding = `server.removeAllListeners('request').on('request', (_, response) => {
+  process.once('SIGTERM', () => setTimeout(() => response.end('late'), ${time}))
+})`
+    writeProgram(lab, 'app.mjs', 'one', holding)
+    await operator.does(['start', 'app.mjs'])
+    const real = clientOf(lab.path('run'), 'app')
+    const looked = [real.owners()]
+    const client = await HttpConnection.open(portOf(await operator.status('app')))
+    const asked = client.ask()
+    await eventually('the request', async () => (await operator.status('app')).connections === 1 || undefined)
+    await operator.does(['upgrade', '--no-wait'])
+    const { pid } = await operator.status('app')
+    const end = await endAll({ ...real, owners: () => looked.shift() ?? real.owners() }, { json: true })
+    assert.deepEqual(end, { pid, wasKilled: false, answered: true })
+    assert.equal((await asked).body, 'late')
+    assert.deepEqual(real.owners(), [])
+    client.socket.destroy()
+  })
+}
 
 test('cook-daemon upgrade shows each step with its time, and ends when the new version serves and the old one is gone', async () => {
   await using lab = await Lab.open()
@@ -263,3 +334,7 @@ test('every command has a help with an example, and a wrong word is exit code 2'
     assert.deepEqual([wrong, code, stdout], [wrong, 2, ''])
   }
 })
+
+function portOf({ listeners }: Status): number {
+  return Number(/:(\d+)$/.exec(listeners[0]?.address ?? '')?.[1])
+}

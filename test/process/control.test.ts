@@ -166,6 +166,23 @@ test('one answer shows every generation while older ones drain', async () => {
   for (const client of clients) client.socket.destroy()
 })
 
+test('POST /stop drains a daemon in which nobody handles SIGTERM but the package signal-exit, which kills', async () => {
+  await using lab = await Lab.open()
+  const daemon = await lab.start()
+  const port = await startNamed(daemon)
+  await daemon.run(() => {
+    const emitter = { count: 1 }
+    Object.assign(process, { [Symbol.for('signal-exit emitter')]: emitter })
+    process.on('SIGTERM', () => {
+      if (process.listeners('SIGTERM').length === emitter.count) process.kill(process.pid, 'SIGKILL')
+    })
+  })
+  const client = await HttpConnection.open(port)
+  await client.ask()
+  const [, drained] = linesOf(await control(socketOf(lab), 'POST /stop'))
+  assert.deepEqual({ ...drained, ms: 0 }, { type: 'drained', ms: 0, handedOver: 0, served: 0, closed: 1, cut: 0 })
+})
+
 test('POST /stop ends the service and its socket, and tells what became of the connections', async () => {
   await using lab = await Lab.open()
   const daemon = await lab.start()
