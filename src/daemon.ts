@@ -7,7 +7,7 @@ import { type Control, openControl } from './control/server.ts'
 import { becomeDaemon } from './core/daemonizing.ts'
 import { checkName, tcpName, unixName } from './core/handles.ts'
 import { History } from './core/history.ts'
-import { listening } from './core/listening.ts'
+import { listenBehind, listening } from './core/listening.ts'
 import type { Phase } from './core/phase.ts'
 import { writePidFile } from './core/pid-file.ts'
 import type { UpgradeStep } from './core/predecessor.ts'
@@ -218,10 +218,11 @@ class Daemon {
     try {
       if (inherited !== undefined) {
         await this.#setTicketKeys(name, server)
-        await listening(server, inherited, backlog)
+        const listen = () => server.listen(inherited, backlog)
+        await listening(server, () => listenBehind(entered.succession, server, listen))
         if (inherited.kind === 'unix') ownUnixPath(this.#state, server, inherited.path)
       } else if (options.path === undefined) {
-        await listening(server, { port: options.port, host: options.host, backlog })
+        await listening(server, () => server.listen({ port: options.port, host: options.host, backlog }))
       } else {
         await openUnixPath(this.#state, server, options.path, options)
       }

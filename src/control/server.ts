@@ -147,7 +147,7 @@ export async function openControl(state: EnteredState, name: string, controlled:
   return {
     async takeOver() {
       if (inherited === undefined) return
-      await listening(server, { fd: inherited.fd })
+      await listening(server, () => server.listen({ fd: inherited.fd }))
       server.unref()
       ownUnixPath(state, server, path)
       state.registry.addReserved(controlName, 'unix', server)

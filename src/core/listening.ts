@@ -1,5 +1,7 @@
 /** Makes a server listen, unseen by the preload, which takes up the program's own calls only. */
 import type { Server } from 'node:net'
+import { listenWithoutAccepting } from '../node/sockets.ts'
+import type { Succession } from './successor.ts'
 
 let depth = 0
 
@@ -8,8 +10,8 @@ export function isOwnListen(): boolean {
   return depth > 0
 }
 
-/** Takes the arguments of `server.listen()`; rejects with what keeps it from listening. */
-export function listening(server: Server, ...args: readonly unknown[]): Promise<void> {
+/** Runs a call that makes a server listen; rejects with what keeps it from that. */
+export function listening(server: Server, call: () => void): Promise<void> {
   return new Promise((done, failed) => {
     const settle = (error?: Error) => {
       server.removeListener('error', settle)
@@ -20,9 +22,17 @@ export function listening(server: Server, ...args: readonly unknown[]): Promise<
     server.once('error', settle).once('listening', settle)
     depth++
     try {
-      server.listen(...(args as Parameters<Server['listen']>))
+      call()
     } finally {
       depth--
     }
+  })
+}
+
+/** Runs a call of listen() on a listener of the predecessor, which alone accepts there as long as it owns the service: whoever met a version that then fails would be lost with it. */
+export function listenBehind(succession: Succession | undefined, server: Server, call: () => void): void {
+  const accept = listenWithoutAccepting(server, call)
+  void succession?.mayAccept().then((may) => {
+    if (may) accept()
   })
 }

@@ -308,6 +308,8 @@ export type Downward =
       readonly living: readonly Identity[]
       /** TLS ticket keys by handle name, base64, to be set before the successor listens. */
       readonly tickets?: Readonly<Record<string, string>>
+      /** How long both accept before the commit, in milliseconds: the successor from its yes on. Absent: it accepts from the commit on. */
+      readonly overlap?: number
     }
   /** A piece of what was asked for, or of what onRelease returned: v8.serialize bytes, base64; several pieces make one value. */
   | {
@@ -458,6 +460,7 @@ export function fromWire(raw: unknown): Message | 'unknown' | 'broken' {
             protocol: raw.protocol,
             living: raw.living,
             ...(isFields(raw.tickets) && { tickets: stringsOf(raw.tickets) }),
+            ...(typeof raw.overlap === 'number' && { overlap: raw.overlap }),
           }
         : 'broken'
     case 'refused':
@@ -647,7 +650,13 @@ function onMessage(state: OldSide, message: Message | 'unknown' | 'broken'): rea
         [
           {
             do: 'send',
-            message: { type: 'welcome', protocol: protocolVersion, living: state.living, tickets: state.tickets },
+            message: {
+              type: 'welcome',
+              protocol: protocolVersion,
+              living: state.living,
+              tickets: state.tickets,
+              ...(state.overlap > 0 && { overlap: state.overlap }),
+            },
           },
         ],
       ]

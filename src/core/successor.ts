@@ -27,6 +27,8 @@ export type Succession = {
   readonly isCommitted: boolean
   /** Tells the predecessor; resolves at commit, or after a no when that was heard. Rejects with `ERR_COOK_REFUSED`. */
   notify(ok: boolean, reason: string): Promise<void>
+  /** True as soon as this process may accept on the listeners of the predecessor: at the commit, or if there is an overlap when it is ready. False if the predecessor has refused it. */
+  mayAccept(): Promise<boolean>
   /** TLS ticket keys of the predecessor by handle name, once it has welcomed us; none if it is gone or has refused us. */
   tickets(): Promise<Readonly<Record<string, string>>>
   /** A value of the predecessor's saveState hook; undefined if it is gone. Rejects with `ERR_COOK_REFUSED`, and with what kept the value from coming. */
@@ -85,6 +87,10 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
   /** The predecessor would take the service back: not so with the verbs, nor in earlier versions. */
   let returns = false
   const decided = deferred<CookError | undefined>()
+  const accepting = deferred<boolean>()
+  /** What the predecessor has told of it, in milliseconds. */
+  let overlap = 0
+  let isReady = false
   const tickets = deferred<Readonly<Record<string, string>>>()
   const bye = deferred<void>()
   const left = deferred<void>()
@@ -117,6 +123,8 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
   function onMessage(message: Message, socket: Socket | undefined): void {
     if (message.type === 'welcome') {
       living = message.living
+      overlap = message.overlap ?? 0
+      overlapIfReady()
       tickets.resolve(message.tickets ?? {})
     } else if (message.type === 'value') {
       onValue(message)
@@ -135,6 +143,10 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
       bye.resolve()
       left.resolve()
     }
+  }
+
+  function overlapIfReady(): void {
+    if (isReady && overlap > 0) accepting.resolve(true)
   }
 
   /** An old process whose loop stands still keeps its memory and its connections for ever. Before the commit it would be the owner, and is left alone. */
@@ -231,12 +243,14 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
       case 'commit':
         isCommitted = true
         plan.onCommit()
+        accepting.resolve(true)
         decided.resolve(undefined)
         if (link?.isOpen === true) return
         endQuestions(undefined)
         left.resolve()
         return
       case 'refuse':
+        accepting.resolve(false)
         decided.resolve(refused(effect))
         endQuestions(refused(effect))
         // A process that nobody accepted and that does not even ask must not live on beside the predecessor.
@@ -267,10 +281,13 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
     },
     async notify(ok, reason) {
       wasAsked = true
+      isReady = ok
       step({ type: 'notify', ok, reason })
+      overlapIfReady()
       const refusal = await held(decided.promise)
       if (ok && refusal !== undefined) throw refusal
     },
+    mayAccept: () => held(accepting.promise),
     tickets: () => held(tickets.promise),
     bye: bye.promise,
     ask: (name) => held(ask(name)),

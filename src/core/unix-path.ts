@@ -32,7 +32,7 @@ async function bindUnixPath(server: Server, path: string, { mode, backlog }: Ope
     throw unixPathError(path, cause)
   }
   try {
-    await listening(server, { path: bound, backlog })
+    await listening(server, () => server.listen({ path: bound, backlog }))
     if (mode !== undefined) setMode(bound, mode)
     // Unlike rename(2), link(2) does not take a path from a process that has just bound it (measured).
     fs.linkSync(bound, file)

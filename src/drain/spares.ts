@@ -51,7 +51,7 @@ export class Spares {
     const handle = this.#handles.get(name)
     if (handle === undefined) throw new Error(`there is no second handle of the listener ${name}`)
     this.#handles.delete(name)
-    await listening(server, whereToListen(handle), backlog)
+    await listening(server, () => server.listen(whereToListen(handle), backlog))
   }
 
   /** Closes what was not needed. */

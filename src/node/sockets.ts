@@ -41,6 +41,7 @@ export function whereToListen(handle: ListenerHandle): object {
 
 type ListenHandle = {
   close(done?: () => void): void
+  listen(backlog?: number): number
   onconnection: (this: ListenHandle, error: number, client?: unknown) => void
 }
 
@@ -71,17 +72,37 @@ export function keepListener(server: Server, isKept: () => boolean, onKept: (kep
   }
 }
 
-/** Accepts the connections of a server that listens, and keeps them from it until the function is called that this returns. */
-export function holdConnections(server: Server): () => void {
-  const handle = (server as unknown as { readonly _handle: ListenHandle | null })._handle
-  if (handle === null) return () => {}
-  const { onconnection } = handle
-  const clients = collectClients(handle)
-  const held = handle.onconnection
+/**
+ * Runs a call of listen() on a listener that others listen on too. To itself and its program the server listens then, but nobody is accepted before the function is called that this returns: who
+ * connects waits in the kernel, for the others (lib/net.js, setupListenHandle: from listen() of the handle on libuv accepts, and all else is done without it).
+ */
+export function listenWithoutAccepting(server: Server, call: () => void): () => void {
+  let handle: ListenHandle | null = null
+  let backlog: number | undefined
+  Object.defineProperty(server, '_handle', {
+    configurable: true,
+    enumerable: true,
+    get: () => handle,
+    set(made: ListenHandle | null) {
+      handle = made
+      if (made === null) return
+      made.listen = (given) => {
+        backlog = given
+        return 0
+      }
+    },
+  })
+  try {
+    call()
+  } finally {
+    Object.defineProperty(server, '_handle', { configurable: true, enumerable: true, writable: true, value: handle })
+  }
   return () => {
-    // Otherwise the server was closed meanwhile, and what its listener is to others is theirs to say.
-    if (handle.onconnection === held) handle.onconnection = onconnection
-    giveClients(handle, clients)
+    // Otherwise it was closed meanwhile, and may listen elsewhere.
+    if (handle === null || (server as unknown as { readonly _handle: ListenHandle | null })._handle !== handle) return
+    Reflect.deleteProperty(handle, 'listen')
+    // It can only change the length of the queue.
+    handle.listen(backlog)
   }
 }
 

@@ -1,13 +1,13 @@
 /** Every listen() of an unmodified program: it gets the predecessor's listener of that address, or a new one that the next version will get. */
 import type { Server } from 'node:net'
 import type { Inherited } from '../core/handles.ts'
-import { isOwnListen } from '../core/listening.ts'
+import { isOwnListen, listenBehind } from '../core/listening.ts'
 import type { EnteredState } from '../core/state.ts'
 import { setTicketKeys } from '../core/tickets.ts'
 import { bindBeside, ownUnixPath, restoreUnixPath } from '../core/unix-path.ts'
 import { trackSessions } from '../drain/sessions.ts'
 import { isTls } from '../node/servers.ts'
-import { afterListenerClose, holdConnections, type KeptListener, keepListener } from '../node/sockets.ts'
+import { afterListenerClose, type KeptListener, keepListener } from '../node/sockets.ts'
 import { type Ask, askOfListen, backlogOf, isSameAddress, listenFields } from './ask.ts'
 import type { Life } from './life.ts'
 import type { Readiness } from './readiness.ts'
@@ -68,7 +68,8 @@ export function watchListens({ state, life, ready }: Plan) {
       const again = kept.get(inherited)
       kept.delete(inherited)
       const where = again === undefined ? { fd: inherited.fd, signal } : { handle: again.handle, signal }
-      call([where, backlog, ...(typeof done === 'function' ? [done] : [])])
+      const listen = () => call([where, backlog, ...(typeof done === 'function' ? [done] : [])])
+      listenBehind(succession, server, listen)
       if (again !== undefined) server.once('listening', () => again.resume())
       if (isTls(server)) void takeTickets(server, inherited.name)
       if (inherited.kind === 'tcp') keep(server, inherited)
@@ -84,15 +85,10 @@ export function watchListens({ state, life, ready }: Plan) {
     return server
   }
 
-  /**
-   * The predecessor's answer with its TLS ticket keys is not here yet, and the program cannot wait for it: it finds its server listening when listen() returns. So who connects waits, to come back to
-   * his session as before.
-   */
+  /** They come with the predecessor's first answer, before anybody is accepted here. */
   async function takeTickets(server: Server, name: string): Promise<void> {
-    const resume = holdConnections(server)
     const keys = (await succession?.tickets())?.[name]
     if (keys !== undefined) setTicketKeys(server, keys)
-    resume()
   }
 
   function keep(server: Server, inherited: Inherited): void {

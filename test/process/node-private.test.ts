@@ -14,7 +14,6 @@ import {
   adoptConnection,
   afterListenerClose,
   connectionsOf,
-  holdConnections,
   httpConnections,
   isWorkerThread,
   listenerDescriptor,
@@ -59,32 +58,42 @@ test('server._handle.fd is the descriptor of the listener, for every kind of ser
   }
 })
 
-test('handle.onconnection can be held back: who connects is accepted, and the server has him when it goes on', async () => {
-  const server = net.createServer((socket) => socket.end('served'))
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const resume = holdConnections(server)
-  let count = 0
-  server.on('connection', () => count++)
-  const { port } = server.address() as net.AddressInfo
-  const sockets = [net.connect(port, '127.0.0.1'), net.connect(port, '127.0.0.1')]
-  await within('two connections', Promise.all(sockets.map((socket) => once(socket, 'connect'))))
-  // Whoever connects to another server later is served: without the hold the server had both by now.
-  const other = net.createServer((socket) => socket.end('served'))
-  other.listen(0, '127.0.0.1')
-  await once(other, 'listening')
-  await ask({ port: (other.address() as net.AddressInfo).port, host: '127.0.0.1' })
-  other.close()
-  assert.equal(count, 0)
-  resume()
-  assert.equal(count, 2)
-  for (const socket of sockets) assert.equal(String((await within('an answer', once(socket, 'data')))[0]), 'served')
-  // From now on as ever.
-  const late = net.connect(port, '127.0.0.1')
-  assert.equal(String((await within('an answer', once(late, 'data')))[0]), 'served')
-  const closed = once(server, 'close')
-  server.close()
-  await closed
+test('without listen() of its handle a server listens and accepts nobody: who connects is served by the others, until it goes on', async () => {
+  await using lab = await Lab.open()
+  for (const where of [{ port: 0, host: '127.0.0.1' }, { path: lab.path('sock') }]) {
+    const first = net.createServer((socket) => socket.end('first'))
+    first.listen(where)
+    await once(first, 'listening')
+    const address = first.address() as net.AddressInfo | string
+    const served = async () => {
+      const socket = net.connect((typeof address === 'string' ? { path: address } : address) as net.NetConnectOpts)
+      return String((await within('an answer', once(socket, 'data')))[0])
+    }
+    const child = speak(
+      `const server = require('node:net').createServer((socket) => socket.end('second'))
+      const listen = () => server.listen({ fd: 4 }, () => process.send([server.listening, server.address()]))
+      const accept = sockets.listenWithoutAccepting(server, listen)
+      process.once('message', () => { accept(); process.send('accepts') })`,
+      ['ignore', 'inherit', 'inherit', 'ipc', listenerDescriptor(first) ?? assert.fail('no descriptor')],
+    )
+    try {
+      assert.deepEqual((await within('that it listens', once(child, 'message')))[0], [
+        true,
+        typeof address === 'string' ? null : address,
+      ])
+      const answers = await Promise.all(Array.from({ length: 50 }, served))
+      assert.deepEqual([...new Set(answers)], ['first'])
+      child.send('accept')
+      await within('that it accepts', once(child, 'message'))
+      const closed = once(first, 'close')
+      stopAccepting(first)
+      await closed
+      if (typeof address !== 'string') assert.equal(await served(), 'second')
+    } finally {
+      child.kill('SIGKILL')
+      await once(child, 'exit')
+    }
+  }
 })
 
 test('handle.reading says whether Node reads a connection: one that it has paused is not read behind its back, which would end it when it goes on', async () => {
@@ -486,7 +495,7 @@ function listenElsewhere(fd: number): ChildProcess {
 }
 
 /** A process that runs this code with the compiled sockets.ts as `sockets`. */
-function speak(code: string, stdio: ('ignore' | 'inherit' | 'pipe' | 'ipc')[]): ChildProcess {
+function speak(code: string, stdio: ('ignore' | 'inherit' | 'pipe' | 'ipc' | number)[]): ChildProcess {
   const program = `import(${JSON.stringify(socketsUrl)}).then((sockets) => { ${code} })`
   return spawn(process.execPath, ['-e', program], { stdio })
 }

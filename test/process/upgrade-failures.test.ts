@@ -5,6 +5,8 @@ import { test } from 'node:test'
 import type { UpgradeOptions } from 'cook-daemon'
 import { isAlive, system } from '../../src/node/system.ts'
 import { ask } from '../support/clients.ts'
+import { beginReplace } from '../support/daemons.ts'
+import { askAll, HttpConnection } from '../support/http-connection.ts'
 import { fixturePath, Lab, type Puppet } from '../support/lab.ts'
 import { leave, openListener, upgradeOnce } from '../support/steps.ts'
 import { eventually } from '../support/waiting.ts'
@@ -56,6 +58,24 @@ for (const stage of ['daemon', 'parent'] as const) {
     })
   }
 }
+
+test('nobody meets a new version before its commit: one that listens, and then fails, has cost nothing', async () => {
+  await using lab = await Lab.open()
+  const old = await lab.start()
+  const port = await old.run(({ start }) => start())
+  const { young, upgrading } = await beginReplace(lab, old)
+  await young.run(async ({ open, listen }) => {
+    await open()
+    await listen()
+  })
+  // The kernel wakes whoever accepts: among so many at once the new version had some, and mostly most.
+  const clients = await Promise.all(Array.from({ length: 100 }, () => HttpConnection.open(port)))
+  assert.deepEqual(await askAll(clients), [{ status: 200, body: String(old.pid), closes: false }])
+  young.run(() => process.exit(1)).catch(() => {})
+  await assert.rejects(upgrading, { code: 'ERR_COOK_SUCCESSOR_EXITED' })
+  assert.deepEqual(await askAll(clients), [{ status: 200, body: String(old.pid), closes: false }])
+  for (const { socket } of clients) socket.destroy()
+})
 
 test('the error of a version that failed names exit code, signal and its last stderr lines', async () => {
   await using lab = await Lab.open()
