@@ -3,14 +3,14 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { existsSync, mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { get } from 'node:http'
-import { connect } from 'node:net'
+import { connect, createServer } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
 import { endAll } from '../../src/cli/stop.ts'
 import { clientOf } from '../../src/control/client.ts'
 import type { Status } from '../../src/control/status.ts'
 import { Operator, writeProgram } from '../support/command.ts'
-import { HttpConnection } from '../support/http-connection.ts'
+import { askAll, HttpConnection } from '../support/http-connection.ts'
 import { Lab } from '../support/lab.ts'
 import { eventually, within } from '../support/waiting.ts'
 
@@ -141,6 +141,33 @@ test('cook-daemon upgrade exits with 1 and says why when the new version fails, 
   assert.equal(json.code, 1)
   const { upgrades, lastUpgrade } = await operator.status('app')
   assert.deepEqual([upgrades.failed, lastUpgrade?.code], [2, 'ERR_COOK_SUCCESSOR_EXITED'])
+})
+
+test('nobody meets a new version of an unmodified program before it says that it is ready', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  const program = (version: string, then: string) =>
+    writeFileSync(
+      lab.path('app.cjs'),
+      `const server = require('node:http').createServer((_, response) => response.end('${version}'))
+server.listen(0, '127.0.0.1', () => { ${then} })`,
+    )
+  const gate = createServer().listen(lab.path('gate'))
+  await once(gate, 'listening')
+  program('one', "process.send('ready')")
+  await operator.does(['start', 'app.cjs', '--wait-ready'])
+  program('two', `require('node:net').connect('${lab.path('gate')}').once('close', () => process.exit(1)).resume()`)
+  const upgrading = operator.types(['upgrade'])
+  const [boot] = await once(gate, 'connection')
+  const port = portOf(await operator.status('app'))
+  const clients = await Promise.all(Array.from({ length: 100 }, () => HttpConnection.open(port)))
+  const bodies = async () => [...new Set((await askAll(clients)).map(({ body }) => body))]
+  assert.deepEqual(await bodies(), ['one'])
+  boot.destroy()
+  assert.equal((await upgrading).code, 1)
+  assert.deepEqual(await bodies(), ['one'])
+  gate.close()
+  for (const { socket } of clients) socket.destroy()
 })
 
 test('a release folder behind a symlink is followed at each upgrade, and is the working directory too', async () => {

@@ -52,6 +52,29 @@ for (const [what, { die, text }] of Object.entries(deaths)) {
   })
 }
 
+test('in the overlap both versions accept, and before it the old one alone', async () => {
+  await using lab = await Lab.open()
+  const old = await lab.start()
+  const port = await old.run(({ start }) => start({ overlap: 20_000 }))
+  const { young, upgrading } = await beginReplace(lab, old)
+  await young.run(async ({ open, listen }) => {
+    await open()
+    await listen()
+  })
+  const clients = await Promise.all(Array.from({ length: 50 }, () => HttpConnection.open(port)))
+  assert.deepEqual(await askAll(clients), [answer(old)])
+  young.run(({ kept }) => kept.daemon?.ready()).catch(() => {})
+  await phase(old, 'overlapping')
+  await eventually('an answer of the new version', async () => {
+    const more = await Promise.all(Array.from({ length: 50 }, () => HttpConnection.open(port)))
+    clients.push(...more)
+    return (await askAll(more)).some(({ body }) => body === String(young.pid)) || undefined
+  })
+  old.run(({ kept }) => kept.daemon?.stop()).catch(() => {})
+  await assert.rejects(upgrading, { code: 'ERR_COOK_STOPPED' })
+  for (const { socket } of clients) socket.destroy()
+})
+
 // ---------------------------------------------------------------------------------------------- while connections move
 
 test('a new version that is killed while it gets 3,000 connections costs those that had moved, and two on their way at most', async () => {
