@@ -4,7 +4,7 @@ import { posix, relative } from 'node:path'
 import { build } from 'esbuild'
 
 /**
- * What the first start does without until it serves: an upgrade, a drain, a control socket, a Unix path, the text of an error. Their code is read with the rest, since another version stands in its
+ * What the first start does without until it serves: an upgrade, a drain, a control socket, a Unix path, the text of an error. Their code is read a moment after the start, while the program itself is being read, since another version stands in its
  * place after a deployment, and compiled when it is first called: compiling all of it was a third of what the preload adds to a start (`npm run bench:cli`). Of these modules the others may import
  * functions and classes, and nothing else.
  */
@@ -53,6 +53,7 @@ const copied = [
   'core/phase.ts',
   'core/protocol.ts',
   'core/version.ts',
+  'defaults.ts',
   'node/clock.ts',
   'node/servers.ts',
   'node/sockets.ts',
@@ -83,6 +84,9 @@ const asCommonJs = {
 
 const outdir = 'dist/bundle'
 
+/** When the late modules are read if none was needed before, in milliseconds: by then a small program listens, and another one is still being read itself. */
+const lateReading = 100
+
 export async function bundle() {
   rmSync(outdir, { recursive: true, force: true })
   await build({
@@ -98,7 +102,6 @@ export async function bundle() {
   await bundleAsCommonJs({ ...callOf('refuseListens', 'program/worker.ts'), entryNames: 'worker' })
   await bundleAsCommonJs({
     entryPoints: { preload: 'src/preload-require.ts' },
-    external: ['./program.cjs', './worker.cjs'],
   })
   // For those who wrote `--import` into their own scripts.
   await build({ ...options, outdir, format: 'esm', entryPoints: ['src/preload.ts'], sourcemap: false })
@@ -187,7 +190,9 @@ function lateModules(shared) {
       build.onLoad({ filter: /loader$/, namespace: 'loader' }, () => ({ contents: loaderOf(shared), resolveDir: '.' }))
       build.onLoad({ filter: /text$/, namespace: 'loader' }, () => ({
         contents: `export const file = __dirname + '/late.cjs'
-          export const text = process.getBuiltinModule('node:fs').readFileSync(file, 'utf8')`,
+          let read
+          export const text = () => (read ??= process.getBuiltinModule('node:fs').readFileSync(file, 'utf8'))
+          setTimeout(text, ${lateReading}).unref()`,
       }))
     },
   }
@@ -211,7 +216,7 @@ function loaderOf(shared) {
       if (loaded === undefined) {
         const { compileFunction } = process.getBuiltinModule('node:vm')
         const module = {}
-        const run = compileFunction(text, ['module', 'require', '__filename', 'early'], { filename: file })
+        const run = compileFunction(text(), ['module', 'require', '__filename', 'early'], { filename: file })
         run(module, require, file, { ${early.join(', ')} })
         loaded = module.exports
       }

@@ -1,5 +1,4 @@
 /** A daemon: its listeners, its state, its upgrades and its end, in steps. `serve()` is all of them in one call. */
-
 import type { Server, Socket } from 'node:net'
 import { commandsOf } from './control/commands.ts'
 import { recordOf } from './control/facts.ts'
@@ -18,6 +17,7 @@ import { Teller } from './core/telling.ts'
 import { setTicketKeys } from './core/tickets.ts'
 import { openUnixPath, ownUnixPath } from './core/unix-path.ts'
 import { fromText } from './core/values.ts'
+import { defaults } from './defaults.ts'
 import type { OwnDrain } from './drain/drainer.ts'
 import { armKeepAlive } from './drain/http.ts'
 import { type DrainHooks, type DrainView, Leaving, type Listener } from './drain/leaving.ts'
@@ -33,7 +33,6 @@ import {
   type DaemonOptions,
   type DaemonUpgradeOptions,
   type DrainReport,
-  defaults,
   type HandOverRule,
   type ListenOptions,
   withoutUndefined,

@@ -1,16 +1,8 @@
-/** Options of the public functions, their defaults, and the check of what callers pass. */
+/** Options of the public functions, and the check of what callers pass. */
 import type { Socket } from 'node:net'
 import type { Phase } from './core/phase.ts'
+import { defaults } from './defaults.ts'
 import { CookError } from './errors.ts'
-
-export const defaults = {
-  readyTimeout: 60_000,
-  drainTimeout: 30_000,
-  stateTimeout: 10_000,
-  maxGenerations: 4,
-  upgradeSignal: 'SIGUSR2',
-  stopSignals: ['SIGTERM', 'SIGINT'],
-} as const
 
 /** What {@link daemonize} takes. */
 export type DaemonizeOptions = {

@@ -1,8 +1,9 @@
 /** The one call: inherit or listen, ready, signals, drain, exit. */
 import type { Server } from 'node:net'
 import { createDaemon, type Daemon } from './daemon.ts'
+import { defaults } from './defaults.ts'
 import { signalNumbers } from './node/system.ts'
-import { checkServeOptions, type DaemonEvent, defaults, type ServingOptions } from './options.ts'
+import { checkServeOptions, type DaemonEvent, type ServingOptions } from './options.ts'
 
 const { subscribe } = process.getBuiltinModule('node:diagnostics_channel')
 

@@ -1,5 +1,4 @@
 /** The upgrades of a daemon: what keeps one from beginning, what its successor gets, and what is told of each. */
-
 import type { History } from './core/history.ts'
 import type { UpgradeStep } from './core/predecessor.ts'
 import type { Identity } from './core/protocol.ts'
@@ -9,6 +8,7 @@ import type { Teller } from './core/telling.ts'
 import { ticketKeysOf } from './core/tickets.ts'
 import { demandCommit, runUpgrade } from './core/upgrading.ts'
 import type { Value } from './core/values.ts'
+import { defaults } from './defaults.ts'
 import type { Leaving, Listener } from './drain/leaving.ts'
 import { CookError, type CookErrorCode } from './errors.ts'
 import { now } from './node/clock.ts'
@@ -18,7 +18,6 @@ import {
   type DaemonOptions,
   type DaemonUpgradeOptions,
   type DrainReport,
-  defaults,
   type UpgradeResult,
   withoutUndefined,
 } from './options.ts'

@@ -1,5 +1,4 @@
 /** The end of a daemon that answers, and the wait for the end of processes that are no children. */
-
 import type { Client } from '../control/client.ts'
 import type { GenerationRecord, Identity } from '../core/protocol.ts'
 import { CookError } from '../errors.ts'

@@ -1,5 +1,4 @@
 /** `prove`: the user's own program under load that never retries, while it is upgraded to good versions and to such as fail. */
-
 import { clientOf } from '../control/client.ts'
 import { launchDaemon } from '../core/launch.ts'
 import { openLog } from '../core/log.ts'

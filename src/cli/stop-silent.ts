@@ -1,5 +1,4 @@
 /** The end of a daemon that does not answer: what is known of its processes is enough to end them, and nobody else. */
-
 import { type Client, isSilence, whoText } from '../control/client.ts'
 import { identityOf } from '../core/owners.ts'
 import { CookError } from '../errors.ts'

@@ -1,5 +1,4 @@
 /** What the control socket may have a daemon do, and how it tells how far it is. */
-
 import { openLog } from '../core/log.ts'
 import type { UpgradeStep } from '../core/predecessor.ts'
 import type { Leaving } from '../drain/leaving.ts'

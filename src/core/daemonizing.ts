@@ -1,7 +1,8 @@
 /** How a process becomes a daemon: by starting itself again, since Node cannot fork. */
+import { defaults } from '../defaults.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { inheritableDescriptors } from '../node/system.ts'
-import { type DaemonizeOptions, defaults } from '../options.ts'
+import type { DaemonizeOptions } from '../options.ts'
 import { launchDaemon, passOn } from './launch.ts'
 import { openLog } from './log.ts'
 import type { EnteredState } from './state.ts'

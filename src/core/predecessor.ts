@@ -1,5 +1,4 @@
 /** The old process's end of an upgrade: starts the new version, hears whether it is up, and stays or goes. */
-
 import type { ChildProcess } from 'node:child_process'
 import { CookError, messageOf } from '../errors.ts'
 import { now } from '../node/clock.ts'

@@ -1,7 +1,8 @@
 /** One upgrade of this process, whoever asks for it: what is checked first, and what is put back if it fails. */
+import { defaults } from '../defaults.ts'
 import { CookError } from '../errors.ts'
 import { type Command, withoutInspectorIn, workingDirectory } from '../node/system.ts'
-import { defaults, type UpgradeOptions } from '../options.ts'
+import type { UpgradeOptions } from '../options.ts'
 import { openLog } from './log.ts'
 import { reclaimPidFile } from './pid-file.ts'
 import { type Upgraded, type UpgradeStep, upgradeTo } from './predecessor.ts'

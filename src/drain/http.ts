@@ -1,5 +1,4 @@
 /** HTTP/1.1: idle connections move, busy ones move after their answer; where they cannot, the next answer closes. */
-
 import type { ServerResponse } from 'node:http'
 import type { Server, Socket } from 'node:net'
 import { now } from '../node/clock.ts'

@@ -1,11 +1,11 @@
 /** Signals of an unmodified program: SIGUSR2 upgrades, and what the program does at SIGTERM itself stays its own. */
-
 import type { State } from '../core/state.ts'
 import { restoreUnixPaths } from '../core/unix-path.ts'
+import { defaults } from '../defaults.ts'
 import { now } from '../node/clock.ts'
 import { isHandled } from '../node/signals.ts'
 import { signalNumbers } from '../node/system.ts'
-import { type DaemonEvent, defaults } from '../options.ts'
+import type { DaemonEvent } from '../options.ts'
 import type { Life } from './life.ts'
 
 type Plan = {

@@ -10,7 +10,7 @@ const root = fileURLToPath(new URL('../../..', import.meta.url))
 
 /** From the bottom up; what is on none of these stands on the roof: index, preload, ws, cli/. */
 const floors = [
-  ['errors.ts', 'error-texts.ts', 'options.ts', 'core/protocol.ts', 'core/phase.ts'],
+  ['errors.ts', 'error-texts.ts', 'defaults.ts', 'options.ts', 'core/protocol.ts', 'core/phase.ts'],
   ['node/'],
   ['core/', 'drain/'],
   ['daemon.ts', 'upgrades.ts', 'control/'],
