@@ -2,7 +2,7 @@
 import type { Socket as UdpSocket } from 'node:dgram'
 import type { Server } from 'node:net'
 import { becomeDaemon } from './core/daemonizing.ts'
-import type { Inherited } from './core/handles.ts'
+import type { Inherited } from './core/packing.ts'
 import { writePidFile } from './core/pid-file.ts'
 import type { HandleKind } from './core/protocol.ts'
 import { upgradeText, withText } from './core/report.ts'

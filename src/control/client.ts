@@ -3,7 +3,7 @@ import type { Socket } from 'node:net'
 import { type FoundOwner, livingOwners } from '../core/owners.ts'
 import { controlPath } from '../core/run-dir.ts'
 import { CookError, type CookErrorCode, messageOf } from '../errors.ts'
-import { processState } from '../node/system.ts'
+import { processState } from '../node/processes.ts'
 import type { Failure, Progress, Status } from './status.ts'
 
 const fs = process.getBuiltinModule('node:fs')

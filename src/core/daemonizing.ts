@@ -1,7 +1,7 @@
 /** How a process becomes a daemon: by starting itself again, since Node cannot fork. */
 import { defaults } from '../defaults.ts'
 import { CookError, messageOf } from '../errors.ts'
-import { inheritableDescriptors } from '../node/system.ts'
+import { inheritableDescriptors } from '../node/processes.ts'
 import type { DaemonizeOptions } from '../options.ts'
 import { launchDaemon, passOn } from './launch.ts'
 import { openLog } from './log.ts'

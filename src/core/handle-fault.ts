@@ -1,11 +1,20 @@
 /** Why a descriptor is not what the predecessor says of it: looked at before anything listens on it. */
-import type { Stats } from 'node:fs'
+import { CookError } from '../errors.ts'
 import { factsOf } from '../node/sockets.ts'
 import { unixSocketOf } from '../node/unix-table.ts'
-import type { Inherited } from './handles.ts'
+import { type Inherited, statOf, wordOf } from './packing.ts'
+import { envLink } from './protocol.ts'
 
-/** Undefined if it is what was said. `stat` is that of its descriptor. */
-export function handleFault(handle: Inherited, stat: Stats | undefined): string | undefined {
+/** Throws `ERR_COOK_ENVIRONMENT` unless it is what was said. */
+export function checkHandle(handle: Inherited): void {
+  const fault = faultOf(handle)
+  if (fault === undefined) return
+  const why = `descriptor ${handle.fd} is not the ${wordOf(handle.kind)} named ${JSON.stringify(handle.name)}: ${fault}`
+  throw new CookError('ERR_COOK_ENVIRONMENT', { variable: envLink, why })
+}
+
+function faultOf(handle: Inherited): string | undefined {
+  const stat = statOf(handle.fd)
   if (stat === undefined) return 'it is not open'
   if (stat.ino !== handle.inode) return 'it is another one'
   // A file may be anything; what a later version hands over nobody here can judge, nor claim.

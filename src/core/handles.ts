@@ -1,33 +1,12 @@
 /** Named handles: what this process will hand to its successor, and what it claims of what it was handed. */
-import type { Socket as UdpSocket } from 'node:dgram'
-import type { Stats } from 'node:fs'
 import type { Server } from 'node:net'
 import { CookError } from '../errors.ts'
-import { listenerDescriptor, udpDescriptor } from '../node/sockets.ts'
-import { handleFault } from './handle-fault.ts'
-import {
-  controlName,
-  envLink,
-  firstHandleFd,
-  type HandleKind,
-  type HandleRecord,
-  type HandleShape,
-  isWhole,
-  runName,
-} from './protocol.ts'
+import { listenerDescriptor } from '../node/sockets.ts'
+import { checkHandle } from './handle-fault.ts'
+import { type Entry, type HandleSource, type Inherited, inodeOf, isServer, type Packed, packed } from './packing.ts'
+import { controlName, firstHandleFd, type HandleKind, type HandleRecord, isWhole, runName } from './protocol.ts'
 
 const fs = process.getBuiltinModule('node:fs')
-
-/** What a program can register, or has claimed: anything with a descriptor. */
-export type HandleSource = Server | UdpSocket | Inherited | { readonly fd: number } | number
-
-/** A handle of the predecessor: its descriptor, and what was said of it. */
-export type Inherited = { readonly fd: number } & HandleRecord
-
-type Entry = { readonly name: string; readonly kind: HandleKind; readonly source: HandleSource }
-
-/** What is ready to cross: a record for the environment and the descriptor that goes with it. */
-export type Packed = { readonly record: HandleRecord; readonly fd: number }
 
 /** The handles that the next upgrade hands over. */
 export class Registry {
@@ -41,7 +20,7 @@ export class Registry {
   add(name: string, kind: HandleKind, source: HandleSource, replace: boolean): void {
     checkName(name)
     // What cannot cross is told now, to the caller who can mend it.
-    this.#pack({ name, kind, source })
+    this.#packed({ name, kind, source })
     this.#add(name, kind, source, replace)
   }
 
@@ -75,7 +54,7 @@ export class Registry {
   pack(): readonly Packed[] {
     const names = new Set(this.#entries.map((entry) => entry.name))
     return [...names].flatMap((name) =>
-      this.#entries.filter((entry) => entry.name === name).map((entry) => this.#pack(entry)),
+      this.#entries.filter((entry) => entry.name === name).map((entry) => this.#packed(entry)),
     )
   }
 
@@ -89,20 +68,9 @@ export class Registry {
     return this.#entries.flatMap(({ kind, source }) => (kind === 'unix' && isServer(source) ? [source] : []))
   }
 
-  #pack({ name, kind, source }: Entry): Packed {
-    const fd = descriptorOf(source)
-    const inode = fd === undefined ? undefined : inodeOf(fd)
-    if (fd === undefined || inode === undefined) {
-      const why = fd === undefined ? 'it is not listening (any more)' : `descriptor ${fd} is closed`
-      throw new CookError('ERR_COOK_NOT_LISTENING', { name, kind, why })
-    }
-    const shape = shapeOf(source, isServer(source) ? this.paths.get(source) : undefined)
-    if (shape.kind !== kind) {
-      const values = { name, actual: words[shape.kind], verb: adders[kind], expected: words[kind] }
-      throw new CookError('ERR_COOK_HANDLE_KIND', values)
-    }
-    const backlog = isServer(source) ? this.backlogs.get(source) : undefined
-    return { fd, record: { name, inode, ...(backlog !== undefined && { backlog }), ...shape } }
+  #packed(entry: Entry): Packed {
+    const { source } = entry
+    return packed(entry, isServer(source) ? { path: this.paths.get(source), backlog: this.backlogs.get(source) } : {})
   }
 }
 
@@ -126,57 +94,6 @@ function isReserved(name: string): boolean {
   return name.startsWith('cook:')
 }
 
-function descriptorOf(source: HandleSource): number | undefined {
-  if (typeof source === 'number') return source
-  // A program without types passes the first of a list that is empty.
-  if (typeof source !== 'object' || source === null) return undefined
-  if (isServer(source)) return listenerDescriptor(source)
-  if (isUdpSocket(source)) return udpDescriptor(source)
-  return source.fd
-}
-
-function isServer(source: HandleSource): source is Server {
-  return typeof source === 'object' && 'listen' in source && 'address' in source
-}
-
-function isUdpSocket(source: HandleSource): source is UdpSocket {
-  return typeof source === 'object' && 'bind' in source && 'address' in source
-}
-
-/** What the handle is, as its owner tells it. */
-function shapeOf(source: HandleSource, path: string | undefined): HandleShape {
-  if (typeof source === 'number') return { kind: 'file' }
-  if (isServer(source)) {
-    const address = source.address()
-    if (path !== undefined) return { kind: 'unix', path }
-    // An inherited Unix listener has no address, on any Node line.
-    if (address === null || typeof address === 'string') return { kind: 'unix', path: address ?? '' }
-    return { kind: 'tcp', ...inetAddress(address) }
-  }
-  if (isUdpSocket(source)) return { kind: 'udp', ...inetAddress(source.address()) }
-  if (!('kind' in source)) return { kind: 'file' }
-  const { fd: _fd, name: _name, inode: _inode, backlog: _backlog, ...shape } = source
-  return shape
-}
-
-function inetAddress({ address, port, family }: { address: string; port: number; family: string }) {
-  return { address, port, family: family === 'IPv6' ? ('IPv6' as const) : ('IPv4' as const) }
-}
-
-const words: Readonly<Record<HandleKind, string>> = {
-  tcp: 'a TCP listener',
-  unix: 'a Unix listener',
-  udp: 'a UDP socket',
-  file: 'a plain descriptor',
-}
-
-const adders: Readonly<Record<HandleKind, string>> = {
-  tcp: 'addInheritTcpListener()',
-  unix: 'addInheritUnixListener()',
-  udp: 'addInheritUdpSocket()',
-  file: 'addInheritFile()',
-}
-
 /** What the predecessor handed to this process. */
 export class Claims {
   readonly #handles: readonly Inherited[]
@@ -185,15 +102,7 @@ export class Claims {
   /** Throws `ERR_COOK_ENVIRONMENT` unless each descriptor is what the environment says. */
   constructor(records: readonly HandleRecord[]) {
     this.#handles = records.map((record, index) => ({ ...record, fd: firstHandleFd + index }))
-    for (const handle of this.#handles) {
-      const fault = handleFault(handle, statOf(handle.fd))
-      if (fault === undefined) continue
-      // One of a later version may be of a kind without a word.
-      const what = Object.hasOwn(words, handle.kind) ? words[handle.kind].replace(/^an? /, '') : 'handle'
-      const named = `the ${what} named ${JSON.stringify(handle.name)}`
-      const why = `descriptor ${handle.fd} is not ${named}: ${fault}`
-      throw new CookError('ERR_COOK_ENVIRONMENT', { variable: envLink, why })
-    }
+    for (const handle of this.#handles) checkHandle(handle)
     this.#unclaimed = new Set(this.#handles)
   }
 
@@ -256,18 +165,5 @@ export class Claims {
       if (handle.kind === 'unix') fs.rmSync(handle.path, { force: true })
     }
     return unclaimed.map(({ name }) => name)
-  }
-}
-
-function inodeOf(fd: number): number | undefined {
-  return statOf(fd)?.ino
-}
-
-function statOf(fd: number): Stats | undefined {
-  try {
-    return fs.fstatSync(fd)
-  } catch {
-    // Not open: not what was promised.
-    return undefined
   }
 }

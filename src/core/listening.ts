@@ -1,7 +1,5 @@
 /** Makes a server listen, unseen by the preload, which takes up the program's own calls only. */
 import type { Server } from 'node:net'
-import { listenWithoutAccepting } from '../node/sockets.ts'
-import type { Succession } from './successor.ts'
 
 let depth = 0
 
@@ -26,13 +24,5 @@ export function listening(server: Server, call: () => void): Promise<void> {
     } finally {
       depth--
     }
-  })
-}
-
-/** Runs a call of listen() on a listener of the predecessor, which alone accepts there as long as it owns the service: whoever met a version that then fails would be lost with it. */
-export function listenBehind(succession: Succession | undefined, server: Server, call: () => void): void {
-  const accept = listenWithoutAccepting(server, call)
-  void succession?.mayAccept().then((may) => {
-    if (may) accept()
   })
 }

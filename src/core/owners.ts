@@ -1,6 +1,7 @@
 /** Who owns a control socket, known without asking it: a small file in the run directory for each process to which it was handed, for the one case in which nobody answers. */
 import { CookError, messageOf } from '../errors.ts'
-import { type Command, isAlive, placeOfPids } from '../node/system.ts'
+import { placeOfPids } from '../node/processes.ts'
+import { type Command, isAlive } from '../node/system.ts'
 import type { Identity, ProgramRecord } from './protocol.ts'
 
 const fs = process.getBuiltinModule('node:fs')

@@ -1,6 +1,7 @@
 /** The pid file: written whole or not at all, and never over that of another living process. */
 import { CookError, messageOf } from '../errors.ts'
-import { startedAt, system } from '../node/system.ts'
+import { startedAt } from '../node/processes.ts'
+import { system } from '../node/system.ts'
 import type { Identity } from './protocol.ts'
 import { faultAt, faultOnTheWay, removeOwn } from './trust.ts'
 

@@ -6,9 +6,9 @@ import { type Link, type LinkEvent, openLink } from '../node/link.ts'
 import { type Command, identify, isAlive, type System, system } from '../node/system.ts'
 import type { UpgradePhases } from '../options.ts'
 import { deadline } from './deadline.ts'
-import type { Packed } from './handles.ts'
 import { exitWords, spawned, spawnFault } from './launch.ts'
 import { lastWords, linesSince, markLog } from './log.ts'
+import type { Packed } from './packing.ts'
 import {
   endGrace,
   type Identity,

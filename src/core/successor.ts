@@ -2,8 +2,9 @@
 import type { Socket } from 'node:net'
 import { CookError } from '../errors.ts'
 import { type Link, type LinkEvent, takeLink } from '../node/link.ts'
+import { livesOn } from '../node/processes.ts'
 import { channelDescriptor, type ListenerHandle } from '../node/sockets.ts'
-import { identify, isAlive, livesOn, type System, system } from '../node/system.ts'
+import { identify, isAlive, type System, system } from '../node/system.ts'
 import { deadline } from './deadline.ts'
 import {
   envLink,

@@ -1,14 +1,13 @@
 /** Every listen() of an unmodified program: it gets the predecessor's listener of that address, or a new one that the next version will get. */
 import type { Server } from 'node:net'
-import type { Inherited } from '../core/handles.ts'
-import { isOwnListen, listenBehind } from '../core/listening.ts'
+import { isOwnListen } from '../core/listening.ts'
+import type { Inherited } from '../core/packing.ts'
 import type { EnteredState } from '../core/state.ts'
-import { setTicketKeys } from '../core/tickets.ts'
-import { bindBeside, ownUnixPath, restoreUnixPath } from '../core/unix-path.ts'
+import { bindBeside } from '../core/unix-path.ts'
 import { trackSessions } from '../drain/sessions.ts'
-import { isTls } from '../node/servers.ts'
-import { afterListenerClose, type KeptListener, keepListener } from '../node/sockets.ts'
-import { type Ask, askOfListen, backlogOf, isSameAddress, listenFields } from './ask.ts'
+import { afterListenerClose } from '../node/sockets.ts'
+import { type Ask, askOfListen, backlogOf, isSameAddress } from './ask.ts'
+import { inheriting } from './inheriting.ts'
 import type { Life } from './life.ts'
 import type { Readiness } from './readiness.ts'
 import { WebSockets } from './web-sockets.ts'
@@ -26,12 +25,12 @@ export type Plan = {
 type Opening = { readonly ask: Ask; readonly name: string; readonly inherited: Inherited | undefined }
 
 export function watchListens({ state, life, ready }: Plan) {
-  const { claims, succession } = state.entered
+  const { claims } = state.entered
   const { registry } = state
   const openings = new Map<Server, Opening>()
   const known = new WeakSet<Server>()
-  /** Claimed, and given up again before this version is up: programs try a port out before they use it. */
-  const kept = new Map<Inherited, KeptListener>()
+  /** For listeners of the predecessor, which a first start has none of. */
+  let listenOn: ReturnType<typeof inheriting> | undefined
   const webSockets = new WebSockets()
   const { prototype } = process.getBuiltinModule('node:net').Server
   const plain = prototype.listen
@@ -62,41 +61,13 @@ export function watchListens({ state, life, ready }: Plan) {
     const backlog = backlogOf(args) ?? inherited?.backlog
     if (backlog !== undefined) registry.backlogs.set(server, backlog)
     if (inherited !== undefined) {
-      claims.claimHandle(inherited)
-      const { signal } = listenFields(args)
-      const done = args.at(-1)
-      const again = kept.get(inherited)
-      kept.delete(inherited)
-      const where = again === undefined ? { fd: inherited.fd, signal } : { handle: again.handle, signal }
-      const listen = () => call([where, backlog, ...(typeof done === 'function' ? [done] : [])])
-      listenBehind(succession, server, listen)
-      if (again !== undefined) server.once('listening', () => again.resume())
-      if (isTls(server)) void takeTickets(server, inherited.name)
-      if (inherited.kind === 'tcp') keep(server, inherited)
-      if (inherited.kind === 'unix') {
-        // Programs remove the file of a dead process before they listen; that of the living one was just removed so.
-        restoreUnixPath(inherited.path)
-        ownUnixPath(state, server, inherited.path)
-      }
+      listenOn ??= inheriting(state)
+      listenOn(server, inherited, { args, backlog, call })
       return server
     }
     if (ask.kind !== 'unix') return call(args)
     bindBeside(state, server, ask.path, (path) => call(withPath(args, path)))
     return server
-  }
-
-  /** They come with the predecessor's first answer, before anybody is accepted here. */
-  async function takeTickets(server: Server, name: string): Promise<void> {
-    const keys = (await succession?.tickets())?.[name]
-    if (keys !== undefined) setTicketKeys(server, keys)
-  }
-
-  function keep(server: Server, inherited: Inherited): void {
-    const isKept = () => state.phase === 'starting' && state.program?.release?.includes(inherited.name) !== true
-    keepListener(server, isKept, (listener) => {
-      kept.set(inherited, listener)
-      claims.putBack(inherited)
-    })
   }
 
   /** An address may be asked for twice, as port 0: the second one has a name of its own. */

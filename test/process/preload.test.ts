@@ -658,7 +658,7 @@ test('without its variable the preload does nothing, and reads no more than its 
   assert.ok(statSync(preload).size < 10_000)
 })
 
-test('until a program listens nothing is compiled of what its daemon is made of, and later nothing that was put in its place meanwhile', async () => {
+test('until a program listens nothing is compiled of what its daemon is made of, and later nothing that was put in its place when it was up', async () => {
   const folder = newFolder()
   try {
     const bundle = join(folder, 'bundle')
@@ -690,8 +690,9 @@ test('until a program listens nothing is compiled of what its daemon is made of,
     }
     const breakLate = `require('node:fs').writeFileSync(process.env.LATE, 'throw new Error("compiled")')`
     const listening = (then: string) => `require('node:http').createServer().listen(0, () => { ${then} })`
+    // Behind the timer of the preload, which reads what it may need a tenth of a second after the start.
     const replaced = await run(
-      `${breakLate}; ${listening("setTimeout(() => process.kill(process.pid, 'SIGTERM'), 100)")}`,
+      `setTimeout(() => { ${breakLate}; ${listening("setTimeout(() => process.kill(process.pid, 'SIGTERM'), 100)")} }, 200)`,
     )
     assert.deepEqual(replaced, { status: 0, stdout: '', stderr: '' })
     const started = await run(listening('process.exit(7)'))

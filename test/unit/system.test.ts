@@ -6,11 +6,13 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { identify, inheritableDescriptors, isAlive, startCommand, startedAt, system } from '../../src/node/system.ts'
+import { inheritableDescriptors, startedAt } from '../../src/node/processes.ts'
+import { identify, isAlive, startCommand, system } from '../../src/node/system.ts'
 import { eventually } from '../support/waiting.ts'
 
 const linux = { skip: process.platform === 'linux' ? false : 'what it looks at is in /proc' }
 const systemUrl = new URL('../../src/node/system.js', import.meta.url).href
+const processesUrl = new URL('../../src/node/processes.js', import.meta.url).href
 
 test('a process is told by its pid and its start time: itself lives, one with the same pid from another time does not', () => {
   const [pid, startTime] = identify()
@@ -47,7 +49,8 @@ test(
     const gone = spawn(process.execPath, ['-e', ''])
     await once(gone, 'exit')
     const script = `
-    const { identify, isAlive, residentMemory } = await import(${JSON.stringify(systemUrl)})
+    const { identify, isAlive } = await import(${JSON.stringify(systemUrl)})
+    const { residentMemory } = await import(${JSON.stringify(processesUrl)})
     const { openSync } = process.getBuiltinModule('node:fs')
     try { for (;;) openSync('/dev/null') } catch {}
     const [pid, startTime] = identify()
@@ -167,7 +170,8 @@ function inFreshProcess(code: string, { env = {}, execArgv = [], cwd, shell }: F
   const folder = mkdtempSync(join(tmpdir(), 'cook-fresh-'))
   try {
     const program = `import * as system from ${JSON.stringify(systemUrl)}
-      const { startEnvironment, startCommand, inheritableDescriptors } = system
+      import { inheritableDescriptors } from ${JSON.stringify(processesUrl)}
+      const { startEnvironment, startCommand } = system
       const print = (value) => process.stdout.write(JSON.stringify(value))
       ${code}`
     const script = join(cwd ?? folder, 'main.mjs')

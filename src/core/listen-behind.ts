@@ -1,0 +1,12 @@
+/** Listening beside a predecessor that still owns the service. */
+import type { Server } from 'node:net'
+import { listenWithoutAccepting } from '../node/sockets.ts'
+import type { Succession } from './successor.ts'
+
+/** Runs a call of listen() on a listener of the predecessor, which alone accepts there as long as it owns the service: whoever met a version that then fails would be lost with it. */
+export function listenBehind(succession: Succession | undefined, server: Server, call: () => void): void {
+  const accept = listenWithoutAccepting(server, call)
+  void succession?.mayAccept().then((may) => {
+    if (may) accept()
+  })
+}
