@@ -77,7 +77,9 @@ export function keepListener(server: Server, isKept: () => boolean, onKept: (kep
  * connects waits in the kernel, for the others (lib/net.js, setupListenHandle: from listen() of the handle on libuv accepts, and all else is done without it).
  */
 export function listenWithoutAccepting(server: Server, call: () => void): () => void {
-  let handle: ListenHandle | null = null
+  const own = server as unknown as { readonly _handle: ListenHandle | null }
+  // Of one that listens already, which Node refuses.
+  let handle = own._handle
   let backlog: number | undefined
   Object.defineProperty(server, '_handle', {
     configurable: true,
@@ -99,7 +101,7 @@ export function listenWithoutAccepting(server: Server, call: () => void): () => 
   }
   return () => {
     // Otherwise it was closed meanwhile, and may listen elsewhere.
-    if (handle === null || (server as unknown as { readonly _handle: ListenHandle | null })._handle !== handle) return
+    if (handle === null || own._handle !== handle) return
     Reflect.deleteProperty(handle, 'listen')
     // It can only change the length of the queue.
     handle.listen(backlog)

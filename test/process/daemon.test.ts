@@ -196,6 +196,27 @@ test('a server that its program closes as soon as it listens is no listener', as
   )
 })
 
+test('a server that listens already stays where it is, also when its name is that of a listener of the predecessor', async () => {
+  await using lab = await Lab.open()
+  const old = await lab.start()
+  const port = await old.run(({ start }) => start())
+  const { young } = await beginReplace(lab, old)
+  const own = await young.run(async ({ open, web, listen }) => {
+    await open()
+    const server = web()
+    await new Promise<void>((listens) => server.listen(0, '127.0.0.1', listens))
+    const why = await listen(server).then(
+      () => 'it listens',
+      (error) => error.code,
+    )
+    const address = server.address()
+    return { why, port: typeof address === 'object' ? address?.port : undefined }
+  })
+  assert.equal(own.why, 'ERR_COOK_LISTEN')
+  assert.equal(await answerOf(own.port ?? 0), String(young.pid))
+  assert.equal(await answerOf(port), String(old.pid))
+})
+
 test('what is no options of an upgrade is refused at once, and starts nothing', async () => {
   await using lab = await Lab.open()
   const puppet = await lab.start()
