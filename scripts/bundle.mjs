@@ -4,8 +4,8 @@ import { posix, relative } from 'node:path'
 import { build } from 'esbuild'
 
 /**
- * What the first start does without until it serves: an upgrade, a drain, a control socket, a Unix path, the text of an error. Their code is read a moment after the start, while the program itself is being read, since another version stands in its
- * place after a deployment, and compiled when it is first called: compiling all of it was a third of what the preload adds to a start (`npm run bench:cli`). Of these modules the others may import
+ * What the first start does without until it serves: an upgrade, a drain, a control socket, a Unix path, the text of an error. Their file is opened with the others, since another version stands in its place after a deployment, read
+ * when it is needed or a moment later, and compiled when it is first called: compiling all of it was a third of what the preload adds to a start (`npm run bench:cli`). Of these modules the others may import
  * functions and classes, and nothing else.
  */
 const late = [
@@ -194,10 +194,22 @@ function lateModules(shared) {
       build.onResolve({ filter: /^late-(loader|text)$/ }, ({ path }) => ({ path, namespace: 'loader' }))
       build.onLoad({ filter: /loader$/, namespace: 'loader' }, () => ({ contents: loaderOf(shared), resolveDir: '.' }))
       build.onLoad({ filter: /text$/, namespace: 'loader' }, () => ({
-        contents: `export const file = __dirname + '/late.cjs'
+        contents: `const { closeSync, openSync, readFileSync } = process.getBuiltinModule('node:fs')
+          export const file = __dirname + '/late.cjs'
+          const fd = openSync(file)
           let read
-          export const text = () => (read ??= process.getBuiltinModule('node:fs').readFileSync(file, 'utf8'))
-          setTimeout(text, ${lateReading}).unref()`,
+          export function text() {
+            if (read === undefined) {
+              read = readFileSync(fd, 'utf8')
+              closeSync(fd)
+            }
+            return read
+          }
+          function readAhead() {
+            // Whoever needs it is told why it cannot be read.
+            try { text() } catch {}
+          }
+          setTimeout(readAhead, ${lateReading}).unref()`,
       }))
     },
   }

@@ -1,5 +1,6 @@
 /** The one call: inherit or listen, ready, signals, drain, exit. */
 import type { Server } from 'node:net'
+import { enter } from './core/state.ts'
 import { createDaemon, type Daemon } from './daemon.ts'
 import { defaults } from './defaults.ts'
 import { signalNumbers } from './node/system.ts'
@@ -40,6 +41,7 @@ export async function serve(server: Server, options: ServeOptions): Promise<Daem
     // Whoever waits for the report goes first. An upgrade whose successor was lost has a report too, and its process stays.
     if ((event as DaemonEvent).type === 'drained' && daemon?.phase === 'gone') setImmediate(exit, 0)
   })
+  if ((signals?.stop ?? defaults.stopSignals).includes('SIGTERM')) enter('serve()').stopSignal = 'SIGTERM'
   created = await createDaemon(rest)
   await prepare?.(created)
   await created.listen(server, Object.fromEntries(given))

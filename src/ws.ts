@@ -281,7 +281,7 @@ function drainWebSockets<State>(home: Home<State>, drain: DrainView): OwnDrain {
   }
 
   function onHurry(): void {
-    // At a stop it is aborted from the start; all are being closed then, over time.
+    // At a stop it is set from the start; all are being closed then, over time.
     if (mover === undefined) return
     for (const leaver of leavers.values()) close(leaver)
     closes.now()

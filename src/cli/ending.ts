@@ -11,7 +11,7 @@ export type StopOptions = { readonly json?: boolean; readonly killAfter?: number
 export type End = { readonly pid: number | undefined; readonly wasKilled: boolean; readonly answered: boolean }
 
 /** What a daemon gets beyond its drainTimeout, in milliseconds, before it is killed. */
-const grace = 5_000
+export const grace = 5_000
 
 /** Asks it to end, and kills what has not in time. */
 export async function endByWord(client: Client, options: StopOptions): Promise<End> {

@@ -1,10 +1,11 @@
 /** The end of a daemon that does not answer: what is known of its processes is enough to end them, and nobody else. */
 import { type Client, isSilence, whoText } from '../control/client.ts'
 import { identityOf } from '../core/owners.ts'
+import type { Identity } from '../core/protocol.ts'
 import { CookError } from '../errors.ts'
 import { now } from '../node/clock.ts'
 import { system } from '../node/system.ts'
-import { type End, endByWord, type StopOptions, standsStill, timeToEnd, untilEnded } from './ending.ts'
+import { type End, endByWord, grace, type StopOptions, standsStill, timeToEnd, untilEnded } from './ending.ts'
 import { paint, print } from './output.ts'
 
 /** A process that is killed is gone a moment before its socket is, and resets who connects in between; the pause is in milliseconds. */
@@ -14,8 +15,8 @@ const pause = 20
 /** How often it is told how long it still takes, in milliseconds. */
 const tellInterval = 5_000
 
-/** Who has had SIGTERM already, and when, by now(). */
-export type Told = { readonly pid: number; readonly begin: number }
+/** Who has had SIGTERM already, when, by now(), and whom it is to end. */
+export type Told = { readonly pid: number; readonly begin: number; readonly identities: readonly Identity[] }
 
 /**
  * SIGTERM to all its generations, and SIGCONT for one that is stopped; SIGKILL when the time is over that it would take to finish. Each is told by its pid and its start time.
@@ -29,8 +30,11 @@ export async function endSilent(client: Client, options: StopOptions, why: CookE
   }
   const owners = client.owners()
   const owner = owners.at(-1)
-  // Gone since it was asked.
-  if (owner === undefined) throw why
+  // Gone since it was asked, or about to be.
+  if (owner === undefined) {
+    if (told === undefined) throw why
+    return { pid: told.pid, wasKilled: await untilEnded(told.identities, grace), answered: false }
+  }
   if (options.json !== true) print(`${paint('bold', client.name)} does not answer: ${whoText(owner)}`)
   const identities = owners.map(identityOf)
   const left = () => Math.max(0, timeToEnd(options, owner.drainTimeout) - passed())

@@ -18,33 +18,52 @@ export async function stop(name: string | undefined, options: StopOptions): Prom
 
 /** How long an end is waited for before anybody is asked what becomes of it, in milliseconds: a daemon without connections takes a tenth of it. */
 const soon = 100
+/** How often it is looked then, in milliseconds, whether that has changed. */
+const pause = 100
 
-/** Ends all generations; what does not end in time is killed. By SIGTERM, which says the same as `POST /stop`, needs no connection, and takes half the time (docs/limits.md). */
+/** Ends all generations; what does not end in time is killed. By SIGTERM, which says the same as `POST /stop`, needs no connection, and is heard in two thirds of the time (docs/limits.md). */
 export async function endAll(client: Client, options: StopOptions): Promise<End> {
   const owners = client.owners()
   const owner = owners.at(-1)
-  if (owner?.stopSignal === undefined || isStopped(owner.pid)) return endByAsking(client, options)
+  if (owner?.stopSignal !== 'SIGTERM' || isStopped(owner.pid)) return endByAsking(client, options)
   const { pid, generation } = owner
+  const identities = owners.map(identityOf)
   const begin = now()
   const time = timeToEnd(options, owner.drainTimeout)
   const left = () => Math.max(0, time - (now() - begin))
-  const identities = owners.map(identityOf)
-  system.kill(identityOf(owner), owner.stopSignal)
   // An upgrade came between the look and the signal, which then told a process that drains.
   const hasPassed = () => (client.owners().at(-1)?.generation ?? 0) > generation
-  if (!(await untilGone(identities, Math.min(soon, time))) && !hasPassed()) {
-    const asked = client.status().catch((error: unknown) => error)
-    const answer = await Promise.race([asked, untilGone(identities, left())])
-    if (standsStill(answer)) {
-      return (await import('./stop-silent.ts')).endSilent(client, options, answer, { pid, begin })
-    }
-    if (await untilEnded(identities, left())) {
+  system.kill(identityOf(owner), 'SIGTERM')
+  if (!(await untilGone(identities, Math.min(soon, time)))) {
+    let answer: unknown
+    void client.status().then(
+      (status) => {
+        answer = status
+      },
+      (error) => {
+        answer = error
+      },
+    )
+    while (!(await untilGone(identities, Math.min(pause, left())))) {
+      if (hasPassed()) break
+      if (standsStill(answer)) {
+        const told = { pid, begin, identities }
+        return (await import('./stop-silent.ts')).endSilent(client, options, answer, told)
+      }
+      // Somebody else serves: the record was that of a process which never did.
+      if (isOther(answer, pid)) return endByAsking(client, options)
+      if (left() > 0) continue
+      const wasKilled = await untilEnded(identities, 0)
       await (await import('./stop-silent.ts')).endNext(client, generation, options)
-      return { pid, wasKilled: true, answered: true }
+      return { pid, wasKilled, answered: answer !== undefined }
     }
   }
   if (hasPassed()) return endAll(client, options)
   return { pid, wasKilled: false, answered: true }
+}
+
+function isOther(answer: unknown, pid: number): boolean {
+  return typeof answer === 'object' && answer !== null && 'pid' in answer && answer.pid !== pid
 }
 
 /** By a signal, or a debugger. */

@@ -8,7 +8,6 @@ import { controlPath, openRunDirectory } from '../core/run-dir.ts'
 import type { EnteredState } from '../core/state.ts'
 import { openUnixPath, ownUnixPath } from '../core/unix-path.ts'
 import { CookError, type CookErrorCode, messageOf } from '../errors.ts'
-import { isHandled } from '../node/signals.ts'
 import { stopAccepting } from '../node/sockets.ts'
 import { identify } from '../node/system.ts'
 import { checkDaemonUpgradeOptions, type DaemonUpgradeOptions } from '../options.ts'
@@ -78,7 +77,7 @@ export async function openControl(state: EnteredState, name: string, controlled:
   function own(): void {
     forgetDeadOwners(folder, name)
     const owner = ownerOf([pid, startTime], state.entered.generation)
-    writeOwner(folder, name, { ...owner, ...(isHandled('SIGTERM') && { stopSignal: 'SIGTERM' }) })
+    writeOwner(folder, name, { ...owner, ...(state.stopSignal && { stopSignal: state.stopSignal }) })
   }
 
   async function openFirst(): Promise<Server> {

@@ -11,8 +11,18 @@ export class Latch {
   set(): void {
     if (this.#isSet) return
     this.#isSet = true
-    for (const listener of this.#listeners) listener()
+    const listeners = [...this.#listeners]
     this.#listeners.clear()
+    for (const listener of listeners) {
+      try {
+        listener()
+      } catch (error) {
+        // What one throws, as a close of the program's own may, keeps nothing from the others.
+        process.nextTick(() => {
+          throw error
+        })
+      }
+    }
   }
 
   /** When it is set from now on. */

@@ -306,7 +306,7 @@ export type Downward =
       readonly type: 'welcome'
       readonly protocol: number
       readonly living: readonly Identity[]
-      /** TLS ticket keys by handle name, base64, to be set before the successor listens. */
+      /** TLS ticket keys by handle name, base64, to be set before the successor accepts. */
       readonly tickets?: Readonly<Record<string, string>>
       /** How long both accept before the commit, in milliseconds: the successor from its yes on. Absent: it accepts from the commit on. */
       readonly overlap?: number

@@ -47,6 +47,8 @@ export type State = {
   logFile?: string
   /** What writePid() wrote last. */
   pidFile?: string
+  /** A handler of the library's own stops this process at it. */
+  stopSignal?: 'SIGTERM'
   /** Where `cook-daemon run` waits. */
   foreground?: Foreground
   /** A successor has taken over: what is named here, a path or a pid file, is its own. */

@@ -28,8 +28,10 @@ export type Succession = {
   readonly isCommitted: boolean
   /** Tells the predecessor; resolves at commit, or after a no when that was heard. Rejects with `ERR_COOK_REFUSED`. */
   notify(ok: boolean, reason: string): Promise<void>
-  /** True as soon as this process may accept on the listeners of the predecessor: at the commit, or if there is an overlap when it is ready. False if the predecessor has refused it. */
-  mayAccept(): Promise<boolean>
+  /**
+   * True as soon as this process may accept on the listeners of the predecessor: at the commit, or if there is an overlap when it is ready. False if the predecessor has refused it, or if `over` comes first.
+   */
+  mayAccept(over: Promise<false>): Promise<boolean>
   /** TLS ticket keys of the predecessor by handle name, once it has welcomed us; none if it is gone or has refused us. */
   tickets(): Promise<Readonly<Record<string, string>>>
   /** A value of the predecessor's saveState hook; undefined if it is gone. Rejects with `ERR_COOK_REFUSED`, and with what kept the value from coming. */
@@ -89,8 +91,7 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
   let returns = false
   const decided = deferred<CookError | undefined>()
   const accepting = deferred<boolean>()
-  /** What the predecessor has told of it, in milliseconds. */
-  let overlap = 0
+  let hasOverlap = false
   let isReady = false
   const tickets = deferred<Readonly<Record<string, string>>>()
   const bye = deferred<void>()
@@ -124,7 +125,7 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
   function onMessage(message: Message, socket: Socket | undefined): void {
     if (message.type === 'welcome') {
       living = message.living
-      overlap = message.overlap ?? 0
+      hasOverlap = (message.overlap ?? 0) > 0
       overlapIfReady()
       tickets.resolve(message.tickets ?? {})
     } else if (message.type === 'value') {
@@ -147,7 +148,7 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
   }
 
   function overlapIfReady(): void {
-    if (isReady && overlap > 0) accepting.resolve(true)
+    if (isReady && hasOverlap) accepting.resolve(true)
   }
 
   /** An old process whose loop stands still keeps its memory and its connections for ever. Before the commit it would be the owner, and is left alone. */
@@ -288,7 +289,7 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
       const refusal = await held(decided.promise)
       if (ok && refusal !== undefined) throw refusal
     },
-    mayAccept: () => held(accepting.promise),
+    mayAccept: (over) => held(Promise.race([accepting.promise, over])),
     tickets: () => held(tickets.promise),
     bye: bye.promise,
     ask: (name) => held(ask(name)),

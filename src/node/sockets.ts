@@ -55,7 +55,7 @@ export type KeptListener = {
 
 /**
  * Keeps the listener of a server open when that closes, if it is to be kept then: a descriptor that libuv has closed cannot be listened on again. libuv goes on accepting
- * (lib/net.js, onconnection), so connections wait here for the next server.
+ * (lib/net.js, onconnection) where it did, as in an overlap, so connections wait here for the next server.
  */
 export function keepListener(server: Server, isKept: () => boolean, onKept: (kept: KeptListener) => void): void {
   const handle = (server as unknown as { readonly _handle: ListenHandle | null })._handle
@@ -103,8 +103,9 @@ export function listenWithoutAccepting(server: Server, call: () => void): () => 
     // Otherwise it was closed meanwhile, and may listen elsewhere.
     if (handle === null || own._handle !== handle) return
     Reflect.deleteProperty(handle, 'listen')
-    // It can only change the length of the queue.
-    handle.listen(backlog)
+    const code = handle.listen(backlog)
+    // Others listen on it, so that this is no more than the length of the queue. As Node would tell it all the same.
+    if (code !== 0) server.emit('error', Object.assign(new Error('listen failed'), { errno: code, syscall: 'listen' }))
   }
 }
 

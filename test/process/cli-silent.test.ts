@@ -244,6 +244,27 @@ test('a process that only has the pid of a record is never signalled, whatever t
   assert.equal(system.startTime(pid), startTime)
 })
 
+test('stop ends the daemon that serves, whatever process a record names as its owner', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(lab, 'app.mjs', 'one')
+  await operator.does(['start', 'app.mjs'])
+  const { pid } = await operator.status('app')
+  await using stranger = new Stranger()
+  const own = recordOf(lab, pid)
+  // As that of a second daemon of the name, which is refused the socket a moment later.
+  const record = {
+    ...own,
+    pid: stranger.child.pid,
+    startTime: system.startTime(stranger.child.pid ?? 0),
+    generation: 2,
+  }
+  writeFileSync(lab.path('run', `app.${record.pid}.owner`), JSON.stringify(record), { mode: 0o600 })
+  const { code, stdout } = await operator.types(['stop', 'app', '--json'])
+  assert.deepEqual([code, JSON.parse(stdout)], [0, { name: 'app', pid, wasKilled: false, answered: true }])
+  assert.equal(isAlive([own.pid, own.startTime]), false)
+})
+
 test('a record that is right in every word is believed', async () => {
   await using lab = await Lab.open()
   await using operator = new Operator(lab)

@@ -170,6 +170,28 @@ server.listen(0, '127.0.0.1', () => { ${then} })`,
   for (const { socket } of clients) socket.destroy()
 })
 
+test('a new version that closes its server before it is ready, and has nothing more to do, ends', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  const program = (then: string) =>
+    writeFileSync(
+      lab.path('app.mjs'),
+      `import { createServer } from 'node:http'
+import { createDaemon } from '${operator.library}'
+const daemon = await createDaemon()
+const server = createServer((_, response) => response.end('one'))
+await daemon.listen(server, { host: '127.0.0.1', port: 0 })
+${then}`,
+    )
+  program('await daemon.ready()')
+  await operator.does(['start', 'app.mjs'])
+  program('server.close(); process.exitCode = 7')
+  const { code, stderr } = await operator.types(['upgrade', '--ready-timeout', '20000'])
+  assert.match(stderr, /exit code 7/)
+  assert.equal(code, 1)
+  assert.equal(await operator.asks('app'), 'one')
+})
+
 test('a release folder behind a symlink is followed at each upgrade, and is the working directory too', async () => {
   await using lab = await Lab.open()
   await using operator = new Operator(lab)

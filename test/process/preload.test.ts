@@ -658,7 +658,7 @@ test('without its variable the preload does nothing, and reads no more than its 
   assert.ok(statSync(preload).size < 10_000)
 })
 
-test('until a program listens nothing is compiled of what its daemon is made of, and later nothing that was put in its place when it was up', async () => {
+test('until a program listens nothing is compiled of what its daemon is made of, and later nothing that was put in its place meanwhile', async () => {
   const folder = newFolder()
   try {
     const bundle = join(folder, 'bundle')
@@ -688,11 +688,13 @@ test('until a program listens nothing is compiled of what its daemon is made of,
       const [stdout = '', stderr = ''] = await Promise.all([out, err].map((stream) => text(stream as Duplex)))
       return { status: await ended, stdout, stderr }
     }
-    const breakLate = `require('node:fs').writeFileSync(process.env.LATE, 'throw new Error("compiled")')`
+    // As a deployment does it: another file of that name.
+    const breakLate = `const { renameSync, writeFileSync } = require('node:fs')
+writeFileSync(process.env.LATE + '.new', 'throw new Error("compiled")')
+renameSync(process.env.LATE + '.new', process.env.LATE)`
     const listening = (then: string) => `require('node:http').createServer().listen(0, () => { ${then} })`
-    // Behind the timer of the preload, which reads what it may need a tenth of a second after the start.
     const replaced = await run(
-      `setTimeout(() => { ${breakLate}; ${listening("setTimeout(() => process.kill(process.pid, 'SIGTERM'), 100)")} }, 200)`,
+      `${breakLate}; ${listening("setTimeout(() => process.kill(process.pid, 'SIGTERM'), 100)")}`,
     )
     assert.deepEqual(replaced, { status: 0, stdout: '', stderr: '' })
     const started = await run(listening('process.exit(7)'))
