@@ -3,7 +3,6 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { lstatSync, readdirSync, writeFileSync } from 'node:fs'
 import { get } from 'node:http'
-import type { Socket } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import type { Status } from '../../src/control/status.ts'
@@ -23,8 +22,6 @@ type Options = {
   readonly env?: Readonly<Record<string, string>>
   /** What the shell is told before it, as `ulimit -f 0`. */
   readonly before?: string
-  /** Instead of a pipe. */
-  readonly stdout?: Socket
 }
 
 export class Operator {
@@ -54,13 +51,13 @@ export class Operator {
     return stdout
   }
 
-  begins(args: readonly string[], { cwd = this.#lab.folder, env = {}, before, stdout }: Options = {}): ChildProcess {
+  begins(args: readonly string[], { cwd = this.#lab.folder, env = {}, before }: Options = {}): ChildProcess {
     const command = before === undefined ? [] : ['sh', '-c', `${before}; exec "$@"`, 'sh']
     const [first = '', ...rest] = [...command, process.execPath, bin, ...args]
     const child = spawn(first, rest, {
       cwd,
       env: { ...process.env, ...this.#lab.environment(), PWD: cwd, ...env },
-      stdio: ['ignore', stdout ?? 'pipe', 'pipe'],
+      stdio: ['ignore', 'pipe', 'pipe'],
     })
     this.#children.push(child)
     return child
