@@ -12,7 +12,7 @@ import autocannon from 'autocannon'
 import { runInterruptibly } from './interruption.ts'
 import { describeMachine } from './machine.ts'
 import { printRow, printTitle, type Row } from './rows.ts'
-import { compare, compareFastest, difference, ratio, summarize } from './statistics.ts'
+import { compare, difference, ratio, summarize } from './statistics.ts'
 
 const resultFile = fileURLToPath(new URL('../bench-results/cli.json', import.meta.url))
 const command = fileURLToPath(new URL('../bin/cook-daemon.js', import.meta.url))
@@ -119,7 +119,6 @@ async function* measureStarts(format: string, file: string): AsyncGenerator<Row>
     const { wall, processor } = of(way)
     const goal = way.goal === undefined ? {} : { goal: way.goal }
     yield { what: `${format}, ${way.what}: added`, unit: 'ms', ...goal, ...compare(wall, bare.wall, difference) }
-    yield { what: '  the fastest of each', unit: 'ms', ...goal, ...compareFastest(wall, bare.wall, difference) }
     yield { what: '  in processor time', unit: 'ms', ...compare(processor, bare.processor, difference) }
   }
   yield { what: `${format}, without`, unit: 'ms', ...summarize(bare.wall) }

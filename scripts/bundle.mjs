@@ -4,8 +4,8 @@ import { posix, relative } from 'node:path'
 import { build } from 'esbuild'
 
 /**
- * What the first start does without until it serves: an upgrade, a drain, a control socket, a Unix path, the text of an error. Their file is opened with the others, since another version stands in its place after a deployment, read
- * when it is needed or a moment later, and compiled when it is first called: compiling all of it was a third of what the preload adds to a start (`npm run bench:cli`). Of these modules the others may import
+ * What the first start does without until it serves: an upgrade, a drain, a control socket, a Unix path, the text of an error. Their file is opened with the others, since another version stands in its place after a deployment, and read
+ * and compiled when it is first called: compiling all of it was a third of what the preload adds to a start (`npm run bench:cli`). Of these modules the others may import
  * functions and classes, and nothing else.
  */
 const late = [
@@ -88,9 +88,6 @@ const asCommonJs = {
 }
 
 const outdir = 'dist/bundle'
-
-/** When the late modules are read if none was needed before, in milliseconds: by then a small program listens, and another one is still being read itself. */
-const lateReading = 100
 
 export async function bundle() {
   rmSync(outdir, { recursive: true, force: true })
@@ -197,19 +194,11 @@ function lateModules(shared) {
         contents: `const { closeSync, openSync, readFileSync } = process.getBuiltinModule('node:fs')
           export const file = __dirname + '/late.cjs'
           const fd = openSync(file)
-          let read
-          export function text() {
-            if (read === undefined) {
-              read = readFileSync(fd, 'utf8')
-              closeSync(fd)
-            }
-            return read
-          }
-          function readAhead() {
-            // Whoever needs it is told why it cannot be read.
-            try { text() } catch {}
-          }
-          setTimeout(readAhead, ${lateReading}).unref()`,
+          export function takeText() {
+            const text = readFileSync(fd, 'utf8')
+            closeSync(fd)
+            return text
+          }`,
       }))
     },
   }
@@ -226,14 +215,14 @@ function loaderOf(shared) {
   const early = modules.map(({ module, names }) => {
     return `${module}: { ${names.map((name) => `get ${name}() { return ${module}_${name} }`).join(', ')} }`
   })
-  return `import { file, text } from 'late-text'
+  return `import { file, takeText } from 'late-text'
     ${imports.join('\n')}
     let loaded
     export function late() {
       if (loaded === undefined) {
         const { compileFunction } = process.getBuiltinModule('node:vm')
         const module = {}
-        const run = compileFunction(text(), ['module', 'require', '__filename', 'early'], { filename: file })
+        const run = compileFunction(takeText(), ['module', 'require', '__filename', 'early'], { filename: file })
         run(module, require, file, { ${early.join(', ')} })
         loaded = module.exports
       }
