@@ -50,3 +50,10 @@ export class CookError<Code extends CookErrorCode = CookErrorCode> extends Error
 export function messageOf(thrown: unknown): string {
   return thrown instanceof Error ? thrown.message : String(thrown)
 }
+
+/** As an uncaught exception of its own, in a turn of its own: nothing of ours is kept from going on by it. */
+export function throwLater(error: unknown): void {
+  setImmediate(() => {
+    throw error
+  })
+}

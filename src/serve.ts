@@ -29,7 +29,8 @@ export async function serve(server: Server, options: ServeOptions): Promise<Daem
   let created: Daemon | undefined
   let daemon: Daemon | undefined
   // Before anything else: a signal without a handler kills.
-  for (const signal of new Set(signals?.stop ?? defaults.stopSignals)) {
+  const stopSignals = new Set(signals?.stop ?? defaults.stopSignals)
+  for (const signal of stopSignals) {
     // Before it serves there is nothing to finish, and whoever waits for it reads in the exit code what ended it.
     process.on(signal, () => void (daemon === undefined ? exit(128 + signalNumbers()[signal]) : daemon.stop()))
   }
@@ -41,7 +42,7 @@ export async function serve(server: Server, options: ServeOptions): Promise<Daem
     // Whoever waits for the report goes first. An upgrade whose successor was lost has a report too, and its process stays.
     if ((event as DaemonEvent).type === 'drained' && daemon?.phase === 'gone') setImmediate(exit, 0)
   })
-  if ((signals?.stop ?? defaults.stopSignals).includes('SIGTERM')) enter('serve()').stopSignal = 'SIGTERM'
+  if (stopSignals.has('SIGTERM')) enter('serve()').stopSignal = 'SIGTERM'
   created = await createDaemon(rest)
   await prepare?.(created)
   await created.listen(server, Object.fromEntries(given))

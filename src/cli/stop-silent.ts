@@ -38,14 +38,12 @@ export async function endSilent(client: Client, options: StopOptions, why: CookE
   if (options.json !== true) print(`${paint('bold', client.name)} does not answer: ${whoText(owner)}`)
   const identities = owners.map(identityOf)
   const left = () => Math.max(0, timeToEnd(options, owner.drainTimeout) - passed())
-  for (const identity of identities) {
-    // Once: the second one cuts.
-    if (identity[0] !== told?.pid) system.kill(identity, 'SIGTERM')
-    system.kill(identity, 'SIGCONT')
-  }
+  // Once: the second one cuts.
+  const untold = identities.filter(([pid]) => pid !== told?.pid)
+  for (const identity of untold) system.kill(identity, 'SIGTERM')
+  for (const identity of identities) system.kill(identity, 'SIGCONT')
   if (told !== undefined) say(`SIGTERM to pid ${told.pid}`, 0)
-  const untold = owners.map(({ pid }) => pid).filter((pid) => pid !== told?.pid)
-  if (untold.length > 0) say(`SIGTERM to ${pidsText(untold)}`)
+  if (untold.length > 0) say(`SIGTERM to ${pidsText(untold.map(([pid]) => pid))}`)
   const tellLeft = () => say(`SIGKILL in ${seconds(left())}`)
   tellLeft()
   const telling = setInterval(tellLeft, tellInterval)

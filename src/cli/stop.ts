@@ -16,10 +16,8 @@ export async function stop(name: string | undefined, options: StopOptions): Prom
   return exitCodes.done
 }
 
-/** How long an end is waited for before anybody is asked what becomes of it, in milliseconds: a daemon without connections takes a tenth of it. */
-const soon = 100
-/** How often it is looked then, in milliseconds, whether that has changed. */
-const pause = 100
+/** How long an end is waited for before it is looked what becomes of it, in milliseconds, and again: a daemon without connections takes a tenth of it. */
+const slice = 100
 
 /** Ends all generations; what does not end in time is killed. By SIGTERM, which says the same as `POST /stop`, needs no connection, and is heard in two thirds of the time (docs/limits.md). */
 export async function endAll(client: Client, options: StopOptions): Promise<End> {
@@ -34,17 +32,15 @@ export async function endAll(client: Client, options: StopOptions): Promise<End>
   // An upgrade came between the look and the signal, which then told a process that drains.
   const hasPassed = () => (client.owners().at(-1)?.generation ?? 0) > generation
   system.kill(identityOf(owner), 'SIGTERM')
-  if (!(await untilGone(identities, Math.min(soon, time)))) {
+  if (!(await untilGone(identities, Math.min(slice, time)))) {
     let answer: unknown
-    void client.status().then(
-      (status) => {
-        answer = status
-      },
-      (error) => {
-        answer = error
-      },
-    )
-    while (!(await untilGone(identities, Math.min(pause, left())))) {
+    void client
+      .status()
+      .catch((error: unknown) => error)
+      .then((told) => {
+        answer = told
+      })
+    while (!(await untilGone(identities, Math.min(slice, left())))) {
       if (hasPassed()) break
       if (standsStill(answer)) {
         const told = { pid, begin, identities }

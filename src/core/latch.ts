@@ -1,4 +1,5 @@
 /** What happens once, for all who look or wait: an AbortSignal without its DOMException and its events, whose first one costs a process a millisecond (measured). */
+import { throwLater } from '../errors.ts'
 
 export class Latch {
   #isSet = false
@@ -18,9 +19,7 @@ export class Latch {
         listener()
       } catch (error) {
         // What one throws, as a close of the program's own may, keeps nothing from the others.
-        process.nextTick(() => {
-          throw error
-        })
+        throwLater(error)
       }
     }
   }

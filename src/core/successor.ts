@@ -1,6 +1,6 @@
 /** The new process's end of an upgrade. */
 import type { Socket } from 'node:net'
-import { CookError } from '../errors.ts'
+import { CookError, throwLater } from '../errors.ts'
 import { type Link, type LinkEvent, takeLink } from '../node/link.ts'
 import { livesOn } from '../node/processes.ts'
 import { channelDescriptor, type ListenerHandle } from '../node/sockets.ts'
@@ -346,12 +346,6 @@ class Answers {
     if (this.#kept !== undefined) this.#send({ type: 'taken', id: this.#kept, isKept: true })
     this.#kept = undefined
   }
-}
-
-function throwLater(error: unknown): void {
-  setImmediate(() => {
-    throw error
-  })
 }
 
 /** Promise.withResolvers, which Node 20 lacks. */

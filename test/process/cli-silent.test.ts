@@ -9,7 +9,7 @@ import { test } from 'node:test'
 import type { Status } from '../../src/control/status.ts'
 import { placeOfPids } from '../../src/node/processes.ts'
 import { isAlive, system } from '../../src/node/system.ts'
-import { type Ended, Operator, writeProgram } from '../support/command.ts'
+import { type Ended, Operator, portOf, writeProgram } from '../support/command.ts'
 import { HttpConnection } from '../support/http-connection.ts'
 import { Lab } from '../support/lab.ts'
 import { eventually } from '../support/waiting.ts'
@@ -92,8 +92,9 @@ test('a daemon that is stopped by SIGSTOP finishes what it had accepted, and is 
   await using operator = new Operator(lab)
   writeProgram(lab, 'app.mjs', 'one', `${looping}\nprocess.on('SIGTERM', () => late.end('late'))`)
   await operator.does(['start', 'app.mjs'])
-  const { pid, listeners } = await operator.status('app')
-  const client = await HttpConnection.open(portOf(listeners))
+  const status = await operator.status('app')
+  const { pid } = status
+  const client = await HttpConnection.open(portOf(status))
   const asked = client.ask('/late')
   await eventually('the request', async () => (await operator.status('app')).connections === 1 || undefined)
   process.kill(pid, 'SIGSTOP')
@@ -113,11 +114,11 @@ test('older generations that still drain end with the one that does not answer',
   const pids: number[] = []
   const clients: HttpConnection[] = []
   for (let generation = 1; generation <= 2; generation++) {
-    const { pid, listeners } = await operator.status('app')
-    const client = await HttpConnection.open(portOf(listeners))
+    const status = await operator.status('app')
+    const client = await HttpConnection.open(portOf(status))
     client.socket.write('GET /late HTTP/1.1\r\nhost: x\r\n\r\n')
     await eventually('the request', async () => (await operator.status('app')).connections === 1 || undefined)
-    pids.push(pid)
+    pids.push(status.pid)
     clients.push(client)
     await operator.does(['upgrade', 'app', '--no-wait'])
   }
@@ -285,16 +286,12 @@ test('a record that is right in every word is believed', async () => {
 /** Sends its daemon into an endless loop, and gives what it was before. */
 async function loop(operator: Operator, name: string): Promise<Status> {
   const status = await operator.status(name)
-  get({ port: portOf(status.listeners), host: '127.0.0.1', path: '/loop', agent: false }).on('error', () => {})
+  get({ port: portOf(status), host: '127.0.0.1', path: '/loop', agent: false }).on('error', () => {})
   await eventually('that it stands still', () => {
     const stat = readFileSync(`/proc/${status.pid}/stat`, 'latin1')
     return stat[stat.lastIndexOf(')') + 2] === 'R' || undefined
   })
   return status
-}
-
-function portOf(listeners: Status['listeners']): number {
-  return Number(/:(\d+)$/.exec(listeners[0]?.address ?? '')?.[1])
 }
 
 function ownersIn(lab: Lab): string[] {

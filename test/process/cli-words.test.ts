@@ -5,7 +5,7 @@ import { chownSync, mkdirSync } from 'node:fs'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { Operator, writeProgram } from '../support/command.ts'
+import { Operator, portOf, writeProgram } from '../support/command.ts'
 import { HttpConnection } from '../support/http-connection.ts'
 import { Lab } from '../support/lab.ts'
 import { within } from '../support/waiting.ts'
@@ -75,8 +75,9 @@ server.removeAllListeners('request').on('request', (request, response) => {
 process.on('SIGHUP', () => late.map((response) => response.end('late')))`,
   )
   await operator.does(['start', 'app.mjs'])
-  const { pid, listeners } = await operator.status('app')
-  const port = Number(/:(\d+)$/.exec(listeners[0]?.address ?? '')?.[1])
+  const status = await operator.status('app')
+  const { pid } = status
+  const port = portOf(status)
   const [busy, idle] = [await HttpConnection.open(port), await HttpConnection.open(port)]
   await idle.ask('/')
   const asked = busy.ask('/late')

@@ -8,8 +8,7 @@ import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
 import { endAll } from '../../src/cli/stop.ts'
 import { clientOf } from '../../src/control/client.ts'
-import type { Status } from '../../src/control/status.ts'
-import { Operator, writeProgram } from '../support/command.ts'
+import { Operator, portOf, writeProgram } from '../support/command.ts'
 import { askAll, HttpConnection } from '../support/http-connection.ts'
 import { Lab } from '../support/lab.ts'
 import { eventually, within } from '../support/waiting.ts'
@@ -103,8 +102,7 @@ test('cook-daemon upgrade shows each step with its time, and ends when the new v
   writeProgram(lab, 'app.mjs', 'one')
   await operator.does(['start', 'app.mjs', '--name', 'web'])
   const old = await operator.status('web')
-  const [, port] = /:(\d+)$/.exec(old.listeners[0]?.address ?? '') ?? []
-  const client = await HttpConnection.open(Number(port))
+  const client = await HttpConnection.open(portOf(old))
   assert.match((await client.ask()).body, /^one /)
   writeProgram(lab, 'app.mjs', 'two')
   const lines = (await operator.does(['upgrade', 'web'])).trimEnd().split('\n')
@@ -383,7 +381,3 @@ test('every command has a help with an example, and a wrong word is exit code 2'
     assert.deepEqual([wrong, code, stdout], [wrong, 2, ''])
   }
 })
-
-function portOf({ listeners }: Status): number {
-  return Number(/:(\d+)$/.exec(listeners[0]?.address ?? '')?.[1])
-}

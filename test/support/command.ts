@@ -75,9 +75,8 @@ export class Operator {
 
   /** What a daemon answers on its first listener. */
   async asks(name: string): Promise<string> {
-    const { listeners } = await this.status(name)
-    const [, port] = /:(\d+)$/.exec(listeners[0]?.address ?? '') ?? []
-    const [response] = await once(get({ port: Number(port), host: '127.0.0.1', agent: false }), 'response')
+    const port = portOf(await this.status(name))
+    const [response] = await once(get({ port, host: '127.0.0.1', agent: false }), 'response')
     return text(response)
   }
 
@@ -95,6 +94,11 @@ export class Operator {
     for (const identity of identities) system.kill(identity, 'SIGKILL')
     await eventually('the end of what was started', () => !identities.some((one) => isAlive(one)) || undefined)
   }
+}
+
+/** That of its first listener. */
+export function portOf({ listeners }: Status): number {
+  return Number(/:(\d+)$/.exec(listeners[0]?.address ?? '')?.[1])
 }
 
 /** Writes a program that serves with this library: what it says to a request, and what it does before that. */
