@@ -1,13 +1,11 @@
 /** Unmodified programs: what the preload takes up, hands over, leaves alone, and says when it cannot. */
 import assert from 'node:assert/strict'
-import { spawn, spawnSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
-import { cpSync, existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
-import { dirname, join } from 'node:path'
-import type { Duplex } from 'node:stream'
-import { text } from 'node:stream/consumers'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { connect as connectTls } from 'node:tls'
 import { fileURLToPath } from 'node:url'
@@ -656,55 +654,6 @@ test('without its variable the preload does nothing, and reads no more than its 
   assert.equal(stdout, '0 false undefined preload.cjs\n')
   // Each fork and worker thread of the program reads it.
   assert.ok(statSync(preload).size < 10_000)
-})
-
-test('until a program listens nothing is compiled of what its daemon is made of, and later nothing that was put in its place meanwhile', async () => {
-  const folder = newFolder()
-  try {
-    const bundle = join(folder, 'bundle')
-    cpSync(dirname(preload), bundle, { recursive: true })
-    const late = join(bundle, 'late.cjs')
-    // As the command line starts it.
-    const run = async (lines: string) => {
-      writeFileSync(join(folder, 'app.cjs'), lines)
-      const env = {
-        ...process.env,
-        COOK_DAEMON_PROGRAM: '{"protocol":1}',
-        COOK_DAEMON_STAGE: 'daemon',
-        COOK_DAEMON_LAUNCH: '{"fd":3,"waitReady":true,"close":[]}',
-        LATE: late,
-      }
-      const args = ['--require', join(bundle, 'preload.cjs'), join(folder, 'app.cjs')]
-      const child = spawn(process.execPath, args, { env, stdio: ['ignore', 'pipe', 'pipe', 'pipe'] })
-      const [, out, err, launcher] = child.stdio as unknown as Duplex[]
-      // It lets go when the program is up.
-      launcher?.on('data', (words) => {
-        if (String(words).includes('ready')) launcher.end()
-      })
-      const ended = once(child, 'exit').then(([code, signal]) => {
-        launcher?.end()
-        return code ?? signal
-      })
-      const [stdout = '', stderr = ''] = await Promise.all([out, err].map((stream) => text(stream as Duplex)))
-      return { status: await ended, stdout, stderr }
-    }
-    // As a deployment does it: another file of that name.
-    const breakLate = `const { renameSync, writeFileSync } = require('node:fs')
-writeFileSync(process.env.LATE + '.new', 'throw new Error("compiled")')
-renameSync(process.env.LATE + '.new', process.env.LATE)`
-    const listening = (then: string) => `require('node:http').createServer().listen(0, () => { ${then} })`
-    const replaced = await run(
-      `${breakLate}; ${listening("setTimeout(() => process.kill(process.pid, 'SIGTERM'), 100)")}`,
-    )
-    assert.deepEqual(replaced, { status: 0, stdout: '', stderr: '' })
-    const started = await run(listening('process.exit(7)'))
-    assert.deepEqual(started, { status: 7, stdout: '', stderr: '' })
-    const later = await run(listening(''))
-    assert.equal(later.status, 1)
-    assert.match(later.stderr, /compiled/)
-  } finally {
-    rmSync(folder, { recursive: true })
-  }
 })
 
 test('--import of the ES module does the same as --require', async () => {

@@ -104,16 +104,6 @@ test('only core/protocol.ts spells the name of an environment variable of ours',
   assert.deepEqual(spelling, [])
 })
 
-test('what is bundled twice has no state of its own', () => {
-  const [, list = ''] =
-    /^const copied = \[([^\]]*)\]/m.exec(readFileSync(join(root, 'scripts/bundle.mjs'), 'utf8')) ?? []
-  const copied = [...list.matchAll(/'([^']+)'/g)].map(([, path = '']) => path)
-  assert.ok(copied.includes('core/protocol.ts'))
-  const state = /^(export )?(let |const \w+ = new (Weak)?(Map|Set)\b)/m
-  const stateful = sources.filter(({ path, code }) => copied.includes(path) && state.test(code)).map(({ path }) => path)
-  assert.deepEqual(stateful, [])
-})
-
 test('every file says in its first line what it is for', () => {
   const silent = sources.filter(({ text }) => !/^(#!.*\n)?\/\*\*\s+\S/.test(text)).map(({ path }) => path)
   assert.deepEqual(silent, [])
