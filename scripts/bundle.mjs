@@ -36,7 +36,7 @@ export async function bundle() {
   await build({
     ...options,
     format: 'esm',
-    entryPoints: { index: 'src/index.ts', ws: 'src/ws.ts' },
+    entryPoints: { index: 'src/index.ts', ws: 'src/ws/index.ts' },
     splitting: true,
     chunkNames: 'shared',
   })
@@ -44,14 +44,14 @@ export async function bundle() {
   await build({
     ...commonJs,
     entryPoints: {
-      preload: 'src/preload-require.ts',
-      program: 'src/program/start.ts',
-      worker: 'src/program/worker.ts',
+      preload: 'src/preload/entry.ts',
+      program: 'src/preload/start.ts',
+      worker: 'src/preload/refusals.ts',
     },
     external: ['./program.cjs', './worker.cjs'],
   })
   // For those who wrote `--import` into their own scripts.
-  await build({ ...options, format: 'esm', entryPoints: ['src/preload.ts'], sourcemap: false })
+  await build({ ...options, format: 'esm', entryPoints: { preload: 'src/preload/import.ts' }, sourcemap: false })
   // The command, with commander inside: the package has no dependency.
   await build({
     ...commonJs,

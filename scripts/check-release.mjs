@@ -5,13 +5,13 @@ process.chdir(new URL('..', import.meta.url).pathname)
 
 const [tag = '', option] = process.argv.slice(2)
 const { version, repository } = JSON.parse(readFileSync('package.json', 'utf8'))
-const [, ownVersion] = /'([^']+)'/.exec(readFileSync('src/core/version.ts', 'utf8')) ?? []
-const [, protocol] = /protocolVersion = (\d+)/.exec(readFileSync('src/core/protocol.ts', 'utf8')) ?? []
+const [, ownVersion] = /'([^']+)'/.exec(readFileSync('src/version.ts', 'utf8')) ?? []
+const [, protocol] = /protocolVersion = (\d+)/.exec(readFileSync('src/contract/messages.ts', 'utf8')) ?? []
 const section = readFileSync('CHANGELOG.md', 'utf8').split(/^## /m)[1] ?? ''
 
 const faults = [
   [tag === `v${version}`, `the tag is ${tag}, and package.json says ${version}`],
-  [ownVersion === version, `src/core/version.ts says ${ownVersion}, and package.json ${version}`],
+  [ownVersion === version, `src/version.ts says ${ownVersion}, and package.json ${version}`],
   [
     new RegExp(`^${version.replaceAll('.', '\\.')} \\(\\d{4}-\\d\\d-\\d\\d\\)\n`).test(section),
     `CHANGELOG.md does not begin with "## ${version} (YYYY-MM-DD)"`,

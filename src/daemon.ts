@@ -1,29 +1,22 @@
 /** A daemon: its listeners, its state, its upgrades and its end, in steps. `serve()` is all of them in one call. */
 import type { Server, Socket } from 'node:net'
+import type { News, ProgramRecord } from './contract/messages.ts'
+import type { Phase } from './contract/phase.ts'
 import { commandsOf } from './control/commands.ts'
 import { recordOf } from './control/facts.ts'
 import { type Control, openControl } from './control/server.ts'
-import { becomeDaemon } from './core/daemonizing.ts'
-import { checkName, tcpName, unixName } from './core/handles.ts'
-import { History } from './core/history.ts'
-import { listenBehind } from './core/listen-behind.ts'
-import { listening } from './core/listening.ts'
-import type { Phase } from './core/phase.ts'
-import { writePidFile } from './core/pid-file.ts'
-import type { UpgradeStep } from './core/predecessor.ts'
-import type { News, ProgramRecord } from './core/protocol.ts'
-import { type EnteredState, enter, keepInspectorShut, takeStep } from './core/state.ts'
-import type { Arrival, Destination } from './core/successor.ts'
-import { Teller } from './core/telling.ts'
-import { setTicketKeys } from './core/tickets.ts'
-import { openUnixPath, ownUnixPath } from './core/unix-path.ts'
-import { fromText } from './core/values.ts'
 import { defaults } from './defaults.ts'
-import type { OwnDrain } from './drain/drainer.ts'
-import { armKeepAlive } from './drain/http.ts'
-import { type DrainHooks, type DrainView, Leaving, type Listener } from './drain/leaving.ts'
-import { trackSessions } from './drain/sessions.ts'
 import { CookError, messageOf } from './errors.ts'
+import type { OwnDrain } from './handover/drain.ts'
+import { armKeepAlive } from './handover/http.ts'
+import { type DrainHooks, type DrainView, Leaving, type Listener } from './handover/leave.ts'
+import { trackSessions } from './handover/sessions.ts'
+import { History } from './history.ts'
+import { listening } from './listen/listen.ts'
+import { listenBehind } from './listen/listen-behind.ts'
+import { checkName, tcpName, unixName } from './listen/registry.ts'
+import { setTicketKeys } from './listen/tickets.ts'
+import { openUnixPath, ownUnixPath } from './listen/unix-path.ts'
 import { now } from './node/clock.ts'
 import { isHttp, isTls } from './node/servers.ts'
 import { adoptConnection, type ListenerHandle, listenerHandle, tieConnection } from './node/sockets.ts'
@@ -38,7 +31,14 @@ import {
   type ListenOptions,
   withoutUndefined,
 } from './options.ts'
-import { type DaemonReport, noteUpgrade, replace } from './upgrades.ts'
+import { writePidFile } from './process/pid-file.ts'
+import { type EnteredState, enter, keepInspectorShut, takeStep } from './process/state.ts'
+import { Teller } from './service.ts'
+import { fromText } from './upgrade/cloned-values.ts'
+import type { UpgradeStep } from './upgrade/predecessor.ts'
+import { becomeDaemon } from './upgrade/stages.ts'
+import type { Arrival, Destination } from './upgrade/successor.ts'
+import { type DaemonReport, noteUpgrade, replace } from './upgrade/upgrades.ts'
 
 const { resolve } = process.getBuiltinModule('node:path')
 
@@ -106,7 +106,7 @@ async function detach(state: EnteredState, options: DaemonizeOptions): Promise<v
 
 export type { Daemon, DaemonReport }
 
-/** What a module of a protocol of its own (src/ws.ts, src/program/) may do that a program may not. */
+/** What a module of a protocol of its own (ws/, preload/) may do that a program may not. */
 export type Inside = {
   isReady(): boolean
   /** Of a daemon with a name. */

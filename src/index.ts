@@ -5,8 +5,9 @@
  * @module cook-daemon
  */
 
-export type { Phase } from './core/phase.ts'
-export { ENV_NAME_DAEMON_STAGE, ENV_NAME_LIVING_UPGRADE } from './core/protocol.ts'
+export * from './classic/verbs.ts'
+export { ENV_NAME_DAEMON_STAGE, ENV_NAME_LIVING_UPGRADE } from './contract/messages.ts'
+export type { Phase } from './contract/phase.ts'
 export { createDaemon, type Daemon, type DaemonReport } from './daemon.ts'
 export { CookError, type CookErrorCode, type CookErrorValues } from './errors.ts'
 export type {
@@ -25,4 +26,3 @@ export type {
   UpgradeResult,
 } from './options.ts'
 export { type ServeOptions, serve } from './serve.ts'
-export * from './verbs.ts'

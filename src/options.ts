@@ -1,6 +1,6 @@
 /** Options of the public functions, and the check of what callers pass. */
 import type { Socket } from 'node:net'
-import type { Phase } from './core/phase.ts'
+import type { Phase } from './contract/phase.ts'
 import { defaults } from './defaults.ts'
 import { CookError } from './errors.ts'
 

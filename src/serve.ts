@@ -1,10 +1,10 @@
 /** The one call: inherit or listen, ready, signals, drain, exit. */
 import type { Server } from 'node:net'
-import { enter } from './core/state.ts'
 import { createDaemon, type Daemon } from './daemon.ts'
 import { defaults } from './defaults.ts'
 import { signalNumbers } from './node/system.ts'
 import { checkServeOptions, type DaemonEvent, type ServingOptions } from './options.ts'
+import { enter } from './process/state.ts'
 
 const { subscribe } = process.getBuiltinModule('node:diagnostics_channel')
 

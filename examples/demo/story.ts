@@ -1,5 +1,5 @@
 /** What the demo has to tell: its generations, what happened to them, and what the clients saw. */
-import type { Phase } from '../../src/core/phase.ts'
+import type { Phase } from '../../src/contract/phase.ts'
 import type { Load } from '../../test/support/load/load.ts'
 import type { Line } from './service.ts'
 

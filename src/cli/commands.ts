@@ -1,7 +1,7 @@
 /** All commands with their options and their help, as commander understands them. */
 import { Command, CommanderError, InvalidArgumentError } from 'commander'
-import { envHome } from '../core/protocol.ts'
-import { version } from '../core/version.ts'
+import { envHome } from '../contract/messages.ts'
+import { version } from '../version.ts'
 import { exitCodes, tell, write } from './output.ts'
 
 type Action = () => Promise<number>

@@ -1,6 +1,7 @@
 /** The end of a daemon that answers, and the wait for the end of processes that are no children. */
+
+import type { GenerationRecord, Identity } from '../contract/messages.ts'
 import type { Client } from '../control/client.ts'
-import type { GenerationRecord, Identity } from '../core/protocol.ts'
 import { CookError } from '../errors.ts'
 import { now } from '../node/clock.ts'
 import { isAlive, system } from '../node/system.ts'

@@ -1,10 +1,10 @@
 /** `logs`: what the program wrote, as it was written. */
 import { clientOf } from '../control/client.ts'
-import { logPath, namesIn, runDirectory } from '../core/run-dir.ts'
 import { CookError } from '../errors.ts'
+import { logPath, namesIn, runDirectory } from '../process/run-dir.ts'
+import { checkedName, silentOf, which } from './find-service.ts'
 import { exitCodes, paint, print, write } from './output.ts'
 import { ifNotRunning } from './start.ts'
-import { checkedName, silentOf, which } from './which.ts'
 
 const fs = process.getBuiltinModule('node:fs')
 

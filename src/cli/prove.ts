@@ -1,11 +1,12 @@
 /** `prove`: the user's own program under load that never retries, while it is upgraded to good versions and to such as fail. */
+
+import { envHome } from '../contract/messages.ts'
 import { clientOf } from '../control/client.ts'
-import { launchDaemon } from '../core/launch.ts'
-import { openLog } from '../core/log.ts'
-import { envHome } from '../core/protocol.ts'
-import { controlPath } from '../core/run-dir.ts'
 import { messageOf } from '../errors.ts'
 import { now } from '../node/clock.ts'
+import { launchDaemon } from '../process/launcher.ts'
+import { openLog } from '../process/log.ts'
+import { controlPath } from '../process/run-dir.ts'
 import { exitCodes, paint, print, printJson, table } from './output.ts'
 import { type Load, startLoad } from './prove-load.ts'
 import { meaningOf, type Target, targetOf } from './prove-target.ts'

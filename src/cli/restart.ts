@@ -1,9 +1,9 @@
 /** `restart`: the end of a daemon, and the same program once more. */
-import { protocolVersion } from '../core/protocol.ts'
+import { protocolVersion } from '../contract/messages.ts'
 import { type StopOptions, standsStill } from './ending.ts'
+import { which } from './find-service.ts'
 import { startProgram } from './start.ts'
 import { endAll } from './stop.ts'
-import { which } from './which.ts'
 
 /** The same program with the same options, and with the environment of whoever types it. */
 export async function restart(name: string | undefined, options: StopOptions): Promise<number> {

@@ -1,12 +1,12 @@
 /** `run`: the same as `start` in the foreground. This process only waits: it forwards signals, and ends as the last generation does. */
 import type { ChildProcess } from 'node:child_process'
 import type { Duplex } from 'node:stream'
-import { readWords } from '../core/foreground.ts'
-import { launchDaemon } from '../core/launch.ts'
-import { openLog } from '../core/log.ts'
-import type { Identity } from '../core/protocol.ts'
-import { openRunDirectory } from '../core/run-dir.ts'
+import type { Identity } from '../contract/messages.ts'
 import { signalNumbers, system } from '../node/system.ts'
+import { readWords } from '../process/foreground.ts'
+import { launchDaemon } from '../process/launcher.ts'
+import { openLog } from '../process/log.ts'
+import { openRunDirectory } from '../process/run-dir.ts'
 import { exitCodes, tell, write } from './output.ts'
 import { planFor, programOf, type StartOptions } from './start.ts'
 

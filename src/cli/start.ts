@@ -1,18 +1,19 @@
 /** `start`: a daemon, and the wait until it serves. */
+
+import { type ProgramRecord, protocolVersion, writeProgram } from '../contract/messages.ts'
 import { clientOf } from '../control/client.ts'
 import type { Status } from '../control/status.ts'
-import { type LaunchPlan, launchDaemon } from '../core/launch.ts'
-import { openLog } from '../core/log.ts'
-import { type ProgramRecord, protocolVersion, writeProgram } from '../core/protocol.ts'
-import { logPath, openRunDirectory } from '../core/run-dir.ts'
 import { defaults } from '../defaults.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { inheritableDescriptors } from '../node/processes.ts'
 import { type Command, startCommand } from '../node/system.ts'
 import { withoutUndefined } from '../options.ts'
+import { type LaunchPlan, launchDaemon } from '../process/launcher.ts'
+import { openLog } from '../process/log.ts'
+import { logPath, openRunDirectory } from '../process/run-dir.ts'
+import { checkedName } from './find-service.ts'
 import { exitCodes, paint, print, printJson, tell } from './output.ts'
 import { preloadPath } from './preload-path.ts'
-import { checkedName } from './which.ts'
 
 const fs = process.getBuiltinModule('node:fs')
 const { basename, extname, resolve } = process.getBuiltinModule('node:path')

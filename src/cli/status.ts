@@ -1,7 +1,7 @@
 /** `status` and `list`. */
 import type { Status } from '../control/status.ts'
+import { allRunning, type Silent, silentOf, which } from './find-service.ts'
 import { bytesText, exitCodes, paint, print, printJson, table, timeText } from './output.ts'
-import { allRunning, type Silent, silentOf, which } from './which.ts'
 
 type Options = { readonly json?: boolean }
 

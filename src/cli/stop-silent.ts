@@ -1,7 +1,8 @@
 /** The end of a daemon that does not answer: what is known of its processes is enough to end them, and nobody else. */
+
+import type { Identity } from '../contract/messages.ts'
 import { type Client, isSilence, whoText } from '../control/client.ts'
-import { identityOf } from '../core/owners.ts'
-import type { Identity } from '../core/protocol.ts'
+import { identityOf } from '../control/owner-files.ts'
 import { CookError } from '../errors.ts'
 import { now } from '../node/clock.ts'
 import { system } from '../node/system.ts'

@@ -1,12 +1,12 @@
 /** `stop`: the end of a daemon, whether it answers or not. */
 import type { Client } from '../control/client.ts'
-import { identityOf } from '../core/owners.ts'
+import { identityOf } from '../control/owner-files.ts'
 import { now } from '../node/clock.ts'
 import { processState } from '../node/processes.ts'
 import { system } from '../node/system.ts'
 import { type End, endByWord, type StopOptions, standsStill, timeToEnd, untilEnded, untilGone } from './ending.ts'
+import { which } from './find-service.ts'
 import { exitCodes, paint, print, printJson } from './output.ts'
-import { which } from './which.ts'
 
 export async function stop(name: string | undefined, options: StopOptions): Promise<number> {
   const client = await which(name)

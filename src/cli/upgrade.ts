@@ -3,9 +3,9 @@ import type { Client } from '../control/client.ts'
 import type { Progress } from '../control/status.ts'
 import { isAlive } from '../node/system.ts'
 import { untilGone } from './ending.ts'
+import { which } from './find-service.ts'
 import { exitCodes, paint, print, printJson, write } from './output.ts'
 import { ifNotRunning, nameOf, type StartOptions, start } from './start.ts'
-import { which } from './which.ts'
 
 export type UpgradeCommandOptions = StartOptions & {
   readonly orStart?: string

@@ -1,9 +1,9 @@
 /** Asks a control socket. HTTP/1.0 over a bare socket: node:http alone would take longer to load than the answer takes to come. */
 import type { Socket } from 'node:net'
-import { type FoundOwner, livingOwners } from '../core/owners.ts'
-import { controlPath } from '../core/run-dir.ts'
 import { CookError, type CookErrorCode, messageOf } from '../errors.ts'
 import { processState } from '../node/processes.ts'
+import { controlPath } from '../process/run-dir.ts'
+import { type FoundOwner, livingOwners } from './owner-files.ts'
 import type { Failure, Progress, Status } from './status.ts'
 
 const fs = process.getBuiltinModule('node:fs')

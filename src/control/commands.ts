@@ -1,12 +1,13 @@
 /** What the control socket may have a daemon do, and how it tells how far it is. */
-import { openLog } from '../core/log.ts'
-import type { UpgradeStep } from '../core/predecessor.ts'
-import type { Leaving } from '../drain/leaving.ts'
+
 import { CookError } from '../errors.ts'
+import type { Leaving } from '../handover/leave.ts'
 import { now } from '../node/clock.ts'
 import { isHandled } from '../node/signals.ts'
 import { redirectOutput } from '../node/sockets.ts'
 import type { DaemonUpgradeOptions, UpgradeResult } from '../options.ts'
+import { openLog } from '../process/log.ts'
+import type { UpgradeStep } from '../upgrade/predecessor.ts'
 import { type Facts, openConnections, recordOf, statusOf } from './facts.ts'
 import type { Controlled } from './server.ts'
 import type { Progress } from './status.ts'

@@ -1,14 +1,14 @@
 /** What a daemon is at this moment, as its control socket tells it. */
 import type { Server } from 'node:net'
-import type { History } from '../core/history.ts'
-import type { GenerationRecord } from '../core/protocol.ts'
-import type { EnteredState } from '../core/state.ts'
-import { version } from '../core/version.ts'
-import type { Listener } from '../drain/leaving.ts'
+import type { GenerationRecord } from '../contract/messages.ts'
+import type { Listener } from '../handover/leave.ts'
+import type { History } from '../history.ts'
 import { residentMemory } from '../node/processes.ts'
 import { connectionsOf } from '../node/sockets.ts'
 import { identify } from '../node/system.ts'
 import { withoutUndefined } from '../options.ts'
+import type { EnteredState } from '../process/state.ts'
+import { version } from '../version.ts'
 import type { Status } from './status.ts'
 
 export type Facts = {

@@ -1,16 +1,16 @@
 /** The control socket of a daemon: HTTP/1.1 on a Unix socket, answered by the one generation that owns the service. */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import { listening } from '../core/listening.ts'
-import { forgetDeadOwners, forgetOwners, livingOwners, type Owner, removeOwner, writeOwner } from '../core/owners.ts'
-import { controlName, type Identity } from '../core/protocol.ts'
-import { controlPath, openRunDirectory } from '../core/run-dir.ts'
-import type { EnteredState } from '../core/state.ts'
-import { openUnixPath, ownUnixPath } from '../core/unix-path.ts'
+import { controlName, type Identity } from '../contract/messages.ts'
 import { CookError, type CookErrorCode, messageOf } from '../errors.ts'
+import { listening } from '../listen/listen.ts'
+import { openUnixPath, ownUnixPath } from '../listen/unix-path.ts'
 import { stopAccepting } from '../node/sockets.ts'
 import { identify } from '../node/system.ts'
 import { checkDaemonUpgradeOptions, type DaemonUpgradeOptions } from '../options.ts'
+import { controlPath, openRunDirectory } from '../process/run-dir.ts'
+import type { EnteredState } from '../process/state.ts'
+import { forgetDeadOwners, forgetOwners, livingOwners, type Owner, removeOwner, writeOwner } from './owner-files.ts'
 import { type Failure, metricsText, type Progress, type Status } from './status.ts'
 
 /** The daemon, as far as the socket reaches. */

@@ -1,6 +1,13 @@
 /** What a daemon shows of itself on its control socket: as JSON for programs, and as text for Prometheus. */
-import { type Phase, phases } from '../core/phase.ts'
-import type { ConnectionCounts, GenerationRecord, LastUpgrade, ProgramRecord, UpgradeCounts } from '../core/protocol.ts'
+
+import type {
+  ConnectionCounts,
+  GenerationRecord,
+  LastUpgrade,
+  ProgramRecord,
+  UpgradeCounts,
+} from '../contract/messages.ts'
+import { type Phase, phases } from '../contract/phase.ts'
 import type { Command } from '../node/system.ts'
 
 export type Status = {

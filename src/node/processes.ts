@@ -1,5 +1,5 @@
 /** What the system tells of this process and of others, beside who they are. */
-import type { Identity } from '../core/protocol.ts'
+import type { Identity } from '../contract/messages.ts'
 import { isAlive, type System, system } from './system.ts'
 
 const { readdirSync, readFileSync, readlinkSync } = process.getBuiltinModule('node:fs')

@@ -1,6 +1,6 @@
 /** The operating system as this library sees it: processes and their identity, descriptors, the start of this process. */
 import type { ChildProcess } from 'node:child_process'
-import type { Identity } from '../core/protocol.ts'
+import type { Identity } from '../contract/messages.ts'
 
 // Named exports of node:child_process cost an ES module 15 % of its boot (measured), so built-ins are asked for when they are
 // needed. Our own files are all loaded at the start: what stands in their place after a deployment is another version.

@@ -1,9 +1,6 @@
 /** What goes along with the control socket: its texts, its names, and what it adds to the contract. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { metricsText, type Status } from '../../src/control/status.ts'
-import { readWords } from '../../src/core/foreground.ts'
-import { History } from '../../src/core/history.ts'
 import {
   fromWire,
   type News,
@@ -12,8 +9,11 @@ import {
   toWire,
   writeProgram,
   writeStart,
-} from '../../src/core/protocol.ts'
+} from '../../src/contract/messages.ts'
+import { metricsText, type Status } from '../../src/control/status.ts'
+import { History } from '../../src/history.ts'
 import { isDaemonName } from '../../src/options.ts'
+import { readWords } from '../../src/process/foreground.ts'
 
 const self = { generation: 2, pid: 12, startTime: '34', phase: 'draining', connections: 5, memory: 6 }
 const counts = { handedOver: 1, served: 2, closed: 3, cut: 4 }

@@ -4,17 +4,17 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, posix } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { version } from '../../src/core/version.ts'
+import { version } from '../../src/version.ts'
 
 const root = fileURLToPath(new URL('../../..', import.meta.url))
 
 /** From the bottom up; what is on none of these stands on the roof: index, preload, ws, cli/. */
 const floors = [
-  ['errors.ts', 'error-texts.ts', 'defaults.ts', 'options.ts', 'core/protocol.ts', 'core/phase.ts'],
-  ['node/'],
-  ['core/', 'drain/'],
-  ['daemon.ts', 'upgrades.ts', 'control/'],
-  ['serve.ts', 'verbs.ts', 'program/'],
+  ['errors.ts', 'error-texts.ts', 'defaults.ts', 'options.ts', 'contract/'],
+  ['node/', 'version.ts', 'latch.ts', 'deadline.ts'],
+  ['process/', 'listen/', 'service.ts', 'history.ts', 'report.ts', 'upgrade/', 'handover/', 'control/owner-files.ts'],
+  ['daemon.ts', 'control/'],
+  ['serve.ts', 'classic/', 'preload/'],
 ]
 
 /** Loading one of these costs every program that uses the library a part of its boot: process.getBuiltinModule() when it is needed. */
@@ -97,9 +97,9 @@ test('only node/sockets.ts touches private parts of Node', () => {
   assert.deepEqual(touching, [])
 })
 
-test('only core/protocol.ts spells the name of an environment variable of ours', () => {
+test('only contract/messages.ts spells the name of an environment variable of ours', () => {
   const spelling = sources
-    .filter(({ path }) => path !== 'core/protocol.ts')
+    .filter(({ path }) => path !== 'contract/messages.ts')
     .flatMap(({ path, code }) => (code.match(/\bCOOK_DAEMON_[A-Z]\w*/g) ?? []).map((name) => `${path}: ${name}`))
   assert.deepEqual(spelling, [])
 })
@@ -148,7 +148,7 @@ function isOwn(from: string): boolean {
   return from.endsWith('.ts')
 }
 
-/** A file that is named itself counts before its folder: core/protocol.ts lies lower than the rest of core/. */
+/** A file that is named itself counts before its folder: control/owner-files.ts lies lower than the rest of control/. */
 function floorOf(path: string): number {
   const named = floors.findIndex((floor) => floor.includes(path))
   const found =

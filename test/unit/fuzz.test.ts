@@ -3,8 +3,6 @@ import assert from 'node:assert/strict'
 import { afterEach, test } from 'node:test'
 import v8 from 'node:v8'
 import fc from 'fast-check'
-import { readWords } from '../../src/core/foreground.ts'
-import { parseWord } from '../../src/core/launch.ts'
 import {
   fromWire,
   type Message,
@@ -16,10 +14,12 @@ import {
   stepOld,
   toWire,
   writeStart,
-} from '../../src/core/protocol.ts'
-import { Assembly, fromText } from '../../src/core/values.ts'
+} from '../../src/contract/messages.ts'
 import { CookError } from '../../src/errors.ts'
-import { askOfBind, askOfListen, backlogOf, listenFields } from '../../src/program/ask.ts'
+import { askOfBind, askOfListen, backlogOf, listenFields } from '../../src/preload/listen-arguments.ts'
+import { readWords } from '../../src/process/foreground.ts'
+import { parseWord } from '../../src/process/launcher.ts'
+import { Assembly, fromText } from '../../src/upgrade/cloned-values.ts'
 
 afterEach(() => {
   assert.deepEqual(Object.keys(Object.prototype), [], 'a prototype was written to')

@@ -1,7 +1,7 @@
 /** Generations one after the other, and everything that can happen to them in any order: in the end exactly one serves. `COOK_MODEL_RUNS=1000000` plays more. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { stepNew, stepOld } from '../../src/core/protocol.ts'
+import { stepNew, stepOld } from '../../src/contract/messages.ts'
 import { everythingPlayed, searchFault, trueContract } from '../support/model/play.ts'
 import type { Contract } from '../support/model/world.ts'
 

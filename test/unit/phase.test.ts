@@ -1,7 +1,7 @@
 /** The life of a daemon. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { nextPhase, type Phase, type Step } from '../../src/core/phase.ts'
+import { nextPhase, type Phase, type Step } from '../../src/contract/phase.ts'
 
 const phases: readonly Phase[] = ['starting', 'ready', 'upgrading', 'overlapping', 'draining', 'gone']
 const steps: readonly Step[] = ['serve', 'upgrade', 'overlap', 'roll back', 'commit', 'stop', 'end']

@@ -29,7 +29,7 @@ import {
   stepOld,
   toWire,
   writeStart,
-} from '../../src/core/protocol.ts'
+} from '../../src/contract/messages.ts'
 import { CookError } from '../../src/errors.ts'
 
 type Environment = Readonly<Record<string, string | undefined>>

@@ -1,7 +1,7 @@
 /** When an unmodified program is up, without any process. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { readiness } from '../../src/program/readiness.ts'
+import { readiness } from '../../src/preload/readiness.ts'
 
 type Plan = Parameters<typeof readiness>[0]
 

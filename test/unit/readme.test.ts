@@ -249,7 +249,7 @@ function settings(files: readonly string[]): object {
       typeRoots: [join(root, 'node_modules/@types')],
       paths: {
         'cook-daemon': [join(root, 'dist/src/index.d.ts')],
-        'cook-daemon/*': [join(root, 'dist/src/*.d.ts')],
+        'cook-daemon/ws': [join(root, 'dist/src/ws/index.d.ts')],
         ws: [join(root, 'node_modules/@types/ws/index.d.ts')],
       },
     },

@@ -14,7 +14,7 @@ import {
   stepNew,
   stepOld,
   type Upward,
-} from '../../src/core/protocol.ts'
+} from '../../src/contract/messages.ts'
 
 const nonce = 'the nonce'
 const young: Identity = [3, 'young']

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { WebSocket, WebSocketServer } from 'ws'
-import { WsInside } from '../../src/ws-private.ts'
+import { WsInside } from '../../src/ws/private.ts'
 
 test('the ws that is installed has every private part that we touch', () => {
   const server = new WebSocketServer({ noServer: true })

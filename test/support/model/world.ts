@@ -1,8 +1,8 @@
 /**
  * A service in a world that is played: up to four generations, ordered links with any delay, and everything that can happen next as a list of named actions. What
- * processes do is core/protocol.ts and core/phase.ts; what the drain does is in drain.ts, since only its rules are pure.
+ * processes do is contract/; what the drain does is in drain.ts, since only its rules are pure.
  */
-import { nextPhase, type Phase, type Step } from '../../../src/core/phase.ts'
+
 import {
   type Downward,
   type NewEvent,
@@ -14,7 +14,8 @@ import {
   type stepNew,
   type stepOld,
   type Upward,
-} from '../../../src/core/protocol.ts'
+} from '../../../src/contract/messages.ts'
+import { nextPhase, type Phase, type Step } from '../../../src/contract/phase.ts'
 import { beginDrain, type Drain, drainActions, hearDrain } from './drain.ts'
 
 /** The contract under test: the true one, or one with a fault in it. */
@@ -298,7 +299,7 @@ export class World {
     if (one.writesPid) {
       add('writes the pid file', () => {
         one.writesPid = false
-        // As core/pid-file.ts does it: never over a living process that is not one of those before it.
+        // As process/pid-file.ts does it: never over a living process that is not one of those before it.
         if (!this.pidFile.isAlive || this.pidFile.generation < one.generation) this.pidFile = one
       })
     }

@@ -1,0 +1,268 @@
+/** The documents' verbs: a process becomes a daemon, hands its handles to its successor, and hears whether that is up. */
+import type { Socket as UdpSocket } from 'node:dgram'
+import type { Server } from 'node:net'
+import type { HandleKind } from '../contract/messages.ts'
+import { CookError } from '../errors.ts'
+import type { Inherited } from '../listen/handles.ts'
+import { openUnixPath, ownUnixPath } from '../listen/unix-path.ts'
+import {
+  checkDaemonizeOptions,
+  checkListenUnixOptions,
+  checkUpgradeOptions,
+  type DaemonizeOptions,
+  type DrainCounts,
+  type ListenUnixOptions,
+  type UpgradeOptions,
+  type UpgradeResult,
+} from '../options.ts'
+import { writePidFile } from '../process/pid-file.ts'
+import { type EnteredState, enter, keepInspectorShut, preloadInCharge, type State } from '../process/state.ts'
+import { upgradeText, withText } from '../report.ts'
+import { demandCommit, runUpgrade } from '../upgrade/replace.ts'
+import { becomeDaemon } from '../upgrade/stages.ts'
+
+const { resolve } = process.getBuiltinModule('node:path')
+
+/** A TCP listener of the predecessor: give it to `server.listen(inherited)`. */
+export type InheritedListener = {
+  /** What it is. */
+  readonly kind: 'tcp'
+  /** The name under which the predecessor registered it. */
+  readonly name: string
+  /** Its descriptor, for `server.listen()`. */
+  readonly fd: number
+  /** Address to which it is bound. */
+  readonly address: string
+  /** Port to which it is bound. */
+  readonly port: number
+  /** Family of the address. */
+  readonly family: 'IPv4' | 'IPv6'
+}
+
+/** A Unix listener of the predecessor: give it to `server.listen(inherited)`. Node's `server.address()` will not tell the path; this does. */
+export type InheritedUnixListener = {
+  /** What it is. */
+  readonly kind: 'unix'
+  /** The name under which the predecessor registered it. */
+  readonly name: string
+  /** Its descriptor, for `server.listen()`. */
+  readonly fd: number
+  /** Path by which clients find it. */
+  readonly path: string
+}
+
+/** A UDP socket of the predecessor: give it to `socket.bind(inherited)`. */
+export type InheritedUdpSocket = {
+  /** What it is. */
+  readonly kind: 'udp'
+  /** The name under which the predecessor registered it. */
+  readonly name: string
+  /** Its descriptor, for `socket.bind()`. */
+  readonly fd: number
+  /** Address to which it is bound. */
+  readonly address: string
+  /** Port to which it is bound. */
+  readonly port: number
+  /** Family of the address. */
+  readonly family: 'IPv4' | 'IPv6'
+}
+
+/** A plain descriptor of the predecessor, for `node:fs`. */
+export type InheritedFile = {
+  /** What it is. */
+  readonly kind: 'file'
+  /** The name under which the predecessor registered it. */
+  readonly name: string
+  /** The descriptor. */
+  readonly fd: number
+}
+
+/** What an upgrade that succeeded was like, and what follows it. */
+export type UpgradeReport = UpgradeResult & {
+  /** Resolves when everything that followed the commit is over. With these verbs the program itself drains: nothing follows. */
+  readonly drained: Promise<DrainCounts>
+}
+
+/**
+ * Turns this process into a daemon: `Daemonize()` of the documents. Resolves to true in the daemon, and to false in the process that must now exit,
+ * which is the launcher, or in an upgrade the process between two daemons. The daemon is a process of its own with a new session, no terminal, and stdin from /dev/null.
+ * It is a session leader, so opening a terminal without O_NOCTTY would make that its own: Node has no second fork.
+ *
+ * Rejects only in a process that would exit: `ERR_COOK_DAEMON_SPAWN`, `ERR_COOK_DAEMON_EXITED` (with exit code, signal and last stderr lines),
+ * `ERR_COOK_DAEMON_SAID_NO`, `ERR_COOK_DAEMON_TIMEOUT`, `ERR_COOK_OPTION`. Nothing is left running then.
+ */
+export async function daemonize(options: DaemonizeOptions = {}): Promise<boolean> {
+  const state = enter('daemonize()')
+  checkDaemonizeOptions(options)
+  return becomeDaemon(state, options)
+}
+
+/** True in a process that was started by an upgrade, from its start on: `In_upgrade()` of the documents. Throws `ERR_COOK_ENVIRONMENT` if what it was told is broken. */
+export function inUpgrade(): boolean {
+  return enter('inUpgrade()', { isQuestion: true }).entered.start.link !== undefined
+}
+
+/**
+ * Claims the TCP listeners that the predecessor registered under a name, in the order in which it added them: `Inherit_TCPListeners(name)` of the documents.
+ * Give each to `server.listen(inherited)`; both processes accept until the old one closes. A descriptor can be listened on once in a process.
+ * Throws `ERR_COOK_NOT_IN_UPGRADE`, `ERR_COOK_UNKNOWN_NAME`, `ERR_COOK_STAGE`, `ERR_COOK_ENVIRONMENT`.
+ */
+export function inheritTcpListeners(name: string): InheritedListener[] {
+  return claim('inheritTcpListeners()', name, 'tcp')
+}
+
+/** Claims Unix listeners; see {@link inheritTcpListeners}, whose errors it throws. */
+export function inheritUnixListeners(name: string): InheritedUnixListener[] {
+  return claim('inheritUnixListeners()', name, 'unix')
+}
+
+/** Claims UDP sockets; see {@link inheritTcpListeners}. Until the old process closes its socket, each datagram goes to one of the two. Throws what that throws. */
+export function inheritUdpSockets(name: string): InheritedUdpSocket[] {
+  return claim('inheritUdpSockets()', name, 'udp')
+}
+
+/** Claims plain descriptors; see {@link inheritTcpListeners}, whose errors it throws. */
+export function inheritFiles(name: string): InheritedFile[] {
+  return claim('inheritFiles()', name, 'file')
+}
+
+function claim<Kind extends HandleKind>(verb: string, name: string, kind: Kind): Extract<Inherited, { kind: Kind }>[] {
+  const { start, claims } = enter(verb).entered
+  if (start.link === undefined) throw new CookError('ERR_COOK_NOT_IN_UPGRADE', { verb })
+  if (start.stage === 'parent') throw new CookError('ERR_COOK_STAGE', { verb })
+  return claims.claim(name, kind)
+}
+
+/**
+ * Registers a listening server, or a claimed listener, for the next upgrade: `AddInherit_TCPListener(name, l, true)` of the documents. Any `net.Server` will do: net, http, https, http2.
+ * Several can have one name; the same one twice counts once. The documents do not say what their boolean means: here, `replace` first drops what of this kind is registered under the name.
+ * Throws `ERR_COOK_NOT_LISTENING`, `ERR_COOK_HANDLE_KIND`, `ERR_COOK_HANDLE_NAME`, `ERR_COOK_CLUSTER_WORKER`.
+ */
+export function addInheritTcpListener(name: string, server: Server | InheritedListener, replace = false): void {
+  add('addInheritTcpListener()', name, 'tcp', server, replace)
+}
+
+/**
+ * Registers a Unix listener; see {@link addInheritTcpListener}. Its path stays when this process closes it after an upgrade. Opened with
+ * {@link listenUnix} it stays without a gap; opened with `server.listen(path)`, clients may find no file for some microseconds. Throws what that throws.
+ */
+export function addInheritUnixListener(name: string, server: Server | InheritedUnixListener, replace = false): void {
+  const state = enter('addInheritUnixListener()')
+  if (typeof server === 'object' && server !== null && 'listen' in server) knowPath(state, server)
+  add('addInheritUnixListener()', name, 'unix', server, replace)
+}
+
+/** Registers a bound UDP socket; see {@link addInheritTcpListener}, whose errors it throws. */
+export function addInheritUdpSocket(name: string, socket: UdpSocket | InheritedUdpSocket, replace = false): void {
+  add('addInheritUdpSocket()', name, 'udp', socket, replace)
+}
+
+/** Registers a plain descriptor, its number or anything with an `fd`; see {@link addInheritTcpListener}. Keep it open until the upgrade. Throws what that throws. */
+export function addInheritFile(name: string, file: number | { readonly fd: number }, replace = false): void {
+  add('addInheritFile()', name, 'file', file, replace)
+}
+
+function add(
+  verb: string,
+  name: string,
+  kind: HandleKind,
+  source: Parameters<State['registry']['add']>[2],
+  replace: boolean,
+): void {
+  enter(verb).registry.add(name, kind, source, replace)
+}
+
+/** An inherited Unix listener does not know its path: we do, by its descriptor. */
+function knowPath(state: EnteredState, server: Server): void {
+  if (state.registry.paths.has(server)) return
+  const path = state.entered.claims.unixPathOf(server)
+  if (path !== undefined) ownUnixPath(state, server, path)
+}
+
+/**
+ * Opens a Unix listener whose path lives through upgrades without a gap: bound under a private name beside the path and published with link(2). The file of a dead
+ * process is replaced. Resolves when the server listens; its `address()` gives the path.
+ * Rejects with `ERR_COOK_PATH_TOO_LONG`, `ERR_COOK_PATH_IN_USE`, `ERR_COOK_UNIX_PATH`, `ERR_COOK_OPTION`. Not in the documents.
+ */
+export async function listenUnix(server: Server, path: string, options: ListenUnixOptions = {}): Promise<void> {
+  const state = enter('listenUnix()')
+  checkListenUnixOptions(options)
+  await openUnixPath(state, server, path, options)
+}
+
+/**
+ * Starts the new version, hands it what is registered, and waits for its answer: `Upgrade()` of the documents. Resolves at the commit: the new version serves, and this process
+ * closes its listeners, finishes what it accepted and exits. Rejects if the upgrade failed: nothing of the new version runs any more, and this process keeps serving.
+ *
+ * The new version is what was typed to start this one, with symlinks followed again, and with the environment of that start.
+ *
+ * Rejects with `ERR_COOK_SUCCESSOR_EXITED` (exit code or signal, and its last stderr lines, in the text), `ERR_COOK_SUCCESSOR_SAID_NO`,
+ * `ERR_COOK_SUCCESSOR_TIMEOUT`, `ERR_COOK_SUCCESSOR_SPAWN`, `ERR_COOK_LINK_BROKEN`, `ERR_COOK_STOPPED`, `ERR_COOK_UPGRADE_IN_PROGRESS`, `ERR_COOK_UPGRADED`,
+ * `ERR_COOK_NOT_COMMITTED`, `ERR_COOK_NOT_LISTENING`, `ERR_COOK_PROTOCOL`, `ERR_COOK_STAGE`, `ERR_COOK_OPTION`.
+ */
+export async function upgrade(options: UpgradeOptions = {}): Promise<UpgradeReport> {
+  const state = enter('upgrade()')
+  checkUpgradeOptions(options)
+  const { identity, generation, phases, link } = await runUpgrade(state, 'upgrade()', { stage: 'parent', ...options })
+  link.send({ type: 'bye' }, () => link.close())
+  const drained = Promise.resolve({ handedOver: 0, served: 0, closed: 0, cut: 0 })
+  return withText({ pid: identity[0], generation, phases, drained }, upgradeText)
+}
+
+/**
+ * Puts the registry back to what it was before anything was added, after an upgrade that failed: `Restore_inherit_files()` of the documents. Closes nothing.
+ * A process that was handed handles does not have them registered by that: register again what the next upgrade is to hand over.
+ */
+export function restoreInheritFiles(): void {
+  enter('restoreInheritFiles()').registry.restore()
+}
+
+/**
+ * Tells whoever started this process whether it is up: `Notify_upgrade_done(bool)` of the documents. In an upgrade that is the predecessor: resolves at the commit, from which on this process owns
+ * the service, and handles that nobody claimed are closed. In the first start of a daemon it is the launcher, if that was told to `waitReady`.
+ * With `ok` false it resolves when the predecessor has heard it, and this process must end; `reason`, at most 8 KiB, is in its error.
+ *
+ * In a program that runs under the preload it says that the program is up.
+ *
+ * If the predecessor is gone by then, this process goes on and serves. Rejects with `ERR_COOK_REFUSED` (too late: end this process), `ERR_COOK_PROTOCOL`, `ERR_COOK_NOT_IN_UPGRADE`,
+ * `ERR_COOK_NOTIFIED_TWICE`, `ERR_COOK_STAGE`, `ERR_COOK_OPTION`.
+ */
+export async function notifyUpgradeDone(ok = true, reason = ''): Promise<void> {
+  const verb = 'notifyUpgradeDone()'
+  const preload = preloadInCharge()
+  if (preload !== undefined) return preload.ready(ok, reason)
+  const state = enter(verb)
+  const { start, launch, succession, claims } = state.entered
+  if (start.stage === 'parent') throw new CookError('ERR_COOK_STAGE', { verb })
+  if (succession === undefined && launch?.waitReady !== true) throw new CookError('ERR_COOK_NOT_IN_UPGRADE', { verb })
+  if (typeof ok !== 'boolean') throw new CookError('ERR_COOK_OPTION', { option: 'ok', why: 'it must be true or false' })
+  if (state.notified) throw new CookError('ERR_COOK_NOTIFIED_TWICE', {})
+  state.notified = true
+  if (succession !== undefined) {
+    await succession.notify(ok, reason)
+    // Its listeners are the program's, and so is what becomes of them.
+    succession.sendSpares(new Map())
+    // Not at the commit itself: with a predecessor that died early that comes before the program has claimed anything.
+    if (ok) claims.closeUnclaimed()
+    return
+  }
+  launch?.tell(ok ? { type: 'ready' } : { type: 'refused', reason })
+  launch?.close()
+}
+
+/**
+ * Writes this process's pid into a file: `Write_pid(file)` of the documents. The file is replaced at once, and one that names another living process than a predecessor is left
+ * alone. From here on SIGUSR1 opens no inspector in this process. Throws `ERR_COOK_PID_FILE`, `ERR_COOK_PID_FILE_TAKEN`, and `ERR_COOK_NOT_COMMITTED` before `notifyUpgradeDone()` has resolved: until then the predecessor owns it.
+ */
+export function writePid(file: string): void {
+  const verb = 'writePid()'
+  const state = enter(verb)
+  demandCommit(verb, state.entered)
+  if (typeof file !== 'string' || file === '') {
+    throw new CookError('ERR_COOK_PID_FILE', { file: String(file), why: 'it is no path' })
+  }
+  const path = resolve(file)
+  keepInspectorShut()
+  writePidFile(path, state.entered.succession?.living ?? [])
+  state.pidFile = path
+}

@@ -1,0 +1,68 @@
+/** Which daemon is meant. */
+import { type Client, clientOf } from '../control/client.ts'
+import type { Status } from '../control/status.ts'
+import { CookError } from '../errors.ts'
+import { isDaemonName } from '../options.ts'
+import { namesIn, runDirectory } from '../process/run-dir.ts'
+import { standsStill } from './ending.ts'
+import { UsageError } from './output.ts'
+
+export type Running = { readonly client: Client; readonly status: Status | Silent }
+
+/** One whose process is known and says nothing. */
+export type Silent = {
+  readonly name: string
+  readonly pid: number
+  readonly startTime: string
+  readonly generation: number
+  readonly phase: 'silent'
+}
+
+/** The daemon of this name; without one, the only one that runs. */
+export async function which(name: string | undefined): Promise<Client> {
+  const folder = runDirectory(process.env)
+  const names = namesIn(folder)
+  if (name !== undefined) return clientOf(folder, checkedName(name))
+  // The one socket that is there is asked for what is wanted at once.
+  if (names.length === 1) return clientOf(folder, String(names[0]))
+  const running = await allRunning()
+  const [first] = running
+  if (first === undefined) throw new CookError('ERR_COOK_NOT_RUNNING', { name: `anything in ${folder}` })
+  if (running.length === 1) return first.client
+  throw new UsageError(`which one? There are ${running.map(({ client }) => client.name).join(', ')}`)
+}
+
+/** Every daemon that answers, and every one that should. */
+export async function allRunning(): Promise<Running[]> {
+  const folder = runDirectory(process.env)
+  const all = namesIn(folder)
+    .filter(isDaemonName)
+    .map(async (name) => {
+      const client = clientOf(folder, name)
+      try {
+        return [{ client, status: await client.status() }]
+      } catch (error) {
+        const silent = silentOf(client, error)
+        if (silent !== undefined) return [{ client, status: silent }]
+        // A socket of a dead process, or of no daemon: told to whoever asks for it by its name.
+        if (error instanceof CookError) return []
+        throw error
+      }
+    })
+  return (await Promise.all(all)).flat()
+}
+
+export function silentOf(client: Client, error: unknown): Silent | undefined {
+  if (!standsStill(error)) return undefined
+  const owner = client.owners().at(-1)
+  if (owner === undefined) return undefined
+  const { pid, startTime, generation } = owner
+  return { name: client.name, pid, startTime, generation, phase: 'silent' }
+}
+
+export function checkedName(name: string): string {
+  if (isDaemonName(name)) return name
+  throw new UsageError(
+    `${JSON.stringify(name)} is no name: letters, digits, '.', '_' and '-', at most 64, and the first a letter or digit`,
+  )
+}

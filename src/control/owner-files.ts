@@ -1,0 +1,114 @@
+/** Who owns a control socket, known without asking it: a small file in the run directory for each process to which it was handed, for a stop, and for the case that nobody answers. */
+
+import type { Identity, ProgramRecord } from '../contract/messages.ts'
+import { CookError, messageOf } from '../errors.ts'
+import { placeOfPids } from '../node/processes.ts'
+import { type Command, isAlive } from '../node/system.ts'
+
+const fs = process.getBuiltinModule('node:fs')
+const { join } = process.getBuiltinModule('node:path')
+
+export type Owner = {
+  readonly pid: number
+  readonly startTime: string
+  readonly generation: number
+  /** In milliseconds. */
+  readonly drainTimeout: number
+  /** Stops it as `POST /stop` does. Absent: it has not said so, and a signal may be its sudden end. */
+  readonly stopSignal?: 'SIGTERM'
+  /** What a restart starts. */
+  readonly command: Command
+  readonly program?: ProgramRecord
+}
+
+/** An owner as it is found: alive, and since when it is one, in milliseconds since the epoch. */
+export type FoundOwner = Owner & { readonly since: number }
+
+/** Written at the commit, by both sides: whichever of them stands still right behind it, the new owner is known. One name for each process, so that nobody writes over another's. */
+export function writeOwner(folder: string, name: string, owner: Owner): void {
+  const file = ownerPath(folder, name, owner.pid)
+  // Both sides may write at once.
+  const temporary = `${file}.${process.pid}.tmp`
+  try {
+    fs.rmSync(temporary, { force: true })
+    fs.writeFileSync(temporary, `${JSON.stringify({ ...owner, place: placeOfPids() })}\n`, { flag: 'wx', mode: 0o600 })
+    fs.renameSync(temporary, file)
+  } catch (cause) {
+    fs.rmSync(temporary, { force: true })
+    const why = `${file} could not be written: ${messageOf(cause)}`
+    throw new CookError('ERR_COOK_RUN_DIR', { folder, why }, { cause })
+  }
+}
+
+/** At the end of a process, or of its service. */
+export function removeOwner(folder: string, name: string, pid: number): void {
+  fs.rmSync(ownerPath(folder, name, pid), { force: true })
+}
+
+/** Whoever opens the socket anew is no successor of those who had it: they have nothing to do with the name any more. */
+export function forgetOwners(folder: string, name: string, self: number): void {
+  for (const pid of pidsIn(folder, name)) if (pid !== self) removeOwner(folder, name, pid)
+}
+
+/** Those that were killed could not do it themselves. */
+export function forgetDeadOwners(folder: string, name: string): void {
+  const living = livingOwners(folder, name).map(({ pid }) => pid)
+  for (const pid of pidsIn(folder, name)) if (!living.includes(pid)) removeOwner(folder, name, pid)
+}
+
+/**
+ * Those of a name that live, oldest generation first; the last one owns the service, and those before it drain. A file of a process that is gone, whose pid is another's by now, or that was
+ * written before the machine started, or in another container, counts for nothing.
+ */
+export function livingOwners(folder: string, name: string): FoundOwner[] {
+  return pidsIn(folder, name)
+    .flatMap((pid) => readOwner(ownerPath(folder, name, pid), pid))
+    .filter(({ pid, startTime }) => isAlive([pid, startTime]))
+    .sort((one, other) => one.generation - other.generation)
+}
+
+export function identityOf({ pid, startTime }: Owner): Identity {
+  return [pid, startTime]
+}
+
+function ownerPath(folder: string, name: string, pid: number): string {
+  return join(folder, `${name}.${pid}.owner`)
+}
+
+function pidsIn(folder: string, name: string): number[] {
+  let files: readonly string[]
+  try {
+    files = fs.readdirSync(folder)
+  } catch {
+    // Gone with the daemon, as in a test or a container that ends: nobody is there.
+    return []
+  }
+  return files
+    .filter((file) => file.startsWith(`${name}.`))
+    .map((file) => /^(\d+)\.owner$/.exec(file.slice(name.length + 1))?.[1])
+    .filter((pid) => pid !== undefined)
+    .map(Number)
+}
+
+/** What is written to be believed by whoever sends signals is looked at closely. */
+function readOwner(file: string, pid: number): FoundOwner[] {
+  try {
+    const stat = fs.lstatSync(file)
+    if (!stat.isFile() || stat.uid !== process.getuid?.()) return []
+    const owner = JSON.parse(fs.readFileSync(file, 'utf8')) as Partial<Owner & { readonly place: string }>
+    const isWhole =
+      owner.pid === pid &&
+      Number.isSafeInteger(pid) &&
+      pid > 1 &&
+      typeof owner.startTime === 'string' &&
+      owner.startTime !== '' &&
+      Number.isSafeInteger(owner.generation) &&
+      typeof owner.drainTimeout === 'number' &&
+      Array.isArray(owner.command?.args) &&
+      owner.place === placeOfPids()
+    return isWhole ? [{ ...(owner as Owner), since: stat.mtimeMs }] : []
+  } catch {
+    // It has just been removed, or is no word of ours.
+    return []
+  }
+}

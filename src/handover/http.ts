@@ -1,0 +1,169 @@
+/** HTTP/1.1: idle connections move, busy ones move after their answer; where they cannot, the next answer closes. */
+import type { ServerResponse } from 'node:http'
+import type { Server, Socket } from 'node:net'
+import { now } from '../node/clock.ts'
+import { isTls } from '../node/servers.ts'
+import { httpConnections, receivingHttpConnections, responseInProgress } from '../node/sockets.ts'
+import { countMove } from './counts.ts'
+import type { Draining, ProtocolDrain } from './drain.ts'
+
+const { subscribe, unsubscribe } = process.getBuiltinModule('node:diagnostics_channel')
+
+/** What Node publishes of a request: `http.server.request.start` and `http.server.response.finish`. */
+type Exchange = {
+  readonly response: ServerResponse
+  readonly socket: Socket
+  readonly server: Server
+}
+
+/** To Node a connection is idle whose answer is given, written or not, and whatever pipelined answers wait behind it. */
+function isQuiet(socket: Socket): boolean {
+  return !socket.destroyed && !socket.writableEnded && responseInProgress(socket) === undefined
+}
+
+/** More than the successor answers for in one message, so that the next is there when one has arrived. */
+const ordersAtOnce = 64
+
+/** How often connections that are idle are looked for, in milliseconds. */
+const sweepInterval = 100
+
+/** The part of its time after which a drain lets connections end with the answer to their next request: where both processes are so busy that moves take long, one that waited for its turn would be cut in a request. */
+const patience = 2 / 3
+
+export function drainHttp(draining: Draining): ProtocolDrain {
+  const { server, mover, rule, counts } = draining
+  const mayMove = mover !== undefined && !isTls(server) && rule !== false
+  const waiting = new Set<Socket>()
+  /** Answers that are to say "Connection: close", by connection. */
+  const last = new WeakMap<Socket, ServerResponse>()
+  let isFinishing = false
+  let isHurried = false
+  let isLate = false
+  let sweep: NodeJS.Timeout | undefined
+  let patienceEnd: NodeJS.Timeout | undefined
+
+  const canMove = (socket: Socket) =>
+    mayMove && mover.isOpen && (rule === true || (rule as (s: Socket) => boolean)(socket))
+
+  async function move(socket: Socket, isUrgent: boolean): Promise<void> {
+    if (mover === undefined || (waiting.has(socket) && !isUrgent)) return
+    waiting.add(socket)
+    // Idle now: it still is as long as nothing was read and nothing is to be written.
+    const { bytesRead } = socket
+    const isFree = () => socket.bytesRead === bytesRead && socket.writableLength === 0
+    const moved = await mover.move(socket, { to: draining.name }, { isFree, isUrgent })
+    waiting.delete(socket)
+    countMove(counts, moved)
+  }
+
+  /** Between two requests, or with nothing said yet. */
+  function idle(): Socket[] {
+    const receiving = receivingHttpConnections(server)
+    const isIdle = (socket: Socket) => isQuiet(socket) && (socket.bytesRead === 0 || !receiving.has(socket))
+    return httpConnections(server).filter(isIdle)
+  }
+
+  function onFinish(message: unknown): void {
+    const { socket, server: from } = message as Exchange
+    if (from !== server || !(canMove(socket) || isHurried)) return
+    // In this very turn, behind Node's own end of the response and before anything else is read: the one moment at which a busy connection is idle.
+    process.nextTick(() => {
+      if (!isQuiet(socket) || receivingHttpConnections(server).has(socket)) return
+      if (!canMove(socket)) socket.destroySoon()
+      else if (socket.writableLength === 0) void move(socket, true)
+    })
+  }
+
+  function onStart(message: unknown): void {
+    const { response, socket, server: from } = message as Exchange
+    if (from === server && isFinishing && (isLate || !canMove(socket))) closeWith(response, socket)
+  }
+
+  /** The client reads "Connection: close" with its answer, so that it never sends a request into a connection that is going. */
+  function closeWith(response: ServerResponse, socket: Socket): void {
+    const before = last.get(socket)
+    // Pipelined: the connection closes with the last answer, or the others would never come.
+    if (before !== undefined && before !== response && !before.headersSent) before.shouldKeepAlive = true
+    if (!response.shouldKeepAlive || response.headersSent) return
+    response.shouldKeepAlive = false
+    last.set(socket, response)
+  }
+
+  function closeBusy(): void {
+    for (const socket of httpConnections(server)) {
+      const response = responseInProgress(socket)
+      if (response !== undefined && !canMove(socket)) closeWith(response, socket)
+    }
+  }
+
+  function moveRest(): void {
+    for (const socket of idle()) if (canMove(socket)) void move(socket, false)
+  }
+
+  subscribe('http.server.response.finish', onFinish)
+  subscribe('http.server.request.start', onStart)
+  return {
+    async moveIdle() {
+      // A few at a time: an order for each of ten thousand would be memory for nothing. What was idle and has read nothing since still is.
+      const sockets = idle()
+        .map((socket) => [socket, socket.bytesRead] as const)
+        .values()
+      const moveOnes = async () => {
+        for (const [socket, bytesRead] of sockets) {
+          if (socket.bytesRead === bytesRead && isQuiet(socket) && canMove(socket)) await move(socket, false)
+        }
+      }
+      await Promise.all(Array.from({ length: ordersAtOnce }, moveOnes))
+    },
+    finish() {
+      isFinishing = true
+      closeBusy()
+      moveRest()
+      // A connection whose answer was not written out yet at its end: nothing tells when it is.
+      if (mayMove) sweep = setInterval(moveRest, sweepInterval)
+      patienceEnd = setTimeout(
+        () => {
+          isLate = true
+        },
+        (draining.endsAt - now()) * patience,
+      )
+    },
+    closeIdle() {
+      isHurried = true
+      closeBusy()
+      const sockets = idle()
+      for (const socket of sockets) socket.destroy()
+      return sockets.length
+    },
+    dispose() {
+      clearInterval(sweep)
+      clearTimeout(patienceEnd)
+      unsubscribe('http.server.response.finish', onFinish)
+      unsubscribe('http.server.request.start', onStart)
+    },
+  }
+}
+
+/** A connection that was handed over while idle looks fresh to Node: no keep-alive timer runs, and at headersTimeout the client would get a 408 unasked for. */
+export function armKeepAlive(server: Server, socket: Socket): void {
+  const { keepAliveTimeout, keepAliveTimeoutBuffer = 0, headersTimeout } = server as unknown as Timeouts
+  const limits = [
+    keepAliveTimeout > 0 ? keepAliveTimeout + keepAliveTimeoutBuffer : Number.POSITIVE_INFINITY,
+    // Node looks every connectionsCheckingInterval, but never before headersTimeout.
+    headersTimeout > 0 ? headersTimeout * 0.9 : Number.POSITIVE_INFINITY,
+  ]
+  const limit = Math.min(...limits)
+  if (limit === Number.POSITIVE_INFINITY) return
+  const timer = setTimeout(() => {
+    if (socket.bytesRead === 0) socket.destroy()
+  }, limit)
+  timer.unref()
+  socket.once('close', () => clearTimeout(timer))
+}
+
+type Timeouts = {
+  readonly keepAliveTimeout: number
+  /** From Node 22 on. */
+  readonly keepAliveTimeoutBuffer?: number
+  readonly headersTimeout: number
+}

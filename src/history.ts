@@ -1,0 +1,54 @@
+/** What a service has behind it: its upgrades, and the generations that still drain. */
+import type { ConnectionCounts, GenerationRecord, LastUpgrade, News } from './contract/messages.ts'
+
+export class History {
+  #upgrades = { succeeded: 0, failed: 0 }
+  #last: LastUpgrade | undefined
+  #older: readonly GenerationRecord[] = []
+
+  get upgrades(): News['upgrades'] {
+    return this.#upgrades
+  }
+
+  get last(): LastUpgrade | undefined {
+    return this.#last
+  }
+
+  /** Generations before this one that are not gone. */
+  get older(): readonly GenerationRecord[] {
+    return this.#older
+  }
+
+  /** What the predecessor told. */
+  take({ generations, upgrades, last }: News): void {
+    this.#older = generations
+    // An upgrade of our own is newer than all that the predecessor knows.
+    if (this.#last !== undefined && last?.generation !== this.#last.generation) return
+    this.#upgrades = { ...upgrades }
+    this.#last = last
+  }
+
+  /** The predecessor has said bye, or is gone, and with it all before it. */
+  forget(): void {
+    this.#older = []
+  }
+
+  add(upgrade: LastUpgrade): void {
+    this.#upgrades = { ...this.#upgrades, [upgrade.outcome]: this.#upgrades[upgrade.outcome] + 1 }
+    this.#last = upgrade
+  }
+
+  /** This process has drained. */
+  drained({ handedOver, served, closed, cut }: ConnectionCounts): void {
+    if (this.#last !== undefined) this.#last = { ...this.#last, connections: { handedOver, served, closed, cut } }
+  }
+
+  /** For the successor, with what this process is now. */
+  news(self: GenerationRecord): News {
+    return {
+      generations: [...this.#older, self],
+      upgrades: this.#upgrades,
+      ...(this.#last && { last: this.#last }),
+    }
+  }
+}

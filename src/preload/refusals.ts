@@ -1,0 +1,21 @@
+/** A worker thread of a program under the preload: a server in it could not be handed over, and is refused rather than lost at the first upgrade. */
+import type { Server } from 'node:net'
+import { envProgram } from '../contract/messages.ts'
+import { CookError } from '../errors.ts'
+import { startEnvironment } from '../node/system.ts'
+import { askOfListen } from './listen-arguments.ts'
+
+export function refuseListens(): void {
+  // From its own environment the main thread has deleted it.
+  if (startEnvironment()[envProgram] === undefined) return
+  const { prototype } = process.getBuiltinModule('node:net').Server
+  const plain = prototype.listen
+  prototype.listen = function listen(this: Server, ...args: unknown[]) {
+    const ask = askOfListen(args, (path) => path)
+    // A port that the system chooses is for the program's own use.
+    if (ask !== undefined && (ask.kind === 'unix' || ask.port !== 0)) {
+      throw new CookError('ERR_COOK_WORKER_THREAD', { verb: 'listen(), under the preload of cook-daemon,' })
+    }
+    return Reflect.apply(plain, this, args)
+  }
+}

@@ -1,0 +1,66 @@
+/** What each generation tells the waiting process of `cook-daemon run`, which started the first one only. */
+
+import { isCount, isIdentity } from '../contract/messages.ts'
+import { identify } from '../node/system.ts'
+
+const { writeSync } = process.getBuiltinModule('node:fs')
+
+/** A line of JSON on the pipe. Its end-of-file says that no generation is left. */
+export type ForegroundWord =
+  | { readonly type: 'serves'; readonly generation: number; readonly pid: number; readonly startTime: string }
+  | { readonly type: 'exit'; readonly generation: number; readonly code: number }
+
+export type Foreground = { serves(): void }
+
+/** The end of a generation. */
+export function foreground(fd: number, generation: number): Foreground {
+  const tell = (word: ForegroundWord) => {
+    try {
+      writeSync(fd, `${JSON.stringify(word)}\n`)
+    } catch {
+      // Nobody waits any more: the service goes on without.
+    }
+  }
+  const emitter = process as { emit(name: string | symbol, ...args: unknown[]): boolean }
+  const { emit } = emitter
+  emitter.emit = function (this: typeof emitter, name, ...args) {
+    const wasHeard = Reflect.apply(emit, this, [name, ...args])
+    // Behind the last listener: each may choose another code, and those of the program come after whatever we could add.
+    if (name === 'exit') tell({ type: 'exit', generation, code: Number(process.exitCode ?? args[0]) })
+    return wasHeard
+  }
+  return {
+    serves() {
+      const [pid, startTime] = identify()
+      tell({ type: 'serves', generation, pid, startTime })
+    },
+  }
+}
+
+/** The words in a piece of text, and what follows the last whole line. */
+export function readWords(text: string): { readonly words: readonly ForegroundWord[]; readonly rest: string } {
+  const lines = text.split('\n')
+  const rest = lines.pop() ?? ''
+  return { words: lines.flatMap((line) => parseWord(line) ?? []), rest: rest.slice(0, longestLine) }
+}
+
+/** What the program itself may write to the pipe needs no end. */
+const longestLine = 64 * 1024
+
+/** One of our words; undefined: the program wrote to a descriptor that is not its own. The signals of an operator go to the process that is named here. */
+function parseWord(line: string): ForegroundWord | undefined {
+  let word: unknown
+  try {
+    word = JSON.parse(line)
+  } catch {
+    return undefined
+  }
+  if (typeof word !== 'object' || word === null) return undefined
+  const { type, generation, code, pid, startTime } = word as Readonly<Record<string, unknown>>
+  if (!isCount(generation)) return undefined
+  if (type === 'exit') return isCount(code) ? { type, generation, code } : undefined
+  const identity = [pid, startTime]
+  return type === 'serves' && isIdentity(identity)
+    ? { type, generation, pid: identity[0], startTime: identity[1] }
+    : undefined
+}

@@ -1,0 +1,113 @@
+/** The pid file: written whole or not at all, and never over that of another living process. */
+
+import type { Identity } from '../contract/messages.ts'
+import { CookError, messageOf } from '../errors.ts'
+import { startedAt } from '../node/processes.ts'
+import { system } from '../node/system.ts'
+import { faultAt, faultOnTheWay, removeOwn } from './trust.ts'
+
+const fs = process.getBuiltinModule('node:fs')
+
+/** A clock that is set while the machine runs moves what we compute as the start of a process; file times have ticks of their own. */
+const slack = 2_000
+
+/** Writes our pid. Throws if the file names a living process that is not one of `own`. */
+export function writePidFile(file: string, own: readonly Identity[]): void {
+  const why = faultOnTheWay(file) ?? faultAt(file)
+  if (why !== undefined) throw new CookError('ERR_COOK_PID_FILE', { file, why })
+  const owner = livingOwner(file)
+  const isOurs = owner === undefined || owner[0] === process.pid || own.some((one) => isSame(one, owner))
+  if (!isOurs) throw new CookError('ERR_COOK_PID_FILE_TAKEN', { file, owner: owner[0] })
+  replacePidFile(file)
+}
+
+/** Puts our pid back after a successor that had written its own has failed. */
+export function reclaimPidFile(file: string): void {
+  if (readPid(file) === process.pid) return
+  try {
+    writePidFile(file, [])
+  } catch {
+    // Its folder is gone, or it names somebody else who lives: the error of the upgrade is the one that must be told.
+  }
+}
+
+/** Removes the file at the end of a service, if it is still ours. */
+export function releasePidFile(file: string): void {
+  if (readPid(file) === process.pid && faultAt(file) === undefined) fs.rmSync(file, { force: true })
+}
+
+/** A reader sees the old file or the new one, and a symlink in its place is replaced, not followed. */
+function replacePidFile(file: string): void {
+  const temporary = `${file}.${process.pid}.tmp`
+  let isWritten = false
+  try {
+    removeOwn(temporary)
+    // With x a symlink in its place is not followed.
+    fs.writeFileSync(temporary, `${process.pid}\n`, { flag: 'wx', mode: 0o644 })
+    isWritten = true
+    fs.renameSync(temporary, file)
+  } catch (cause) {
+    // What was there before was somebody else's; on a full disk it is ours, and empty.
+    if (isWritten || isFull(cause)) fs.rmSync(temporary, { force: true })
+    if (isFull(cause) && overwritePidFile(file)) return
+    throw new CookError('ERR_COOK_PID_FILE', { file, why: messageOf(cause) }, { cause })
+  }
+}
+
+function isFull(cause: unknown): boolean {
+  return ['ENOSPC', 'EDQUOT'].includes(String((cause as NodeJS.ErrnoException).code))
+}
+
+/** What fits in the block that the file has already: so little goes in one write, and a reader sees the old pid or the new one, with empty lines behind a shorter one. */
+function overwritePidFile(file: string): boolean {
+  const { O_RDWR, O_NOFOLLOW, O_NONBLOCK } = fs.constants
+  let fd: number | undefined
+  try {
+    fd = fs.openSync(file, O_RDWR | O_NOFOLLOW | O_NONBLOCK)
+    const stat = fs.fstatSync(fd)
+    // Through a second name we might write into a file that somebody wants spoilt, and what is no pid file is nothing of ours.
+    if (!stat.isFile() || stat.nlink !== 1 || readPid(file) === undefined) return false
+    const text = `${process.pid}\n`.padEnd(stat.size, '\n')
+    return fs.writeSync(fd, text, 0) === text.length
+  } catch {
+    // The error of the usual way is the one to tell.
+    return false
+  } finally {
+    if (fd !== undefined) fs.closeSync(fd)
+  }
+}
+
+/** A predecessor that is gone may have left its pid to a stranger. */
+function isSame(one: Identity, other: Identity): boolean {
+  return one[0] === other[0] && one[1] === other[1]
+}
+
+/** The process in the file, if it is alive and is older than the file: a younger one has only got the number. */
+function livingOwner(file: string): Identity | undefined {
+  const pid = readPid(file)
+  if (pid === undefined) return undefined
+  const startTime = system.startTime(pid)
+  if (startTime === undefined) return undefined
+  const started = startedAt(startTime)
+  return started !== undefined && started > fs.statSync(file).mtimeMs + slack ? undefined : [pid, startTime]
+}
+
+/** Neither through a symlink nor from what is no file: a pipe or a device in its place would hold us, or never end. */
+function readPid(file: string): number | undefined {
+  const { O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = fs.constants
+  let fd: number
+  try {
+    fd = fs.openSync(file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+  } catch {
+    // There is none, or it is not for us to read; writing will tell which.
+    return undefined
+  }
+  try {
+    if (!fs.fstatSync(fd).isFile()) return undefined
+    const bytes = Buffer.alloc(32)
+    const pid = Number(bytes.toString('latin1', 0, fs.readSync(fd, bytes)).trim())
+    return Number.isSafeInteger(pid) && pid > 0 ? pid : undefined
+  } finally {
+    fs.closeSync(fd)
+  }
+}

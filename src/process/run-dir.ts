@@ -1,0 +1,69 @@
+/** The run directory: where the control sockets of one user's daemons are, and the logs of those that name no other place. */
+
+import { envHome } from '../contract/messages.ts'
+import { CookError, messageOf } from '../errors.ts'
+import { faultAbove } from './trust.ts'
+
+const fs = process.getBuiltinModule('node:fs')
+const { join, resolve } = process.getBuiltinModule('node:path')
+
+type Environment = Readonly<Record<string, string | undefined>>
+
+/** Where it is; it need not be there. Not $XDG_RUNTIME_DIR, which vanishes at logout. */
+export function runDirectory(env: Environment): string {
+  const home = env[envHome]
+  if (home !== undefined && home !== '') return resolve(home)
+  if (process.getuid?.() === 0) return '/run/cook-daemon'
+  return join(process.getBuiltinModule('node:os').homedir(), '.cook-daemon')
+}
+
+/** Makes it, and throws `ERR_COOK_RUN_DIR` unless it is ours alone. */
+export function openRunDirectory(env: Environment): string {
+  const folder = runDirectory(env)
+  try {
+    fs.mkdirSync(folder, { recursive: true, mode: 0o700 })
+  } catch (cause) {
+    throw new CookError('ERR_COOK_RUN_DIR', { folder, why: messageOf(cause) }, { cause })
+  }
+  checkRunDirectory(folder)
+  return folder
+}
+
+/** False if it is not there. Whoever else could write in it could put a socket of his own in the place of a daemon's. */
+function checkRunDirectory(folder: string): boolean {
+  const stat = fs.lstatSync(folder, { throwIfNoEntry: false })
+  if (stat === undefined) return false
+  const why = fault(stat) ?? faultAbove(folder)
+  if (why !== undefined) throw new CookError('ERR_COOK_RUN_DIR', { folder, why })
+  return true
+}
+
+function fault(stat: ReturnType<typeof fs.lstatSync> & object): string | undefined {
+  if (stat.isSymbolicLink()) return 'it is a symlink'
+  if (!stat.isDirectory()) return 'it is no directory'
+  const self = process.getuid?.()
+  if (stat.uid !== self) return `it belongs to user ${stat.uid}, and this is user ${self}`
+  const mode = (Number(stat.mode) & 0o777).toString(8).padStart(4, '0')
+  return (Number(stat.mode) & 0o022) === 0 ? undefined : `others can write in it (its mode is ${mode})`
+}
+
+const suffix = '.sock'
+
+export function controlPath(folder: string, name: string): string {
+  return join(folder, `${name}${suffix}`)
+}
+
+/** Where the log of a daemon is found, whatever file it is. */
+export function logPath(folder: string, name: string): string {
+  return join(folder, `${name}.log`)
+}
+
+/** Names whose socket is there: their daemons may be dead. */
+export function namesIn(folder: string): string[] {
+  if (!checkRunDirectory(folder)) return []
+  return fs
+    .readdirSync(folder)
+    .filter((file) => file.endsWith(suffix))
+    .map((file) => file.slice(0, -suffix.length))
+    .sort()
+}

@@ -1,0 +1,33 @@
+/** Reports in one line, for people: what an upgrade took, and what became of the connections. */
+import type { DrainCounts, DrainReport, UpgradeResult } from './options.ts'
+
+/** Not an enumerable property: it is neither cloned nor compared nor printed. */
+export function withText<Report extends object>(report: Report, text: (report: Report) => string): Report {
+  return Object.defineProperty(report, 'toString', { value: () => text(report) })
+}
+
+/** `generation 3 (pid 4242) serves after 97 ms: spawn 3, boot 84, ready 9, commit 1` */
+export function upgradeText({ pid, generation, phases }: UpgradeResult): string {
+  const all = Object.entries(phases)
+  const total = all.reduce((sum, [, ms]) => sum + ms, 0)
+  const each = all.map(([name, ms]) => `${name} ${ms.toFixed()}`).join(', ')
+  return `generation ${generation} (pid ${pid}) serves after ${total.toFixed()} ms: ${each}`
+}
+
+const words: readonly (readonly [count: keyof DrainCounts, word: string])[] = [
+  ['handedOver', 'handed over'],
+  ['served', 'served to their end'],
+  ['closed', 'closed idle'],
+  ['cut', 'cut'],
+]
+
+/** `connections: 121 handed over, 3 served to their end; admin: 1 handed over; web: ...` */
+export function drainText({ listeners, ...total }: DrainReport): string {
+  const each = Object.entries(listeners).map(([name, counts]) => `${name}: ${countsText(counts)}`)
+  return each.length === 1 ? each.join() : [`connections: ${countsText(total)}`, ...each].join('; ')
+}
+
+function countsText(counts: DrainCounts): string {
+  const some = words.filter(([name]) => counts[name] > 0).map(([name, word]) => `${counts[name]} ${word}`)
+  return some.join(', ') || 'none'
+}

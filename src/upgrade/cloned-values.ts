@@ -1,0 +1,84 @@
+/** Values that cross the link: structured-clone bytes, in pieces that stall neither loop. */
+
+import type { Downward } from '../contract/messages.ts'
+import { CookError, messageOf } from '../errors.ts'
+
+/** The largest value, in bytes. */
+const largestValue = 64 * 1024 * 1024
+/** Bytes in a piece: a few milliseconds of either loop. */
+const pieceSize = 256 * 1024
+
+/** The new version may ask for several at once, whose pieces come between one another. */
+const mostAtOnce = 4 * largestValue
+const mostPieces = largestValue / pieceSize + 1
+const mostNames = 10_000
+
+export type ValueMessage = Extract<Downward, { type: 'value' }>
+
+/** A value and the version that the program gives to its shape. */
+export type Value = { readonly value: unknown; readonly version: number }
+
+/** The pieces of a value; what cannot be cloned or is too large throws `ERR_COOK_STATE`. */
+export function* toPieces(name: string, { value, version }: Value): Generator<ValueMessage> {
+  const bytes = serialize(name, value)
+  for (let from = 0; ; from += pieceSize) {
+    const part = bytes.toString('base64', from, from + pieceSize)
+    const isLast = from + pieceSize >= bytes.length
+    yield { type: 'value', name, version, part, isLast }
+    if (isLast) return
+  }
+}
+
+/** A value as text, for what is small: the state of a connection. */
+export function toText(name: string, value: unknown): string {
+  return serialize(name, value).toString('base64')
+}
+
+export function fromText(text: string): unknown {
+  return process.getBuiltinModule('node:v8').deserialize(Buffer.from(text, 'base64'))
+}
+
+function serialize(name: string, value: unknown): Buffer {
+  let bytes: Buffer
+  try {
+    bytes = process.getBuiltinModule('node:v8').serialize(value)
+  } catch (cause) {
+    throw new CookError('ERR_COOK_STATE', { name, why: `it cannot be cloned: ${messageOf(cause)}` }, { cause })
+  }
+  if (bytes.length <= largestValue) return bytes
+  throw new CookError('ERR_COOK_STATE', { name, why: `it has ${bytes.length} bytes, and ${largestValue} is the most` })
+}
+
+/** Puts the pieces of values together again, by name. */
+export class Assembly {
+  readonly #parts = new Map<string, Buffer[]>()
+  /** Of all values that are not whole yet. */
+  #bytes = 0
+
+  /** The value with its last piece, undefined before. Throws `ERR_COOK_STATE` for what is no value, or too large. */
+  add({ name, version, part, isLast }: ValueMessage): Value | undefined {
+    const parts = this.#parts.get(name) ?? []
+    this.#parts.set(name, parts)
+    const bytes = Buffer.from(part, 'base64')
+    parts.push(bytes)
+    this.#bytes += bytes.length
+    // An endless number of empty pieces, or of names, is too large as well.
+    if (this.#bytes > mostAtOnce || parts.length > mostPieces || this.#parts.size > mostNames) {
+      this.#forget(name, parts)
+      throw new CookError('ERR_COOK_STATE', { name, why: 'it is larger than it may be' })
+    }
+    if (!isLast) return undefined
+    this.#forget(name, parts)
+    try {
+      return { value: process.getBuiltinModule('node:v8').deserialize(Buffer.concat(parts)), version }
+    } catch (cause) {
+      // A newer Node may have cloned what this one does not know.
+      throw new CookError('ERR_COOK_STATE', { name, why: `it cannot be read here: ${messageOf(cause)}` }, { cause })
+    }
+  }
+
+  #forget(name: string, parts: readonly Buffer[]): void {
+    this.#parts.delete(name)
+    for (const part of parts) this.#bytes -= part.length
+  }
+}

@@ -1,0 +1,115 @@
+/** The link: Node's IPC channel between an old and a new process, carrying the messages of contract/messages.ts and nothing else. */
+import type { ChildProcess } from 'node:child_process'
+import type { Socket } from 'node:net'
+import { fromWire, type Message, toWire } from '../contract/messages.ts'
+import { messageOf } from '../errors.ts'
+import {
+  type ChannelEvents,
+  connectionOf,
+  hideChannel,
+  type Lend,
+  type ListenerHandle,
+  watchChannel,
+} from '../node/sockets.ts'
+
+export type LinkEvent =
+  | { readonly type: 'message'; readonly message: Message | 'broken' | 'unknown'; readonly handle?: unknown }
+  | { readonly type: 'closed' }
+  | { readonly type: 'broken'; readonly detail: string }
+
+export type Link = {
+  readonly isOpen: boolean
+  /** Never throws; `done` is called when the message is with the kernel, or cannot be any more. */
+  send(message: Message, done?: () => void): void
+  /** Sends a connection along; the socket here is an empty husk afterwards. */
+  sendConnection(message: Message, socket: Socket, fate: Fate): void
+  /** Sends a listener along, which stays open here. */
+  sendListener(message: Message, listener: ListenerHandle): void
+  /** Keeps the process alive until as often let go: an open channel alone does not hold it. */
+  hold(on: boolean): void
+  close(): void
+}
+
+/** What becomes of a connection that was sent. */
+export type Fate = {
+  /** The other process has its descriptor. */
+  arrived(): void
+  /** It had none left: the connection is here, on a socket of its own. */
+  refused(socket: Socket): void
+}
+
+/** The predecessor's end, on a child that was spawned with `'ipc'`. */
+export function openLink(child: ChildProcess, onEvent: (event: LinkEvent) => void): Link {
+  return makeLink(child, child.send.bind(child) as Send, child.disconnect.bind(child), onEvent)
+}
+
+/**
+ * The successor's end: takes the channel out of the program's sight, as in a process that was started by hand. Undefined if there is
+ * none any more, because the predecessor is gone.
+ */
+export function takeLink(onEvent: (event: LinkEvent) => void): Link | undefined {
+  const { send, disconnect } = process
+  if (send === undefined || !process.connected) return undefined
+  return makeLink(process, send.bind(process) as Send, disconnect.bind(process), onEvent, hideChannel())
+}
+
+type Send = (message: object, sendHandle: unknown, options: undefined, done: () => void) => boolean
+
+function makeLink(
+  target: ChildProcess | NodeJS.Process,
+  send: Send,
+  disconnect: () => void,
+  onEvent: (event: LinkEvent) => void,
+  lend: Lend = (call) => call(),
+): Link {
+  let holders = 0
+  // Node forgets what waits behind a connection that is never acknowledged: whoever waits for such a message is told here that it is over.
+  const unsent = new Set<() => void>()
+  /** Of the connections on the way, in order. */
+  const fates: Fate[] = []
+  const events: ChannelEvents = {
+    message(raw, handle) {
+      const message = fromWire(raw)
+      if (message !== 'unknown') onEvent({ type: 'message', message, handle })
+      return message !== 'unknown'
+    },
+    closed() {
+      unwatch()
+      for (const done of unsent) done()
+      onEvent({ type: 'closed' })
+    },
+    acknowledged: () => fates.shift()?.arrived(),
+    refused: (handle) => fates.shift()?.refused(connectionOf(handle)),
+    broken: (error) => onEvent({ type: 'broken', detail: messageOf(error) }),
+  }
+  const unwatch = watchChannel(target, events, lend)
+  return {
+    get isOpen() {
+      return lend(() => target.connected) === true
+    },
+    // A failed send is not told here: the end of the channel is told as `closed`, once.
+    send(message, done) {
+      const settle = () => {
+        if (unsent.delete(settle)) done?.()
+      }
+      unsent.add(settle)
+      lend(() => send(toWire(message), undefined, undefined, settle))
+    },
+    sendConnection(message, socket, fate) {
+      fates.push(fate)
+      lend(() => send(toWire(message), socket, undefined, () => {}))
+    },
+    sendListener(message, listener) {
+      lend(() => send(toWire(message), listener, undefined, () => {}))
+    },
+    hold(on) {
+      holders += on ? 1 : -1
+      const channel = lend(() => target.channel)
+      if (holders > 0) channel?.ref()
+      else channel?.unref()
+    },
+    close() {
+      lend(() => target.connected && disconnect())
+    },
+  }
+}

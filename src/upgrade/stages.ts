@@ -1,0 +1,58 @@
+/** How a process becomes a daemon: by starting itself again, since Node cannot fork. */
+import { defaults } from '../defaults.ts'
+import { CookError, messageOf } from '../errors.ts'
+import { inheritableDescriptors } from '../node/processes.ts'
+import type { DaemonizeOptions } from '../options.ts'
+import { launchDaemon, passOn } from '../process/launcher.ts'
+import { openLog } from '../process/log.ts'
+import type { EnteredState } from '../process/state.ts'
+
+const { closeSync } = process.getBuiltinModule('node:fs')
+const { resolve } = process.getBuiltinModule('node:path')
+
+/** True in the daemon, false in the process that must exit. */
+export async function becomeDaemon(state: EnteredState, options: DaemonizeOptions): Promise<boolean> {
+  const { start, launch } = state.entered
+  // Every generation starts where the operator typed the command, so that a relative path means the same in each.
+  const from = state.command.cwd
+  const cwd = options.cwd === undefined ? undefined : resolve(from, options.cwd)
+  if (options.logFile !== undefined) state.logFile = resolve(from, options.logFile)
+  if (start.stage !== 'daemon') {
+    await startDaemon(state, options, cwd ?? from)
+    return false
+  }
+  if (options.umask !== undefined) process.umask(options.umask)
+  if (cwd !== undefined) changeDirectory(cwd)
+  await launch?.released
+  return true
+}
+
+async function startDaemon(state: EnteredState, options: DaemonizeOptions, cwd: string): Promise<void> {
+  const { link } = state.entered.start
+  const log = state.logFile === undefined ? undefined : openLog(state.logFile)
+  const inherited = link === undefined ? undefined : ([1, 2] as const)
+  try {
+    await (link === undefined ? launchDaemon : passOn)({
+      command: state.command,
+      cwd,
+      environment: { ...state.environment, ...options.env },
+      output: log === undefined ? inherited : [log, log],
+      // In an upgrade it is the predecessor who waits until the new version is up.
+      waitReady: link === undefined && (options.waitReady ?? false),
+      readyTimeout: options.readyTimeout ?? defaults.readyTimeout,
+      close: link === undefined ? inheritableDescriptors() : [],
+      ...(link && { link }),
+    })
+  } finally {
+    if (log !== undefined) closeSync(log)
+  }
+}
+
+function changeDirectory(cwd: string): void {
+  try {
+    process.chdir(cwd)
+  } catch (cause) {
+    throw new CookError('ERR_COOK_OPTION', { option: 'cwd', why: messageOf(cause) }, { cause })
+  }
+  process.env.PWD = cwd
+}
