@@ -19,7 +19,7 @@ export class History {
     return this.#older
   }
 
-  /** What the predecessor told. */
+  /** What the predecessor sent. */
   take({ generations, upgrades, last }: News): void {
     this.#older = generations
     // An upgrade of our own is newer than all that the predecessor knows.
@@ -33,9 +33,20 @@ export class History {
     this.#older = []
   }
 
-  add(upgrade: LastUpgrade): void {
-    this.#upgrades = { ...this.#upgrades, [upgrade.outcome]: this.#upgrades[upgrade.outcome] + 1 }
-    this.#last = upgrade
+  /** An upgrade that began at `begin` of performance.now() and ends now; with a code it has failed. */
+  add({
+    generation,
+    begin,
+    code,
+  }: {
+    readonly generation: number
+    readonly begin: number
+    readonly code?: string
+  }): void {
+    const outcome = code === undefined ? 'succeeded' : 'failed'
+    const seconds = (performance.now() - begin) / 1000
+    this.#upgrades = { ...this.#upgrades, [outcome]: this.#upgrades[outcome] + 1 }
+    this.#last = { outcome, generation, at: Date.now(), seconds, ...(code !== undefined && { code }) }
   }
 
   /** This process has drained. */

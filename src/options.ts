@@ -1,8 +1,16 @@
-/** Options of the public functions, and the check of what callers pass. */
+/** Every option of the public functions with its default, and what these give. */
 import type { Socket } from 'node:net'
 import type { Phase } from './contract/phase.ts'
-import { defaults } from './defaults.ts'
-import { CookError } from './errors.ts'
+
+/** What holds where nothing else is said; times in milliseconds. */
+export const defaults = {
+  readyTimeout: 60_000,
+  drainTimeout: 30_000,
+  stateTimeout: 10_000,
+  maxGenerations: 4,
+  upgradeSignal: 'SIGUSR2',
+  stopSignals: ['SIGTERM', 'SIGINT'],
+} as const
 
 /** What {@link daemonize} takes. */
 export type DaemonizeOptions = {
@@ -72,8 +80,8 @@ export type ListenUnixOptions = {
   readonly mode?: number
 }
 
-/** Whether live connections move: all, none, or those for which the function says so; the others close with their next answer. */
-export type HandOverRule = boolean | ((socket: Socket) => boolean)
+/** Whether live connections move: all, none, or those for which the function returns true; the others close with their next answer. */
+export type MoveRule = boolean | ((socket: Socket) => boolean)
 
 /** Values for the successor, by name; see `daemon.inherited()`. */
 export type SaveState = Readonly<
@@ -117,7 +125,7 @@ export type DaemonOptions = {
   /** How many generations may be alive at once, the new one included; an upgrade beyond is refused. @default 4 */
   readonly maxGenerations?: number
   /** Whether plain HTTP/1.1 connections move to the successor. @default true */
-  readonly handOver?: HandOverRule
+  readonly moveConnections?: MoveRule
   /** What a successor can ask for with `inherited()`. @default nothing */
   readonly saveState?: SaveState
   /** Time for a value of `saveState`, in milliseconds; then the successor's `inherited()` rejects. @default 10000 */
@@ -232,26 +240,39 @@ export type DrainCounts = {
   readonly cut: number
 }
 
-/** Where a server of a daemon listens: `port`, or `path`. Only one of the two. */
-export type ListenOptions = {
+/** Where a server of a daemon listens: on a port, or on a Unix path. */
+export type ListenOptions = ListenNaming & (PortOptions | PathOptions)
+
+export type ListenNaming = {
   /** Name of the listener, for reports and for the next version. @default its address, as in `tcp:*:8080` or `unix:/run/app.sock` */
   readonly name?: string
-  /** TCP port; 0 for a free one. */
-  readonly port?: number
-  /** Address for `port`. @default all, IPv6 and IPv4 */
-  readonly host?: string
   /** Length of the queue of connections that wait to be accepted, kept over upgrades. @default 511 */
   readonly backlog?: number
+}
+
+export type PortOptions = {
+  /** TCP port; 0 for a free one. */
+  readonly port: number
+  /** Address for `port`. @default all, IPv6 and IPv4 */
+  readonly host?: string
+  readonly path?: never
+  readonly mode?: never
+}
+
+export type PathOptions = {
   /** Unix path instead of a port. */
-  readonly path?: string
+  readonly path: string
   /** File mode for `path`. @default what the umask leaves */
   readonly mode?: number
+  readonly port?: never
+  readonly host?: never
 }
 
 /** Those of serve() that are checked here; serve.ts adds what needs a daemon. */
 export type ServingOptions = DaemonOptions &
   // The one listener is named by its address, so that a changed port counts at the next upgrade.
-  Omit<ListenOptions, 'name'> & {
+  Pick<ListenNaming, 'backlog'> &
+  (PortOptions | PathOptions) & {
     /** Which signals do what. @default SIGUSR2 upgrades, SIGTERM and SIGINT stop */
     readonly signals?: {
       // SIGUSR1 is not the default: without a handler Node opens its inspector, and nothing runs the handler under --disable-sigusr1.
@@ -261,191 +282,6 @@ export type ServingOptions = DaemonOptions &
       readonly stop?: readonly NodeJS.Signals[]
     }
   }
-
-type Kind =
-  | 'function'
-  | 'rule'
-  | 'count'
-  | 'port'
-  | 'state'
-  | 'string'
-  | 'boolean'
-  | 'duration'
-  | 'mode'
-  | 'strings'
-  | 'record'
-  | 'signal'
-  | 'stage'
-  | 'service'
-
-const daemonizeKinds: Readonly<Record<keyof DaemonizeOptions, Kind>> = {
-  logFile: 'string',
-  cwd: 'string',
-  umask: 'mode',
-  env: 'record',
-  waitReady: 'boolean',
-  readyTimeout: 'duration',
-}
-
-const upgradeKinds: Readonly<Record<keyof UpgradeOptions, Kind>> = {
-  stage: 'stage',
-  readyTimeout: 'duration',
-  overlap: 'duration',
-  signal: 'signal',
-  execPath: 'string',
-  execArgv: 'strings',
-  script: 'string',
-  args: 'strings',
-  cwd: 'string',
-  env: 'record',
-}
-
-const listenUnixKinds: Readonly<Record<keyof ListenUnixOptions, Kind>> = { mode: 'mode' }
-
-export function checkDaemonizeOptions(options: DaemonizeOptions): void {
-  check(options, daemonizeKinds)
-}
-
-export function checkUpgradeOptions(options: UpgradeOptions): void {
-  check(options, upgradeKinds)
-}
-
-export function checkDaemonUpgradeOptions(options: DaemonUpgradeOptions): void {
-  check(options, { ...upgradeKinds, drainTimeout: 'duration', release: 'strings' })
-}
-
-export function checkListenUnixOptions(options: ListenUnixOptions): void {
-  check(options, listenUnixKinds)
-}
-
-const daemonKinds: Readonly<Record<keyof DaemonOptions, Kind>> = {
-  name: 'service',
-  detach: 'boolean',
-  logFile: 'string',
-  cwd: 'string',
-  umask: 'mode',
-  pidFile: 'string',
-  readyTimeout: 'duration',
-  drainTimeout: 'duration',
-  overlap: 'duration',
-  maxGenerations: 'count',
-  handOver: 'rule',
-  saveState: 'state',
-  stateTimeout: 'duration',
-  onRelease: 'function',
-  onTakeover: 'function',
-  onEvent: 'function',
-}
-
-/** `known` are the signals of this system. */
-export function checkServeOptions(
-  { signals, ...options }: ServingOptions,
-  known: Readonly<Record<string, number>>,
-): void {
-  for (const key of Object.keys(options)) {
-    if (!(key in daemonKinds) && !(key in listenKinds)) check(options, { ...listenKinds, ...daemonKinds })
-  }
-  if (signals === undefined) return
-  check(signals, { upgrade: 'string', stop: 'strings' })
-  for (const [option, names] of Object.entries(signals)) {
-    for (const name of [names].flat()) {
-      if (Object.hasOwn(known, name) && name !== 'SIGKILL' && name !== 'SIGSTOP') continue
-      throw new CookError('ERR_COOK_OPTION', { option, why: `${name} is no signal that can be handled` })
-    }
-  }
-  if (signals.upgrade !== undefined && (signals.stop ?? defaults.stopSignals).includes(signals.upgrade)) {
-    throw new CookError('ERR_COOK_OPTION', { option: 'upgrade', why: `${signals.upgrade} stops already` })
-  }
-}
-
-const listenKinds: Readonly<Record<keyof ListenOptions, Kind>> = {
-  name: 'string',
-  port: 'port',
-  host: 'string',
-  backlog: 'count',
-  path: 'string',
-  mode: 'mode',
-}
-
-export function checkDaemonOptions(options: DaemonOptions): void {
-  check(options, daemonKinds)
-}
-
-/** Options of handOverWebSockets(), whose types need those of ws. */
-export function checkWebSocketOptions(options: object): void {
-  check(options, { name: 'string', saveState: 'function', onHandedOver: 'function', spread: 'duration' })
-}
-
-export function checkListenOptions(options: ListenOptions): void {
-  check(options, listenKinds)
-  if ((options.port === undefined) === (options.path === undefined)) {
-    throw new CookError('ERR_COOK_OPTION', { option: 'port', why: 'either port or path must be given' })
-  }
-}
-
-/** A name is part of a path: nothing in it leads out of the run directory. */
-export function isDaemonName(name: unknown): boolean {
-  return typeof name === 'string' && /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(name)
-}
-
-/** setTimeout takes no longer ones: it would fire at once. */
-const longestDuration = 2 ** 31 - 1
-
-const tests: Readonly<Record<Kind, readonly [isIt: (value: unknown) => boolean, what: string]>> = {
-  string: [(value) => typeof value === 'string' && value !== '' && !value.includes('\0'), 'a string that is not empty'],
-  boolean: [(value) => typeof value === 'boolean', 'true or false'],
-  duration: [
-    (value) => typeof value === 'number' && value >= 0 && value <= longestDuration,
-    `a number of milliseconds from 0 to ${longestDuration}`,
-  ],
-  mode: [
-    (value) => Number.isInteger(value) && Number(value) >= 0 && Number(value) <= 0o777,
-    'a number from 0 to 0o777',
-  ],
-  strings: [(value) => Array.isArray(value) && value.every((one) => typeof one === 'string'), 'an array of strings'],
-  record: [(value) => typeof value === 'object' && value !== null && !Array.isArray(value), 'an object of strings'],
-  function: [(value) => typeof value === 'function', 'a function'],
-  rule: [(value) => typeof value === 'boolean' || typeof value === 'function', 'true, false or a function'],
-  count: [(value) => Number.isInteger(value) && Number(value) >= 1, 'a whole number of at least 1'],
-  port: [
-    (value) => Number.isInteger(value) && Number(value) >= 0 && Number(value) <= 65_535,
-    'a number from 0 to 65535',
-  ],
-  state: [
-    (value) =>
-      typeof value === 'object' &&
-      value !== null &&
-      Object.values(value).every((one) => typeof one?.save === 'function' && isVersion(one.version)),
-    'an object of { version, save() } by name, with whole numbers as versions',
-  ],
-  signal: [(value) => value instanceof AbortSignal, 'an AbortSignal'],
-  service: [
-    isDaemonName,
-    "a name of letters, digits, '.', '_' and '-', at most 64, that begins with a letter or digit",
-  ],
-  stage: [(value) => value === 'parent' || value === 'daemon', "'parent' or 'daemon'"],
-}
-
-function isVersion(value: unknown): boolean {
-  return value === undefined || (Number.isSafeInteger(value) && Number(value) >= 0)
-}
-
-/** A misspelt option is an error: silently it would be one that does nothing in production. */
-function check(options: object, kinds: Readonly<Record<string, Kind>>): void {
-  if (typeof options !== 'object' || options === null) {
-    throw new CookError('ERR_COOK_OPTION', { option: 'options', why: 'they are no object' })
-  }
-  for (const [option, value] of Object.entries(options)) {
-    const kind = Object.hasOwn(kinds, option) ? kinds[option] : undefined
-    if (kind === undefined) {
-      const why = `there is no such option; there are ${Object.keys(kinds).join(', ')}`
-      throw new CookError('ERR_COOK_OPTION', { option, why })
-    }
-    const [isIt, what] = tests[kind]
-    if (value !== undefined && !isIt(value))
-      throw new CookError('ERR_COOK_OPTION', { option, why: `it must be ${what}` })
-  }
-}
 
 /** exactOptionalPropertyTypes: an option that is not given is not there. */
 export function withoutUndefined<Options extends object>(

@@ -1,16 +1,14 @@
 /** The one call: inherit or listen, ready, signals, drain, exit. */
 import type { Server } from 'node:net'
+import { checkServeOptions } from './check.ts'
 import { createDaemon, type Daemon } from './daemon.ts'
-import { defaults } from './defaults.ts'
-import { signalNumbers } from './node/system.ts'
-import { checkServeOptions, type DaemonEvent, type ServingOptions } from './options.ts'
-import { enter } from './process/state.ts'
-
-const { subscribe } = process.getBuiltinModule('node:diagnostics_channel')
+import { signalNumbers } from './node/signals.ts'
+import { defaults, type ListenOptions, type ServingOptions, withoutUndefined } from './options.ts'
 
 /**
- * What {@link serve} takes: all of {@link DaemonOptions}, `port`, `host`, `backlog`, `path` and `mode` of {@link ListenOptions}, `prepare`, and
- * `signals`: `upgrade` replaces the process by its new version (default `'SIGUSR2'`), each of `stop` finishes what was accepted and ends it (default `['SIGTERM', 'SIGINT']`).
+ * What {@link serve} takes: all of {@link DaemonOptions}, `port`, `host`, `backlog`, `path` and `mode` of
+ * {@link ListenOptions}, `prepare`, and `signals`: `upgrade` replaces the process by its new version (default
+ * `'SIGUSR2'`), each of `stop` finishes what was accepted and ends it (default `['SIGTERM', 'SIGINT']`).
  */
 export type ServeOptions = ServingOptions & {
   /** Called before the server listens, and awaited: the place for `inherited()`, `onHandedOver()`, `onDrain()` and for `handOverWebSockets()`. */
@@ -18,40 +16,39 @@ export type ServeOptions = ServingOptions & {
 }
 
 /**
- * Makes a server upgradable: it listens, on the predecessor's listener if there is one, and is ready; SIGUSR2 replaces the process by its new version, with live connections; SIGTERM and SIGINT finish what
- * was accepted and end it. Resolves when this process owns the service; when it has drained, it exits. Rejects with what `createDaemon()`, `listen()` and `ready()` reject with.
+ * Makes a server upgradable: it listens, on the predecessor's listener if there is one, and is ready; SIGUSR2
+ * replaces the process by its new version, with live connections; SIGTERM and SIGINT finish what was accepted
+ * and end it. Resolves when this process owns the service; when it has drained, it exits. Rejects with what
+ * `createDaemon()`, `listen()` and `ready()` reject with.
  */
 export async function serve(server: Server, options: ServeOptions): Promise<Daemon> {
   const { prepare, ...checked } = options
   checkServeOptions(checked, signalNumbers())
   const { signals, port, host, backlog, path, mode, ...rest } = checked
-  const given = Object.entries({ port, host, backlog, path, mode }).filter(([, value]) => value !== undefined)
-  let created: Daemon | undefined
-  let daemon: Daemon | undefined
   // Before anything else: a signal without a handler kills.
-  const stopSignals = new Set(signals?.stop ?? defaults.stopSignals)
-  for (const signal of stopSignals) {
-    // Before it serves there is nothing to finish, and whoever waits for it reads in the exit code what ended it.
-    process.on(signal, () => void (daemon === undefined ? exit(128 + signalNumbers()[signal]) : daemon.stop()))
+  let isServing = false
+  let wasUpgradeAsked = false
+  let daemon: Daemon | undefined
+  for (const signal of new Set(signals?.stop ?? defaults.stopSignals)) {
+    process.on(signal, () => {
+      // Before it serves there is nothing to finish, and whoever waits for it reads in the exit code what ended it.
+      if (daemon === undefined || !isServing) process.exit(128 + signalNumbers()[signal])
+      void daemon.stop()
+    })
   }
   process.on(signals?.upgrade ?? defaults.upgradeSignal, () => {
     // A failure is an event, and this process keeps serving.
-    created?.upgrade().catch(() => {})
+    if (daemon === undefined) wasUpgradeAsked = true
+    else daemon.upgrade().catch(() => {})
   })
-  subscribe('cook-daemon', (event) => {
-    // Whoever waits for the report goes first. An upgrade whose successor was lost has a report too, and its process stays.
-    if ((event as DaemonEvent).type === 'drained' && daemon?.phase === 'gone') setImmediate(exit, 0)
-  })
-  if (stopSignals.has('SIGTERM')) enter('serve()').stopSignal = 'SIGTERM'
-  created = await createDaemon(rest)
-  await prepare?.(created)
-  await created.listen(server, Object.fromEntries(given))
-  await created.ready()
-  daemon = created
-  return created
-}
-
-/** Timers of the program must not hold the process. */
-function exit(code: number): void {
-  process.exit(code)
+  daemon = await createDaemon(rest)
+  // Timers of the program must not hold the process; whoever waits for the report goes first.
+  void daemon.gone.then(() => setImmediate(() => process.exit(0)))
+  // It came too early to be carried out, which is an event as well.
+  if (wasUpgradeAsked) daemon.upgrade().catch(() => {})
+  await prepare?.(daemon)
+  await daemon.listen(server, withoutUndefined({ port, host, backlog, path, mode }) as ListenOptions)
+  await daemon.ready()
+  isServing = true
+  return daemon
 }

@@ -1,13 +1,154 @@
-/** What is told of a daemon: its events, and the hooks of its program, whose faults are events too. */
-import type { DaemonEvent } from './options.ts'
+/** The daemon inside of this process: its options, listeners, handles, phase, history and events. One object, passed whole. */
+import type { Server, Socket } from 'node:net'
+import { runName } from './contract/environment.ts'
+import type { GenerationRecord } from './contract/messages.ts'
+import { nextPhase, type Phase, type Step } from './contract/phase.ts'
+import { History } from './history.ts'
+import { connectionsOf, serverOf } from './node/connections.ts'
+import { residentMemory } from './node/processes.ts'
+import { identify } from './node/system.ts'
+import { type DaemonEvent, type DaemonOptions, type DrainReport, defaults } from './options.ts'
+import { Claims } from './process/claims.ts'
+import { type Foreground, foreground } from './process/foreground.ts'
+import { Registry } from './process/handles.ts'
+import type { EnteredState } from './process/state.ts'
+import type { ControlSocket, Departure, OwnDrain, Predecessor, Preload, Receiving } from './service-parts.ts'
+import { deferred } from './waiting.ts'
 
 const channel = process.getBuiltinModule('node:diagnostics_channel').channel('cook-daemon')
 
-export class Teller {
-  readonly #onEvent: ((event: DaemonEvent) => unknown) | undefined
+export type Listener = {
+  readonly name: string
+  /** The predecessor's name of it, if it had it. */
+  readonly oldName?: string | undefined
+  readonly server: Server
+}
 
-  constructor(onEvent: ((event: DaemonEvent) => unknown) | undefined) {
-    this.#onEvent = onEvent
+/** An upgrade that is in progress. */
+type Upgrading = { readonly generation: number; readonly stop: AbortController; readonly ended: Promise<unknown> }
+
+export class Service {
+  readonly state: EnteredState
+  /** What this process was handed. */
+  readonly claims: Claims
+  /** What it will hand on. */
+  readonly handles = new Registry()
+  readonly listeners: Listener[] = []
+  readonly history = new History()
+  /** Who takes connections of the program's own protocols, by name. */
+  readonly receivers = new Map<string, (socket: Socket, state: unknown) => void>()
+  /** Called when a departure begins: by the program, and for protocols with a module of their own. */
+  readonly onDrain: (() => unknown)[] = []
+  readonly ownDrains: ((departure: Departure) => OwnDrain)[] = []
+  /** The end of the service in this process. */
+  readonly gone = deferred<DrainReport>()
+  options: DaemonOptions = {}
+  /** False where the original API alone is used: its programs close and drain themselves. */
+  isDaemon = false
+  /** The program has said that it serves. */
+  isReady = false
+  /** A successor has taken over: what is named here, a path or a pid file, is its own. */
+  hasSuccessor = false
+  /** What this process wrote last. */
+  pidFile: string | undefined
+  upgrading: Upgrading | undefined
+  predecessor: Predecessor | undefined
+  receiving: Receiving | undefined
+  departure: Departure | undefined
+  control: ControlSocket | undefined
+  preload: Preload | undefined
+  #phase: Phase
+  #wasTakenOver = false
+  /** Where `cook-daemon run` waits. */
+  readonly #foreground: Foreground | undefined
+
+  constructor(state: EnteredState) {
+    this.state = state
+    const { start, generation } = state.entered
+    const isBetween = start.stage === 'parent'
+    this.claims = new Claims(isBetween ? [] : (start.link?.handles ?? []))
+    this.#phase = start.link === undefined || isBetween ? 'ready' : 'starting'
+    const run = isBetween ? undefined : (start.launch?.run ?? this.claims.claimOne(runName, 'file')?.fd)
+    if (run === undefined) return
+    this.handles.addReserved(runName, 'file', run)
+    this.#foreground = foreground(run, generation)
+  }
+
+  get generation(): number {
+    return this.state.entered.generation
+  }
+
+  get phase(): Phase {
+    return this.#phase
+  }
+
+  get drainTimeout(): number {
+    return this.options.drainTimeout ?? defaults.drainTimeout
+  }
+
+  /** Whether paths and the pid file are this process's: not a predecessor's still, nor a successor's already. */
+  get ownsNames(): boolean {
+    return this.#phase !== 'starting' && !this.hasSuccessor
+  }
+
+  /** Open now, all listeners together. */
+  get openConnections(): number {
+    const open = connectionsOf(this.listeners.map(({ server }) => server))
+    return [...open.values()].reduce((sum, sockets) => sum + sockets.length, 0)
+  }
+
+  /** This process among its generations. */
+  get record(): GenerationRecord {
+    const [pid, startTime] = identify()
+    const { generation, phase, openConnections: connections } = this
+    return { generation, pid, startTime, phase, connections, memory: residentMemory() }
+  }
+
+  /** A first start of a daemon serves only when it says so. */
+  begin(): void {
+    if (this.predecessor === undefined) this.#phase = 'starting'
+  }
+
+  /** The preload leaves everything to the program: all is as if it had not begun. */
+  endPreload(): void {
+    if (this.predecessor === undefined) this.#phase = 'ready'
+    this.preload = undefined
+    this.options = {}
+    this.isDaemon = false
+    this.ownDrains.length = 0
+  }
+
+  /** Moves this process on in its life. */
+  takeStep(step: Step): void {
+    this.#phase = nextPhase(this.#phase, step)
+    if (this.#phase === 'ready') this.#foreground?.serves()
+    if (!this.isDaemon) return
+    this.emit({ type: 'phase', phase: this.#phase, generation: this.generation })
+    if (step === 'upgrade') this.emit({ type: 'upgrade', generation: this.generation + 1 })
+  }
+
+  /** The listener that accepted a connection, or adopted it. */
+  listenerOf(socket: Socket): Listener | undefined {
+    const server = serverOf(socket)
+    return this.listeners.find((one) => one.server === server)
+  }
+
+  /** A server by our name of it or the predecessor's. */
+  serverOf(listener: string): Server | undefined {
+    return this.listeners.find(({ name, oldName }) => name === listener || oldName === listener)?.server
+  }
+
+  forgetListener(server: Server): void {
+    // Some servers listen again, and are there a second time by then.
+    const index = this.listeners.findIndex((one) => one.server === server)
+    if (index >= 0) this.listeners.splice(index, 1)
+  }
+
+  /** Once in a life, unless the successor is lost and everything comes back. */
+  takeOver(value: unknown, { isReturn = false } = {}): void {
+    if (this.#wasTakenOver && !isReturn) return
+    this.#wasTakenOver = true
+    void this.runHook('onTakeover', () => this.options.onTakeover?.(value))
   }
 
   emit(event: DaemonEvent): void {
@@ -17,13 +158,13 @@ export class Teller {
 
   async #tell(event: DaemonEvent): Promise<void> {
     try {
-      await this.#onEvent?.(event)
+      await this.options.onEvent?.(event)
     } catch (error) {
       this.hookFailed('onEvent', error)
     }
   }
 
-  /** A hook that throws is told, and costs nothing else. */
+  /** A hook that throws is an event, and costs nothing else. */
   async runHook(hook: string, run: () => unknown): Promise<unknown> {
     try {
       return await run()
@@ -36,7 +177,7 @@ export class Teller {
   hookFailed(hook: string, thrown: unknown): void {
     const error = thrown instanceof Error ? thrown : new Error(String(thrown))
     // Where nobody listens to events, or the listener is what failed, the fault must still be seen.
-    if (this.#onEvent === undefined || hook === 'onEvent') process.emitWarning(error)
+    if (this.options.onEvent === undefined || hook === 'onEvent') process.emitWarning(error)
     if (hook === 'onEvent') channel.publish({ type: 'hook-failed', hook, error } satisfies DaemonEvent)
     else this.emit({ type: 'hook-failed', hook, error })
   }

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { findMarked, removeLeftovers } from '../../scripts/leftovers.ts'
-import type { Identity } from '../../src/contract/messages.ts'
+import type { Identity } from '../../src/contract/environment.ts'
 import { system } from '../../src/node/system.ts'
 import { eventually } from '../../test/support/waiting.ts'
 

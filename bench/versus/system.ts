@@ -1,5 +1,5 @@
 /** What a system of the comparison is: something that starts the service, and replaces it by the version on disk. */
-import type { Identity } from '../../src/contract/messages.ts'
+import type { Identity } from '../../src/contract/environment.ts'
 import type { Site } from './site.ts'
 
 export type System = {

@@ -1,24 +1,18 @@
-/** The documents' verbs: a process becomes a daemon, hands its handles to its successor, and hears whether that is up. */
+/** The verbs of the original Go API: a process becomes a daemon, hands its handles to its successor, and hears whether that is up. */
 import type { Socket as UdpSocket } from 'node:dgram'
 import type { Server } from 'node:net'
-import type { HandleKind } from '../contract/messages.ts'
+import { checkDaemonizeOptions, checkListenUnixOptions, checkUpgradeOptions } from '../check.ts'
+import type { HandleKind } from '../contract/environment.ts'
+import { enter, preloadInCharge } from '../enter.ts'
 import { CookError } from '../errors.ts'
-import type { Inherited } from '../listen/handles.ts'
 import { openUnixPath, ownUnixPath } from '../listen/unix-path.ts'
-import {
-  checkDaemonizeOptions,
-  checkListenUnixOptions,
-  checkUpgradeOptions,
-  type DaemonizeOptions,
-  type DrainCounts,
-  type ListenUnixOptions,
-  type UpgradeOptions,
-  type UpgradeResult,
-} from '../options.ts'
+import { keepInspectorShut } from '../node/signals.ts'
+import type { DaemonizeOptions, ListenUnixOptions, UpgradeOptions, UpgradeResult } from '../options.ts'
+import type { HandleSource, Inherited } from '../process/handles.ts'
 import { writePidFile } from '../process/pid-file.ts'
-import { type EnteredState, enter, keepInspectorShut, preloadInCharge, type State } from '../process/state.ts'
 import { upgradeText, withText } from '../report.ts'
-import { demandCommit, runUpgrade } from '../upgrade/replace.ts'
+import type { Service } from '../service.ts'
+import { demandCommit, replace } from '../upgrade/replace.ts'
 import { becomeDaemon } from '../upgrade/stages.ts'
 
 const { resolve } = process.getBuiltinModule('node:path')
@@ -77,14 +71,8 @@ export type InheritedFile = {
   readonly fd: number
 }
 
-/** What an upgrade that succeeded was like, and what follows it. */
-export type UpgradeReport = UpgradeResult & {
-  /** Resolves when everything that followed the commit is over. With these verbs the program itself drains: nothing follows. */
-  readonly drained: Promise<DrainCounts>
-}
-
 /**
- * Turns this process into a daemon: `Daemonize()` of the documents. Resolves to true in the daemon, and to false in the process that must now exit,
+ * Turns this process into a daemon: `Daemonize()` of the original Go API. Resolves to true in the daemon, and to false in the process that must now exit,
  * which is the launcher, or in an upgrade the process between two daemons. The daemon is a process of its own with a new session, no terminal, and stdin from /dev/null.
  * It is a session leader, so opening a terminal without O_NOCTTY would make that its own: Node has no second fork.
  *
@@ -92,18 +80,18 @@ export type UpgradeReport = UpgradeResult & {
  * `ERR_COOK_DAEMON_SAID_NO`, `ERR_COOK_DAEMON_TIMEOUT`, `ERR_COOK_OPTION`. Nothing is left running then.
  */
 export async function daemonize(options: DaemonizeOptions = {}): Promise<boolean> {
-  const state = enter('daemonize()')
+  const { state } = enter('daemonize()')
   checkDaemonizeOptions(options)
   return becomeDaemon(state, options)
 }
 
-/** True in a process that was started by an upgrade, from its start on: `In_upgrade()` of the documents. Throws `ERR_COOK_ENVIRONMENT` if what it was told is broken. */
+/** True in a process that was started by an upgrade, from its start on: `In_upgrade()` of the original Go API. Throws `ERR_COOK_ENVIRONMENT` if what it was told is broken. */
 export function inUpgrade(): boolean {
-  return enter('inUpgrade()', { isQuestion: true }).entered.start.link !== undefined
+  return enter('inUpgrade()', { isQuestion: true }).state.entered.start.link !== undefined
 }
 
 /**
- * Claims the TCP listeners that the predecessor registered under a name, in the order in which it added them: `Inherit_TCPListeners(name)` of the documents.
+ * Claims the TCP listeners that the predecessor registered under a name, in the order in which it added them: `Inherit_TCPListeners(name)` of the original Go API.
  * Give each to `server.listen(inherited)`; both processes accept until the old one closes. A descriptor can be listened on once in a process.
  * Throws `ERR_COOK_NOT_IN_UPGRADE`, `ERR_COOK_UNKNOWN_NAME`, `ERR_COOK_STAGE`, `ERR_COOK_ENVIRONMENT`.
  */
@@ -127,15 +115,16 @@ export function inheritFiles(name: string): InheritedFile[] {
 }
 
 function claim<Kind extends HandleKind>(verb: string, name: string, kind: Kind): Extract<Inherited, { kind: Kind }>[] {
-  const { start, claims } = enter(verb).entered
+  const { claims, state } = enter(verb)
+  const { start } = state.entered
   if (start.link === undefined) throw new CookError('ERR_COOK_NOT_IN_UPGRADE', { verb })
   if (start.stage === 'parent') throw new CookError('ERR_COOK_STAGE', { verb })
   return claims.claim(name, kind)
 }
 
 /**
- * Registers a listening server, or a claimed listener, for the next upgrade: `AddInherit_TCPListener(name, l, true)` of the documents. Any `net.Server` will do: net, http, https, http2.
- * Several can have one name; the same one twice counts once. The documents do not say what their boolean means: here, `replace` first drops what of this kind is registered under the name.
+ * Registers a listening server, or a claimed listener, for the next upgrade: `AddInherit_TCPListener(name, l, true)` of the original Go API. Any `net.Server` will do: net, http, https, http2.
+ * Several can have one name; the same one twice counts once. The original Go API does not say what its boolean means: here, `replace` first drops what of this kind is registered under the name.
  * Throws `ERR_COOK_NOT_LISTENING`, `ERR_COOK_HANDLE_KIND`, `ERR_COOK_HANDLE_NAME`, `ERR_COOK_CLUSTER_WORKER`.
  */
 export function addInheritTcpListener(name: string, server: Server | InheritedListener, replace = false): void {
@@ -147,8 +136,8 @@ export function addInheritTcpListener(name: string, server: Server | InheritedLi
  * {@link listenUnix} it stays without a gap; opened with `server.listen(path)`, clients may find no file for some microseconds. Throws what that throws.
  */
 export function addInheritUnixListener(name: string, server: Server | InheritedUnixListener, replace = false): void {
-  const state = enter('addInheritUnixListener()')
-  if (typeof server === 'object' && server !== null && 'listen' in server) knowPath(state, server)
+  const service = enter('addInheritUnixListener()')
+  if (typeof server === 'object' && server !== null && 'listen' in server) knowPath(service, server)
   add('addInheritUnixListener()', name, 'unix', server, replace)
 }
 
@@ -162,36 +151,30 @@ export function addInheritFile(name: string, file: number | { readonly fd: numbe
   add('addInheritFile()', name, 'file', file, replace)
 }
 
-function add(
-  verb: string,
-  name: string,
-  kind: HandleKind,
-  source: Parameters<State['registry']['add']>[2],
-  replace: boolean,
-): void {
-  enter(verb).registry.add(name, kind, source, replace)
+function add(verb: string, name: string, kind: HandleKind, source: HandleSource, isReplacing: boolean): void {
+  enter(verb).handles.add(name, kind, source, isReplacing)
 }
 
 /** An inherited Unix listener does not know its path: we do, by its descriptor. */
-function knowPath(state: EnteredState, server: Server): void {
-  if (state.registry.paths.has(server)) return
-  const path = state.entered.claims.unixPathOf(server)
-  if (path !== undefined) ownUnixPath(state, server, path)
+function knowPath(service: Service, server: Server): void {
+  if (service.handles.paths.has(server)) return
+  const path = service.claims.unixPathOf(server)
+  if (path !== undefined) ownUnixPath(service, server, path)
 }
 
 /**
  * Opens a Unix listener whose path lives through upgrades without a gap: bound under a private name beside the path and published with link(2). The file of a dead
  * process is replaced. Resolves when the server listens; its `address()` gives the path.
- * Rejects with `ERR_COOK_PATH_TOO_LONG`, `ERR_COOK_PATH_IN_USE`, `ERR_COOK_UNIX_PATH`, `ERR_COOK_OPTION`. Not in the documents.
+ * Rejects with `ERR_COOK_PATH_TOO_LONG`, `ERR_COOK_PATH_IN_USE`, `ERR_COOK_UNIX_PATH`, `ERR_COOK_OPTION`. Not in the original Go API.
  */
 export async function listenUnix(server: Server, path: string, options: ListenUnixOptions = {}): Promise<void> {
-  const state = enter('listenUnix()')
+  const service = enter('listenUnix()')
   checkListenUnixOptions(options)
-  await openUnixPath(state, server, path, options)
+  await openUnixPath(service, server, path, options)
 }
 
 /**
- * Starts the new version, hands it what is registered, and waits for its answer: `Upgrade()` of the documents. Resolves at the commit: the new version serves, and this process
+ * Starts the new version, hands it what is registered, and waits for its answer: `Upgrade()` of the original Go API. Resolves at the commit: the new version serves, and this process
  * closes its listeners, finishes what it accepted and exits. Rejects if the upgrade failed: nothing of the new version runs any more, and this process keeps serving.
  *
  * The new version is what was typed to start this one, with symlinks followed again, and with the environment of that start.
@@ -200,25 +183,24 @@ export async function listenUnix(server: Server, path: string, options: ListenUn
  * `ERR_COOK_SUCCESSOR_TIMEOUT`, `ERR_COOK_SUCCESSOR_SPAWN`, `ERR_COOK_LINK_BROKEN`, `ERR_COOK_STOPPED`, `ERR_COOK_UPGRADE_IN_PROGRESS`, `ERR_COOK_UPGRADED`,
  * `ERR_COOK_NOT_COMMITTED`, `ERR_COOK_NOT_LISTENING`, `ERR_COOK_PROTOCOL`, `ERR_COOK_STAGE`, `ERR_COOK_OPTION`.
  */
-export async function upgrade(options: UpgradeOptions = {}): Promise<UpgradeReport> {
-  const state = enter('upgrade()')
+export async function upgrade(options: UpgradeOptions = {}): Promise<UpgradeResult> {
+  const service = enter('upgrade()')
   checkUpgradeOptions(options)
-  const { identity, generation, phases, link } = await runUpgrade(state, 'upgrade()', { stage: 'parent', ...options })
+  const { identity, generation, phases, link } = await replace(service, { stage: 'parent', ...options }, () => {})
   link.send({ type: 'bye' }, () => link.close())
-  const drained = Promise.resolve({ handedOver: 0, served: 0, closed: 0, cut: 0 })
-  return withText({ pid: identity[0], generation, phases, drained }, upgradeText)
+  return withText({ pid: identity[0], generation, phases }, upgradeText)
 }
 
 /**
- * Puts the registry back to what it was before anything was added, after an upgrade that failed: `Restore_inherit_files()` of the documents. Closes nothing.
+ * Puts the registry back to what it was before anything was added, after an upgrade that failed: `Restore_inherit_files()` of the original Go API. Closes nothing.
  * A process that was handed handles does not have them registered by that: register again what the next upgrade is to hand over.
  */
 export function restoreInheritFiles(): void {
-  enter('restoreInheritFiles()').registry.restore()
+  enter('restoreInheritFiles()').handles.restore()
 }
 
 /**
- * Tells whoever started this process whether it is up: `Notify_upgrade_done(bool)` of the documents. In an upgrade that is the predecessor: resolves at the commit, from which on this process owns
+ * Tells whoever started this process whether it is up: `Notify_upgrade_done(bool)` of the original Go API. In an upgrade that is the predecessor: resolves at the commit, from which on this process owns
  * the service, and handles that nobody claimed are closed. In the first start of a daemon it is the launcher, if that was told to `waitReady`.
  * With `ok` false it resolves when the predecessor has heard it, and this process must end; `reason`, at most 8 KiB, is in its error.
  *
@@ -231,17 +213,18 @@ export async function notifyUpgradeDone(ok = true, reason = ''): Promise<void> {
   const verb = 'notifyUpgradeDone()'
   const preload = preloadInCharge()
   if (preload !== undefined) return preload.ready(ok, reason)
-  const state = enter(verb)
-  const { start, launch, succession, claims } = state.entered
+  const service = enter(verb)
+  const { state, predecessor, receiving, claims } = service
+  const { start, launch } = state.entered
   if (start.stage === 'parent') throw new CookError('ERR_COOK_STAGE', { verb })
-  if (succession === undefined && launch?.waitReady !== true) throw new CookError('ERR_COOK_NOT_IN_UPGRADE', { verb })
-  if (typeof ok !== 'boolean') throw new CookError('ERR_COOK_OPTION', { option: 'ok', why: 'it must be true or false' })
-  if (state.notified) throw new CookError('ERR_COOK_NOTIFIED_TWICE', {})
-  state.notified = true
-  if (succession !== undefined) {
-    await succession.notify(ok, reason)
+  if (predecessor === undefined && launch?.waitReady !== true) throw new CookError('ERR_COOK_NOT_IN_UPGRADE', { verb })
+  if (typeof ok !== 'boolean') throw new CookError('ERR_COOK_OPTION', { option: 'ok', why: 'must be true or false' })
+  if (service.isReady) throw new CookError('ERR_COOK_NOTIFIED_TWICE', {})
+  service.isReady = true
+  if (predecessor !== undefined) {
+    await predecessor.notify(ok, reason)
     // Its listeners are the program's, and so is what becomes of them.
-    succession.sendSpares(new Map())
+    receiving?.sendSpares()
     // Not at the commit itself: with a predecessor that died early that comes before the program has claimed anything.
     if (ok) claims.closeUnclaimed()
     return
@@ -251,18 +234,18 @@ export async function notifyUpgradeDone(ok = true, reason = ''): Promise<void> {
 }
 
 /**
- * Writes this process's pid into a file: `Write_pid(file)` of the documents. The file is replaced at once, and one that names another living process than a predecessor is left
+ * Writes this process's pid into a file: `Write_pid(file)` of the original Go API. The file is replaced at once, and one that names another living process than a predecessor is left
  * alone. From here on SIGUSR1 opens no inspector in this process. Throws `ERR_COOK_PID_FILE`, `ERR_COOK_PID_FILE_TAKEN`, and `ERR_COOK_NOT_COMMITTED` before `notifyUpgradeDone()` has resolved: until then the predecessor owns it.
  */
 export function writePid(file: string): void {
   const verb = 'writePid()'
-  const state = enter(verb)
-  demandCommit(verb, state.entered)
+  const service = enter(verb)
+  demandCommit(service, verb)
   if (typeof file !== 'string' || file === '') {
-    throw new CookError('ERR_COOK_PID_FILE', { file: String(file), why: 'it is no path' })
+    throw new CookError('ERR_COOK_PID_FILE', { file: String(file), why: 'it is not a path' })
   }
   const path = resolve(file)
   keepInspectorShut()
-  writePidFile(path, state.entered.succession?.living ?? [])
-  state.pidFile = path
+  writePidFile(path, service.predecessor?.living ?? [])
+  service.pidFile = path
 }

@@ -1,6 +1,6 @@
 /** All commands with their options and their help, as commander understands them. */
 import { Command, CommanderError, InvalidArgumentError } from 'commander'
-import { envHome } from '../contract/messages.ts'
+import { envHome } from '../contract/environment.ts'
 import { version } from '../version.ts'
 import { exitCodes, tell, write } from './output.ts'
 

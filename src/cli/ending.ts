@@ -1,9 +1,9 @@
 /** The end of a daemon that answers, and the wait for the end of processes that are no children. */
 
-import type { GenerationRecord, Identity } from '../contract/messages.ts'
+import type { Identity } from '../contract/environment.ts'
+import type { GenerationRecord } from '../contract/messages.ts'
 import type { Client } from '../control/client.ts'
 import { CookError } from '../errors.ts'
-import { now } from '../node/clock.ts'
 import { isAlive, system } from '../node/system.ts'
 
 export type StopOptions = { readonly json?: boolean; readonly killAfter?: number }
@@ -59,9 +59,9 @@ export async function untilEnded(
 
 /** True if they are gone in time. No event tells the end of a process that is no child: it is looked for, and less often the longer it takes. */
 export async function untilGone(identities: readonly Identity[], ms: number): Promise<boolean> {
-  const begin = now()
+  const begin = performance.now()
   while (identities.some((identity) => isAlive(identity))) {
-    const passed = now() - begin
+    const passed = performance.now() - begin
     if (passed > ms) return false
     await new Promise((done) => setTimeout(done, Math.min(20, 1 + passed / 50)))
   }

@@ -1,8 +1,9 @@
 /** Which daemon is meant. */
+
+import { isDaemonName } from '../check.ts'
 import { type Client, clientOf } from '../control/client.ts'
 import type { Status } from '../control/status.ts'
 import { CookError } from '../errors.ts'
-import { isDaemonName } from '../options.ts'
 import { namesIn, runDirectory } from '../process/run-dir.ts'
 import { standsStill } from './ending.ts'
 import { UsageError } from './output.ts'

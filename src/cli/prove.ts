@@ -1,9 +1,8 @@
 /** `prove`: the user's own program under load that never retries, while it is upgraded to good versions and to such as fail. */
 
-import { envHome } from '../contract/messages.ts'
+import { envHome } from '../contract/environment.ts'
 import { clientOf } from '../control/client.ts'
 import { messageOf } from '../errors.ts'
-import { now } from '../node/clock.ts'
 import { launchDaemon } from '../process/launcher.ts'
 import { openLog } from '../process/log.ts'
 import { controlPath } from '../process/run-dir.ts'
@@ -125,7 +124,7 @@ async function upgradeTo(
   const before = { ...load.counts }
   const failuresBefore = new Map(load.failures)
   const old = await client.status()
-  const begin = now()
+  const begin = performance.now()
   let said = ''
   try {
     const request = kind === 'good' ? {} : { env: withFault(environment, faults[kind]), readyTimeout: hangTime }
@@ -136,7 +135,7 @@ async function upgradeTo(
   } catch (error) {
     said = messageOf(error).split(/[.:]/)[0] ?? ''
   }
-  const seconds = (now() - begin) / 1000
+  const seconds = (performance.now() - begin) / 1000
   const after = await client.status()
   const { counts } = load
   return {

@@ -1,5 +1,5 @@
 /** `restart`: the end of a daemon, and the same program once more. */
-import { protocolVersion } from '../contract/messages.ts'
+import { protocolVersion } from '../contract/protocol.ts'
 import { type StopOptions, standsStill } from './ending.ts'
 import { which } from './find-service.ts'
 import { startProgram } from './start.ts'

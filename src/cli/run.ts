@@ -1,8 +1,9 @@
 /** `run`: the same as `start` in the foreground. This process only waits: it forwards signals, and ends as the last generation does. */
 import type { ChildProcess } from 'node:child_process'
 import type { Duplex } from 'node:stream'
-import type { Identity } from '../contract/messages.ts'
-import { signalNumbers, system } from '../node/system.ts'
+import type { Identity } from '../contract/environment.ts'
+import { signalNumbers } from '../node/signals.ts'
+import { system } from '../node/system.ts'
 import { readWords } from '../process/foreground.ts'
 import { launchDaemon } from '../process/launcher.ts'
 import { openLog } from '../process/log.ts'

@@ -1,13 +1,13 @@
 /** `start`: a daemon, and the wait until it serves. */
 
-import { type ProgramRecord, protocolVersion, writeProgram } from '../contract/messages.ts'
+import { type ProgramRecord, writeProgram } from '../contract/environment.ts'
+
 import { clientOf } from '../control/client.ts'
 import type { Status } from '../control/status.ts'
-import { defaults } from '../defaults.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { inheritableDescriptors } from '../node/processes.ts'
 import { type Command, startCommand } from '../node/system.ts'
-import { withoutUndefined } from '../options.ts'
+import { defaults, withoutUndefined } from '../options.ts'
 import { type LaunchPlan, launchDaemon } from '../process/launcher.ts'
 import { openLog } from '../process/log.ts'
 import { logPath, openRunDirectory } from '../process/run-dir.ts'
@@ -58,12 +58,12 @@ export function programOf(script: string, args: readonly string[], options: Star
     overlap,
     logFile: log && resolve(cwd, log),
     pidFile: pid && resolve(cwd, pid),
-    handOver: options.handOver === false ? false : undefined,
+    moveConnections: options.handOver === false ? false : undefined,
   }
   return {
     name,
     command: { execPath: process.execPath, execArgv, args: [file, ...args], cwd },
-    record: { protocol: protocolVersion, name, ...withoutUndefined(given) },
+    record: { name, ...withoutUndefined(given) },
   }
 }
 

@@ -1,10 +1,9 @@
 /** The end of a daemon that does not answer: what is known of its processes is enough to end them, and nobody else. */
 
-import type { Identity } from '../contract/messages.ts'
+import type { Identity } from '../contract/environment.ts'
 import { type Client, isSilence, whoText } from '../control/client.ts'
 import { identityOf } from '../control/owner-files.ts'
 import { CookError } from '../errors.ts'
-import { now } from '../node/clock.ts'
 import { system } from '../node/system.ts'
 import { type End, endByWord, grace, type StopOptions, standsStill, timeToEnd, untilEnded } from './ending.ts'
 import { paint, print } from './output.ts'
@@ -16,7 +15,7 @@ const pause = 20
 /** How often it is told how long it still takes, in milliseconds. */
 const tellInterval = 5_000
 
-/** Who has had SIGTERM already, when, by now(), and whom it is to end. */
+/** Who has had SIGTERM already, when, by performance.now(), and whom it is to end. */
 export type Told = { readonly pid: number; readonly begin: number; readonly identities: readonly Identity[] }
 
 /**
@@ -24,8 +23,8 @@ export type Told = { readonly pid: number; readonly begin: number; readonly iden
  * A new version that was being started when the old one stood still takes over when that is gone: it is ended as well.
  */
 export async function endSilent(client: Client, options: StopOptions, why: CookError, told?: Told): Promise<End> {
-  const begin = told?.begin ?? now()
-  const passed = () => now() - begin
+  const begin = told?.begin ?? performance.now()
+  const passed = () => performance.now() - begin
   const say = (text: string, at = passed()) => {
     if (options.json !== true) print(`${paint('dim', `${(at / 1000).toFixed(3).padStart(8)} s`)}  ${text}`)
   }

@@ -1,7 +1,6 @@
 /** `stop`: the end of a daemon, whether it answers or not. */
 import type { Client } from '../control/client.ts'
 import { identityOf } from '../control/owner-files.ts'
-import { now } from '../node/clock.ts'
 import { processState } from '../node/processes.ts'
 import { system } from '../node/system.ts'
 import { type End, endByWord, type StopOptions, standsStill, timeToEnd, untilEnded, untilGone } from './ending.ts'
@@ -26,9 +25,9 @@ export async function endAll(client: Client, options: StopOptions): Promise<End>
   if (owner?.stopSignal !== 'SIGTERM' || isStopped(owner.pid)) return endByAsking(client, options)
   const { pid, generation } = owner
   const identities = owners.map(identityOf)
-  const begin = now()
+  const begin = performance.now()
   const time = timeToEnd(options, owner.drainTimeout)
-  const left = () => Math.max(0, time - (now() - begin))
+  const left = () => Math.max(0, time - (performance.now() - begin))
   // An upgrade came between the look and the signal, which then told a process that drains.
   const hasPassed = () => (client.owners().at(-1)?.generation ?? 0) > generation
   system.kill(identityOf(owner), 'SIGTERM')

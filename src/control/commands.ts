@@ -1,87 +1,63 @@
-/** What the control socket may have a daemon do, and how it tells how far it is. */
-
-import { CookError } from '../errors.ts'
-import type { Leaving } from '../handover/leave.ts'
-import { now } from '../node/clock.ts'
+/** What the control socket may have a daemon do, and how it reports how far it is. */
+import { type DaemonReport, replaceAndLeave, stopService } from '../handover/leave.ts'
 import { isHandled } from '../node/signals.ts'
-import { redirectOutput } from '../node/sockets.ts'
-import type { DaemonUpgradeOptions, UpgradeResult } from '../options.ts'
-import { openLog } from '../process/log.ts'
-import type { UpgradeStep } from '../upgrade/predecessor.ts'
-import { type Facts, openConnections, recordOf, statusOf } from './facts.ts'
-import type { Controlled } from './server.ts'
+import type { DaemonUpgradeOptions, DrainReport } from '../options.ts'
+import type { Service } from '../service.ts'
 import type { Progress } from './status.ts'
 
-const { closeSync } = process.getBuiltinModule('node:fs')
-
-/** How often whoever looks on is told how far a drain is, in milliseconds. */
+/** How often whoever looks on hears how far a drain is, in milliseconds. */
 const progressInterval = 250
 
-type Plan = {
-  readonly name: string
-  readonly facts: Facts
-  readonly leaving: Leaving
-  upgrade(options: DaemonUpgradeOptions, onStep: (step: UpgradeStep) => void): Promise<UpgradeResult>
-  stop(): void
+type OnProgress = (progress: Progress) => void
+
+/** Resolves when this process has drained; rejects if the upgrade failed, or the successor was lost. */
+export async function upgradeByRequest(
+  service: Service,
+  options: DaemonUpgradeOptions,
+  onProgress: OnProgress,
+): Promise<void> {
+  const ms = stopwatch()
+  const { pid, generation, drained }: DaemonReport = await replaceAndLeave(service, options, (type) => {
+    if (type !== 'serves') onProgress({ type, ms: ms() })
+  })
+  onProgress({ type: 'serves', ms: ms(), pid, generation })
+  const { departure } = service
+  await watchDrain(service, drained, ms, onProgress)
+  if (departure?.returned !== undefined) throw departure.returned
 }
 
-export function commandsOf({ name, facts, leaving, upgrade, stop }: Plan): Controlled {
-  const { state, listeners, history, drainTimeout } = facts
-  /** What stdout and stderr were redirected to. */
-  let log: number | undefined
+/** Resolves when this process has drained. */
+export async function stopByRequest(service: Service, onProgress: OnProgress): Promise<void> {
+  const ms = stopwatch()
+  const { drainTimeout, history, record } = service
+  onProgress({ type: 'stopping', ms: ms(), drainTimeout, generations: [...history.older, record] })
+  const drained = watchDrain(service, service.gone.promise, ms, onProgress)
+  // A program that handles SIGTERM ends as it is used to; where nothing does, the daemon alone is stopped.
+  if (isHandled('SIGTERM')) process.kill(process.pid, 'SIGTERM')
+  else void stopService(service)
+  await drained
+}
 
-  async function watchDrain(ms: () => number, onProgress: (progress: Progress) => void): Promise<void> {
-    const of = openConnections(listeners)
-    const timer = setInterval(
-      () => onProgress({ type: 'draining', ms: ms(), handedOver: leaving.handedOver, of }),
-      progressInterval,
-    )
-    try {
-      const { handedOver, served, closed, cut } = await leaving.untilDrained()
-      onProgress({ type: 'drained', ms: ms(), handedOver, served, closed, cut })
-    } finally {
-      clearInterval(timer)
-    }
-  }
-
-  return {
-    drainTimeout,
-    status: () => statusOf(name, facts),
-    /** Until this process has drained. */
-    async upgrade(options, onProgress) {
-      const ms = stopwatch()
-      const { pid, generation } = await upgrade(options, (type) => {
-        if (type !== 'serves') onProgress({ type, ms: ms() })
-      })
-      onProgress({ type: 'serves', ms: ms(), pid, generation })
-      await watchDrain(ms, onProgress)
-    },
-    /** A program that handles SIGTERM ends as it is used to; where nothing does, the daemon alone is stopped. */
-    async stop(onProgress) {
-      const ms = stopwatch()
-      onProgress({ type: 'stopping', ms: ms(), drainTimeout, generations: [...history.older, recordOf(facts)] })
-      const drained = watchDrain(ms, onProgress)
-      if (isHandled('SIGTERM')) process.kill(process.pid, 'SIGTERM')
-      else stop()
-      await drained
-    },
-    /** What stdout and stderr write from now on goes into the file that has the log's name now. */
-    reopenLog() {
-      const { logFile } = state
-      if (logFile === undefined) throw new CookError('ERR_COOK_CONTROL', { why: 'this daemon knows no log file' })
-      const opened = openLog(logFile)
-      if (!redirectOutput(opened)) {
-        closeSync(opened)
-        throw new CookError('ERR_COOK_CONTROL', { why: 'stdout and stderr of this daemon are no files' })
-      }
-      if (log !== undefined) closeSync(log)
-      log = opened
-    },
+async function watchDrain(
+  service: Service,
+  drained: Promise<DrainReport>,
+  ms: () => number,
+  onProgress: OnProgress,
+): Promise<void> {
+  const of = service.openConnections
+  const timer = setInterval(() => {
+    onProgress({ type: 'draining', ms: ms(), handedOver: service.departure?.handedOver ?? 0, of })
+  }, progressInterval)
+  try {
+    const { handedOver, served, closed, cut } = await drained
+    onProgress({ type: 'drained', ms: ms(), handedOver, served, closed, cut })
+  } finally {
+    clearInterval(timer)
   }
 }
 
 /** Whole milliseconds since now. */
 function stopwatch(): () => number {
-  const begin = now()
-  return () => Math.round(now() - begin)
+  const begin = performance.now()
+  return () => Math.round(performance.now() - begin)
 }

@@ -1,6 +1,6 @@
 /** Who owns a control socket, known without asking it: a small file in the run directory for each process to which it was handed, for a stop, and for the case that nobody answers. */
 
-import type { Identity, ProgramRecord } from '../contract/messages.ts'
+import type { Identity, ProgramRecord } from '../contract/environment.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { placeOfPids } from '../node/processes.ts'
 import { type Command, isAlive } from '../node/system.ts'

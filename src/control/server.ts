@@ -1,45 +1,20 @@
 /** The control socket of a daemon: HTTP/1.1 on a Unix socket, answered by the one generation that owns the service. */
-import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
-import { controlName, type Identity } from '../contract/messages.ts'
-import { CookError, type CookErrorCode, messageOf } from '../errors.ts'
-import { listening } from '../listen/listen.ts'
+import { controlName, type Identity } from '../contract/environment.ts'
+import { CookError } from '../errors.ts'
+import { listening } from '../listen/listening.ts'
 import { openUnixPath, ownUnixPath } from '../listen/unix-path.ts'
-import { stopAccepting } from '../node/sockets.ts'
+import { stopAccepting } from '../node/listeners.ts'
 import { identify } from '../node/system.ts'
-import { checkDaemonUpgradeOptions, type DaemonUpgradeOptions } from '../options.ts'
 import { controlPath, openRunDirectory } from '../process/run-dir.ts'
-import type { EnteredState } from '../process/state.ts'
+import type { Service } from '../service.ts'
+import type { ControlSocket } from '../service-parts.ts'
 import { forgetDeadOwners, forgetOwners, livingOwners, type Owner, removeOwner, writeOwner } from './owner-files.ts'
-import { type Failure, metricsText, type Progress, type Status } from './status.ts'
-
-/** The daemon, as far as the socket reaches. */
-export type Controlled = {
-  /** In milliseconds. */
-  readonly drainTimeout: number
-  status(): Status
-  /** Resolves when this process has drained; rejects if the upgrade failed. */
-  upgrade(options: DaemonUpgradeOptions, onProgress: (progress: Progress) => void): Promise<void>
-  /** Resolves when this process has drained. */
-  stop(onProgress: (progress: Progress) => void): Promise<void>
-  reopenLog(): void
-}
-
-export type Control = {
-  /** Begins to answer on the socket that the predecessor had. */
-  takeOver(): Promise<void>
-  /** Answers no new connection any more; what is being answered goes on. The socket goes to a successor, or is removed. */
-  release(successor?: Identity): void
-  /** Opens the socket anew: the successor to which it was released is lost. */
-  reopen(): Promise<void>
-  /** Resolves when whoever was accepted has his answer. */
-  readonly idle: Promise<void>
-}
+import { answer } from './requests.ts'
 
 const limits = {
   headerBytes: 8 * 1024,
-  /** An environment goes along with --update-env. */
-  bodyBytes: 1024 * 1024,
   /** Milliseconds for the headers, and for the whole request. */
   headers: 5_000,
   request: 10_000,
@@ -53,250 +28,146 @@ const reopenTries = 100
 const reopenPause = 50
 
 /**
- * Opens the control socket, or keeps the predecessor's for the commit. Rejects with `ERR_COOK_RUN_DIR`, `ERR_COOK_NAME_TAKEN` and what else
- * keeps a Unix path from being opened.
+ * Opens the control socket of a daemon with a name, or keeps the predecessor's for the commit. Rejects with
+ * `ERR_COOK_RUN_DIR`, `ERR_COOK_NAME_TAKEN` and what else keeps a Unix path from being opened.
  */
-export async function openControl(state: EnteredState, name: string, controlled: Controlled): Promise<Control> {
-  const folder = openRunDirectory(state.environment)
-  const path = controlPath(folder, name)
-  const [pid, startTime] = identify()
-  const inherited = state.entered.claims.claimUnix(controlName, path)
+export async function openControl(service: Service): Promise<void> {
+  const { name } = service.options
+  if (name === undefined) return
+  const control = new Control(service, name, openRunDirectory(service.state.environment))
+  await control.open()
+  service.control = control
+}
+
+class Control implements ControlSocket {
+  readonly #service: Service
+  readonly #name: string
+  readonly #folder: string
+  readonly #path: string
+  readonly #identity = identify()
   /** Accepted here, and not answered to the end: also those whose request is still on its way. */
-  const connections = new Set<Socket>()
-  const server = inherited === undefined ? await openFirst() : makeServer()
-  let current = server
-  // A process that ends without having been asked to is no owner either. One that is killed leaves its file, which then counts for nothing.
-  process.once('exit', () => removeOwner(folder, name, pid))
+  readonly #connections = new Set<Socket>()
+  /** The predecessor's descriptor, until the commit. */
+  #inherited: number | undefined
+  #server: Server
 
-  function ownerOf(of: Identity, generation: number): Owner {
-    const { command, program } = state
-    const { drainTimeout } = controlled
-    return { pid: of[0], startTime: of[1], generation, drainTimeout, command, ...(program && { program }) }
+  constructor(service: Service, name: string, folder: string) {
+    this.#service = service
+    this.#name = name
+    this.#folder = folder
+    this.#path = controlPath(folder, name)
+    this.#inherited = service.claims.claimUnix(controlName, this.#path)?.fd
+    this.#server = this.#makeServer()
+    // A process that ends without having been asked to is no owner either. A killed one leaves its file, which then counts for nothing.
+    process.once('exit', () => removeOwner(folder, name, process.pid))
   }
 
-  function own(): void {
-    forgetDeadOwners(folder, name)
-    const owner = ownerOf([pid, startTime], state.entered.generation)
-    writeOwner(folder, name, { ...owner, ...(state.stopSignal && { stopSignal: state.stopSignal }) })
-  }
-
-  async function openFirst(): Promise<Server> {
-    own()
+  async open(): Promise<void> {
+    if (this.#inherited !== undefined) return
+    this.#own()
     try {
-      const made = await open()
-      forgetOwners(folder, name, pid)
-      return made
+      await this.#listen()
+      forgetOwners(this.#folder, this.#name, process.pid)
     } catch (error) {
-      removeOwner(folder, name, pid)
+      removeOwner(this.#folder, this.#name, process.pid)
       throw error
     }
   }
 
-  function makeServer(): Server {
-    // Asked for here: a daemon without a name does not pay for it.
+  async takeOver(): Promise<void> {
+    if (this.#inherited === undefined) return
+    const server = this.#server
+    await listening(server, () => server.listen({ fd: this.#inherited }))
+    this.#inherited = undefined
+    server.unref()
+    ownUnixPath(this.#service, server, this.#path)
+    this.#service.handles.addReserved(controlName, 'unix', server)
+    this.#own()
+  }
+
+  release(successor?: Identity): void {
+    // Not http.Server's own close, which would cut who is about to ask.
+    if (this.#server.listening) stopAccepting(this.#server)
+    if (successor === undefined) {
+      if (!this.#service.hasSuccessor) removeOwner(this.#folder, this.#name, process.pid)
+      return
+    }
+    try {
+      // Its own word, which says more, may be there already.
+      if (livingOwners(this.#folder, this.#name).some(({ pid }) => pid === successor[0])) return
+      writeOwner(this.#folder, this.#name, this.#ownerOf(successor, this.#service.generation + 1))
+    } catch {
+      // The successor, whose file it is, reports the same fault.
+    }
+  }
+
+  async reopen(): Promise<void> {
+    // The successor is lost, but may still be on its way out: until then it listens there.
+    for (let left = reopenTries; ; left--) {
+      try {
+        this.#server = this.#makeServer()
+        await this.#listen()
+        this.#own()
+        return
+      } catch (error) {
+        if (left === 0 || (error as CookError).code !== 'ERR_COOK_NAME_TAKEN') throw error
+      }
+      await new Promise((done) => setTimeout(done, reopenPause))
+    }
+  }
+
+  get idle(): Promise<void> {
+    const all = [...this.#connections].map((socket) => new Promise((done) => socket.once('close', done)))
+    const late = new Promise((done) => setTimeout(done, limits.lastWords).unref())
+    return Promise.race([Promise.all(all), late]).then(() => {})
+  }
+
+  #makeServer(): Server {
     const { createServer } = process.getBuiltinModule('node:http')
-    const made = createServer(
+    const server = createServer(
       {
         maxHeaderSize: limits.headerBytes,
         headersTimeout: limits.headers,
         requestTimeout: limits.request,
         connectionsCheckingInterval: 1_000,
       },
-      (request, response) => void answer(request, response),
+      (request, response) => void answer(this.#service, request, response),
     )
-    made.on('connection', (socket: Socket) => {
-      connections.add(socket)
-      socket.once('close', () => connections.delete(socket))
+    server.on('connection', (socket: Socket) => {
+      this.#connections.add(socket)
+      socket.once('close', () => this.#connections.delete(socket))
     })
     // One request each: a generation that has handed over then has nothing to close.
-    made.maxRequestsPerSocket = 1
-    made.maxConnections = limits.connections
+    server.maxRequestsPerSocket = 1
+    server.maxConnections = limits.connections
     // accept(2) may fail where descriptors have run out: that costs a question, not the service.
-    made.on('error', () => {})
+    server.on('error', () => {})
     // It is there for the service, not the other way round.
-    made.unref()
-    return made
+    server.unref()
+    return server
   }
 
-  async function open(): Promise<Server> {
-    const made = makeServer()
+  async #listen(): Promise<void> {
+    const server = this.#server
     try {
-      await openUnixPath(state, made, path, { mode: 0o600 })
+      await openUnixPath(this.#service, server, this.#path, { mode: 0o600 })
     } catch (cause) {
       if (!(cause instanceof CookError) || cause.code !== 'ERR_COOK_PATH_IN_USE') throw cause
-      const why = String((cause.values as { readonly why?: string }).why)
-      throw new CookError('ERR_COOK_NAME_TAKEN', { name, why: `at ${path}, ${why}` }, { cause })
+      const why = `at ${this.#path}, ${(cause as CookError<'ERR_COOK_PATH_IN_USE'>).values.why}`
+      throw new CookError('ERR_COOK_NAME_TAKEN', { name: this.#name, why }, { cause })
     }
-    made.unref()
-    state.registry.addReserved(controlName, 'unix', made)
-    return made
+    server.unref()
+    this.#service.handles.addReserved(controlName, 'unix', server)
   }
 
-  async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    // Whoever has gone must not end the daemon, nor what he has begun.
-    response.on('error', () => {})
-    try {
-      if (state.hasSuccessor === true) throw new CookError('ERR_COOK_UPGRADED', { pid: process.pid })
-      await route(request, response, controlled)
-    } catch (error) {
-      sendFailure(response, error)
-    }
+  #own(): void {
+    forgetDeadOwners(this.#folder, this.#name)
+    writeOwner(this.#folder, this.#name, this.#ownerOf(this.#identity, this.#service.generation))
   }
 
-  return {
-    async takeOver() {
-      if (inherited === undefined) return
-      await listening(server, () => server.listen({ fd: inherited.fd }))
-      server.unref()
-      ownUnixPath(state, server, path)
-      state.registry.addReserved(controlName, 'unix', server)
-      own()
-    },
-    release(successor) {
-      // Not http.Server's own close, which would cut who is about to ask.
-      if (current.listening) stopAccepting(current)
-      if (successor === undefined) {
-        if (state.hasSuccessor !== true) removeOwner(folder, name, pid)
-        return
-      }
-      try {
-        // Its own word, which says more, may be there already.
-        if (livingOwners(folder, name).some((owner) => owner.pid === successor[0])) return
-        writeOwner(folder, name, ownerOf(successor, state.entered.generation + 1))
-      } catch {
-        // The successor, whose file it is, tells the same fault.
-      }
-    },
-    async reopen() {
-      // The successor is lost, but may still be on its way out: until then it listens there.
-      for (let left = reopenTries; ; left--) {
-        try {
-          current = await open()
-          own()
-          return
-        } catch (error) {
-          if (left === 0 || (error as CookError).code !== 'ERR_COOK_NAME_TAKEN') throw error
-        }
-        await new Promise((done) => setTimeout(done, reopenPause))
-      }
-    },
-    get idle() {
-      const all = Promise.all([...connections].map((socket) => new Promise((done) => socket.once('close', done))))
-      return Promise.race([all, new Promise((done) => setTimeout(done, limits.lastWords).unref())]).then(() => {})
-    },
+  #ownerOf([pid, startTime]: Identity, generation: number): Owner {
+    const { state, drainTimeout } = this.#service
+    const { command, program } = state
+    return { pid, startTime, generation, drainTimeout, command, ...(program && { program }) }
   }
 }
-
-async function route(request: IncomingMessage, response: ServerResponse, controlled: Controlled): Promise<void> {
-  const asked = `${request.method} ${request.url}`
-  switch (asked) {
-    case 'GET /status':
-      send(response, 'application/json', `${JSON.stringify(controlled.status(), undefined, 2)}\n`)
-      return
-    case 'GET /metrics':
-      send(response, 'text/plain; version=0.0.4; charset=utf-8', metricsText(controlled.status()))
-      return
-    case 'POST /upgrade': {
-      const options = upgradeOptions(await readBody(request))
-      await stream(response, (onProgress) => controlled.upgrade(options, onProgress))
-      return
-    }
-    case 'POST /stop':
-      await readBody(request)
-      await stream(response, (onProgress) => controlled.stop(onProgress))
-      return
-    case 'POST /reopen':
-      await readBody(request)
-      controlled.reopenLog()
-      send(response, 'application/json', '{"type":"reopened"}\n')
-      return
-    default:
-      sendFailure(response, new CookError('ERR_COOK_CONTROL', { why: `there is no ${asked}` }), 404)
-  }
-}
-
-/** What may be told of an upgrade from outside: no other program, and no other binary. */
-const told: readonly (keyof DaemonUpgradeOptions)[] = ['readyTimeout', 'drainTimeout', 'overlap', 'env', 'release']
-
-function upgradeOptions(body: string): DaemonUpgradeOptions {
-  if (body.trim() === '') return {}
-  let options: unknown
-  try {
-    options = JSON.parse(body)
-  } catch (cause) {
-    throw new CookError('ERR_COOK_CONTROL', { why: 'the body is no JSON' }, { cause })
-  }
-  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
-    throw new CookError('ERR_COOK_CONTROL', { why: 'the body is no object' })
-  }
-  const other = Object.keys(options).find((option) => !(told as readonly string[]).includes(option))
-  if (other !== undefined) {
-    throw new CookError('ERR_COOK_CONTROL', { why: `there is no option ${other}, but ${told.join(', ')}` })
-  }
-  checkDaemonUpgradeOptions(options)
-  return options
-}
-
-async function readBody(request: IncomingMessage): Promise<string> {
-  const parts: Buffer[] = []
-  let bytes = 0
-  for await (const part of request as AsyncIterable<Buffer>) {
-    bytes += part.length
-    // Read to its end and thrown away: an answer before that would meet a client that still writes.
-    if (bytes > limits.bodyBytes) parts.length = 0
-    else parts.push(part)
-  }
-  if (bytes > limits.bodyBytes) {
-    throw new CookError('ERR_COOK_CONTROL', { why: `the body has more than ${limits.bodyBytes} bytes` })
-  }
-  return Buffer.concat(parts).toString('utf8')
-}
-
-function send(response: ServerResponse, type: string, body: string): void {
-  response.writeHead(200, { 'content-type': type, 'content-length': Buffer.byteLength(body) })
-  response.end(body)
-}
-
-/** JSON lines, from the first word on. What was begun goes on, whether or not anybody still reads. */
-async function stream(
-  response: ServerResponse,
-  run: (onProgress: (progress: Progress) => void) => Promise<void>,
-): Promise<void> {
-  await run((progress) => {
-    if (response.writableEnded || response.destroyed) return
-    if (!response.headersSent) response.writeHead(200, { 'content-type': 'application/x-ndjson' })
-    response.write(`${JSON.stringify(progress)}\n`)
-  })
-  response.end()
-}
-
-function sendFailure(response: ServerResponse, error: unknown, status = httpStatusOf(error)): void {
-  const text = `${JSON.stringify(failure(error))}\n`
-  if (response.headersSent) {
-    response.end(text)
-    return
-  }
-  response.writeHead(status, { 'content-type': 'application/json', connection: 'close' })
-  response.end(text)
-}
-
-function failure(error: unknown): Failure {
-  const { code, help } = error instanceof CookError ? error : { code: 'ERR_COOK_CONTROL', help: '' }
-  return { type: 'error', code, message: messageOf(error), help }
-}
-
-function httpStatusOf(error: unknown): number {
-  if (!(error instanceof CookError)) return 500
-  if (error.code === 'ERR_COOK_CONTROL' || error.code === 'ERR_COOK_OPTION') return 400
-  return conflicts.includes(error.code) ? 409 : 500
-}
-
-/** Not now, in this process. */
-const conflicts: readonly CookErrorCode[] = [
-  'ERR_COOK_UPGRADE_IN_PROGRESS',
-  'ERR_COOK_UPGRADED',
-  'ERR_COOK_STOPPING',
-  'ERR_COOK_NOT_READY',
-  'ERR_COOK_NOT_COMMITTED',
-  'ERR_COOK_TOO_MANY_GENERATIONS',
-]

@@ -1,14 +1,14 @@
-/** What a daemon shows of itself on its control socket: as JSON for programs, and as text for Prometheus. */
+/** What a daemon shows of itself on its control socket, and how it reports progress. */
 
-import type {
-  ConnectionCounts,
-  GenerationRecord,
-  LastUpgrade,
-  ProgramRecord,
-  UpgradeCounts,
-} from '../contract/messages.ts'
-import { type Phase, phases } from '../contract/phase.ts'
+import type { Server } from 'node:net'
+import type { ProgramRecord } from '../contract/environment.ts'
+import type { ConnectionCounts, GenerationRecord, LastUpgrade, UpgradeCounts } from '../contract/messages.ts'
+import type { Phase } from '../contract/phase.ts'
+import { connectionsOf } from '../node/connections.ts'
 import type { Command } from '../node/system.ts'
+import { withoutUndefined } from '../options.ts'
+import type { Service } from '../service.ts'
+import { version } from '../version.ts'
 
 export type Status = {
   readonly name: string
@@ -69,82 +69,38 @@ export type Progress =
 /** Why it was not done; also the body of every answer that is an error. */
 export type Failure = { readonly type: 'error'; readonly code: string; readonly message: string; readonly help: string }
 
-/** Prometheus' text format, version 0.0.4. */
-export function metricsText(status: Status): string {
-  const { upgrades, lastUpgrade, generations } = status
-  const lines: string[] = []
-  const metric = (name: string, type: 'gauge' | 'counter', help: string, samples: readonly Sample[]) => {
-    if (samples.length === 0) return
-    lines.push(`# HELP cook_daemon_${name} ${help}`, `# TYPE cook_daemon_${name} ${type}`)
-    for (const [value, labels = {}] of samples) lines.push(`cook_daemon_${name}${labelsText(labels)} ${value}`)
+export function statusOf(service: Service): Status {
+  const { state, listeners, history, drainTimeout, options, pidFile, phase, record } = service
+  const open = connectionsOf(listeners.map(({ server }) => server))
+  const { rss, heapUsed } = process.memoryUsage()
+  const { command, program, logFile } = state
+  return {
+    name: String(options.name),
+    version,
+    node: process.version,
+    pid: record.pid,
+    startTime: record.startTime,
+    generation: record.generation,
+    phase,
+    startedAt: new Date(Date.now() - process.uptime() * 1000).toISOString(),
+    uptime: process.uptime(),
+    memory: { resident: rss, heapUsed },
+    connections: record.connections,
+    listeners: listeners.map(({ name, server }) => ({
+      name,
+      address: addressText(server.address()),
+      connections: open.get(server)?.length ?? 0,
+    })),
+    upgrades: history.upgrades,
+    ...(history.last && { lastUpgrade: history.last }),
+    generations: [...history.older, record],
+    drainTimeout,
+    command,
+    ...withoutUndefined({ program, logFile, pidFile }),
   }
-  const { name, version, node, pid, memory } = status
-  metric('info', 'gauge', 'What runs.', [[1, { name, version, node, pid: String(pid) }]])
-  metric('generation', 'gauge', '1 for the first start, one more for each successor.', [[status.generation]])
-  metric(
-    'phase',
-    'gauge',
-    'Where the daemon is in its life: 1 for that phase.',
-    phases.map((phase) => [phase === status.phase ? 1 : 0, { phase }]),
-  )
-  metric('start_time_seconds', 'gauge', 'When this process started, since the epoch.', [
-    [Date.parse(status.startedAt) / 1000],
-  ])
-  metric('upgrades_total', 'counter', 'Upgrades since the first start, by outcome.', [
-    [upgrades.succeeded, { outcome: 'succeeded' }],
-    [upgrades.failed, { outcome: 'failed' }],
-  ])
-  metric(
-    'last_upgrade_seconds',
-    'gauge',
-    'From the start of the last upgrade to its commit or failure.',
-    lastUpgrade === undefined ? [] : [[lastUpgrade.seconds, { outcome: lastUpgrade.outcome }]],
-  )
-  metric(
-    'last_upgrade_timestamp_seconds',
-    'gauge',
-    'When the last upgrade ended, since the epoch.',
-    lastUpgrade === undefined ? [] : [[lastUpgrade.at / 1000]],
-  )
-  metric(
-    'last_upgrade_connections',
-    'gauge',
-    'What became of the connections of the old version, once it has drained.',
-    Object.entries(lastUpgrade?.connections ?? {}).map(([fate, count]) => [count, { fate: snakeCase(fate) }]),
-  )
-  metric(
-    'connections',
-    'gauge',
-    'Connections that are open, by listener.',
-    status.listeners.map(({ name: listener, connections }) => [connections, { listener }]),
-  )
-  metric(
-    'generation_connections',
-    'gauge',
-    'Connections that are open, by generation: those that drain too.',
-    generations.map(({ generation, connections }) => [connections, { generation: String(generation) }]),
-  )
-  metric(
-    'resident_memory_bytes',
-    'gauge',
-    'Resident memory, by generation.',
-    generations.map(({ generation, memory: bytes }) => [bytes, { generation: String(generation) }]),
-  )
-  metric('heap_used_bytes', 'gauge', 'Memory of live JavaScript objects.', [[memory.heapUsed]])
-  return `${lines.join('\n')}\n`
 }
 
-type Sample = readonly [value: number, labels?: Readonly<Record<string, string>>]
-
-function labelsText(labels: Readonly<Record<string, string>>): string {
-  const pairs = Object.entries(labels).map(([name, value]) => `${name}="${escaped(value)}"`)
-  return pairs.length === 0 ? '' : `{${pairs.join(',')}}`
-}
-
-function escaped(value: string): string {
-  return value.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n')
-}
-
-function snakeCase(name: string): string {
-  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
+function addressText(address: ReturnType<Server['address']>): string {
+  if (address === null || typeof address === 'string') return address ?? ''
+  return address.family === 'IPv6' ? `[${address.address}]:${address.port}` : `${address.address}:${address.port}`
 }

@@ -1,5 +1,4 @@
 /** Closing what cannot move over some time, so that not all clients come back at once. */
-import { now } from '../node/clock.ts'
 
 /** Close codes (RFC 6455 and its registry): the server restarts; it goes away. */
 export const closeCodes = { restart: 1012, end: 1001 } as const
@@ -12,14 +11,14 @@ const longestGap = 10
 export function closeOverTime(time: number) {
   const waiting = new Map<() => void, NodeJS.Timeout>()
   let gap = longestGap
-  let next = now()
+  let next = performance.now()
   return {
     /** How many are known to come. */
     plan(count: number): void {
       gap = Math.min(longestGap, time / Math.max(1, count))
     },
     add(close: () => void): void {
-      const asked = now()
+      const asked = performance.now()
       next = Math.max(asked, next)
       const run = () => {
         waiting.delete(close)

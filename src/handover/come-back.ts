@@ -1,62 +1,37 @@
-/** Second handles of our listeners, sent back by the successor: as long as one is open the queue goes on filling, and the service can come back. */
-import type { Server } from 'node:net'
-import { listening } from '../listen/listen.ts'
-import { type ListenerHandle, whereToListen } from '../node/sockets.ts'
-import type { LinkEvent } from '../upgrade/link.ts'
+/** A successor that dies while the old process drains: that takes the service back. */
+import { CookError } from '../errors.ts'
+import { ownUnixPath } from '../listen/unix-path.ts'
+import { reclaimPidFile } from '../process/pid-file.ts'
+import type { Listener, Service } from '../service.ts'
+import type { Spares } from './spares.ts'
 
-/** How long we go on accepting for them, in milliseconds: a handle that did not get through is told by nobody. */
-const patience = 5_000
+/** Everything is ours again, and the departure is dropped. Returns the error of the upgrade. */
+export async function comeBack(
+  service: Service,
+  listening: readonly Listener[],
+  spares: Spares | undefined,
+  generation: number,
+): Promise<CookError> {
+  await Promise.all(listening.map((listener) => listenAgain(service, listener, spares)))
+  spares?.close()
+  service.departure = undefined
+  service.hasSuccessor = false
+  service.takeStep('return')
+  if (service.pidFile !== undefined) reclaimPidFile(service.pidFile)
+  service.emit({ type: 'successor-lost', generation })
+  const error = new CookError('ERR_COOK_SUCCESSOR_LOST', { generation, self: process.pid })
+  service.history.add({ generation, begin: performance.now(), code: error.code })
+  service.takeOver(undefined, { isReturn: true })
+  void service.runHook('control', () => service.control?.reopen())
+  return error
+}
 
-/** Node can neither duplicate a descriptor nor listen again on one that it has closed; what another process sends is a new descriptor of the same socket. */
-export class Spares {
-  readonly #handles = new Map<string, ListenerHandle>()
-  /** Names that were announced and have not come; undefined before the announcement. */
-  #missing: Set<string> | undefined
-  #settle: () => void = () => {}
-  /** Resolves when all have come, or no more will. */
-  readonly complete: Promise<void>
-
-  /** `isSent` is false if the successor is of a version that sends none. */
-  constructor(isSent: boolean) {
-    this.complete = new Promise((settle) => {
-      this.#settle = settle
-      if (isSent) setTimeout(settle, patience).unref()
-      else settle()
-    })
-  }
-
-  onLink(event: LinkEvent): void {
-    if (event.type === 'closed') this.#settle()
-    if (event.type !== 'message' || typeof event.message !== 'object') return
-    const { message, handle } = event
-    if (message.type === 'spares') this.#missing = new Set(message.names)
-    else if (message.type === 'spare') this.#take(message.name, handle as ListenerHandle | undefined)
-    else return
-    if (this.#missing?.size === 0) this.#settle()
-  }
-
-  #take(name: string, handle: ListenerHandle | undefined): void {
-    this.#missing?.delete(name)
-    if (handle === undefined) return
-    this.#handles.get(name)?.close()
-    this.#handles.set(name, handle)
-  }
-
-  has(name: string): boolean {
-    return this.#handles.has(name)
-  }
-
-  /** Lets a server that has stopped accepting listen again, on the same socket. */
-  async listenAgain(name: string, server: Server, backlog: number | undefined): Promise<void> {
-    const handle = this.#handles.get(name)
-    if (handle === undefined) throw new Error(`there is no second handle of the listener ${name}`)
-    this.#handles.delete(name)
-    await listening(server, () => server.listen(whereToListen(handle), backlog))
-  }
-
-  /** Closes what was not needed. */
-  close(): void {
-    for (const handle of this.#handles.values()) handle.close()
-    this.#handles.clear()
-  }
+async function listenAgain(service: Service, { name, server }: Listener, spares: Spares | undefined): Promise<void> {
+  if (server.listening) return
+  const { paths, backlogs } = service.handles
+  const path = paths.get(server)
+  await service.runHook('listen', async () => {
+    await spares?.listenAgain(name, server, backlogs.get(server))
+    if (path !== undefined) ownUnixPath(service, server, path)
+  })
 }

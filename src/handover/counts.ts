@@ -2,9 +2,7 @@
 
 import type { DrainCounts, DrainReport } from '../options.ts'
 import { drainText, withText } from '../report.ts'
-import type { Moved } from './mover.ts'
-
-export type Counting = { -readonly [Name in keyof DrainCounts]: number }
+import type { Counting, Moved } from '../service-parts.ts'
 
 export function noCounts(): Counting {
   return { handedOver: 0, served: 0, closed: 0, cut: 0 }

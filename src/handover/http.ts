@@ -1,11 +1,10 @@
 /** HTTP/1.1: idle connections move, busy ones move after their answer; where they cannot, the next answer closes. */
 import type { ServerResponse } from 'node:http'
 import type { Server, Socket } from 'node:net'
-import { now } from '../node/clock.ts'
-import { isTls } from '../node/servers.ts'
-import { httpConnections, receivingHttpConnections, responseInProgress } from '../node/sockets.ts'
+import { httpConnections, receivingHttpConnections, responseInProgress } from '../node/connections.ts'
+import { isTls } from '../node/listeners.ts'
 import { countMove } from './counts.ts'
-import type { Draining, ProtocolDrain } from './drain.ts'
+import type { Draining, ProtocolDrain } from './protocol-drain.ts'
 
 const { subscribe, unsubscribe } = process.getBuiltinModule('node:diagnostics_channel')
 
@@ -125,7 +124,7 @@ export function drainHttp(draining: Draining): ProtocolDrain {
         () => {
           isLate = true
         },
-        (draining.endsAt - now()) * patience,
+        (draining.endsAt - performance.now()) * patience,
       )
     },
     closeIdle() {

@@ -1,10 +1,10 @@
 /** HTTP/2: GOAWAY to every session, streams finish; HTTP/1.1 beside it on one port drains as https does. */
 import type { IncomingHttpHeaders, ServerHttp2Session, ServerHttp2Stream } from 'node:http2'
-import { isHttp } from '../node/servers.ts'
-import { writeBetweenFrames } from '../node/sockets.ts'
-import type { Draining, ProtocolDrain } from './drain.ts'
+import { writeBetweenFrames } from '../node/connections.ts'
+import { sessionsOf } from '../node/http2-sessions.ts'
+import { isHttp } from '../node/listeners.ts'
 import { drainHttp } from './http.ts'
-import { sessionsOf } from './sessions.ts'
+import type { Draining, ProtocolDrain } from './protocol-drain.ts'
 
 type StreamListener = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, flags: number) => void
 

@@ -1,154 +1,248 @@
-/** How a process ends its service, after an upgrade or at a stop: it drains, leaves when its successor has answered, and takes the service back if that is dead. */
-import type { Server, Socket } from 'node:net'
-import { type GenerationRecord, protocolOfSpares, takeoverName } from '../contract/messages.ts'
-import { deadline } from '../deadline.ts'
+/** How a process ends its service, after an upgrade or at a stop: it drains, and leaves when its successor has answered. */
+import type { Socket } from 'node:net'
+import { takeoverName } from '../contract/messages.ts'
 import { CookError } from '../errors.ts'
-import type { History } from '../history.ts'
-import { Latch } from '../latch.ts'
-import { ownUnixPath } from '../listen/unix-path.ts'
-import { now } from '../node/clock.ts'
-import { livesOn } from '../node/processes.ts'
-import { serverOf, startReading, stopReading } from '../node/sockets.ts'
-import { isAlive, system } from '../node/system.ts'
-import type { DrainReport, HandOverRule } from '../options.ts'
-import { reclaimPidFile, releasePidFile } from '../process/pid-file.ts'
-import { type EnteredState, takeStep } from '../process/state.ts'
-import type { Teller } from '../service.ts'
-import { toPieces, toText } from '../upgrade/cloned-values.ts'
-import type { Link } from '../upgrade/link.ts'
-import type { Committed } from '../upgrade/replace.ts'
-import type { Arrival, Destination } from '../upgrade/successor.ts'
-import { Spares } from './come-back.ts'
-import { type Counting, countMove, noCounts, toReport } from './counts.ts'
-import { drain, type OwnDrain } from './drain.ts'
+import { startReading, stopReading } from '../node/connections.ts'
+import type { DaemonUpgradeOptions, DrainReport, MoveRule, UpgradeResult } from '../options.ts'
+import { releasePidFile } from '../process/pid-file.ts'
+import { upgradeText, withText } from '../report.ts'
+import type { Listener, Service } from '../service.ts'
+import type { Arrival, Counting, Departure } from '../service-parts.ts'
+import { sendValue, toText } from '../upgrade/cloned-values.ts'
+import type { Committed, UpgradeStep } from '../upgrade/predecessor.ts'
+import { replace } from '../upgrade/replace.ts'
+import { deferred, Latch } from '../waiting.ts'
+import { comeBack } from './come-back.ts'
+import { countMove, noCounts, toReport } from './counts.ts'
+import { drain } from './drain.ts'
+import { Farewell } from './farewell.ts'
 import { Mover } from './mover.ts'
+import { Spares } from './spares.ts'
 
-/** How often a process that drains tells its successor how far it is, in milliseconds. */
-const newsInterval = 1_000
-
-/** How long beyond the end of the drain a successor may take to answer the last word, in milliseconds; then it is killed. */
-const answerTime = 5_000
-
-export type Listener = {
-  readonly name: string
-  /** The predecessor's name of it, if it had it. */
-  readonly oldName?: string
-  readonly server: Server
+/** What an upgrade that succeeded was like, and what follows it. */
+export type DaemonReport = UpgradeResult & {
+  /** Resolves when this process has drained, or has the service again because the successor was lost (event `successor-lost`). */
+  readonly drained: Promise<DrainReport>
 }
 
-/** A drain as a protocol with a module of its own (src/ws.ts) sees it. */
-export type DrainView = {
-  /** Undefined at a stop. */
-  readonly mover: Mover | undefined
-  /** Set when what is idle is to be closed; at a stop it is from the start. */
-  readonly hurry: Latch
-  readonly deadline: Latch
-  /** From its begin to the deadline, in milliseconds. */
+/** Replaces a daemon by its new version, and leaves. Resolves at the commit; rejects if the upgrade failed: the daemon keeps serving then. */
+export async function replaceAndLeave(
+  service: Service,
+  options: DaemonUpgradeOptions,
+  onStep: (step: UpgradeStep) => void = () => {},
+): Promise<DaemonReport> {
+  try {
+    const committed = await replace(service, { stage: 'daemon', ...options }, onStep)
+    const { identity, generation, phases } = committed
+    const result = { pid: identity[0], generation, phases }
+    service.emit(withText({ type: 'upgraded', ...result } as const, upgradeText))
+    const { ended } = new Leaving(service, options.drainTimeout ?? service.drainTimeout, committed)
+    return withText({ ...result, drained: ended }, upgradeText)
+  } catch (error) {
+    service.emit({ type: 'upgrade-failed', error: error as Error })
+    throw error
+  }
+}
+
+/** Ends the service. Once more, and in a process that drains after an upgrade for the second time, it cuts the rest. */
+export async function stopService(service: Service): Promise<DrainReport> {
+  service.upgrading?.stop.abort()
+  await service.upgrading?.ended
+  if (service.phase === 'starting') await service.predecessor?.notify(false, 'it was stopped')
+  return stopNow(service)
+}
+
+function stopNow(service: Service): Promise<DrainReport> {
+  if (service.departure !== undefined) return service.departure.stop()
+  service.takeStep('stop')
+  service.receiving?.stop()
+  return new Leaving(service, service.drainTimeout).ended
+}
+
+/** One departure: made at a commit or at a stop, and dropped if the service comes back. */
+class Leaving implements Departure {
+  readonly #service: Service
+  readonly #committed: Committed | undefined
   readonly time: number
-  /** The successor was lost and we take the service back: nothing is to be closed. */
-  isComingBack(): boolean
-  /** Where what becomes of a connection is counted. */
-  countsOf(socket: Socket): Counting
-}
-
-/** What is called when a drain begins: the program's own listeners, and the drains of protocols with a module of their own. */
-export type DrainHooks = {
-  readonly listeners: (() => unknown)[]
-  readonly own: ((view: DrainView) => OwnDrain)[]
-}
-
-/** What belongs to the daemon and ends, or comes back, with its service. */
-export type Home = {
-  readonly state: EnteredState
-  readonly teller: Teller
-  readonly listeners: readonly Listener[]
-  readonly history: History
-  readonly hooks: DrainHooks
-  readonly rule: () => HandOverRule
-  onRelease(): unknown
-  /** The control socket: nobody is accepted there any more; who was gets an answer; and it is opened anew. */
-  control(): { release(): void; readonly idle: Promise<void>; reopen(): Promise<void> } | undefined
-  /** What this process is now. */
-  record(): GenerationRecord
-  /** The successor is dead, and the service is ours again. */
-  onReturn(error: CookError): void
-}
-
-export class Leaving {
-  readonly #home: Home
+  readonly endsAt: number
+  readonly hurry = new Latch()
+  readonly deadline = new Latch()
+  readonly mover: Mover | undefined
+  readonly #farewell: Farewell | undefined
+  readonly #spares: Spares | undefined
+  /** Those that listened when it began. */
+  readonly #listening: readonly Listener[]
+  /** What becomes of the connections, by listener. */
+  readonly #counts: ReadonlyMap<string, Counting>
+  readonly #otherCounts = noCounts()
+  /** Set when the successor is lost; never at a stop. */
+  readonly #lost: Latch
   /** Connections of our predecessor on their way through us. */
   readonly #passing = new Set<Promise<unknown>>()
-  #left: Promise<DrainReport> | undefined
-  #time = 0
-  #endsAt = 0
-  #mover: Mover | undefined
-  #spares: Spares | undefined
-  /** Of the drain that runs, by listener. */
-  #counts = new Map<string, Counting>()
-  #otherCounts = noCounts()
-  /** Set at a stop, also one of a process that drains after an upgrade: idle connections are closed. */
-  #hurry = new Latch()
-  /** Set by the second stop, and at the deadline. */
-  #end = new Latch()
-  /** Set when the successor is dead, and the service is ours again. */
-  #lost = new Latch()
-  #isLost = Promise.resolve(false)
-  #farewell: Promise<boolean> | undefined
-  #linkEnded = Promise.resolve()
-  #hasLinkEnded = true
-  /** Those that listened when the drain began. */
-  #listening: readonly Listener[] = []
-  /** Whoever waits for the end of the drain. */
-  #waiting: ((end: DrainReport | CookError) => void)[] = []
-  #tellNews: (() => void) | undefined
+  /** Our predecessor knows that the service ends. */
+  #hasPassedStop = false
+  readonly ended: Promise<DrainReport>
+  returned: CookError | undefined
 
-  constructor(home: Home) {
-    this.#home = home
-  }
-
-  /** When the time of the drain that runs, or has ended, is over, by now(). */
-  get endsAt(): number {
-    return this.#endsAt
+  constructor(service: Service, time: number, committed?: Committed) {
+    this.#service = service
+    this.#committed = committed
+    this.time = time
+    this.endsAt = performance.now() + time
+    this.#listening = service.listeners.filter(({ server }) => server.listening)
+    this.#counts = new Map(service.listeners.map(({ name }) => [name, noCounts()]))
+    if (committed === undefined) this.hurry.set()
+    else {
+      this.mover = new Mover(committed.link)
+      this.#farewell = new Farewell(committed)
+      this.#spares = new Spares()
+      this.#listen(committed)
+    }
+    this.#lost = this.#farewell?.lost ?? new Latch()
+    const { promise, resolve } = deferred<DrainReport>()
+    this.ended = promise
+    service.departure = this
+    resolve(this.#leave())
   }
 
   get handedOver(): number {
     return [...this.#counts.values(), this.#otherCounts].reduce((sum, counts) => sum + counts.handedOver, 0)
   }
 
-  /** The drain that runs, or the next one; rejects with `ERR_COOK_SUCCESSOR_LOST` if the service comes back instead. */
-  async untilDrained(): Promise<DrainReport> {
-    const end = await new Promise<DrainReport | CookError>((settle) => this.#waiting.push(settle))
-    if (end instanceof CookError) throw end
-    return end
+  /** From now on what the successor sends is about connections, second handles, and the end. */
+  #listen({ onLink }: Committed): void {
+    onLink((event) => {
+      this.#farewell?.onLink(event)
+      this.#spares?.onLink(event)
+      this.mover?.onLink(event)
+      if (this.#farewell?.wasStopped !== true) return
+      // The service ends: what is idle goes now, and the rest with the link.
+      if (event.type === 'closed') this.deadline.set()
+      this.hurry.set()
+      if (!this.#hasPassedStop) this.#service.receiving?.stop()
+      this.#hasPassedStop = true
+    })
   }
 
-  /** The successor has taken over; resolves when this process has finished what it had, or has the service again. */
-  begin(upgraded: Committed, time: number): Promise<DrainReport> {
-    this.#left = this.#leave(upgraded, time)
-    return this.#left
+  async #leave(): Promise<DrainReport> {
+    const timer = setTimeout(() => this.deadline.set(), this.time)
+    const released = this.#release()
+    const news = setInterval(() => this.tellNews(), newsInterval).unref()
+    this.tellNews()
+    const hasDrained = await this.#drain()
+    const report = toReport(this.#counts, this.#otherCounts)
+    await this.#unlessOver(released)
+    if (hasDrained) await this.#untilPredecessorLeft()
+    const isLeft = hasDrained && (await this.#sayBye())
+    clearTimeout(timer)
+    clearInterval(news)
+    return isLeft || !this.#canReturn() ? this.#end(report) : this.#return(report)
   }
 
-  /** Ends the service; once more, and in a process that drains after an upgrade for the second time, it cuts the rest. */
-  stop(time: number): Promise<DrainReport> {
-    if (this.#left !== undefined) {
-      if (this.#hurry.isSet) this.#end.set()
-      this.#hurry.set()
-      return this.#left
+  /** Runs onRelease, and sends what it returns. */
+  async #release(): Promise<void> {
+    if (this.#committed === undefined) return
+    const { link } = this.#committed
+    const service = this.#service
+    const value = await service.runHook('onRelease', () => service.options.onRelease?.())
+    try {
+      await sendValue(link, takeoverName, { value, version: 0 })
+    } catch (error) {
+      service.hookFailed('onRelease', error)
+      await sendValue(link, takeoverName, { value: undefined, version: 0 })
     }
-    const { state } = this.#home
-    this.#hurry.set()
-    takeStep(state, 'stop')
-    state.entered.succession?.stop()
-    this.#left = this.#leave(undefined, time)
-    return this.#left
   }
 
-  /** A connection of the predecessor on its way through us to our own successor; false if there is none. `keep` is for one that cannot go on. */
+  /** False if the successor was lost. */
+  async #drain(): Promise<boolean> {
+    const service = this.#service
+    const rule = moveRule(service)
+    const servers = service.listeners.map(({ name, server }) => {
+      // One that does not listen any more has no counterpart in the successor.
+      const mover = server.listening ? this.mover : undefined
+      return { name, server, mover, rule, counts: this.#counts.get(name) ?? noCounts(), endsAt: this.endsAt }
+    })
+    const told = Promise.all(service.onDrain.map((listener) => service.runHook('onDrain', listener)))
+    const hasDrained = await drain({
+      servers,
+      others: service.ownDrains.map((begin) => begin(this)),
+      deadline: this.deadline,
+      hurry: this.hurry,
+      lost: this.#lost,
+      isLost: async () => (await this.#farewell?.isLost()) ?? false,
+      canReturn: () => this.#canReturn(),
+      spares: this.#spares?.complete,
+      sayBye: () => this.#sayBye(),
+    })
+    if (hasDrained) await this.#unlessOver(told)
+    return hasDrained
+  }
+
+  async #unlessOver(work: Promise<unknown>): Promise<void> {
+    await Promise.race([work, this.deadline.wait(), this.#lost.wait()])
+  }
+
+  /** Connections of our own predecessor go through us: it leaves first. */
+  async #untilPredecessorLeft(): Promise<void> {
+    const { receiving } = this.#service
+    await Promise.race([receiving?.bye, this.deadline.wait()])
+    // One that does not respond would stay for ever with nobody to see it.
+    if (!this.hurry.isSet) await Promise.race([receiving?.left, this.#lost.wait()])
+    await Promise.race([Promise.all(this.#passing), this.deadline.wait()])
+  }
+
+  async #sayBye(): Promise<boolean> {
+    const { history, record } = this.#service
+    if (this.#farewell === undefined) return true
+    return this.#farewell.sayBye(this.deadline, this.hurry, () => {
+      // Of those that are left at the deadline it is known before they are cut.
+      const { cut, ...others } = toReport(this.#counts, this.#otherCounts)
+      history.drained({ ...others, cut: cut + record.connections })
+      this.tellNews()
+    })
+  }
+
+  /** Each listener is open, or can be opened again. */
+  #canReturn(): boolean {
+    if (this.#committed === undefined) return false
+    return this.#listening.every(({ name, server }) => server.listening || this.#spares?.has(name))
+  }
+
+  async #end(report: DrainReport): Promise<DrainReport> {
+    const service = this.#service
+    this.#spares?.close()
+    await service.control?.idle
+    if (this.#committed === undefined && service.pidFile !== undefined) releasePidFile(service.pidFile)
+    service.control?.release()
+    service.takeStep('end')
+    service.emit({ type: 'drained', report })
+    service.gone.resolve(report)
+    return report
+  }
+
+  /** The successor is lost: the service is ours again. */
+  async #return(report: DrainReport): Promise<DrainReport> {
+    const service = this.#service
+    const isStopping = this.hurry.isSet
+    service.emit({ type: 'drained', report })
+    const listening = isStopping ? [] : this.#listening
+    this.returned = await comeBack(service, listening, this.#spares, this.#committed?.generation ?? 0)
+    return isStopping ? stopNow(service) : report
+  }
+
+  isComingBack(): boolean {
+    return this.#farewell?.mayBeLost === true && this.#canReturn()
+  }
+
+  countsOf(socket: Socket): Counting {
+    return this.#counts.get(this.#service.listenerOf(socket)?.name ?? '') ?? this.#otherCounts
+  }
+
   passOn(arrival: Arrival, socket: Socket, keep: () => boolean): boolean {
-    if (this.#mover?.isOpen !== true) return false
+    if (this.mover?.isOpen !== true) return false
     stopReading(socket)
     const { state, ...destination } = arrival
-    const passing = this.#mover
+    const passing = this.mover
       .move(socket, destination, { isFree: () => true, state, isUrgent: true })
       .then((moved) => {
         if (moved === 'busy' && !socket.destroyed && !keep()) socket.destroy()
@@ -158,266 +252,50 @@ export class Leaving {
     return true
   }
 
-  /** A connection of the program's own protocol, on the program's word. */
-  async handOver(name: string, destination: Destination, socket: Socket, state: unknown): Promise<boolean> {
-    const mover = this.#mover
+  async handOver(name: string, socket: Socket, state: unknown): Promise<boolean> {
     const refuse = (why: string) => new CookError('ERR_COOK_HAND_OVER', { why })
-    if (mover?.isOpen !== true) throw refuse('there is no successor')
+    if (this.mover?.isOpen !== true) throw refuse('there is no successor')
     if (socket.destroyed) throw refuse('it is closed')
     if ('encrypted' in socket) throw refuse('it is a TLS connection, whose keys cannot move')
     const text = toText(name, state)
     const counts = this.countsOf(socket)
+    const destination = { to: `own:${name}`, listener: this.#service.listenerOf(socket)?.name }
     stopReading(socket)
     // What the program has written goes out first.
     if (socket.writableLength > 0) await new Promise<void>((written) => socket.write('', () => written()))
-    const moved = await mover.move(socket, destination, { isFree: () => true, state: text, isUrgent: true })
+    const moved = await this.mover.move(socket, destination, { isFree: () => true, state: text, isUrgent: true })
     countMove(counts, moved)
     if (moved === 'busy' && !socket.destroyed) startReading(socket)
     return moved === 'moved'
   }
 
-  listenerOf(socket: Socket): Listener | undefined {
-    return this.#home.listeners.find(({ server }) => server === serverOf(socket))
-  }
-
-  countsOf(socket: Socket): Counting {
-    return this.#counts.get(this.listenerOf(socket)?.name ?? '') ?? this.#otherCounts
-  }
-
-  /** Those before us are shown by those after us. */
   tellNews(): void {
-    this.#tellNews?.()
+    const { history, record } = this.#service
+    this.#committed?.link.send({ type: 'news', ...history.news(record) })
   }
 
-  async #leave(upgraded: Committed | undefined, time: number): Promise<DrainReport> {
-    const { state, teller, control } = this.#home
-    this.#time = time
-    this.#endsAt = now() + time
-    const timer = setTimeout(() => this.#end.set(), time)
-    const end = this.#end.wait()
-    const released = upgraded && this.#open(upgraded)
-    const news = upgraded && this.#beginNews(upgraded.link)
-    const hasDrained = await this.#drain(upgraded, end)
-    const report = toReport(this.#counts, this.#otherCounts)
-    await Promise.race([released, end, this.#lost.wait()])
-    if (hasDrained) await this.#untilPredecessorLeft(end)
-    const isLeft = hasDrained && (upgraded === undefined || (await this.#sayFarewell(upgraded)))
-    clearTimeout(timer)
-    clearInterval(news)
-    if (upgraded !== undefined && !isLeft && this.#canReturn()) {
-      teller.emit({ type: 'drained', report })
-      const isStopping = this.#hurry.isSet
-      await this.#comeBack(upgraded.generation, isStopping)
-      return isStopping ? this.stop(time) : report
-    }
-    this.#spares?.close()
-    for (const tell of this.#waiting.splice(0)) tell(report)
-    await control()?.idle
-    if (upgraded === undefined && state.pidFile !== undefined) releasePidFile(state.pidFile)
-    control()?.release()
-    takeStep(state, 'end')
-    teller.emit({ type: 'drained', report })
-    return report
-  }
-
-  /** Connections of our own predecessor go through us: it leaves first. */
-  async #untilPredecessorLeft(end: Promise<void>): Promise<void> {
-    const { succession } = this.#home.state.entered
-    await Promise.race([succession?.bye, end])
-    // One that stands still would stay for ever with nobody to see it.
-    if (!this.#hurry.isSet) await Promise.race([succession?.left, this.#lost.wait()])
-    await Promise.race([Promise.all(this.#passing), end])
-  }
-
-  /** The way to the successor. Resolves when it has what onRelease returned. */
-  async #open({ link, onLink, identity, protocol }: Committed): Promise<void> {
-    const mover = new Mover(link, {
-      onStop: () => {
-        this.#hurry.set()
-        this.#home.state.entered.succession?.stop()
-      },
-      onEnd: () => this.#end.set(),
-      onLost: () => {
-        // Its answer to the last word is looked at there. One that was killed is told of late, if connections were on their way: the service may be going to another one by then.
-        if (this.#farewell !== undefined || this.#mover !== mover) return
-        const lost = this.#lost
-        this.#isLost = livesOn(identity).then((livesStill) => {
-          if (!livesStill) lost.set()
-          return !livesStill
-        })
-      },
-    })
-    const spares = new Spares(protocol >= protocolOfSpares)
-    this.#mover = mover
-    this.#spares = spares
-    this.#hasLinkEnded = false
-    this.#linkEnded = new Promise((ended) => {
-      onLink((event) => {
-        if (event.type === 'closed' && this.#mover === mover) this.#hasLinkEnded = true
-        spares.onLink(event)
-        mover.onLink(event)
-        if (event.type === 'closed') ended()
-      })
-    })
-    await this.#release(link)
-  }
-
-  async #release(link: Link): Promise<void> {
-    const { teller, onRelease } = this.#home
-    const value = await teller.runHook('onRelease', onRelease)
-    try {
-      await sendTakeover(link, value)
-    } catch (error) {
-      teller.hookFailed('onRelease', error)
-      await sendTakeover(link, undefined)
-    }
-  }
-
-  /** False if the successor was lost. */
-  async #drain(upgraded: Committed | undefined, end: Promise<void>): Promise<boolean> {
-    const { teller, listeners, hooks } = this.#home
-    const mover = this.#mover
-    const rule = this.#home.rule()
-    this.#listening = listeners.filter(({ server }) => server.listening)
-    // One that does not listen any more has no counterpart in the successor.
-    const servers = listeners.map(({ name, server }) => {
-      return {
-        name,
-        server,
-        mover: server.listening ? mover : undefined,
-        rule,
-        counts: noCounts(),
-        endsAt: this.#endsAt,
-      }
-    })
-    this.#counts = new Map(servers.map(({ name, counts }) => [name, counts]))
-    this.#otherCounts = noCounts()
-    const own = Promise.all(hooks.listeners.map((listener) => teller.runHook('onDrain', listener)))
-    const others = hooks.own.map((begin) => begin(this.#view()))
-    const hasDrained = await drain({
-      servers,
-      others,
-      deadline: this.#end,
-      hurry: this.#hurry,
-      lost: this.#lost,
-      isLost: () => this.#isLost,
-      canReturn: () => this.#canReturn(),
-      spares: this.#spares?.complete,
-      isLeft: async () => upgraded === undefined || this.#sayFarewell(upgraded),
-    })
-    if (hasDrained) await Promise.race([own, end, this.#lost.wait()])
-    return hasDrained
-  }
-
-  #view(): DrainView {
-    const mover = this.#mover
-    return {
-      mover,
-      hurry: this.#hurry,
-      deadline: this.#end,
-      time: this.#time,
-      isComingBack: () => mover?.isLost === true && this.#canReturn(),
-      countsOf: (socket) => this.countsOf(socket),
-    }
-  }
-
-  /** Each listener is open, or can be opened again. */
-  #canReturn(): boolean {
-    return this.#listening.every(({ name, server }) => server.listening || this.#spares?.has(name))
-  }
-
-  /**
-   * The last word, which the successor answers by ending the link: only then the service is safe in its hands. False if it is dead, or stood still until well after the end of the drain, and was
-   * killed. Said once.
-   */
-  #sayFarewell(upgraded: Committed): Promise<boolean> {
-    this.#farewell ??= this.#hearFarewell(upgraded)
-    return this.#farewell
-  }
-
-  async #hearFarewell({ link, identity }: Committed): Promise<boolean> {
-    const mover = this.#mover
-    // It ends by itself with the service, or has a successor of its own.
-    const isPassed = () => mover?.wasStopped === true || mover?.isReplacing === true
-    // It was looked for when the link ended.
-    if (this.#hasLinkEnded) return isPassed() || (!(await this.#isLost) && isAlive(identity))
-    this.#noteEnd()
-    this.#tellNews?.()
-    link.send({ type: 'bye' })
-    if (await this.#isAnswered()) return isPassed() || isAlive(identity)
-    link.close()
-    if (isPassed() || this.#hurry.isSet) return true
-    system.kill(identity, 'SIGKILL')
-    await livesOn(identity)
-    return false
-  }
-
-  /** What became of the connections; of those that are left at the deadline it is known before they are cut. */
-  #noteEnd(): void {
-    const { history, record } = this.#home
-    const { cut, ...others } = toReport(this.#counts, this.#otherCounts)
-    history.drained({ ...others, cut: cut + record().connections })
-  }
-
-  /** True when the link ends; false long after the end of the drain, and at that end if the service ends too. */
-  async #isAnswered(): Promise<boolean> {
-    let stop = () => {}
-    const late = new Promise<false>((settle) => {
-      void this.#end.wait().then(() => {
-        stop = deadline(this.#hurry.isSet ? 0 : answerTime, () => settle(false))
-      })
-    })
-    try {
-      return await Promise.race([this.#linkEnded.then(() => true), late])
-    } finally {
-      stop()
-    }
-  }
-
-  /** The successor is dead: everything is ours again. */
-  async #comeBack(generation: number, isStopping: boolean): Promise<void> {
-    const { state, teller, control, onReturn } = this.#home
-    if (!isStopping) await Promise.all(this.#listening.map((listener) => this.#listenAgain(listener)))
-    this.#spares?.close()
-    this.#spares = undefined
-    this.#mover = undefined
-    this.#farewell = undefined
-    this.#left = undefined
-    this.#tellNews = undefined
-    this.#end = new Latch()
-    this.#hurry = new Latch()
-    this.#lost = new Latch()
-    this.#isLost = Promise.resolve(false)
-    delete state.hasSuccessor
-    takeStep(state, 'return')
-    if (state.pidFile !== undefined) reclaimPidFile(state.pidFile)
-    teller.emit({ type: 'successor-lost', generation })
-    const error = new CookError('ERR_COOK_SUCCESSOR_LOST', { generation, self: process.pid })
-    onReturn(error)
-    for (const tell of this.#waiting.splice(0)) tell(error)
-    void teller.runHook('control', () => control()?.reopen())
-  }
-
-  async #listenAgain({ name, server }: Listener): Promise<void> {
-    if (server.listening) return
-    const { state, teller } = this.#home
-    const path = state.registry.paths.get(server)
-    await teller.runHook('listen', async () => {
-      await this.#spares?.listenAgain(name, server, state.registry.backlogs.get(server))
-      if (path !== undefined) ownUnixPath(state, server, path)
-    })
-  }
-
-  #beginNews(link: Link): NodeJS.Timeout {
-    const { history, record } = this.#home
-    this.#tellNews = () => link.send({ type: 'news', ...history.news(record()) })
-    this.#tellNews()
-    return setInterval(this.#tellNews, newsInterval).unref()
+  stop(): Promise<DrainReport> {
+    if (this.hurry.isSet) this.deadline.set()
+    this.hurry.set()
+    return this.ended
   }
 }
 
-async function sendTakeover(link: Link, value: unknown): Promise<void> {
-  for (const piece of toPieces(takeoverName, { value, version: 0 })) {
-    await new Promise<void>((sent) => link.send(piece, sent))
+/** How often a process that drains sends its successor how far it is, in milliseconds. */
+const newsInterval = 1_000
+
+/** A function that throws is reported once, and moves nothing. */
+function moveRule(service: Service): MoveRule {
+  const { moveConnections = true } = service.options
+  if (typeof moveConnections === 'boolean') return moveConnections
+  let hasFailed = false
+  return (socket) => {
+    try {
+      return moveConnections(socket) === true
+    } catch (error) {
+      if (!hasFailed) service.hookFailed('moveConnections', error)
+      hasFailed = true
+      return false
+    }
   }
 }

@@ -1,12 +1,9 @@
-/** Hands live connections to the successor, one at a time; those that wait for their turn are served meanwhile. */
+/** Hands live connections to the successor, few at a time; those that wait for their turn are served meanwhile. */
 import type { Socket } from 'node:net'
-import type { Message } from '../contract/messages.ts'
-import { releaseConnection, startReading, stopReading, takeUnread } from '../node/sockets.ts'
+import type { MessageOf } from '../contract/messages.ts'
+import { releaseConnection, startReading, stopReading, takeUnread } from '../node/connections.ts'
+import type { ConnectionMover, Destination, Moved, MoveOptions } from '../service-parts.ts'
 import type { Link, LinkEvent } from '../upgrade/link.ts'
-import type { Destination } from '../upgrade/successor.ts'
-
-/** How a move ended: `busy` and `lost` connections stay here, but `lost` were on their way when the successor died. */
-export type Moved = 'moved' | 'unwanted' | 'busy' | 'lost'
 
 type Order = {
   /** The other process has its descriptor. */
@@ -16,17 +13,8 @@ type Order = {
   readonly socket: Socket
   readonly arrival: Destination
   readonly state: MoveOptions['state']
-  /** Looked at when its turn comes, after reading was stopped: a request may have begun while it waited. */
-  readonly isFree: () => boolean
+  readonly isFree: MoveOptions['isFree']
   readonly done: (moved: Moved) => void
-}
-
-export type MoveOptions = {
-  readonly isFree: () => boolean
-  /** What goes with it, as values.ts makes it; a function is asked when its turn has come and it is free. */
-  readonly state?: string | (() => string | undefined) | undefined
-  /** Goes before those that wait: a busy connection is free only for a moment. */
-  readonly isUrgent?: boolean
 }
 
 /** Node sends one handle and waits until it has arrived; the second is there when it has. With more, Node 26 lost handles (measured). */
@@ -40,11 +28,11 @@ const pause = 20
 /** What has been parted from its socket here, and goes over the link. */
 type Parcel = {
   readonly order: Order
-  readonly message: Omit<Extract<Message, { type: 'connection' }>, 'id'>
+  readonly message: Omit<MessageOf<'connection'>, 'id'>
   readonly socket: Socket
 }
 
-export class Mover {
+export class Mover implements ConnectionMover {
   readonly #link: Link
   /** One a connection: an order replaces the one before, which has waited for longer than the connection was free. */
   readonly #urgent = new Map<Socket, Order>()
@@ -58,21 +46,11 @@ export class Mover {
   readonly #refused: Parcel[] = []
   /** Sent already: an order that came later finds a husk. */
   readonly #sent = new WeakSet<Socket>()
-  readonly #onStop: () => void
-  readonly #onEnd: () => void
-  readonly #onLost: () => void
   #lastId = 0
   #isOpen = true
-  #isLost = false
-  #wasStopped = false
-  #isReplacing = false
 
-  /** `onStop` is called when the successor says that the service ends, `onEnd` when it is gone after that, and `onLost` when its end of the link has ended without a word. */
-  constructor(link: Link, { onStop, onEnd, onLost }: { onStop(): void; onEnd(): void; onLost(): void }) {
+  constructor(link: Link) {
     this.#link = link
-    this.#onStop = onStop
-    this.#onEnd = onEnd
-    this.#onLost = onLost
   }
 
   /** False once the successor takes nothing any more. */
@@ -80,23 +58,8 @@ export class Mover {
     return this.#isOpen
   }
 
-  /** The successor has said that the service ends. */
-  get wasStopped(): boolean {
-    return this.#wasStopped
-  }
-
-  /** The successor has started one of its own: whatever becomes of it, the service is not for us. */
-  get isReplacing(): boolean {
-    return this.#isReplacing
-  }
-
-  /** The successor is gone without a word, and none of its own has the service. */
-  get isLost(): boolean {
-    return this.#isLost
-  }
-
   /** Moves a connection when its turn comes. */
-  move(socket: Socket, arrival: Order['arrival'], { isFree, state, isUrgent = false }: MoveOptions): Promise<Moved> {
+  move(socket: Socket, arrival: Destination, { isFree, state, isUrgent = false }: MoveOptions): Promise<Moved> {
     return new Promise((done) => {
       if (!this.#isOpen) {
         done('busy')
@@ -120,20 +83,10 @@ export class Mover {
 
   /** What the successor says of the connections, and its end. */
   onLink(event: LinkEvent): void {
-    if (event.type === 'closed') {
-      this.#isLost = !this.#wasStopped && !this.#isReplacing
-      this.giveUp()
-      if (this.#wasStopped) this.#onEnd()
-      if (this.#isLost) this.#onLost()
-    }
+    if (event.type === 'closed') this.giveUp()
     if (event.type !== 'message' || typeof event.message !== 'object') return
     if (event.message.type === 'taken') this.#onTaken(event.message.id, event.message.isKept)
-    if (event.message.type === 'replacing') this.#isReplacing = event.message.isOn
-    if (event.message.type === 'stop') {
-      this.#wasStopped = true
-      this.#close()
-      this.#onStop()
-    }
+    if (event.message.type === 'stop') this.#close()
   }
 
   /** Moves nothing any more: there is no time left, or no successor. What has arrived there is the successor's, whether it said so or not. */

@@ -1,28 +1,56 @@
-/** Makes a server listen, unseen by the preload, which takes up the program's own calls only. */
+/** How a server of a daemon listens: on the listener that the predecessor handed over under its name, otherwise on a new one. */
 import type { Server } from 'node:net'
+import { checkListenOptions } from '../check.ts'
+import { CookError, messageOf } from '../errors.ts'
+import { trackSessions } from '../node/http2-sessions.ts'
+import type { ListenOptions } from '../options.ts'
+import { checkName, type Inherited, tcpName, unixName } from '../process/handles.ts'
+import type { Service } from '../service.ts'
+import { acceptFromCommit, listening, takeTicketKeys } from './listening.ts'
+import { openUnixPath, ownUnixPath } from './unix-path.ts'
 
-let depth = 0
+const { resolve } = process.getBuiltinModule('node:path')
 
-/** Whether a call of listen() is the library's own. */
-export function isOwnListen(): boolean {
-  return depth > 0
+/** Rejects with `ERR_COOK_LISTEN`, `ERR_COOK_OPTION`, `ERR_COOK_HANDLE_NAME`, and what a Unix path may reject with. */
+export async function listen(service: Service, server: Server, options: ListenOptions): Promise<void> {
+  checkListenOptions(options)
+  const name = options.name ?? addressName(options)
+  checkName(name)
+  if (service.isReady) throw new CookError('ERR_COOK_LISTEN', { name, why: 'ready() was called already' })
+  if (service.listeners.some((one) => one.name === name || one.server === server)) {
+    throw new CookError('ERR_COOK_LISTEN', { name, why: 'another server has this name, or this server has another' })
+  }
+  const kind = options.path === undefined ? 'tcp' : 'unix'
+  const inherited = service.claims.claimOne(name, kind)
+  service.listeners.push({ name, server, oldName: inherited?.name })
+  trackSessions(server)
+  try {
+    await (inherited === undefined ? open(service, server, options) : listenOn(service, server, inherited, options))
+    if (!server.listening) throw new Error('it was closed as soon as it listened')
+    service.handles.addListening(name, kind, server)
+  } catch (cause) {
+    service.forgetListener(server)
+    if (cause instanceof CookError) throw cause
+    throw new CookError('ERR_COOK_LISTEN', { name, why: messageOf(cause) }, { cause })
+  }
 }
 
-/** Runs a call that makes a server listen; rejects with what keeps it from that. */
-export function listening(server: Server, call: () => void): Promise<void> {
-  return new Promise((done, failed) => {
-    const settle = (error?: Error) => {
-      server.removeListener('error', settle)
-      server.removeListener('listening', settle)
-      if (error === undefined) done()
-      else failed(error)
-    }
-    server.once('error', settle).once('listening', settle)
-    depth++
-    try {
-      call()
-    } finally {
-      depth--
-    }
-  })
+async function open(service: Service, server: Server, options: ListenOptions): Promise<void> {
+  const { path, port, host, backlog } = options
+  if (backlog !== undefined) service.handles.backlogs.set(server, backlog)
+  if (path === undefined) await listening(server, () => server.listen({ port, host, backlog }))
+  else await openUnixPath(service, server, path, options)
+}
+
+async function listenOn(service: Service, server: Server, inherited: Inherited, options: ListenOptions): Promise<void> {
+  const backlog = options.backlog ?? inherited.backlog
+  if (backlog !== undefined) service.handles.backlogs.set(server, backlog)
+  await takeTicketKeys(service, server, inherited.name)
+  acceptFromCommit(service, server)
+  await listening(server, () => server.listen(inherited, backlog))
+  if (inherited.kind === 'unix') ownUnixPath(service, server, inherited.path)
+}
+
+function addressName({ port, host, path }: ListenOptions): string {
+  return path === undefined ? tcpName(host, port) : unixName(resolve(path))
 }

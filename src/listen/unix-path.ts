@@ -2,11 +2,10 @@
 import type { Stats } from 'node:fs'
 import type { Server } from 'node:net'
 import { CookError, messageOf } from '../errors.ts'
-import { afterListenerClose } from '../node/sockets.ts'
+import { afterListenerClose } from '../node/listeners.ts'
 import { faultAt, faultOnTheWay, isTrusted, removeOwn } from '../process/trust.ts'
-import { listening } from './listen.ts'
-
-type State = Pick<import('../process/state.ts').State, 'registry' | 'phase' | 'hasSuccessor'>
+import type { Service } from '../service.ts'
+import { listening } from './listening.ts'
 
 const fs = process.getBuiltinModule('node:fs')
 const { resolve } = process.getBuiltinModule('node:path')
@@ -46,8 +45,13 @@ async function bindUnixPath(server: Server, path: string, { mode, backlog }: Ope
 }
 
 /** Opens a Unix listener of this process: the server knows its public path, and the file goes when the service does. */
-export async function openUnixPath(state: State, server: Server, path: string, options: OpenOptions): Promise<void> {
-  ownUnixPath(state, server, await bindUnixPath(server, path, options))
+export async function openUnixPath(
+  service: Service,
+  server: Server,
+  path: string,
+  options: OpenOptions,
+): Promise<void> {
+  ownUnixPath(service, server, await bindUnixPath(server, path, options))
 }
 
 type OpenOptions = { readonly mode?: number | undefined; readonly backlog?: number | undefined }
@@ -56,7 +60,7 @@ type OpenOptions = { readonly mode?: number | undefined; readonly backlog?: numb
  * The same for a program that binds a path itself: in one turn of the loop, as listen() is, and a path that is there is left to Node, which refuses it. A second name stays
  * beside it, from which the path is put back if a program removes it.
  */
-export function bindBeside(state: State, server: Server, file: string, listen: (path: string) => void): void {
+export function bindBeside(service: Service, server: Server, file: string, listen: (path: string) => void): void {
   const bound = besides(file)
   if (Buffer.byteLength(bound) > longest || fs.existsSync(file)) {
     listen(file)
@@ -75,7 +79,7 @@ export function bindBeside(state: State, server: Server, file: string, listen: (
     fs.linkSync(bound, file)
     removeOwn(spareOf(file))
     fs.linkSync(bound, spareOf(file))
-    ownUnixPath(state, server, file)
+    ownUnixPath(service, server, file)
   } catch (cause) {
     server.close()
     const error = Object.assign(unixPathError(file, cause), { cause })
@@ -96,8 +100,8 @@ export function restoreUnixPath(file: string): void {
 }
 
 /** All those of this process that its successor has taken over. */
-export function restoreUnixPaths({ registry }: State): void {
-  for (const file of registry.handedPaths) restoreUnixPath(file)
+export function restoreUnixPaths({ handles }: Service): void {
+  for (const file of handles.handedPaths) restoreUnixPath(file)
 }
 
 /** Of the socket itself, whatever stands at its name by now: chmod(2) follows a symlink, and a socket cannot be opened to be changed, but for its path alone. */
@@ -121,11 +125,11 @@ function spareOf(file: string): string {
 }
 
 /** Makes a public path that of a server, whether we bound it or inherited it. */
-export function ownUnixPath(state: State, server: Server, path: string): void {
-  state.registry.paths.set(server, path)
+export function ownUnixPath(service: Service, server: Server, path: string): void {
+  service.handles.paths.set(server, path)
   server.address = () => path
   // Before the commit it is still the predecessor's, and from the next one on the successor's.
-  removePathAtClose(server, path, () => state.phase !== 'starting' && state.hasSuccessor !== true)
+  removePathAtClose(server, path, () => service.ownsNames)
 }
 
 /** Removes the path when the listener is closed, if it is this process's by then: not a successor's, nor still the predecessor's. */

@@ -1,5 +1,5 @@
 /** What the system tells of this process and of others, beside who they are. */
-import type { Identity } from '../contract/messages.ts'
+import type { Identity } from '../contract/environment.ts'
 import { isAlive, type System, system } from './system.ts'
 
 const { readdirSync, readFileSync, readlinkSync } = process.getBuiltinModule('node:fs')
@@ -74,4 +74,17 @@ function descriptorFlags(fd: number): number {
     // It was the descriptor of the listing itself, closed by now.
     return 0o2000000
   }
+}
+
+/**
+ * Calls back when the program makes this process the primary of a cluster: cluster.setupPrimary(), which every
+ * fork() calls, listens to `internalMessage` of the process (lib/internal/cluster/primary.js). What the
+ * callback throws is thrown by the program's call. Returns what ends the watch.
+ */
+export function watchClusterPrimary(onPrimary: () => void): () => void {
+  const onListener = (name: string | symbol) => {
+    if (name === 'internalMessage') onPrimary()
+  }
+  process.on('newListener', onListener)
+  return () => void process.removeListener('newListener', onListener)
 }

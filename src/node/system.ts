@@ -1,6 +1,6 @@
 /** The operating system as this library sees it: processes and their identity, descriptors, the start of this process. */
 import type { ChildProcess } from 'node:child_process'
-import type { Identity } from '../contract/messages.ts'
+import type { Identity } from '../contract/environment.ts'
 
 // Named exports of node:child_process cost an ES module 15 % of its boot (measured), so built-ins are asked for when they are
 // needed. Our own files are all loaded at the start: what stands in their place after a deployment is another version.
@@ -157,11 +157,6 @@ export function withoutInspectorIn(
   return { ...env, NODE_OPTIONS: withoutInspector(env.NODE_OPTIONS.split(/\s+/)).join(' ') }
 }
 
-/** Signals by name. Asked for when they are needed: node:os takes half a millisecond of a start. */
-export function signalNumbers(): Readonly<Record<NodeJS.Signals, number>> {
-  return process.getBuiltinModule('node:os').constants.signals
-}
-
 /** Where this process is, or was when that was still there. */
 export function workingDirectory(): string {
   try {
@@ -181,4 +176,12 @@ function isSameDirectory(one: string, other: string): boolean {
     // One of them does not exist.
     return false
   }
+}
+
+/**
+ * lib/internal/process/worker_thread_only.js marks what a worker thread may not do. node:worker_threads
+ * would tell too, but each fork of a program loads the preload, and would load that.
+ */
+export function isWorkerThread(): boolean {
+  return (process.chdir as { disabled?: boolean }).disabled === true
 }

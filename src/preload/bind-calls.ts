@@ -1,16 +1,18 @@
 /** Every bind() of an unmodified program to a port of its choice: it gets the predecessor's socket, and reads it from the commit on. */
 import type { Socket } from 'node:dgram'
-import { startDatagrams, stopDatagrams } from '../node/sockets.ts'
+import { type Emitter, wrapEmit } from '../node/emitters.ts'
+import { startDatagrams, stopDatagrams } from '../node/listeners.ts'
 import type { DaemonEvent } from '../options.ts'
+import type { Service } from '../service.ts'
 import { askOfBind } from './listen-arguments.ts'
-import type { Plan } from './listen-calls.ts'
+import type { Readiness } from './readiness.ts'
 
 const { subscribe, unsubscribe } = process.getBuiltinModule('node:diagnostics_channel')
 /** Node tells of each UDP socket that is made: until the first one its module need not be loaded. */
 const created = 'udp.socket'
 
-export function watchBinds({ state, ready }: Pick<Plan, 'state' | 'ready'>) {
-  const { claims } = state.entered
+export function watchBinds(service: Service, readiness: Readiness) {
+  const { claims, handles } = service
   const bound = new Set<Socket>()
   let restore = () => {}
   let isActive = true
@@ -22,7 +24,7 @@ export function watchBinds({ state, ready }: Pick<Plan, 'state' | 'ready'>) {
     const bind = function bind(this: Socket, ...args: unknown[]) {
       const call = (given: readonly unknown[]) => Reflect.apply(plain, this, given) as Socket
       const { type } = this as unknown as { readonly type: string }
-      const ask = !isActive || state.hasSuccessor === true ? undefined : askOfBind(type, args)
+      const ask = !isActive || service.hasSuccessor ? undefined : askOfBind(type, args)
       return ask === undefined ? call(args) : take(this, ask.name, args, call)
     }
     prototype.bind = bind as Socket['bind']
@@ -35,36 +37,33 @@ export function watchBinds({ state, ready }: Pick<Plan, 'state' | 'ready'>) {
 
   function take(socket: Socket, name: string, args: readonly unknown[], call: (args: readonly unknown[]) => Socket) {
     const inherited = claims.unclaimed.find((one) => one.name === name && one.kind === 'udp')
-    ready.opens(socket)
+    readiness.opens(socket)
     socket.once('listening', () => {
       bound.add(socket)
-      state.registry.add(name, 'udp', socket, false)
-      ready.opened(socket)
+      handles.add(name, 'udp', socket, false)
+      readiness.opened(socket)
     })
     socket.once('close', () => {
       bound.delete(socket)
-      state.registry.remove(socket)
-      ready.failed(socket)
+      handles.remove(socket)
+      readiness.failed(socket)
     })
     if (inherited === undefined) return call(args)
     claims.claimHandle(inherited)
     const done = args.at(-1)
     // Node binds to a descriptor at once, and says so before bind() has returned: a program that listens for it on the next line would miss it.
-    const { emit } = socket
-    const hadOwn = Object.hasOwn(socket, 'emit')
     let wasHeld = false
-    socket.emit = (event: string, ...rest: unknown[]) => {
+    const giveBack = wrapEmit(socket as unknown as Emitter, (emit, event, ...rest) => {
       wasHeld ||= event === 'listening'
-      return event === 'listening' || Reflect.apply(emit, socket, [event, ...rest])
-    }
+      return event === 'listening' || emit(event, ...rest)
+    })
     try {
       call([{ fd: inherited.fd }, ...(typeof done === 'function' ? [done] : [])])
     } finally {
-      if (hadOwn) socket.emit = emit
-      else Reflect.deleteProperty(socket, 'emit')
+      giveBack()
     }
     // Until the commit they are the predecessor's.
-    if (state.phase === 'starting') stopDatagrams(socket)
+    if (service.phase === 'starting') stopDatagrams(socket)
     if (wasHeld) process.nextTick(() => socket.emit('listening'))
     return socket
   }
@@ -74,7 +73,7 @@ export function watchBinds({ state, ready }: Pick<Plan, 'state' | 'ready'>) {
       if (event.type !== 'phase') return
       if (event.phase === 'ready') for (const socket of bound) startDatagrams(socket)
       // What the program still sends goes out of the same socket.
-      if (event.phase === 'draining' && state.hasSuccessor === true) for (const socket of bound) stopDatagrams(socket)
+      if (event.phase === 'draining' && service.hasSuccessor) for (const socket of bound) stopDatagrams(socket)
     },
     end(): void {
       unsubscribe(created, onCreated)

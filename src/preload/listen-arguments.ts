@@ -1,6 +1,7 @@
 /** What a program asks for when it calls listen() or bind(), in all the ways that Node takes it. */
-import { tcpName, unixName } from '../listen/registry.ts'
-import { carriesHandle } from '../node/sockets.ts'
+
+import { carriesHandle } from '../node/listeners.ts'
+import { tcpName, unixName } from '../process/handles.ts'
 
 /** An address as the program gave it: the same words in the next version get the same listener. */
 export type Ask =

@@ -1,36 +1,30 @@
 /** Every listen() of an unmodified program: it gets the predecessor's listener of that address, or a new one that the next version will get. */
 import type { Server } from 'node:net'
-import { trackSessions } from '../handover/sessions.ts'
-import type { Inherited } from '../listen/handles.ts'
-import { isOwnListen } from '../listen/listen.ts'
-import { bindBeside } from '../listen/unix-path.ts'
-import { afterListenerClose } from '../node/sockets.ts'
-import type { EnteredState } from '../process/state.ts'
-import { inheriting } from './inheriting.ts'
-import type { Life } from './life.ts'
-import { type Ask, askOfListen, backlogOf, isSameAddress } from './listen-arguments.ts'
+import { acceptFromCommit, isOwnListen, takeTicketKeys } from '../listen/listening.ts'
+import { bindBeside, ownUnixPath, restoreUnixPath } from '../listen/unix-path.ts'
+import { trackSessions } from '../node/http2-sessions.ts'
+import { afterListenerClose, type KeptListener, keepListener } from '../node/listeners.ts'
+import type { Inherited } from '../process/handles.ts'
+import type { Service } from '../service.ts'
+import { type Ask, askOfListen, backlogOf, isSameAddress, listenFields } from './listen-arguments.ts'
 import type { Readiness } from './readiness.ts'
 import { WebSockets } from './web-sockets.ts'
 
 const { resolve } = process.getBuiltinModule('node:path')
 const { errorMonitor } = process.getBuiltinModule('node:events')
 
-export type Plan = {
-  readonly state: EnteredState
-  readonly life: Life
-  readonly ready: Readiness
-}
-
 /** What a server is about to listen on, or listens on. */
 type Opening = { readonly ask: Ask; readonly name: string; readonly inherited: Inherited | undefined }
 
-export function watchListens({ state, life, ready }: Plan) {
-  const { claims } = state.entered
-  const { registry } = state
+/** A listen() of the program: its arguments, and how it is called with others. */
+type Listen = { readonly args: readonly unknown[]; call(args: readonly unknown[]): Server }
+
+export function watchListens(service: Service, readiness: Readiness) {
+  const { claims, handles } = service
   const openings = new Map<Server, Opening>()
   const known = new WeakSet<Server>()
-  /** For listeners of the predecessor, which a first start has none of. */
-  let listenOn: ReturnType<typeof inheriting> | undefined
+  /** Claimed, and given up again before this version is up: programs try a port out before they use it. */
+  const kept = new Map<Inherited, KeptListener>()
   const webSockets = new WebSockets()
   const { prototype } = process.getBuiltinModule('node:net').Server
   const plain = prototype.listen
@@ -38,36 +32,56 @@ export function watchListens({ state, life, ready }: Plan) {
 
   const ours = function listen(this: Server, ...args: unknown[]) {
     const call = (given: readonly unknown[]) => Reflect.apply(plain, this, given) as Server
-    const isOurs = isActive && !isOwnListen() && !this.listening && state.hasSuccessor !== true
+    const isOurs = isActive && !isOwnListen() && !this.listening && !service.hasSuccessor
     const ask = isOurs ? askOfListen(args, resolve) : undefined
-    return ask === undefined ? call(args) : open(this, ask, args, call)
+    return ask === undefined ? call(args) : open(this, ask, { args, call })
   }
   prototype.listen = ours
 
-  function open(
-    server: Server,
-    ask: Ask,
-    args: readonly unknown[],
-    call: (args: readonly unknown[]) => Server,
-  ): Server {
+  function open(server: Server, ask: Ask, listen: Listen): Server {
     openings.delete(server)
     const name = freeName(ask.name)
     const inherited = claims.unclaimed.find((one) => one.name === name && one.kind === ask.kind) ?? sameAddress(ask)
     if (!known.has(server)) watch(server)
     known.add(server)
     openings.set(server, { ask, name, inherited })
-    ready.opens(server)
+    readiness.opens(server)
     trackSessions(server)
-    const backlog = backlogOf(args) ?? inherited?.backlog
-    if (backlog !== undefined) registry.backlogs.set(server, backlog)
-    if (inherited !== undefined) {
-      listenOn ??= inheriting(state)
-      listenOn(server, inherited, { args, backlog, call })
-      return server
-    }
-    if (ask.kind !== 'unix') return call(args)
-    bindBeside(state, server, ask.path, (path) => call(withPath(args, path)))
+    const backlog = backlogOf(listen.args) ?? inherited?.backlog
+    if (backlog !== undefined) handles.backlogs.set(server, backlog)
+    if (inherited !== undefined) listenOn(server, inherited, listen, backlog)
+    else if (ask.kind === 'unix')
+      bindBeside(service, server, ask.path, (path) => listen.call(withPath(listen.args, path)))
+    else listen.call(listen.args)
     return server
+  }
+
+  /** On a listener of the predecessor. */
+  function listenOn(server: Server, inherited: Inherited, { args, call }: Listen, backlog: number | undefined): void {
+    claims.claimHandle(inherited)
+    const { signal } = listenFields(args)
+    const done = args.at(-1)
+    const again = kept.get(inherited)
+    kept.delete(inherited)
+    const where = again === undefined ? { fd: inherited.fd, signal } : { handle: again.handle, signal }
+    void takeTicketKeys(service, server, inherited.name)
+    acceptFromCommit(service, server)
+    call([where, backlog, ...(typeof done === 'function' ? [done] : [])])
+    if (again !== undefined) server.once('listening', () => again.resume())
+    if (inherited.kind === 'tcp') keepIfClosed(server, inherited)
+    if (inherited.kind !== 'unix') return
+    // Programs remove the file of a dead process before they listen; that of the living one was just removed so.
+    restoreUnixPath(inherited.path)
+    ownUnixPath(service, server, inherited.path)
+  }
+
+  function keepIfClosed(server: Server, inherited: Inherited): void {
+    const { release = [] } = service.state.program ?? {}
+    const isKept = () => service.phase === 'starting' && !release.includes(inherited.name)
+    keepListener(server, isKept, (listener) => {
+      kept.set(inherited, listener)
+      claims.putBack(inherited)
+    })
   }
 
   /** An address may be asked for twice, as port 0: the second one has a name of its own. */
@@ -84,9 +98,9 @@ export function watchListens({ state, life, ready }: Plan) {
 
   function watch(server: Server): void {
     webSockets.track(server)
-    guardClose(server, () => state.hasSuccessor === true)
+    guardClose(server, () => service.hasSuccessor)
     server.prependListener('listening', () => onListening(server))
-    // Told without being handled: what nobody handles must still end the program.
+    // Seen without being handled: what nobody handles must still end the program.
     server.prependListener(errorMonitor as unknown as 'error', () => onFailure(server))
     server.prependListener('close', () => onFailure(server))
   }
@@ -95,19 +109,25 @@ export function watchListens({ state, life, ready }: Plan) {
     const opening = openings.get(server)
     if (opening === undefined) return
     const { ask, name, inherited } = opening
-    life.admit(name, ask.kind === 'unix' ? 'unix' : 'tcp', server, inherited?.name)
-    afterListenerClose(server, () => {
-      openings.delete(server)
-      // In a drain it was we who closed it.
-      if (state.phase !== 'draining') life.dismiss(server)
-    })
-    ready.opened(server)
+    service.listeners.push({ name, server, oldName: inherited?.name })
+    handles.addListening(name, ask.kind === 'unix' ? 'unix' : 'tcp', server)
+    afterListenerClose(server, () => onClose(server))
+    readiness.opened(server)
+  }
+
+  /** It is handed over no more, and drained only as long as it has connections. */
+  function onClose(server: Server): void {
+    openings.delete(server)
+    // In a drain it was we who closed it.
+    if (service.phase === 'draining') return
+    handles.remove(server)
+    server.once('close', () => service.forgetListener(server))
   }
 
   function onFailure(server: Server): void {
     if (server.listening) return
     openings.delete(server)
-    ready.failed(server)
+    readiness.failed(server)
   }
 
   return {
@@ -128,8 +148,8 @@ function withPath(args: readonly unknown[], path: string): readonly unknown[] {
 }
 
 /**
- * A program that ends itself, as its SIGTERM handler does in a process that has a successor, closes its servers: connections that are about to move must not be closed by that, and
- * it is told when they are gone.
+ * A program that ends itself, as its SIGTERM handler does in a process that has a successor, closes its
+ * servers: connections that are about to move must not be closed by that, and it hears when they are gone.
  */
 function guardClose(server: Server, isLeaving: () => boolean): void {
   let isClosed = false

@@ -1,13 +1,6 @@
 /** When an unmodified program is up: nobody asks it, so it is what it listens on that tells, or with waitReady a word of its own. */
-import type { ProgramRecord } from '../contract/messages.ts'
-import type { EnteredState } from '../process/state.ts'
-
-type Plan = {
-  readonly state: EnteredState
-  readonly program: ProgramRecord
-  /** Says so to the predecessor, and resolves when that is decided. */
-  start(): Promise<void>
-}
+import type { Service } from '../service.ts'
+import { deferred } from '../waiting.ts'
 
 export type Readiness = {
   /** Resolves at the commit. */
@@ -26,43 +19,41 @@ export type Readiness = {
   end(): void
 }
 
-export function readiness({ state, program, start }: Plan): Readiness {
-  const { claims, succession } = state.entered
-  const released = new Set(program.release)
+/** `start` tells the predecessor, and resolves when that is decided. */
+export function watchReadiness(service: Service, start: () => Promise<void>): Readiness {
+  const { claims, predecessor, state } = service
+  const { waitReady = false, release = [] } = state.program ?? {}
   const opening = new Set<object>()
   let hasOpened = false
   let hasSaid = false
   let isOver = false
   let told = ''
-  let settle = () => {}
-  const started = new Promise<void>((done) => {
-    settle = done
-  })
-  const takeBack = program.waitReady === true ? hearReady(() => readiness.say()) : () => {}
+  const started = deferred()
+  const takeBack = waitReady ? hearReady(() => readiness.say()) : () => {}
 
   /** What the error of an upgrade says if it never comes. */
   function missing(): string {
-    const names = claims.unclaimed.map(({ name }) => name).filter((name) => !released.has(name))
+    const names = claims.unclaimed.map(({ name }) => name).filter((name) => !release.includes(name))
     const parts = [
       names.length > 0 &&
         `the program has not opened ${names.join(' and ')}, which the old version handed over (upgrade with --release to let that go)`,
-      program.waitReady === true && !hasSaid && 'the program has not said that it is ready',
-      program.waitReady !== true && !hasOpened && 'no server of the program listens',
+      waitReady && !hasSaid && 'the program has not said that it is ready',
+      !waitReady && !hasOpened && 'no server of the program listens',
     ]
     const words = parts.filter(Boolean).join(', and ')
     return words && `${words}.`
   }
 
   const readiness: Readiness = {
-    started,
+    started: started.promise,
     look() {
       if (isOver) return
       const words = missing()
-      if (words !== told) succession?.tellWaiting(words)
+      if (words !== told) predecessor?.tellWaiting(words)
       told = words
       if (words !== '' || opening.size > 0) return
       isOver = true
-      void start().then(settle)
+      started.resolve(start())
     },
     opens(source) {
       opening.add(source)
@@ -84,7 +75,7 @@ export function readiness({ state, program, start }: Plan): Readiness {
     async refuse(reason) {
       isOver = true
       state.entered.launch?.tell({ type: 'refused', reason })
-      await succession?.notify(false, reason)
+      await predecessor?.notify(false, reason)
     },
     end() {
       isOver = true

@@ -1,10 +1,20 @@
-/** A worker thread of a program under the preload: a server in it could not be handed over, and is refused rather than lost at the first upgrade. */
+/** What a program under the preload may not do, since half of an upgrade would be worse than none: node:cluster, and servers in worker threads. */
 import type { Server } from 'node:net'
-import { envProgram } from '../contract/messages.ts'
+import { envProgram } from '../contract/environment.ts'
 import { CookError } from '../errors.ts'
+import { watchClusterPrimary } from '../node/processes.ts'
 import { startEnvironment } from '../node/system.ts'
 import { askOfListen } from './listen-arguments.ts'
 
+/** Refused at the first fork. */
+export function refuseCluster(): { end(): void } {
+  const end = watchClusterPrimary(() => {
+    throw new CookError('ERR_COOK_CLUSTER', {})
+  })
+  return { end }
+}
+
+/** In a worker thread: a server there could not be handed over, and would be lost at the first upgrade. */
 export function refuseListens(): void {
   // From its own environment the main thread has deleted it.
   if (startEnvironment()[envProgram] === undefined) return

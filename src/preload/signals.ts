@@ -1,20 +1,12 @@
 /** Signals of an unmodified program: SIGUSR2 upgrades, and what the program does at SIGTERM itself stays its own. */
-
-import { defaults } from '../defaults.ts'
+import { replaceAndLeave, stopService } from '../handover/leave.ts'
 import { restoreUnixPaths } from '../listen/unix-path.ts'
-import { now } from '../node/clock.ts'
-import { isHandled } from '../node/signals.ts'
-import { signalNumbers } from '../node/system.ts'
-import type { DaemonEvent } from '../options.ts'
-import type { State } from '../process/state.ts'
-import type { Life } from './life.ts'
+import { type Emitter, wrapEmit } from '../node/emitters.ts'
+import { isHandled, signalNumbers } from '../node/signals.ts'
+import { defaults } from '../options.ts'
+import type { Service } from '../service.ts'
 
-type Plan = {
-  readonly state: State
-  readonly life: Life
-}
-
-export function watchSignals({ state, life }: Plan) {
+export function watchSignals(service: Service): { end(): void } {
   const { stopSignals } = defaults
   /** The program was told to end: it has had its SIGTERM. */
   let wasTold = false
@@ -24,57 +16,57 @@ export function watchSignals({ state, life }: Plan) {
 
   const onUpgrade = () => {
     // A signal has no answer: who sent it finds in the log why nothing came of it.
-    life.daemon.upgrade().catch((error: Error) => process.emitWarning(error))
+    replaceAndLeave(service, {}).catch((error: Error) => process.emitWarning(error))
   }
   const onStop = (signal: NodeJS.Signals) => {
     if (isOver) return
     const isProgramOwn = isHandled(signal, 1)
     wasTold ||= isProgramOwn
-    if (state.hasSuccessor === true) void life.daemon.stop()
-    else if (isProgramOwn) life.inside.leaveToProgram()
+    if (service.hasSuccessor) void stopService(service)
+    else if (isProgramOwn) leaveToProgram(service)
     // Before it serves there is nothing to finish, and whoever waits for it reads in the exit code what ended it.
-    else if (!life.isReady) process.exit(128 + signalNumbers()[signal])
-    else void life.daemon.stop()
+    else if (!service.isReady) process.exit(128 + signalNumbers()[signal])
+    else void stopService(service)
   }
   // Programs have a use of their own for it (nodemon's restart; Nest ends at every signal there is), which does not go together with this one: it is kept from their listeners.
-  const emitter = process as Emitter
-  const { emit } = emitter
-  const withoutUpgrade: Emitter['emit'] = function (this: Emitter, name, ...rest) {
-    if (name !== 'SIGUSR2' || isAside) return Reflect.apply(emit, this, [name, ...rest])
+  const giveBack = wrapEmit(process as Emitter, (emit, name, ...args) => {
+    if (name !== 'SIGUSR2') return emit(name, ...args)
     onUpgrade()
     return true
-  }
-  emitter.emit = withoutUpgrade
+  })
   // What a signal calls is the `emit` of the moment at which the first listener comes.
   process.on('SIGUSR2', onUpgrade)
   for (const signal of stopSignals) process.on(signal, onStop)
-  state.stopSignal = 'SIGTERM'
+  // Whoever waits for the report goes first.
+  void service.gone.promise.then(() => setImmediate(leave))
 
   /** The drain is over. */
   function leave(): void {
+    if (isAside) return
     isOver = true
     // A program that sends itself the signal when it has finished, as Nest does, ends by it only where nobody listens.
     for (const signal of stopSignals) process.removeListener(signal, onStop)
-    if (state.hasSuccessor !== true || !isHandled('SIGTERM')) process.exit(0)
+    if (!service.hasSuccessor || !isHandled('SIGTERM')) process.exit(0)
     // Some remove the file of their Unix listener as well, which is the successor's.
-    process.on('exit', () => restoreUnixPaths(state))
-    // Its handlers do what they do at a stop; what they leave undone, or their end, is waited for until the deadline. Without them nothing more is to come.
-    setTimeout(() => process.exit(0), Math.max(0, life.inside.drainEndsAt() - now())).unref()
-    if (!wasTold) emitter.emit('SIGTERM', 'SIGTERM', signalNumbers().SIGTERM)
+    process.on('exit', () => restoreUnixPaths(service))
+    // Its handlers do what they do at a stop; what they leave undone, or their end, is waited for until the deadline.
+    const endsAt = service.departure?.endsAt ?? 0
+    setTimeout(() => process.exit(0), Math.max(0, endsAt - performance.now())).unref()
+    if (!wasTold) (process as Emitter).emit('SIGTERM', 'SIGTERM', signalNumbers().SIGTERM)
   }
 
   return {
-    onEvent(event: DaemonEvent): void {
-      // Whoever waits for the report goes first. An upgrade whose successor was lost has a report too, and its process stays.
-      if (event.type === 'drained' && state.phase === 'gone') setImmediate(leave)
-    },
     end(): void {
       isAside = true
-      delete state.stopSignal
+      giveBack()
       process.removeListener('SIGUSR2', onUpgrade)
       for (const signal of stopSignals) process.removeListener(signal, onStop)
     },
   }
 }
 
-type Emitter = { emit(name: string | symbol, ...args: unknown[]): boolean }
+/** The program ends this process itself: an upgrade that runs is given up, and older generations come to an end. */
+function leaveToProgram({ upgrading, receiving }: Service): void {
+  upgrading?.stop.abort()
+  receiving?.stop()
+}

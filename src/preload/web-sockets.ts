@@ -1,6 +1,8 @@
-/** The open WebSockets of an unmodified program. */
+/** The WebSockets of an unmodified program: nobody here knows what it keeps for them, so they do not move; they are told to come back, not all at once. */
 import type { IncomingMessage } from 'node:http'
 import type { Server, Socket } from 'node:net'
+import { closeCodes, closeOverTime, defaultSpread } from '../handover/close-slowly.ts'
+import type { Departure, OwnDrain } from '../service-parts.ts'
 
 /** Those that are open, whatever library made them: in Node's lists of HTTP connections they are no more. */
 export class WebSockets {
@@ -33,5 +35,38 @@ export class WebSockets {
     this.open.add(socket)
     socket.once('close', () => this.open.delete(socket))
     this.onOpen?.(socket)
+  }
+}
+
+/** Sends each a close frame; the library that made it then does what it does when its client leaves. What does not answer is cut at the deadline, with everything else. */
+export function drainWebSockets(webSockets: WebSockets, departure: Departure): OwnDrain {
+  const { mover, hurry, time } = departure
+  const code = mover === undefined ? closeCodes.end : closeCodes.restart
+  const frame = Buffer.from([0x88, 2, code >> 8, code & 0xff])
+  const closes = closeOverTime(Math.min(defaultSpread, time / 2))
+  const close = (socket: Socket) =>
+    closes.add(() => {
+      // Between two turns of the loop a library has written whole frames, so this one stands behind them.
+      if (!socket.writable || departure.isComingBack()) return
+      socket.write(frame)
+      departure.countsOf(socket).closed++
+    })
+  const onHurry = () => closes.now()
+  return {
+    // With a successor, once that is known to stay: only then do they come back to it.
+    moveIdle: async () => {},
+    begin() {
+      closes.plan(webSockets.open.size)
+      for (const socket of webSockets.open) close(socket)
+      webSockets.onOpen = close
+      if (mover !== undefined) hurry.onSet(onHurry)
+    },
+    // Their server is closed when the last of them is.
+    done: Promise.resolve(),
+    dispose() {
+      closes.stop()
+      webSockets.onOpen = undefined
+      hurry.offSet(onHurry)
+    },
   }
 }

@@ -1,6 +1,6 @@
 /** What each generation tells the waiting process of `cook-daemon run`, which started the first one only. */
 
-import { isCount, isIdentity } from '../contract/messages.ts'
+import { isCount, isIdentity } from '../contract/environment.ts'
 import { identify } from '../node/system.ts'
 
 const { writeSync } = process.getBuiltinModule('node:fs')

@@ -1,12 +1,13 @@
 /** Starting a `daemon` stage and waiting until it is there: the end of the process that exits. */
 import type { ChildProcess } from 'node:child_process'
 import type { Duplex } from 'node:stream'
-import { cutReason, firstHandleFd, type LinkRecord, linkFd, writeStart } from '../contract/messages.ts'
-import { deadline } from '../deadline.ts'
+import { firstHandleFd, type LinkRecord, linkFd, writeStart } from '../contract/environment.ts'
+import { cutReason } from '../contract/messages.ts'
 import { CookError, messageOf } from '../errors.ts'
-import { channelDescriptor } from '../node/sockets.ts'
+import { channelDescriptor } from '../node/channel.ts'
 import { type Command, type System, system } from '../node/system.ts'
 import { type Link, takeLink } from '../upgrade/link.ts'
+import { deadline } from '../waiting.ts'
 import type { Word } from './launched.ts'
 import { type LogMark, lastWords, linesSince, markLog } from './log.ts'
 

@@ -1,6 +1,6 @@
 /** The pid file: written whole or not at all, and never over that of another living process. */
 
-import type { Identity } from '../contract/messages.ts'
+import type { Identity } from '../contract/environment.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { startedAt } from '../node/processes.ts'
 import { system } from '../node/system.ts'

@@ -1,6 +1,6 @@
 /** The run directory: where the control sockets of one user's daemons are, and the logs of those that name no other place. */
 
-import { envHome } from '../contract/messages.ts'
+import { envHome } from '../contract/environment.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { faultAbove } from './trust.ts'
 

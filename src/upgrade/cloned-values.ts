@@ -1,7 +1,9 @@
 /** Values that cross the link: structured-clone bytes, in pieces that stall neither loop. */
 
-import type { Downward } from '../contract/messages.ts'
+import type { MessageOf } from '../contract/messages.ts'
 import { CookError, messageOf } from '../errors.ts'
+import type { Value } from '../service-parts.ts'
+import type { Link } from './link.ts'
 
 /** The largest value, in bytes. */
 const largestValue = 64 * 1024 * 1024
@@ -13,10 +15,7 @@ const mostAtOnce = 4 * largestValue
 const mostPieces = largestValue / pieceSize + 1
 const mostNames = 10_000
 
-export type ValueMessage = Extract<Downward, { type: 'value' }>
-
-/** A value and the version that the program gives to its shape. */
-export type Value = { readonly value: unknown; readonly version: number }
+type ValueMessage = MessageOf<'value'>
 
 /** The pieces of a value; what cannot be cloned or is too large throws `ERR_COOK_STATE`. */
 export function* toPieces(name: string, { value, version }: Value): Generator<ValueMessage> {
@@ -26,6 +25,13 @@ export function* toPieces(name: string, { value, version }: Value): Generator<Va
     const isLast = from + pieceSize >= bytes.length
     yield { type: 'value', name, version, part, isLast }
     if (isLast) return
+  }
+}
+
+/** Sends a value piece by piece, as the kernel takes them: 64 MiB at once would stand in memory twice and stall the loop. */
+export async function sendValue(link: Link, name: string, value: Value): Promise<void> {
+  for (const piece of toPieces(name, value)) {
+    await new Promise<void>((sent) => link.send(piece, sent))
   }
 }
 

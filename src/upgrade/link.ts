@@ -3,14 +3,9 @@ import type { ChildProcess } from 'node:child_process'
 import type { Socket } from 'node:net'
 import { fromWire, type Message, toWire } from '../contract/messages.ts'
 import { messageOf } from '../errors.ts'
-import {
-  type ChannelEvents,
-  connectionOf,
-  hideChannel,
-  type Lend,
-  type ListenerHandle,
-  watchChannel,
-} from '../node/sockets.ts'
+import { type ChannelEvents, hideChannel, type Lend, watchChannel } from '../node/channel.ts'
+import { connectionOf } from '../node/connections.ts'
+import type { ListenerHandle } from '../node/listeners.ts'
 
 export type LinkEvent =
   | { readonly type: 'message'; readonly message: Message | 'broken' | 'unknown'; readonly handle?: unknown }

@@ -1,124 +1,109 @@
-/** The old process's end of an upgrade: starts the new version, hears whether it is up, and stays or goes. */
+/** The old process's end of an upgrade: starts the new version, hears whether it is up, and returns at the commit. */
 import type { ChildProcess } from 'node:child_process'
-import {
-  endGrace,
-  type Identity,
-  type OldEffect,
-  type OldEvent,
-  type OldSide,
-  oldSide,
-  protocolVersion,
-  stepOld,
-  writeStart,
-} from '../contract/messages.ts'
-import { deadline } from '../deadline.ts'
+import { untilGone } from '../cli/ending.ts'
+import { type Identity, writeStart } from '../contract/environment.ts'
+import { endGrace, type OldEffect, type OldEvent, type OldSide, oldSide, stepOld } from '../contract/old-side.ts'
+import { protocolVersion } from '../contract/protocol.ts'
 import { CookError, messageOf } from '../errors.ts'
-import type { Packed } from '../listen/handles.ts'
-import { now } from '../node/clock.ts'
-import { type Command, identify, isAlive, type System, system } from '../node/system.ts'
-import type { UpgradePhases } from '../options.ts'
+import { type Command, identify, isAlive, system } from '../node/system.ts'
+import { type DaemonOptions, defaults, type UpgradePhases } from '../options.ts'
+import type { Packed } from '../process/handles.ts'
 import { exitWords, spawned, spawnFault } from '../process/launcher.ts'
 import { lastWords, linesSince, markLog } from '../process/log.ts'
-import { toPieces, type Value } from './cloned-values.ts'
+import type { Service } from '../service.ts'
+import type { Value } from '../service-parts.ts'
+import { deadline } from '../waiting.ts'
+import { sendValue } from './cloned-values.ts'
 import { type Link, type LinkEvent, openLink } from './link.ts'
 
-export type UpgradePlan = {
+/** How the new version is started. */
+export type NewVersion = {
   readonly stage: 'parent' | 'daemon'
   readonly command: Command
   readonly environment: Readonly<Record<string, string | undefined>>
   readonly generation: number
   readonly handles: readonly Packed[]
-  /** Generations alive before this one. */
-  readonly living: readonly Identity[]
-  /** Descriptor for the new version's stdout and stderr; undefined: our own. */
+  /** Descriptor for its stdout and stderr; undefined: our own. */
   readonly output: number | undefined
   readonly readyTimeout: number
   readonly overlap: number
-  /** Undefined with the verbs, whose programs drain themselves. */
-  readonly drainTimeout?: number | undefined
-  readonly signal?: AbortSignal | undefined
+  /** Undefined in the original API, whose programs drain themselves. */
+  readonly drainTimeout: number | undefined
+  readonly signal: AbortSignal
   /** TLS ticket keys by handle name, base64. */
   readonly tickets: Readonly<Record<string, string>>
-  /** The value of a name that the successor asks for; may throw `ERR_COOK_STATE`. */
-  save(name: string): Promise<Value>
-  onOverlap(): void
-  /** How far it has come, for whoever looks on. */
-  onStep?(step: UpgradeStep): void
 }
 
 export type UpgradeStep = 'started' | 'booted' | 'ready' | 'serves'
 
-export type Upgraded = {
+/** What follows the commit begins with this: the successor, and the link to it, still open. */
+export type Committed = {
   readonly identity: Identity
-  /** The version of the contract that the successor speaks. */
-  readonly protocol: number
+  readonly generation: number
   readonly phases: UpgradePhases
-  /** Still open: for what follows the commit. Whoever has it says `bye` and closes it. */
+  /** Whoever has it says `bye` and closes it. */
   readonly link: Link
   /** Takes what comes over the link from now on. */
   onLink(listener: (event: LinkEvent) => void): void
 }
 
-/** One upgrade, from the spawn to the commit. Rejects with a `CookError`, and then nothing of the new version runs any more. */
-export async function upgradeTo(plan: UpgradePlan, os: System = system): Promise<Upgraded> {
-  const self = os.pid
-  // Asked for here: it is 5 ms and 1 MB of every start (measured), and only an upgrade needs it.
+/** Resolves at the commit. Rejects with a `CookError`, and then nothing of the new version runs any more. */
+export async function startSuccessor(
+  service: Service,
+  version: NewVersion,
+  onStep: (step: UpgradeStep) => void,
+): Promise<Committed> {
   const nonce = process.getBuiltinModule('node:crypto').randomBytes(16).toString('hex')
-  const mark = markLog(plan.output ?? 2)
-  const times = [now()]
-  const child = await start(plan, nonce, os).catch((cause: unknown) => {
-    const values = { command: plan.command.execPath, why: spawnFault(plan.command, cause), self }
-    throw new CookError('ERR_COOK_SUCCESSOR_SPAWN', values, { cause })
+  const mark = markLog(version.output ?? 2)
+  const called = performance.now()
+  const child = await spawnSuccessor(version, nonce)
+  const started = performance.now()
+  onStep('started')
+  const older = service.predecessor?.living ?? []
+  const { stage, readyTimeout, overlap, drainTimeout, tickets } = version
+  const living = [...older.filter((one) => isAlive(one)), identify()]
+  const begin = oldSide({
+    ...{ stage, nonce, living, tickets, readyTimeout, overlap },
+    ...(drainTimeout !== undefined && { drainTimeout }),
   })
-  times.push(now())
-  plan.onStep?.('started')
-  const living = [...plan.living.filter((one) => isAlive(one, os)), identify(os)]
-  const settings = {
-    stage: plan.stage,
-    nonce,
-    living,
-    tickets: plan.tickets,
-    readyTimeout: plan.readyTimeout,
-    overlap: plan.overlap,
-    ...(plan.drainTimeout !== undefined && { drainTimeout: plan.drainTimeout }),
-  }
-  const { end, ...line } = await converse(child, oldSide(settings), times, plan, os)
-  if (end.at !== 'committed' || end.successor === undefined) throw failed(end, child.pid ?? 0, self, linesSince(mark))
+  const { end, times, ...line } = await converse(service, version, child, begin, onStep)
+  if (end.at !== 'committed' || end.successor === undefined) throw failed(end, child.pid ?? 0, linesSince(mark))
   child.unref()
-  const [called = 0, started = 0, greeted = 0, done = 0, committed = 0] = times
-  const phases = { spawn: started - called, boot: greeted - started, ready: done - greeted, commit: committed - done }
-  return { ...end.successor, phases, ...line }
+  const { greeted = started, ready = greeted, committed = ready } = times
+  const phases = { spawn: started - called, boot: greeted - started, ready: ready - greeted, commit: committed - ready }
+  return { identity: end.successor.identity, generation: version.generation, phases, ...line }
 }
 
-async function start(plan: UpgradePlan, nonce: string, os: System): Promise<ChildProcess> {
-  const handles = plan.handles.map(({ record }) => record)
-  const link = { protocol: protocolVersion, nonce, generation: plan.generation, predecessor: identify(os), handles }
-  const output = [plan.output ?? 1, plan.output ?? 2]
-  return spawned(() =>
-    os.spawn(plan.command, {
-      env: writeStart(plan.environment, { stage: plan.stage, link }),
-      stdio: ['ignore', ...output, 'ipc', ...plan.handles.map(({ fd }) => fd)],
-    }),
-  )
+async function spawnSuccessor(version: NewVersion, nonce: string): Promise<ChildProcess> {
+  const { stage, command, environment, generation, output } = version
+  const handles = version.handles.map(({ record }) => record)
+  const link = { protocol: protocolVersion, nonce, generation, predecessor: identify(), handles }
+  const env = writeStart(environment, { stage, link })
+  const stdio = ['ignore', output ?? 1, output ?? 2, 'ipc', ...version.handles.map(({ fd }) => fd)] as const
+  try {
+    return await spawned(() => system.spawn(command, { env, stdio }))
+  } catch (cause) {
+    const values = { command: command.execPath, why: spawnFault(command, cause), self: process.pid }
+    throw new CookError('ERR_COOK_SUCCESSOR_SPAWN', values, { cause })
+  }
 }
 
-/** What an onlooker is told when our side of the contract comes here. */
-const steps: Readonly<Partial<Record<OldSide['at'], UpgradeStep>>> = {
-  greeted: 'booted',
-  overlapping: 'ready',
-  offered: 'ready',
-}
+/** When our side of the contract came to each point, by performance.now(). */
+type Times = { greeted?: number; ready?: number; committed?: number }
+
+type Conversation = { readonly end: OldSide; readonly times: Times } & Pick<Committed, 'link' | 'onLink'>
 
 /** Plays our side of the contract until it is decided. */
 function converse(
+  service: Service,
+  { signal }: NewVersion,
   child: ChildProcess,
-  first: OldSide,
-  times: number[],
-  { signal, save, onOverlap, onStep }: UpgradePlan,
-  os: System,
-): Promise<{ readonly end: OldSide } & Pick<Upgraded, 'link' | 'onLink'>> {
+  begin: OldSide,
+  onStep: (step: UpgradeStep) => void,
+): Promise<Conversation> {
   return new Promise((settle) => {
-    let side = first
+    let side = begin
+    const times: Times = {}
     let stopTimer = () => {}
     let later: ((event: LinkEvent) => void) | undefined
     /** What came right behind the commit, before anybody listened. */
@@ -128,26 +113,27 @@ function converse(
       else if (side.at === 'committed') early.push(event)
       else step(event)
     })
-    const decided = (end: OldSide) =>
-      settle({
-        end,
-        link,
-        onLink(listener) {
-          later = listener
-          for (const event of early.splice(0)) listener(event)
-        },
-      })
     const stop = () => step({ type: 'stop' })
 
     function step(event: OldEvent): void {
       const [next, effects] = stepOld(side, event)
-      // The overlap is part of the way to the commit: the new version had said that it is up.
-      const isStep = next.at !== side.at && next.at !== 'ending' && side.at !== 'overlapping'
-      if (isStep || next.at === 'committed') times.push(now())
-      const told = next.at === side.at || side.at === 'overlapping' ? undefined : steps[next.at]
+      const hasMoved = next.at !== side.at
       side = next
-      if (told !== undefined) onStep?.(told)
+      if (hasMoved) note(next.at)
       for (const effect of effects) carryOut(effect)
+    }
+
+    function note(at: OldSide['at']): void {
+      if (at === 'greeted') {
+        times.greeted = performance.now()
+        onStep('booted')
+      }
+      // The overlap is part of the way to the commit: the new version is up when it begins.
+      if ((at === 'overlapping' || at === 'offered') && times.ready === undefined) {
+        times.ready = performance.now()
+        onStep('ready')
+      }
+      if (at === 'committed') times.committed = performance.now()
     }
 
     function carryOut(effect: OldEffect): void {
@@ -156,10 +142,10 @@ function converse(
           link.send(effect.message)
           return
         case 'save':
-          void answer(effect.name)
+          void answer(service, link, effect.name)
           return
         case 'overlap':
-          onOverlap()
+          service.takeStep('overlap')
           return
         case 'timer':
           stopTimer()
@@ -167,66 +153,87 @@ function converse(
           return
         case 'kill':
           child.kill('SIGKILL')
-          for (const identity of side.known) os.kill(identity, 'SIGKILL')
+          for (const identity of side.known) system.kill(identity, 'SIGKILL')
           return
         case 'commit':
-          stopTimer()
-          signal?.removeEventListener('abort', stop)
-          decided(side)
+          decided()
           return
         case 'fail':
-          stopTimer()
-          signal?.removeEventListener('abort', stop)
           link.close()
-          void endKnown(side.known, os).then(() => decided(side))
+          void endKnown(side.known).then(decided)
           return
       }
     }
 
-    async function answer(name: string): Promise<void> {
-      try {
-        for (const piece of toPieces(name, await save(name))) {
-          // Piece by piece, as the kernel takes them: 64 MiB at once would stand in memory twice and stall the loop.
-          await new Promise<void>((sent) => link.send(piece, sent))
-        }
-      } catch (error) {
-        const known: Readonly<Record<string, string | number>> = error instanceof CookError ? error.values : {}
-        const names = known.names === undefined ? {} : { names: String(known.names).split(', ') }
-        const fault = String(known.why ?? messageOf(error))
-        link.send({ type: 'value', name, version: 0, part: '', isLast: true, fault, ...names })
-      }
+    function decided(): void {
+      stopTimer()
+      signal.removeEventListener('abort', stop)
+      settle({
+        end: side,
+        times,
+        link,
+        onLink(listener) {
+          later = listener
+          for (const event of early.splice(0)) listener(event)
+        },
+      })
     }
 
     child.once('exit', (code, exitSignal) => step({ type: 'exit', exit: { code, signal: exitSignal } }))
-    carryOut({ do: 'timer', ms: first.readyTimeout })
-    if (signal?.aborted) stop()
-    else signal?.addEventListener('abort', stop)
+    carryOut({ do: 'timer', ms: begin.readyTimeout })
+    if (signal.aborted) stop()
+    else signal.addEventListener('abort', stop)
   })
 }
 
-/**
- * A daemon that a `parent` stage started is no child of ours: that its link has ended is no proof that it is gone. There is no event
- * for that either.
- */
-async function endKnown(identities: readonly Identity[], os: System): Promise<void> {
-  const turn = 5
-  for (let waited = 0; waited < 2 * endGrace; waited += turn) {
-    const living = identities.filter((identity) => isAlive(identity, os))
-    if (living.length === 0) return
-    if (waited === endGrace) for (const identity of living) os.kill(identity, 'SIGKILL')
-    await new Promise((done) => setTimeout(done, turn))
+/** Sends the value of the saveState hook that the successor asks for, or why there is none. */
+async function answer({ options }: Service, link: Link, name: string): Promise<void> {
+  try {
+    await sendValue(link, name, await saveState(options, name))
+  } catch (error) {
+    const known: Readonly<Record<string, string | number>> = error instanceof CookError ? error.values : {}
+    const names = known.names === undefined ? {} : { names: String(known.names).split(', ') }
+    const fault = String(known.why ?? messageOf(error))
+    link.send({ type: 'value', name, version: 0, part: '', isLast: true, fault, ...names })
   }
 }
 
+async function saveState(
+  { saveState: hooks, stateTimeout: ms = defaults.stateTimeout }: DaemonOptions,
+  name: string,
+): Promise<Value> {
+  if (hooks === undefined) return { value: undefined, version: 0 }
+  const hook = Object.hasOwn(hooks, name) ? hooks[name] : undefined
+  if (hook === undefined) throw new CookError('ERR_COOK_STATE_NAME', { name, names: Object.keys(hooks).join(', ') })
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, reject) => {
+    const why = `its save() took longer than ${ms} ms`
+    timer = setTimeout(() => reject(new CookError('ERR_COOK_STATE', { name, why })), ms)
+  })
+  try {
+    return { value: await Promise.race([hook.save(), late]), version: hook.version ?? 0 }
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/** A daemon that a `parent` stage started is no child of ours: that its link has ended is no proof that it is gone. */
+async function endKnown(identities: readonly Identity[]): Promise<void> {
+  if (await untilGone(identities, endGrace)) return
+  for (const identity of identities) system.kill(identity, 'SIGKILL')
+  await untilGone(identities, endGrace)
+}
+
 /** The failure in words. */
-function failed(end: OldSide, started: number, self: number, lines: string): CookError {
+function failed(end: OldSide, started: number, lines: string): CookError {
+  const self = process.pid
   const pid = end.successor?.identity[0] ?? end.known.at(-1)?.[0] ?? started
   const who = `pid ${pid}`
   const words = lastWords(end.dying ?? end.waits, lines)
   const failure = end.failure ?? { why: 'exited' }
   switch (failure.why) {
     case 'exited': {
-      // In the documents' way the process that we can wait for is the one in between.
+      // With a `parent` stage the process that we can wait for is the one in between.
       const isSeen = end.exit !== undefined && (end.stage === 'daemon' || end.known.length === 0)
       const how = isSeen && end.exit !== undefined ? exitWords(end.exit) : 'its link ended'
       return new CookError('ERR_COOK_SUCCESSOR_EXITED', { who, how, words, self })

@@ -1,103 +1,130 @@
-/** One upgrade of this process, whoever asks for it: what is checked first, and what is put back if it fails. */
-
-import { protocolVersion, writeProgram } from '../contract/messages.ts'
-import { defaults } from '../defaults.ts'
-import { CookError } from '../errors.ts'
+/** One upgrade of this process: what keeps it from beginning, what the new version gets, and what is put back if it fails. */
+import { checkDaemonUpgradeOptions } from '../check.ts'
+import { writeProgram } from '../contract/environment.ts'
+import { CookError, type CookErrorCode } from '../errors.ts'
+import { ticketKeys } from '../listen/listening.ts'
 import { keepPathAtClose } from '../listen/unix-path.ts'
-import { type Command, withoutInspectorIn, workingDirectory } from '../node/system.ts'
-import type { UpgradeOptions } from '../options.ts'
+import { type Command, isAlive, withoutInspectorIn, workingDirectory } from '../node/system.ts'
+import { type DaemonUpgradeOptions, defaults, type UpgradeOptions } from '../options.ts'
 import { openLog } from '../process/log.ts'
 import { reclaimPidFile } from '../process/pid-file.ts'
-import { type Entered, type EnteredState, type State, takeStep } from '../process/state.ts'
-import type { Value } from './cloned-values.ts'
-import { type Upgraded, type UpgradeStep, upgradeTo } from './predecessor.ts'
+import type { Service } from '../service.ts'
+import { deferred } from '../waiting.ts'
+import { type Committed, type NewVersion, startSuccessor, type UpgradeStep } from './predecessor.ts'
 
 const { closeSync, existsSync } = process.getBuiltinModule('node:fs')
 
-/** What a daemon adds to the verbs. */
-export type UpgradeHooks = {
-  readonly tickets?: Readonly<Record<string, string>>
-  readonly save?: (name: string) => Promise<Value>
-  readonly onStep?: (step: UpgradeStep) => void
-  /** Listeners that the new version may leave, for the preload. */
-  readonly release?: readonly string[]
-  /** Time of the drain that follows, in milliseconds. */
-  readonly drainTimeout?: number
+/** Resolves at the commit, with the link to the successor still open; rejects with everything as it was. */
+export async function replace(
+  service: Service,
+  options: DaemonUpgradeOptions & { readonly stage: 'parent' | 'daemon' },
+  onStep: (step: UpgradeStep) => void,
+): Promise<Committed> {
+  checkDaemonUpgradeOptions(options)
+  checkMayBegin(service)
+  const { history } = service
+  const generation = service.generation + 1
+  const begin = performance.now()
+  try {
+    const committed = await runUpgrade(service, options, onStep)
+    history.add({ generation, begin })
+    return committed
+  } catch (error) {
+    const { code } = error as CookError
+    if (!notBegun.includes(code)) history.add({ generation, begin, code })
+    throw error
+  }
 }
 
-/** An upgrade at its commit. */
-export type Committed = Upgraded & { readonly generation: number }
+/** Upgrades that another one kept from beginning. */
+const notBegun: readonly CookErrorCode[] = ['ERR_COOK_UPGRADE_IN_PROGRESS', 'ERR_COOK_UPGRADED', 'ERR_COOK_STOPPING']
 
-/** Resolves at the commit, with the link still open; rejects with everything as it was. */
-export async function runUpgrade(
-  state: EnteredState,
-  verb: string,
-  options: UpgradeOptions & { readonly stage: 'parent' | 'daemon' },
-  hooks: UpgradeHooks = {},
+function checkMayBegin(service: Service): void {
+  const { state, predecessor, options, phase } = service
+  const pid = process.pid
+  if (state.entered.start.stage === 'parent') throw new CookError('ERR_COOK_STAGE', { verb: 'upgrade()' })
+  demandCommit(service, 'upgrade()')
+  if (phase === 'starting') throw new CookError('ERR_COOK_NOT_READY', { verb: 'upgrade()', self: pid })
+  const most = options.maxGenerations ?? defaults.maxGenerations
+  const older = service.isDaemon ? (predecessor?.living ?? []).filter((identity) => isAlive(identity)) : []
+  const count = older.length + 1
+  if (count + 1 > most) throw new CookError('ERR_COOK_TOO_MANY_GENERATIONS', { count, most, pid })
+}
+
+/** Throws unless this process owns the service: it was the first, or its predecessor has accepted it. */
+export function demandCommit({ predecessor }: Service, verb: string): void {
+  if (predecessor === undefined || predecessor.isCommitted) return
+  throw new CookError('ERR_COOK_NOT_COMMITTED', { verb, predecessor: predecessor.identity[0] })
+}
+
+async function runUpgrade(
+  service: Service,
+  options: DaemonUpgradeOptions & { readonly stage: 'parent' | 'daemon' },
+  onStep: (step: UpgradeStep) => void,
 ): Promise<Committed> {
-  const { entered } = state
-  if (entered.start.stage === 'parent') throw new CookError('ERR_COOK_STAGE', { verb })
-  if (state.upgradingTo !== undefined) {
-    throw new CookError('ERR_COOK_UPGRADE_IN_PROGRESS', { generation: state.upgradingTo, pid: process.pid })
+  const { state, receiving, upgrading } = service
+  const pid = process.pid
+  if (upgrading !== undefined) {
+    throw new CookError('ERR_COOK_UPGRADE_IN_PROGRESS', { generation: upgrading.generation, pid })
   }
-  if (state.phase === 'draining' || state.phase === 'gone') {
-    throw new CookError(state.hasSuccessor === true ? 'ERR_COOK_UPGRADED' : 'ERR_COOK_STOPPING', { pid: process.pid })
+  if (service.phase === 'draining' || service.phase === 'gone') {
+    throw new CookError(service.hasSuccessor ? 'ERR_COOK_UPGRADED' : 'ERR_COOK_STOPPING', { pid })
   }
-  demandCommit(verb, entered)
-  const generation = entered.generation + 1
-  const handles = state.registry.pack()
-  state.upgradingTo = generation
-  takeStep(state, 'upgrade')
+  const handles = service.handles.pack()
+  const stop = new AbortController()
+  const signal = options.signal === undefined ? stop.signal : AbortSignal.any([stop.signal, options.signal])
+  const drainTimeout = service.isDaemon ? Math.round(options.drainTimeout ?? service.drainTimeout) : undefined
+  const output = reopenedLog(state.logFile)
+  const ended = deferred()
+  service.upgrading = { generation: service.generation + 1, stop, ended: ended.promise }
+  service.takeStep('upgrade')
   // Should this process die now, the new one takes over, and not the one that drains before us.
-  entered.succession?.tellReplacing(true)
-  let output: number | undefined
+  receiving?.tellReplacing(true)
+  const version: NewVersion = {
+    stage: options.stage,
+    command: commandFor(service, options),
+    environment: environmentFor(service, options),
+    generation: service.generation + 1,
+    handles,
+    output,
+    readyTimeout: options.readyTimeout ?? service.options.readyTimeout ?? defaults.readyTimeout,
+    overlap: options.overlap ?? service.options.overlap ?? 0,
+    drainTimeout,
+    signal,
+    tickets: ticketKeys(service),
+  }
   try {
-    output = reopenedLog(state)
-    const upgraded = await upgradeTo({
-      stage: options.stage,
-      command: commandFor(state, options),
-      environment: environmentFor(state, options.env, hooks.release),
-      generation,
-      handles,
-      living: entered.succession?.living ?? [],
-      output,
-      readyTimeout: options.readyTimeout ?? defaults.readyTimeout,
-      overlap: options.overlap ?? 0,
-      drainTimeout: hooks.drainTimeout === undefined ? undefined : Math.round(hooks.drainTimeout),
-      signal: options.signal,
-      tickets: hooks.tickets ?? {},
-      save: hooks.save ?? (async () => ({ value: undefined, version: 0 })),
-      onOverlap: () => takeStep(state, 'overlap'),
-      ...(hooks.onStep && { onStep: hooks.onStep }),
-    })
-    state.hasSuccessor = true
-    takeStep(state, 'commit')
-    for (const server of state.registry.unixListeners()) {
-      if (!state.registry.paths.has(server)) keepPathAtClose(server, String(server.address()))
-    }
-    return { ...upgraded, generation }
+    const committed = await startSuccessor(service, version, onStep)
+    commit(service, committed)
+    return committed
   } catch (error) {
-    entered.succession?.tellReplacing(false)
-    takeStep(state, 'roll back')
-    if (state.pidFile !== undefined) reclaimPidFile(state.pidFile)
+    receiving?.tellReplacing(false)
+    service.takeStep('roll back')
+    if (service.pidFile !== undefined) reclaimPidFile(service.pidFile)
     throw error
   } finally {
-    delete state.upgradingTo
+    service.upgrading = undefined
+    ended.resolve()
     if (output !== undefined) closeSync(output)
   }
 }
 
-/** Throws unless this process owns the service: it was the first, or its predecessor has accepted it. */
-export function demandCommit(verb: string, { succession }: Entered): void {
-  if (succession === undefined || succession.isCommitted) return
-  throw new CookError('ERR_COOK_NOT_COMMITTED', { verb, predecessor: succession.predecessor[0] })
+/** The successor owns the service, and its paths, pid file and control socket. */
+function commit(service: Service, { identity }: Committed): void {
+  const { handles, control } = service
+  service.hasSuccessor = true
+  service.takeStep('commit')
+  for (const server of handles.unixListeners()) {
+    if (!handles.paths.has(server)) keepPathAtClose(server, String(server.address()))
+  }
+  control?.release(identity)
 }
 
 /** The log under its name, which is another file after a rotation; undefined: our own stdout and stderr. */
-function reopenedLog(state: State): number | undefined {
-  if (state.logFile === undefined) return undefined
+function reopenedLog(logFile: string | undefined): number | undefined {
+  if (logFile === undefined) return undefined
   try {
-    return openLog(state.logFile)
+    return openLog(logFile)
   } catch {
     // Its folder is gone or full: no reason to refuse an upgrade, since our own log is still open.
     return undefined
@@ -105,19 +132,15 @@ function reopenedLog(state: State): number | undefined {
 }
 
 /** What the command line said goes on, whatever else the environment is; a release is for one upgrade. */
-function environmentFor(
-  { environment, program }: State,
-  env: UpgradeOptions['env'],
-  release: readonly string[] | undefined,
-): Readonly<Record<string, string | undefined>> {
+function environmentFor({ state }: Service, { env, release }: DaemonUpgradeOptions) {
   // Also the environment of a shell in which somebody debugs comes with --update-env.
-  const own = withoutInspectorIn(env ?? environment)
-  if (program === undefined && release === undefined) return writeProgram(own, undefined)
-  const { release: _, ...kept } = program ?? { protocol: protocolVersion }
+  const own = withoutInspectorIn(env ?? state.environment)
+  if (state.program === undefined && release === undefined) return writeProgram(own, undefined)
+  const { release: _, ...kept } = state.program ?? {}
   return writeProgram(own, { ...kept, ...(release && { release }) })
 }
 
-function commandFor({ command }: State, options: UpgradeOptions): Command {
+function commandFor({ state: { command } }: Service, options: UpgradeOptions): Command {
   const [script, ...args] = command.args
   const typed = options.script ?? script
   return {

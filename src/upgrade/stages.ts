@@ -1,8 +1,9 @@
 /** How a process becomes a daemon: by starting itself again, since Node cannot fork. */
-import { defaults } from '../defaults.ts'
+
 import { CookError, messageOf } from '../errors.ts'
 import { inheritableDescriptors } from '../node/processes.ts'
 import type { DaemonizeOptions } from '../options.ts'
+import { defaults } from '../options.ts'
 import { launchDaemon, passOn } from '../process/launcher.ts'
 import { openLog } from '../process/log.ts'
 import type { EnteredState } from '../process/state.ts'

@@ -167,10 +167,10 @@ test('pipelined requests are all answered in their order, and then the connectio
   assert.deepEqual(await client.ask(), answer(young))
 })
 
-test('with handOver: false the next answer closes, one in flight included, and who says nothing stays until drainTimeout', async () => {
+test('with moveConnections: false the next answer closes, one in flight included, and who says nothing stays until drainTimeout', async () => {
   await using lab = await Lab.open()
   const old = await lab.start()
-  const port = await old.run(({ start }) => start({ handOver: false, drainTimeout: 3_000 }))
+  const port = await old.run(({ start }) => start({ moveConnections: false, drainTimeout: 3_000 }))
   const [asking, busy, silent] = [await idle(port), await idle(port), await idle(port)]
   busy.send('/slow')
   await old.event('asked')
@@ -188,7 +188,7 @@ test('with handOver: false the next answer closes, one in flight included, and w
 test('where connections stay, pipelined requests are all answered before the close', async () => {
   await using lab = await Lab.open()
   const old = await lab.start()
-  const port = await old.run(({ start }) => start({ handOver: false }))
+  const port = await old.run(({ start }) => start({ moveConnections: false }))
   const client = await idle(port)
   await replace(lab, old)
   await stopsAccepting(old)
@@ -209,7 +209,7 @@ test('a handOver function says of each connection whether it moves', async () =>
   const port = await old.run(({ start, kept }) => {
     const stays = new Set<unknown>()
     kept.stays = stays
-    return start({ handOver: (socket) => !stays.has(socket.remotePort) })
+    return start({ moveConnections: (socket) => !stays.has(socket.remotePort) })
   })
   const [stays, moves] = [await idle(port), await idle(port)]
   await old.run(({ kept }, remotePort) => void (kept.stays as Set<unknown>).add(remotePort), stays.socket.localPort)

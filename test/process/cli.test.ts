@@ -317,7 +317,10 @@ test('what the operator says goes before what the program says, in every generat
   await operator.does(['start', program, '--name', 'told', '--drain-timeout', '4321', '--no-hand-over'])
   for (let generation = 1; generation <= 2; generation++) {
     const status = await operator.status('told')
-    assert.deepEqual([status.generation, status.drainTimeout, status.program?.handOver], [generation, 4321, false])
+    assert.deepEqual(
+      [status.generation, status.drainTimeout, status.program?.moveConnections],
+      [generation, 4321, false],
+    )
     if (generation === 1) await operator.does(['upgrade', 'told'])
   }
   assert.equal(existsSync(operator.socket('own')), false)

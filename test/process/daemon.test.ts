@@ -352,7 +352,7 @@ test('wrong options are told by name, before anything was done', async () => {
     { drainTimout: 1 },
     { drainTimeout: -1 },
     { maxGenerations: 0 },
-    { handOver: 'yes' },
+    { moveConnections: 'yes' },
     { saveState: { sessions: 1 } },
     { onRelease: 1 },
   ]
@@ -529,7 +529,7 @@ test('hooks that throw are told, and the upgrade goes on as if they had returned
     const at = await start({
       onTakeover: () => fail('onTakeover'),
       onRelease: () => fail('onRelease'),
-      handOver: () => fail('handOver'),
+      moveConnections: () => fail('moveConnections'),
     })
     kept.daemon?.onDrain(() => fail('onDrain'))
     return at
@@ -539,7 +539,7 @@ test('hooks that throw are told, and the upgrade goes on as if they had returned
   await client.ask()
   await replace(lab, old, ({ start, tell }) => start({ onTakeover: (value) => tell('taken over', value ?? 'nothing') }))
   const failed = [await failedHook(old), await failedHook(old), await failedHook(old)]
-  assert.deepEqual(failed.sort(), ['handOver', 'onDrain', 'onRelease'])
+  assert.deepEqual(failed.sort(), ['moveConnections', 'onDrain', 'onRelease'])
   // It stayed with the old one, which says so with its next answer.
   assert.deepEqual(await client.ask(), { status: 200, body: String(old.pid), closes: true })
   assert.equal((await drained(old)).served, 1)

@@ -491,7 +491,7 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   test(`in an old version that drains, the first ${signal} closes what is idle and the second cuts the rest`, async () => {
     await using lab = await Lab.open()
     const old = await lab.start()
-    const port = await old.run(({ serve }) => serve({ handOver: false }))
+    const port = await old.run(({ serve }) => serve({ moveConnections: false }))
     const [idle, busy] = [await HttpConnection.open(port), await HttpConnection.open(port)]
     await idle.ask()
     busy.send('/slow')
@@ -640,7 +640,7 @@ for (const signal of ['SIGHUP', 'SIGUSR1'] as const) {
 test('a stop of the newest version closes what is idle in older ones too, and it leaves after them', async () => {
   await using lab = await Lab.open()
   const old = await lab.start()
-  const port = await old.run(({ serve }) => serve({ handOver: false }))
+  const port = await old.run(({ serve }) => serve({ moveConnections: false }))
   const [idle, busy] = [await HttpConnection.open(port), await HttpConnection.open(port)]
   await idle.ask()
   busy.send('/slow')

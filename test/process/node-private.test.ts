@@ -10,23 +10,20 @@ import https from 'node:https'
 import net from 'node:net'
 import { test } from 'node:test'
 import { Worker } from 'node:worker_threads'
+import { watchChannel } from '../../src/node/channel.ts'
 import {
   adoptConnection,
-  afterListenerClose,
   connectionsOf,
   httpConnections,
-  isWorkerThread,
-  listenerDescriptor,
   receivingHttpConnections,
   releaseConnection,
   responseInProgress,
   serverOf,
   startReading,
-  stopAccepting,
   stopReading,
-  udpDescriptor,
-  watchChannel,
-} from '../../src/node/sockets.ts'
+} from '../../src/node/connections.ts'
+import { afterListenerClose, listenerDescriptor, stopAccepting, udpDescriptor } from '../../src/node/listeners.ts'
+import { isWorkerThread } from '../../src/node/system.ts'
 import { ask } from '../support/clients.ts'
 import { Lab } from '../support/lab.ts'
 import { eventually, within } from '../support/waiting.ts'

@@ -15,8 +15,7 @@ for (const stage of ['parent', 'daemon'] as const) {
     const port = await openListener(old)
     const upgrading = old.run(
       async ({ cook }, options) => {
-        const { drained, ...report } = await cook.upgrade(options)
-        return { ...report, counts: await drained }
+        return cook.upgrade(options)
       },
       { stage },
     )
@@ -27,7 +26,6 @@ for (const stage of ['parent', 'daemon'] as const) {
     assert.equal(report.generation, 2)
     assert.deepEqual(Object.keys(report.phases), ['spawn', 'boot', 'ready', 'commit'])
     for (const ms of Object.values(report.phases)) assert.ok(ms >= 0 && ms < 60_000)
-    assert.deepEqual(report.counts, { handedOver: 0, served: 0, closed: 0, cut: 0 })
     await old.run(({ kept }) => void kept.server?.close())
     assert.equal(await ask({ port, host: '127.0.0.1' }), String(young.pid))
   })

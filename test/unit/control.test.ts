@@ -1,18 +1,12 @@
 /** What goes along with the control socket: its texts, its names, and what it adds to the contract. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import {
-  fromWire,
-  type News,
-  readProgram,
-  readStart,
-  toWire,
-  writeProgram,
-  writeStart,
-} from '../../src/contract/messages.ts'
-import { metricsText, type Status } from '../../src/control/status.ts'
+import { isDaemonName } from '../../src/check.ts'
+import { readProgram, readStart, writeProgram, writeStart } from '../../src/contract/environment.ts'
+import { fromWire, type News, toWire } from '../../src/contract/messages.ts'
+import { metricsText } from '../../src/control/metrics.ts'
+import type { Status } from '../../src/control/status.ts'
 import { History } from '../../src/history.ts'
-import { isDaemonName } from '../../src/options.ts'
 import { readWords } from '../../src/process/foreground.ts'
 
 const self = { generation: 2, pid: 12, startTime: '34', phase: 'draining', connections: 5, memory: 6 }
@@ -42,15 +36,18 @@ test('news cross the link as they are, and news that are none are broken', () =>
 
 test('the upgrades of a service are counted from generation to generation, and its last one is the newest that is known', () => {
   const old = new History()
-  old.add({ ...last, outcome: 'failed', code: 'ERR_COOK_STOPPED' })
-  old.add(last)
+  const begin = performance.now()
+  old.add({ generation: 2, begin, code: 'ERR_COOK_STOPPED' })
+  assert.deepEqual([old.last?.outcome, old.last?.code], ['failed', 'ERR_COOK_STOPPED'])
+  old.add({ generation: 2, begin })
+  assert.deepEqual([old.last?.outcome, old.last?.code], ['succeeded', undefined])
   const young = new History()
   young.take(old.news(self))
   assert.deepEqual([young.upgrades, young.older], [{ succeeded: 1, failed: 1 }, [self]])
   old.drained(counts)
   young.take(old.news(self))
   assert.deepEqual(young.last?.connections, counts)
-  young.add({ ...last, generation: 3, outcome: 'failed' })
+  young.add({ generation: 3, begin, code: 'ERR_COOK_STOPPED' })
   young.take(old.news(self))
   assert.deepEqual([young.last?.generation, young.upgrades], [3, { succeeded: 1, failed: 2 }])
   young.forget()
@@ -58,7 +55,7 @@ test('the upgrades of a service are counted from generation to generation, and i
 })
 
 test('what the command line said goes on to every generation, and is broken rather than believed', () => {
-  const program = { protocol: 1, name: 'web', handOver: false, drainTimeout: 5, release: ['tcp:*:80'] }
+  const program = { name: 'web', moveConnections: false, drainTimeout: 5, release: ['tcp:*:80'] }
   const env = writeProgram({ PATH: '/bin' }, program)
   assert.deepEqual(readProgram(env), program)
   assert.deepEqual(
@@ -67,16 +64,7 @@ test('what the command line said goes on to every generation, and is broken rath
   )
   assert.deepEqual(writeProgram(env, undefined), { PATH: '/bin' })
   const [variable = ''] = Object.keys(env).filter((name) => name !== 'PATH')
-  const wrong = [
-    '',
-    '{',
-    '[]',
-    '{}',
-    '{"protocol":0}',
-    '{"protocol":1,"name":2}',
-    '{"protocol":1,"release":"x"}',
-    '{"protocol":1,"overlap":"1"}',
-  ]
+  const wrong = ['', '{', '[]', '{"name":2}', '{"release":"x"}', '{"overlap":"1"}']
   for (const text of wrong) {
     assert.throws(
       () => readProgram({ [variable]: text }),
@@ -84,7 +72,7 @@ test('what the command line said goes on to every generation, and is broken rath
       text,
     )
   }
-  assert.deepEqual(readProgram({ [variable]: '{"protocol":9,"later":true}' }), { protocol: 9, later: true })
+  assert.deepEqual(readProgram({ [variable]: '{"later":true}' }), { later: true })
 })
 
 test('the pipe of the foreground is the descriptor behind the launch pipe, or the environment is broken', () => {

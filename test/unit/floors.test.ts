@@ -8,19 +8,30 @@ import { version } from '../../src/version.ts'
 
 const root = fileURLToPath(new URL('../../..', import.meta.url))
 
-/** From the bottom up; what is on none of these stands on the roof: index, preload, ws, cli/. */
-const floors = [
-  ['errors.ts', 'error-texts.ts', 'defaults.ts', 'options.ts', 'contract/'],
-  ['node/', 'version.ts', 'latch.ts', 'deadline.ts'],
-  ['process/', 'listen/', 'service.ts', 'history.ts', 'report.ts', 'upgrade/', 'handover/', 'control/owner-files.ts'],
-  ['daemon.ts', 'control/'],
-  ['serve.ts', 'classic/', 'preload/'],
+/** The order of the story, ground first: nobody imports a later line, type imports counted. A name with a slash is a folder. */
+const lines = [
+  ['errors.ts', 'error-texts.ts', 'waiting.ts', 'version.ts'],
+  ['contract/'],
+  ['options.ts', 'check.ts', 'report.ts'],
+  ['node/'],
+  ['process/'],
+  ['service.ts', 'service-parts.ts', 'history.ts'],
+  ['listen/'],
+  ['upgrade/'],
+  ['handover/'],
+  ['control/'],
+  ['enter.ts'],
+  ['daemon.ts', 'serve.ts'],
+  ['classic/', 'ws/'],
+  ['index.ts'],
+  ['preload/'],
+  ['cli/'],
 ]
 
 /** Loading one of these costs every program that uses the library a part of its boot: process.getBuiltinModule() when it is needed. */
 const costly = ['http', 'https', 'http2', 'net', 'child_process', 'cluster'].map((name) => `node:${name}`)
 
-const privateNode = ['_handle', 'getOwnPropertySymbols', 'kChannelHandle', 'process.binding']
+const privateNode = ['_handle', 'getOwnPropertySymbols', 'kChannelHandle', '_pendingMessage', 'process.binding']
 
 type Import = { readonly from: string; readonly typeOnly: boolean }
 type Source = {
@@ -36,11 +47,18 @@ test('the text of src/ is there to be read', () => {
   assert.ok(sources.some(({ path, imports }) => path === 'index.ts' && imports.length > 0))
 })
 
-test('a file imports only from its own floor and those below', () => {
-  const upward = sources.flatMap(({ path, imports }) =>
-    imports.filter(({ from }) => isOwn(from) && floorOf(from) > floorOf(path)).map(({ from }) => `${path} -> ${from}`),
+test('every file has its place in the order', () => {
+  assert.deepEqual(
+    sources.filter(({ path }) => lineOf(path) < 0).map(({ path }) => path),
+    [],
   )
-  assert.deepEqual(upward, [])
+})
+
+test('a file imports only from its own line and those before it, type imports counted', () => {
+  const forward = sources.flatMap(({ path, imports }) =>
+    imports.filter(({ from }) => isOwn(from) && lineOf(from) > lineOf(path)).map(({ from }) => `${path} -> ${from}`),
+  )
+  assert.deepEqual(forward, [])
 })
 
 test('every import leads to a file that is there', () => {
@@ -51,14 +69,13 @@ test('every import leads to a file that is there', () => {
   assert.deepEqual(lost, [])
 })
 
-// Types that know of each other are one thought in two files; values that do depend on the order of loading.
-test('no file imports itself through others', () => {
+test('no file imports itself through others, type imports counted', () => {
   assert.deepEqual(cycles(), [])
 })
 
-test('the lowest floor is pure: it loads no part of Node and does not look at the process', () => {
+test('the contract is pure: it loads no part of Node and does not look at the process', () => {
   const impure = sources
-    .filter(({ path }) => floorOf(path) === 0)
+    .filter(({ path }) => path.startsWith('contract/'))
     .flatMap(({ path, code, imports }) => [
       ...imports.filter(({ from, typeOnly }) => !isOwn(from) && !typeOnly).map(({ from }) => `${path} -> ${from}`),
       ...(/\bprocess\.[a-z]|\bglobalThis\b/.test(code) ? [`${path} looks at the process`] : []),
@@ -81,7 +98,7 @@ test('the library imports nothing but itself and Node', () => {
         ({ from }) =>
           !isOwn(from) &&
           !from.startsWith('node:') &&
-          !(from === 'ws' && floorOf(path) === floors.length) &&
+          !(from === 'ws' && path.startsWith('ws/')) &&
           // Bundled into the command.
           !(from === 'commander' && path === 'cli/commands.ts'),
       )
@@ -90,18 +107,40 @@ test('the library imports nothing but itself and Node', () => {
   assert.deepEqual(foreign, [])
 })
 
-test('only node/sockets.ts touches private parts of Node', () => {
+test('only node/ touches private parts of Node', () => {
   const touching = sources
-    .filter(({ path }) => path !== 'node/sockets.ts')
+    .filter(({ path }) => !path.startsWith('node/'))
     .flatMap(({ path, code }) => privateNode.filter((word) => code.includes(word)).map((word) => `${path}: ${word}`))
   assert.deepEqual(touching, [])
 })
 
-test('only contract/messages.ts spells the name of an environment variable of ours', () => {
+test('only contract/environment.ts spells the name of an environment variable of ours', () => {
   const spelling = sources
-    .filter(({ path }) => path !== 'contract/messages.ts')
+    .filter(({ path }) => path !== 'contract/environment.ts')
     .flatMap(({ path, code }) => (code.match(/\bCOOK_DAEMON_[A-Z]\w*/g) ?? []).map((name) => `${path}: ${name}`))
   assert.deepEqual(spelling, [])
+})
+
+test('no file has more than 400 lines, and most have fewer than 120', () => {
+  const lengths = sources.map(({ path, text }) => [text.split('\n').length - 1, path] as const)
+  assert.deepEqual(
+    lengths.filter(([length]) => length > 400),
+    [],
+  )
+  assert.ok(lengths.filter(([length]) => length < 120).length > sources.length / 2)
+})
+
+test('a comment has lines of at most 100 characters, and five sentences at most', () => {
+  const long = sources.flatMap(({ path, text }) =>
+    text.split('\n').flatMap((line, at) => (isComment(line) && line.length > 100 ? [`${path}:${at + 1}`] : [])),
+  )
+  assert.deepEqual(long, [])
+  const wordy = sources.flatMap(({ path, text }) =>
+    commentsOf(text)
+      .filter((comment) => sentencesOf(comment) > 5)
+      .map((comment) => `${path}: ${comment.slice(0, 60)}`),
+  )
+  assert.deepEqual(wordy, [])
 })
 
 test('every file says in its first line what it is for', () => {
@@ -148,12 +187,30 @@ function isOwn(from: string): boolean {
   return from.endsWith('.ts')
 }
 
-/** A file that is named itself counts before its folder: control/owner-files.ts lies lower than the rest of control/. */
-function floorOf(path: string): number {
-  const named = floors.findIndex((floor) => floor.includes(path))
-  const found =
-    named >= 0 ? named : floors.findIndex((floor) => floor.some((one) => one.endsWith('/') && path.startsWith(one)))
-  return found >= 0 ? found : floors.length
+function lineOf(path: string): number {
+  return lines.findIndex((line) => line.some((one) => (one.endsWith('/') ? path.startsWith(one) : path === one)))
+}
+
+function isComment(line: string): boolean {
+  return /^\s*(\/\/|\/\*\*|\*)/.test(line)
+}
+
+/** Each with its lines put together; lines of `//` that follow each other are one. */
+function commentsOf(text: string): string[] {
+  const blocks = text.match(/\/\*\*[\s\S]*?\*\/|(?:^[ \t]*\/\/.*\n?)+/gm) ?? []
+  return blocks.map((block) =>
+    block
+      .replace(/^\s*(\/\/|\/\*\*|\*\/?)/gm, '')
+      .replace(/\*\/$/, '')
+      .replace(/\s+/g, ' ')
+      .trim(),
+  )
+}
+
+/** Of the text: what follows a tag, as `@default`, is a field of its own. */
+function sentencesOf(comment: string): number {
+  const [text = ''] = comment.split(/(?:^| )@\w+ /)
+  return text.split(/[.!?](?: |$)/).filter((sentence) => sentence.trim() !== '').length
 }
 
 function cycles(): readonly string[] {
@@ -163,7 +220,7 @@ function cycles(): readonly string[] {
     if (trail.includes(path)) found.push([...trail.slice(trail.indexOf(path)), path].join(' -> '))
     if (trail.includes(path) || done.has(path)) return
     const { imports = [] } = sources.find((source) => source.path === path) ?? {}
-    for (const { from, typeOnly } of imports) if (isOwn(from) && !typeOnly) visit(from, [...trail, path])
+    for (const { from } of imports) if (isOwn(from)) visit(from, [...trail, path])
     done.add(path)
   }
   for (const { path } of sources) visit(path, [])

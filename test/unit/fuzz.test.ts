@@ -3,18 +3,10 @@ import assert from 'node:assert/strict'
 import { afterEach, test } from 'node:test'
 import v8 from 'node:v8'
 import fc from 'fast-check'
-import {
-  fromWire,
-  type Message,
-  newSide,
-  oldSide,
-  readProgram,
-  readStart,
-  stepNew,
-  stepOld,
-  toWire,
-  writeStart,
-} from '../../src/contract/messages.ts'
+import { readProgram, readStart, writeStart } from '../../src/contract/environment.ts'
+import { fromWire, type Message, toWire } from '../../src/contract/messages.ts'
+import { newSide, stepNew } from '../../src/contract/new-side.ts'
+import { oldSide, stepOld } from '../../src/contract/old-side.ts'
 import { CookError } from '../../src/errors.ts'
 import { askOfBind, askOfListen, backlogOf, listenFields } from '../../src/preload/listen-arguments.ts'
 import { readWords } from '../../src/process/foreground.ts'

@@ -1,7 +1,8 @@
 /** Generations one after the other, and everything that can happen to them in any order: in the end exactly one serves. `COOK_MODEL_RUNS=1000000` plays more. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { stepNew, stepOld } from '../../src/contract/messages.ts'
+import { stepNew } from '../../src/contract/new-side.ts'
+import { stepOld } from '../../src/contract/old-side.ts'
 import { everythingPlayed, searchFault, trueContract } from '../support/model/play.ts'
 import type { Contract } from '../support/model/world.ts'
 

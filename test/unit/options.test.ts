@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import { checkDaemonizeOptions, checkUpgradeOptions } from '../../src/check.ts'
 import { CookError } from '../../src/errors.ts'
-import { checkDaemonizeOptions, checkUpgradeOptions } from '../../src/options.ts'
 
 const everyDaemonizeOption = {
   logFile: 'log',

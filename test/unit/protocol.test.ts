@@ -3,33 +3,22 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import {
-  cutReason,
   ENV_NAME_DAEMON_STAGE,
   ENV_NAME_LIVING_UPGRADE,
   envLink,
   firstHandleFd,
-  fromWire,
   type HandleRecord,
   type LinkRecord,
   linkFd,
-  type Message,
-  type NewEffect,
-  type NewEvent,
-  newSide,
-  type OldEffect,
-  type OldEvent,
-  type OldSide,
-  oldestProtocol,
-  oldSide,
   ownVariables,
-  protocolVersion,
   readStart,
   type Start,
-  stepNew,
-  stepOld,
-  toWire,
   writeStart,
-} from '../../src/contract/messages.ts'
+} from '../../src/contract/environment.ts'
+import { cutReason, fromWire, type Message, toWire } from '../../src/contract/messages.ts'
+import { type NewEffect, type NewEvent, newSide, stepNew } from '../../src/contract/new-side.ts'
+import { type OldEffect, type OldEvent, type OldSide, oldSide, stepOld } from '../../src/contract/old-side.ts'
+import { oldestProtocol, protocolVersion } from '../../src/contract/protocol.ts'
 import { CookError } from '../../src/errors.ts'
 
 type Environment = Readonly<Record<string, string | undefined>>
@@ -513,20 +502,14 @@ test('an old process that hears a hello of a protocol it does not speak any more
   const [side, effects] = stepOld(waiting, { type: 'message', message: { ...hello, protocol: oldestProtocol - 1 } })
   assert.equal(side.failure?.why, 'protocol')
   assert.deepEqual(effects.map(nameOf), ['send refused', 'timer'])
-  assert.match(
-    JSON.stringify(effects),
-    /the new version speaks protocol 0 of cook-daemon and the old one 1 to 2: deploy/,
-  )
+  assert.match(JSON.stringify(effects), /the new version speaks protocol 0 of cook-daemon and the old one 1: deploy/)
 })
 
 test('a new process that does not speak the protocol of its predecessor any more says no by itself, and serves only if that one is gone', () => {
   const young = newSide(nonce, [2, '2'], oldestProtocol - 1)
   const [side, effects] = stepNew(young, { type: 'go' })
   assert.deepEqual(effects.map(nameOf), ['send hello', 'send done', 'refuse'])
-  assert.match(
-    JSON.stringify(effects),
-    /the old version speaks protocol 0 of cook-daemon and the new one 1 to 2: deploy/,
-  )
+  assert.match(JSON.stringify(effects), /the old version speaks protocol 0 of cook-daemon and the new one 1: deploy/)
   // Its program's yes comes too late.
   assert.deepEqual(stepNew(side, { type: 'notify', ok: true, reason: '' })[1], [])
   const [looking] = stepNew(young, { type: 'closed' })

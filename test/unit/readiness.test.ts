@@ -1,25 +1,24 @@
 /** When an unmodified program is up, without any process. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { readiness } from '../../src/preload/readiness.ts'
+import type { ProgramRecord } from '../../src/contract/environment.ts'
+import { watchReadiness } from '../../src/preload/readiness.ts'
+import type { Service } from '../../src/service.ts'
 
-type Plan = Parameters<typeof readiness>[0]
-
-function play(unclaimed: string[], program: Omit<Plan['program'], 'protocol'> = {}) {
+function play(unclaimed: string[], program: ProgramRecord = {}) {
   const told: string[] = []
   let starts = 0
-  const state = {
-    entered: {
-      claims: {
-        get unclaimed() {
-          return unclaimed.map((name) => ({ name }))
-        },
+  const service = {
+    state: { program, entered: {} },
+    claims: {
+      get unclaimed() {
+        return unclaimed.map((name) => ({ name }))
       },
-      succession: { tellWaiting: (words: string) => told.push(words), notify: async () => {} },
     },
-  } as unknown as Plan['state']
+    predecessor: { tellWaiting: (words: string) => told.push(words), notify: async () => {} },
+  } as unknown as Service
   const start = async () => void starts++
-  const ready = readiness({ state, program: { protocol: 1, ...program }, start })
+  const ready = watchReadiness(service, start)
   ready.look()
   const claim = (name: string, server = {}) => {
     ready.opens(server)

@@ -2,19 +2,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import {
-  type Downward,
-  type Identity,
-  type NewEvent,
-  type NewSide,
-  newSide,
-  type OldEvent,
-  type OldSide,
-  oldSide,
-  stepNew,
-  stepOld,
-  type Upward,
-} from '../../src/contract/messages.ts'
+import type { Identity } from '../../src/contract/environment.ts'
+import type { Downward, Upward } from '../../src/contract/messages.ts'
+import { type NewEvent, type NewSide, newSide, stepNew } from '../../src/contract/new-side.ts'
+import { type OldEvent, type OldSide, oldSide, stepOld } from '../../src/contract/old-side.ts'
 
 const nonce = 'the nonce'
 const young: Identity = [3, 'young']

@@ -1,7 +1,8 @@
 /** Plays a world: first in any order, then fairly until nothing happens any more, with the claims of the contract held at each step. */
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
-import { stepNew, stepOld } from '../../../src/contract/messages.ts'
+import { stepNew } from '../../../src/contract/new-side.ts'
+import { stepOld } from '../../../src/contract/old-side.ts'
 import { type Action, type Contract, type Evil, evils, type Rules, World } from './world.ts'
 
 export const trueContract: Contract = { stepOld, stepNew }

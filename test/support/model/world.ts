@@ -3,18 +3,9 @@
  * processes do is contract/; what the drain does is in drain.ts, since only its rules are pure.
  */
 
-import {
-  type Downward,
-  type NewEvent,
-  type NewSide,
-  newSide,
-  type OldEvent,
-  type OldSide,
-  oldSide,
-  type stepNew,
-  type stepOld,
-  type Upward,
-} from '../../../src/contract/messages.ts'
+import type { Downward, Upward } from '../../../src/contract/messages.ts'
+import { type NewEvent, type NewSide, newSide, type stepNew } from '../../../src/contract/new-side.ts'
+import { type OldEvent, type OldSide, oldSide, type stepOld } from '../../../src/contract/old-side.ts'
 import { nextPhase, type Phase, type Step } from '../../../src/contract/phase.ts'
 import { beginDrain, type Drain, drainActions, hearDrain } from './drain.ts'
 

@@ -1,10 +1,17 @@
-/** A handle on its way to a successor: what it is, and its descriptor. */
+/** Named handles: what this process hands to its successor, each with its descriptor. */
 import type { Socket as UdpSocket } from 'node:dgram'
 import type { Stats } from 'node:fs'
 import type { Server } from 'node:net'
-import type { HandleKind, HandleRecord, HandleShape } from '../contract/messages.ts'
+import {
+  controlName,
+  type HandleKind,
+  type HandleRecord,
+  type HandleShape,
+  isWhole,
+  runName,
+} from '../contract/environment.ts'
 import { CookError } from '../errors.ts'
-import { listenerDescriptor, udpDescriptor } from '../node/sockets.ts'
+import { listenerDescriptor, udpDescriptor } from '../node/listeners.ts'
 
 const fs = process.getBuiltinModule('node:fs')
 
@@ -19,6 +26,92 @@ export type Entry = { readonly name: string; readonly kind: HandleKind; readonly
 
 /** What is ready to cross: a record for the environment and the descriptor that goes with it. */
 export type Packed = { readonly record: HandleRecord; readonly fd: number }
+
+/** The handles that the next upgrade hands over. */
+export class Registry {
+  /** Public paths of Unix listeners that are bound under a private name, or inherited: their servers do not know them. */
+  readonly paths = new WeakMap<Server, string>()
+  /** Lengths of the queues of listeners, where the program has set them: nothing else tells. */
+  readonly backlogs = new WeakMap<Server, number>()
+  #entries: readonly Entry[] = []
+
+  /** Adds a handle, in order; one that is there under this name already stays where it is. */
+  add(name: string, kind: HandleKind, source: HandleSource, replace: boolean): void {
+    checkName(name)
+    // What cannot cross is told now, to the caller who can mend it.
+    this.#packed({ name, kind, source })
+    this.#add(name, kind, source, replace)
+  }
+
+  /** Adds a server that has just begun to listen, of which nothing need be asked. */
+  addListening(name: string, kind: 'tcp' | 'unix', server: Server): void {
+    this.#add(name, kind, server, false)
+  }
+
+  /** Adds a handle of the library itself: it takes the place of the one before, and no restore() takes it out. */
+  addReserved(name: typeof controlName | typeof runName, kind: HandleKind, source: HandleSource): void {
+    this.#add(name, kind, source, true)
+  }
+
+  #add(name: string, kind: HandleKind, source: HandleSource, replace: boolean): void {
+    const kept = this.#entries.filter((other) => !(replace && other.name === name && other.kind === kind))
+    const isThere = kept.some((other) => other.name === name && other.source === source)
+    this.#entries = isThere ? kept : [...kept, { name, kind, source }]
+  }
+
+  /** Takes out what is not open any more. */
+  remove(source: HandleSource): void {
+    this.#entries = this.#entries.filter((entry) => entry.source !== source)
+  }
+
+  /** Takes out everything that was added: a process whose upgrade succeeded is on its way out, so the last success is its start. */
+  restore(): void {
+    this.#entries = this.#entries.filter(({ name }) => name === controlName || name === runName)
+  }
+
+  /** All handles, those of one name together, in the order in which the names came. */
+  pack(): readonly Packed[] {
+    const names = new Set(this.#entries.map((entry) => entry.name))
+    return [...names].flatMap((name) =>
+      this.#entries.filter((entry) => entry.name === name).map((entry) => this.#packed(entry)),
+    )
+  }
+
+  /** The paths of all Unix listeners here, also of those that do not listen any more. */
+  get handedPaths(): readonly string[] {
+    return this.#entries.flatMap(({ source }) => (isServer(source) ? (this.paths.get(source) ?? []) : []))
+  }
+
+  /** The servers among the Unix listeners. */
+  unixListeners(): readonly Server[] {
+    return this.#entries.flatMap(({ kind, source }) => (kind === 'unix' && isServer(source) ? [source] : []))
+  }
+
+  #packed(entry: Entry): Packed {
+    const { source } = entry
+    return packed(entry, isServer(source) ? { path: this.paths.get(source), backlog: this.backlogs.get(source) } : {})
+  }
+}
+
+export function checkName(name: string): void {
+  const isName = typeof name === 'string' && name !== '' && name.length <= 255 && isWhole(name)
+  if (!isName || isReserved(name)) {
+    throw new CookError('ERR_COOK_HANDLE_NAME', { name: JSON.stringify(name) ?? String(name) })
+  }
+}
+
+/** The name of a listener that is given none: by it a program that goes from the preload to serve(), or back, finds it again. */
+export function tcpName(host: string | undefined, port: number | undefined): string {
+  return `tcp:${host ?? '*'}:${port}`
+}
+
+export function unixName(path: string): string {
+  return `unix:${path}`
+}
+
+export function isReserved(name: string): boolean {
+  return name.startsWith('cook:')
+}
 
 /** What crosses of a handle; throws `ERR_COOK_NOT_LISTENING` and `ERR_COOK_HANDLE_KIND`. `path` and `backlog` are those of a server that does not know them itself. */
 export function packed(

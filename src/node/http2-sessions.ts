@@ -1,7 +1,7 @@
 /** The open HTTP/2 sessions of each server. */
 import type { ServerHttp2Session } from 'node:http2'
 import type { Server } from 'node:net'
-import { isHttp2 } from '../node/servers.ts'
+import { isHttp2 } from './listeners.ts'
 
 /** Open sessions of a server, with the number of streams that have ended of those over TLS. */
 type Sessions = Map<ServerHttp2Session, { ended: number }>

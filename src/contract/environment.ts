@@ -1,0 +1,240 @@
+/** How a process is told what it was started for: environment variables and descriptors. Pure: nothing here touches the system. */
+import { CookError } from '../errors.ts'
+
+/** The original Go API's stage: `''` in the launcher, `parent` between two daemons, `daemon` in a daemon. */
+export const ENV_NAME_DAEMON_STAGE = 'COOK_DAEMON_STAGE'
+/** The original Go API's summary of what was handed over, for people: `listen:1,admin:2`. */
+export const ENV_NAME_LIVING_UPGRADE = 'COOK_DAEMON_LIVING_UPGRADE'
+/** What the library believes: a {@link LinkRecord}. Its presence alone makes a start an upgrade. */
+export const envLink = 'COOK_DAEMON_LINK'
+/** What the process that started a `daemon` stage and waits for it tells it: a {@link LaunchRecord}. */
+export const envLaunch = 'COOK_DAEMON_LAUNCH'
+/** What the command line was told of the program, a {@link ProgramRecord}: handed on to every generation, and before what the program says itself. */
+export const envProgram = 'COOK_DAEMON_PROGRAM'
+/** The folder of the control sockets; set by people. */
+export const envHome = 'COOK_DAEMON_HOME'
+
+/** Node reads these two at its start; left in an environment they would make a child open a channel that is not its own. */
+const envNodeChannel = ['NODE_CHANNEL_FD', 'NODE_CHANNEL_SERIALIZATION_MODE']
+
+/** What is said to one process alone. */
+const startVariables = [ENV_NAME_DAEMON_STAGE, ENV_NAME_LIVING_UPGRADE, envLink, envLaunch] as const
+
+/** Every variable that must reach no other child of the program. */
+export const ownVariables = [...startVariables, envProgram] as const
+
+/** 0 to 2 are /dev/null and the log, 3 is the link, and from 4 come the handles, in order and without a hole. */
+export const linkFd = 3
+export const firstHandleFd = 4
+
+/** Reserved handles, whose names no program can give: the control socket, and the pipe to the waiting process of `cook-daemon run`. */
+export const controlName = 'cook:control'
+export const runName = 'cook:run'
+
+export type Stage = '' | 'parent' | 'daemon'
+
+/** Pid and start time: what tells a process from a later one with the same pid. */
+export type Identity = readonly [pid: number, startTime: string]
+
+/** A handle as it crosses: its number is its place in the list. */
+export type HandleRecord = {
+  readonly name: string
+  /** What the descriptor is, so that a wrong one is seen before it is used: fstat's inode. */
+  readonly inode: number
+  /** Length of a listener's queue, where the program has set it. */
+  readonly backlog?: number
+} & HandleShape
+
+export type HandleShape =
+  | { readonly kind: 'tcp'; readonly address: string; readonly port: number; readonly family: 'IPv4' | 'IPv6' }
+  | { readonly kind: 'unix'; readonly path: string }
+  | { readonly kind: 'udp'; readonly address: string; readonly port: number; readonly family: 'IPv4' | 'IPv6' }
+  | { readonly kind: 'file' }
+
+export type HandleKind = HandleShape['kind']
+
+export type LinkRecord = {
+  readonly protocol: number
+  readonly nonce: string
+  readonly generation: number
+  readonly predecessor: Identity
+  readonly handles: readonly HandleRecord[]
+}
+
+export type LaunchRecord = {
+  /** The descriptor on which the starting process waits for `started`, and with waitReady for `ready`. */
+  readonly fd: number
+  readonly waitReady: boolean
+  /** Descriptors that slipped through the launcher and are to be closed. */
+  readonly close: readonly number[]
+  /** The descriptor of the pipe to a process that waits in the foreground for the end of the last generation. */
+  readonly run?: number
+}
+
+/** What the operator said; each generation reads it, so that it goes before what the program says. */
+export type ProgramRecord = {
+  readonly name?: string
+  /** For the preload: the program itself says when it is ready. */
+  readonly waitReady?: boolean
+  readonly moveConnections?: boolean
+  readonly readyTimeout?: number
+  readonly drainTimeout?: number
+  readonly overlap?: number
+  readonly logFile?: string
+  readonly pidFile?: string
+  /** For the preload, and for one upgrade: listeners that the new version may leave. */
+  readonly release?: readonly string[]
+}
+
+export type Start = { readonly stage: Stage; readonly link?: LinkRecord; readonly launch?: LaunchRecord }
+
+/** What the environment says about this start; anything half there, forged or broken throws `ERR_COOK_ENVIRONMENT`. */
+export function readStart(env: Readonly<Record<string, string | undefined>>): Start {
+  const stage = env[ENV_NAME_DAEMON_STAGE] ?? ''
+  const [living, linkText, launchText] = [env[ENV_NAME_LIVING_UPGRADE], env[envLink], env[envLaunch]]
+  if (stage !== '' && stage !== 'parent' && stage !== 'daemon') {
+    throw broken(ENV_NAME_DAEMON_STAGE, `it is ${JSON.stringify(stage)}, not '', 'parent' or 'daemon'`)
+  }
+  if (linkText === undefined) {
+    // Set counts, not what to: in an upgrade without handles it is empty.
+    if (living !== undefined) throw broken(ENV_NAME_LIVING_UPGRADE, `it is set, but ${envLink} is missing`)
+    if (stage === 'parent') throw broken(ENV_NAME_DAEMON_STAGE, `it is 'parent', but ${envLink} is missing`)
+    if (stage === 'daemon' && launchText === undefined) {
+      throw broken(ENV_NAME_DAEMON_STAGE, `it is 'daemon', but neither ${envLink} nor ${envLaunch} is set`)
+    }
+  } else if (stage === '') {
+    throw broken(ENV_NAME_DAEMON_STAGE, `it is missing, but ${envLink} is set`)
+  }
+  if (launchText !== undefined && stage !== 'daemon') {
+    throw broken(envLaunch, `it is set, but ${ENV_NAME_DAEMON_STAGE} is not 'daemon'`)
+  }
+  const link = linkText === undefined ? undefined : parse<LinkRecord>(envLink, linkText, linkFault)
+  const launch = launchText === undefined ? undefined : parse<LaunchRecord>(envLaunch, launchText, launchFault)
+  if (link !== undefined && living !== summary(link.handles)) {
+    throw broken(ENV_NAME_LIVING_UPGRADE, `it does not say the same as ${envLink}`)
+  }
+  const launchFd = link === undefined ? linkFd : firstHandleFd + link.handles.length
+  if (launch !== undefined && launch.fd !== launchFd) {
+    throw broken(envLaunch, `it names descriptor ${launch.fd}, and by ${envLink} it is ${launchFd}`)
+  }
+  return { stage, ...(link && { link }), ...(launch && { launch }) }
+}
+
+/** The environment of a process that we start: that of our own start, without what was meant for us alone. */
+export function writeStart(
+  env: Readonly<Record<string, string | undefined>>,
+  start: Start,
+): Record<string, string | undefined> {
+  const own: Record<string, string | undefined> = { ...env }
+  for (const name of [...startVariables, ...envNodeChannel]) delete own[name]
+  own[ENV_NAME_DAEMON_STAGE] = start.stage
+  if (start.link !== undefined) {
+    own[ENV_NAME_LIVING_UPGRADE] = summary(start.link.handles)
+    own[envLink] = JSON.stringify(start.link)
+  }
+  if (start.launch !== undefined) own[envLaunch] = JSON.stringify(start.launch)
+  return own
+}
+
+/** What the command line said of this program; broken, it throws `ERR_COOK_ENVIRONMENT`. */
+export function readProgram(env: Readonly<Record<string, string | undefined>>): ProgramRecord | undefined {
+  const text = env[envProgram]
+  return text === undefined ? undefined : parse<ProgramRecord>(envProgram, text, programFault)
+}
+
+/** An environment for a program of which the command line says this; undefined: nothing. */
+export function writeProgram(
+  env: Readonly<Record<string, string | undefined>>,
+  program: ProgramRecord | undefined,
+): Record<string, string | undefined> {
+  const own: Record<string, string | undefined> = { ...env }
+  delete own[envProgram]
+  if (program !== undefined) own[envProgram] = JSON.stringify(program)
+  return own
+}
+
+/** `listen:1,admin:2`, names percent-encoded, in descriptor order. */
+function summary(handles: readonly HandleRecord[]): string {
+  const counts = new Map<string, number>()
+  for (const { name } of handles) counts.set(name, (counts.get(name) ?? 0) + 1)
+  return [...counts].map(([name, count]) => `${encodeURIComponent(name)}:${count}`).join(',')
+}
+
+function broken(variable: string, why: string): CookError {
+  return new CookError('ERR_COOK_ENVIRONMENT', { variable, why })
+}
+
+function parse<Value>(variable: string, text: string, fault: (value: Fields) => string | undefined): Value {
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch (cause) {
+    throw new CookError('ERR_COOK_ENVIRONMENT', { variable, why: 'it is not JSON' }, { cause })
+  }
+  const why = isFields(value) ? fault(value) : 'it is not an object'
+  if (why !== undefined) throw broken(variable, why)
+  // The one cast of what comes from outside: `fault` has just looked at every field.
+  return value as Value
+}
+
+export type Fields = Readonly<Record<string, unknown>>
+
+export function isFields(value: unknown): value is Fields {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+export function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && Number(value) >= 0
+}
+
+function linkFault(link: Fields): string | undefined {
+  if (!isCount(link.protocol) || link.protocol < 1) return 'its protocol is not a version'
+  if (typeof link.nonce !== 'string' || link.nonce === '') return 'it has no nonce'
+  if (!isCount(link.generation) || link.generation < 2) return 'its generation must be 2 or more'
+  if (!isIdentity(link.predecessor)) return 'it has no predecessor'
+  if (!Array.isArray(link.handles)) return 'it has no list of handles'
+  return link.handles.every(isHandleRecord) ? undefined : 'it contains an invalid handle'
+}
+
+export function isIdentity(value: unknown): value is Identity {
+  return Array.isArray(value) && isCount(value[0]) && value[0] > 0 && typeof value[1] === 'string'
+}
+
+function isHandleRecord(value: unknown): value is HandleRecord {
+  if (!isFields(value) || typeof value.name !== 'string' || !isWhole(value.name) || !isCount(value.inode)) return false
+  if (value.kind === 'unix') return typeof value.path === 'string'
+  if (value.kind === 'file') return true
+  // Of a later version: nobody here can claim it, and it is closed with what is unclaimed.
+  if (value.kind !== 'tcp' && value.kind !== 'udp') return typeof value.kind === 'string' && value.kind !== ''
+  const isFamily = value.family === 'IPv4' || value.family === 'IPv6'
+  return isFamily && typeof value.address === 'string' && isCount(value.port)
+}
+
+/** Whether a name can cross: half a character, a lone surrogate, has no percent-encoding. */
+export function isWhole(name: string): boolean {
+  return name.isWellFormed()
+}
+
+function launchFault(launch: Fields): string | undefined {
+  if (!isCount(launch.fd) || launch.fd < linkFd) return 'it has no descriptor'
+  if (typeof launch.waitReady !== 'boolean') return 'it has no waitReady'
+  if (launch.run !== undefined && launch.run !== launch.fd + 1)
+    return 'its descriptor of the foreground must be the next one'
+  return Array.isArray(launch.close) && launch.close.every(isCount)
+    ? undefined
+    : 'it has no list of descriptors to close'
+}
+
+function programFault(program: Fields): string | undefined {
+  const wrong = (names: readonly string[], type: string) =>
+    names.find((name) => program[name] !== undefined && typeof program[name] !== type)
+  const field =
+    wrong(['name', 'logFile', 'pidFile'], 'string') ??
+    wrong(['waitReady', 'moveConnections'], 'boolean') ??
+    wrong(['readyTimeout', 'drainTimeout', 'overlap'], 'number')
+  if (field !== undefined) return `its ${field} has a wrong type`
+  const { release = [] } = program
+  return Array.isArray(release) && release.every((one) => typeof one === 'string')
+    ? undefined
+    : 'its release must be a list of names'
+}

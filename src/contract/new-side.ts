@@ -1,0 +1,115 @@
+/** What the new process does at each event of the upgrade that started it. Pure: upgrade/successor.ts carries out the effects. */
+import type { Identity } from './environment.ts'
+import { cutReason, type Message, type Upward } from './messages.ts'
+import { protocolVersion, tooOld } from './protocol.ts'
+
+/** The successor's end of the upgrade that started it. */
+export type NewSide = {
+  readonly at: 'silent' | 'greeting' | 'welcomed' | 'asking' | 'accepted' | 'refused' | 'free'
+  readonly nonce: string
+  readonly self: Identity
+  /** That of the predecessor. */
+  readonly protocol: number
+  /** What the program said, which may be before the predecessor's welcome came. */
+  readonly answer?: { readonly ok: boolean; readonly reason: string }
+}
+
+export type NewEvent =
+  /** The process that started us reads the link no more: hello may be said. */
+  | { readonly type: 'go' }
+  | { readonly type: 'notify'; readonly ok: boolean; readonly reason: string }
+  | { readonly type: 'message'; readonly message: Message | 'unknown' | 'broken' }
+  | { readonly type: 'closed' }
+  /** The answer to the effect `look`. */
+  | { readonly type: 'looked'; readonly predecessorLives: boolean }
+
+export type NewEffect =
+  | { readonly do: 'send'; readonly message: Upward }
+  /** We own the service from here on. */
+  | { readonly do: 'commit' }
+  | { readonly do: 'refuse'; readonly reason: string; readonly isTooOld?: boolean }
+  /** Find out whether the predecessor lives: an end-of-file alone does not tell. */
+  | { readonly do: 'look' }
+  | { readonly do: 'close' }
+
+type Step = readonly [NewSide, readonly NewEffect[]]
+
+/** The state before anything was said. */
+export function newSide(nonce: string, self: Identity, protocol: number = protocolVersion): NewSide {
+  return { at: 'silent', nonce, self, protocol }
+}
+
+/** One event on the successor's side. */
+export function stepNew(side: NewSide, event: NewEvent): Step {
+  switch (event.type) {
+    case 'go':
+      return side.at === 'silent' ? greet(side) : stay(side)
+    case 'notify': {
+      const answered = { ...side, answer: { ok: event.ok, reason: cutReason(event.reason) } }
+      return side.at === 'welcomed' ? ask(answered) : stay(answered)
+    }
+    case 'message':
+      return isOver(side) ? stay(side) : onMessage(side, event.message)
+    case 'closed':
+      if (side.at === 'accepted') return to(side, 'free', { do: 'close' })
+      return isOver(side) ? stay(side) : stay(side, { do: 'look' })
+    case 'looked':
+      if (side.at === 'accepted' || isOver(side)) return stay(side)
+      if (event.predecessorLives) return refuse(side, 'it closed the link without giving a reason')
+      return to(side, 'free', { do: 'commit' }, { do: 'close' })
+  }
+}
+
+function greet(side: NewSide): Step {
+  const { nonce, self, protocol } = side
+  const hello = { type: 'hello', protocol: protocolVersion, nonce, pid: self[0], startTime: self[1] } as const
+  const reason = tooOld('old', protocol)
+  if (reason === undefined) return to(side, 'greeting', send(hello))
+  // The program does not come to say it: this predecessor hears no but in these two words. It closes the link.
+  const no = { type: 'done', ok: false, reason } as const
+  return to(side, 'refused', send(hello), send(no), { do: 'refuse', reason, isTooOld: true })
+}
+
+function onMessage(side: NewSide, message: Message | 'unknown' | 'broken'): Step {
+  if (message === 'unknown') return stay(side)
+  if (message === 'broken') return side.at === 'accepted' ? stay(side) : refuse(side, 'it sent an invalid message')
+  switch (message.type) {
+    case 'welcome':
+      if (side.at !== 'greeting') return stay(side)
+      return side.answer === undefined ? to(side, 'welcomed') : ask(side)
+    case 'accepted':
+      if (side.at !== 'asking') return stay(side)
+      return to(side, 'accepted', send({ type: 'confirmed' }), { do: 'commit' })
+    case 'refused':
+      return side.at === 'accepted' ? stay(side) : refuse(side, message.reason)
+    case 'bye':
+      return side.at === 'accepted' ? to(side, 'free', { do: 'close' }) : stay(side)
+    default:
+      return stay(side)
+  }
+}
+
+function ask(side: NewSide): Step {
+  const { ok = true, reason = '' } = side.answer ?? {}
+  return to(side, 'asking', send({ type: 'done', ok, reason }))
+}
+
+function refuse(side: NewSide, reason: string): Step {
+  return to(side, 'refused', { do: 'refuse', reason }, { do: 'close' })
+}
+
+function isOver({ at }: NewSide): boolean {
+  return at === 'refused' || at === 'free'
+}
+
+function to(side: NewSide, at: NewSide['at'], ...effects: readonly NewEffect[]): Step {
+  return [{ ...side, at }, effects]
+}
+
+function stay(side: NewSide, ...effects: readonly NewEffect[]): Step {
+  return [side, effects]
+}
+
+function send(message: Upward): NewEffect {
+  return { do: 'send', message }
+}

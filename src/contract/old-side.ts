@@ -1,0 +1,231 @@
+/** What the old process does at each event of an upgrade. Pure: upgrade/predecessor.ts carries out the effects. */
+import type { Identity } from './environment.ts'
+import type { Downward, Message, MessageOf } from './messages.ts'
+import { protocolVersion, tooOld } from './protocol.ts'
+
+/** Why an upgrade failed, before it is put into words. */
+export type Failure =
+  | { readonly why: 'exited' }
+  | { readonly why: 'said-no'; readonly reason: string }
+  | { readonly why: 'timeout'; readonly step: string; readonly ms: number }
+  | { readonly why: 'broken'; readonly detail: string }
+  | { readonly why: 'protocol'; readonly protocol: number; readonly reason: string }
+  | { readonly why: 'stopped' }
+
+export type Exit = { readonly code: number | null; readonly signal: string | null }
+
+/** How long a successor that said no, or that was killed, may take to be gone, in milliseconds. */
+export const endGrace = 2_000
+
+/** The predecessor's end of one upgrade. */
+export type OldSide = {
+  readonly at: 'waiting' | 'greeted' | 'overlapping' | 'offered' | 'committed' | 'ending' | 'failed'
+  readonly stage: 'parent' | 'daemon'
+  readonly nonce: string
+  readonly living: readonly Identity[]
+  readonly tickets: Readonly<Record<string, string>>
+  readonly readyTimeout: number
+  readonly overlap: number
+  /** Undefined in the original API, whose programs drain themselves. */
+  readonly drainTimeout?: number
+  /** Who said hello, and the version of the contract that it speaks. */
+  readonly successor?: { readonly identity: Identity; readonly protocol: number }
+  /** Processes of the new version that the link told of: the one that we started may not be among them. */
+  readonly known: readonly Identity[]
+  /** Why it ends, in its own words. */
+  readonly dying?: string
+  /** What it still waits for, in its own words. */
+  readonly waits?: string
+  /** The end of the process that we started ourselves. */
+  readonly exit?: Exit
+  /** End-of-file: no process holds the other end any more. */
+  readonly closed: boolean
+  readonly killed: boolean
+  readonly failure?: Failure
+}
+
+export type OldEvent =
+  | { readonly type: 'message'; readonly message: Message | 'unknown' | 'broken' }
+  | { readonly type: 'exit'; readonly exit: Exit }
+  | { readonly type: 'closed' }
+  | { readonly type: 'broken'; readonly detail: string }
+  | { readonly type: 'timer' }
+  | { readonly type: 'stop' }
+
+export type OldEffect =
+  | { readonly do: 'send'; readonly message: Downward }
+  /** Sets the one timer; it takes the place of the one before. */
+  | { readonly do: 'timer'; readonly ms: number }
+  /** SIGKILL for every process of the new version that we know. */
+  | { readonly do: 'kill' }
+  /** Ask the saveState hook and send what it gives. */
+  | { readonly do: 'save'; readonly name: string }
+  /** Both accept for a while. */
+  | { readonly do: 'overlap' }
+  | { readonly do: 'commit' }
+  | { readonly do: 'fail' }
+
+type Step = readonly [OldSide, readonly OldEffect[]]
+
+/** The state after the spawn, with its first timer: {@link OldSide.readyTimeout}. */
+export function oldSide(
+  settings: Pick<OldSide, 'stage' | 'nonce' | 'living' | 'readyTimeout' | 'overlap'> &
+    Partial<Pick<OldSide, 'tickets' | 'drainTimeout'>>,
+): OldSide {
+  return { tickets: {}, ...settings, at: 'waiting', known: [], closed: false, killed: false }
+}
+
+/** One event on the predecessor's side. */
+export function stepOld(side: OldSide, event: OldEvent): Step {
+  if (side.at === 'committed' || side.at === 'failed') return stay(side)
+  switch (event.type) {
+    case 'message':
+      return side.at === 'ending' ? onLastWord(side, event.message) : onMessage(side, event.message)
+    case 'exit':
+      return onExit({ ...side, exit: event.exit })
+    case 'closed':
+      return fail({ ...side, closed: true }, { why: 'exited' })
+    case 'broken':
+      return fail(side, { why: 'broken', detail: event.detail })
+    case 'stop':
+      // Once offered, the service may be taken already: the answer is a moment away and decides.
+      return side.at === 'offered' ? stay(side) : fail(side, { why: 'stopped' })
+    case 'timer':
+      return onTimer(side)
+  }
+}
+
+function onMessage(side: OldSide, message: Message | 'unknown' | 'broken'): Step {
+  if (message === 'unknown') return stay(side)
+  if (message === 'broken') return fail(side, { why: 'broken', detail: 'an invalid message' })
+  switch (message.type) {
+    case 'spawned':
+      return stay(know(side, message))
+    case 'dying':
+      return stay({ ...side, dying: message.reason })
+    case 'waits':
+      return stay({ ...side, waits: message.reason })
+    case 'hello':
+      return side.at === 'waiting' ? onHello(side, message) : outOfPlace(side, message)
+    case 'ask':
+      return side.at === 'greeted' ? stay(side, { do: 'save', name: message.name }) : outOfPlace(side, message)
+    case 'done':
+      return side.at === 'greeted' ? onDone(side, message) : outOfPlace(side, message)
+    case 'confirmed':
+      return side.at === 'offered' ? to(side, 'committed', { do: 'commit' }) : outOfPlace(side, message)
+    default:
+      return outOfPlace(side, message)
+  }
+}
+
+function onHello(side: OldSide, message: MessageOf<'hello'>): Step {
+  const { nonce, pid, startTime, protocol } = message
+  if (nonce !== side.nonce) return fail(side, { why: 'broken', detail: 'a hello with a wrong nonce' })
+  const known = know(side, message)
+  const reason = tooOld('new', protocol)
+  if (reason !== undefined) return fail(known, { why: 'protocol', protocol, reason })
+  return to({ ...known, successor: { identity: [pid, startTime], protocol } }, 'greeted', send(welcome(side)))
+}
+
+function welcome({ living, tickets, overlap }: OldSide): Downward {
+  return { type: 'welcome', protocol: protocolVersion, living, tickets, ...(overlap > 0 && { overlap }) }
+}
+
+function onDone(side: OldSide, { ok, reason }: MessageOf<'done'>): Step {
+  if (!ok) return fail(side, { why: 'said-no', reason })
+  if (side.overlap === 0) return offer(side)
+  return to(side, 'overlapping', { do: 'overlap' }, { do: 'timer', ms: side.overlap })
+}
+
+/** The commit waits for the answer to this, so that a successor which dies after its `done` costs nothing. */
+function offer(side: OldSide): Step {
+  const { drainTimeout, readyTimeout } = side
+  const accepted = { type: 'accepted', ...(drainTimeout !== undefined && { drainTimeout }) } as const
+  return to(side, 'offered', send(accepted), { do: 'timer', ms: readyTimeout })
+}
+
+const timedOut: Readonly<Partial<Record<OldSide['at'], string>>> = {
+  waiting: 'it never said hello',
+  greeted: 'it said hello, but not that it is up',
+  offered: 'it was accepted, but did not confirm',
+}
+
+function onTimer(side: OldSide): Step {
+  if (side.at === 'overlapping') return offer(side)
+  if (side.at !== 'ending') {
+    return fail(side, { why: 'timeout', step: timedOut[side.at] ?? side.at, ms: side.readyTimeout })
+  }
+  if (side.killed) return to(side, 'failed', { do: 'fail' })
+  return stay({ ...side, killed: true }, { do: 'kill' }, { do: 'timer', ms: endGrace })
+}
+
+/** The end of a `parent` stage says nothing: it exits in a good upgrade too. */
+function onExit(side: OldSide): Step {
+  return side.stage === 'daemon' ? fail(side, { why: 'exited' }) : ifGone(side)
+}
+
+/** The upgrade has failed: tell the other side, see that it ends, and only then report. */
+function fail(side: OldSide, failure: Failure): Step {
+  if (side.at === 'ending') return ifGone(side)
+  // Who refused, or is refused, may still write its log and go; who closed the link is most likely dying.
+  const killed = failure.why !== 'said-no' && failure.why !== 'exited' && failure.why !== 'protocol'
+  const ending: OldSide = { ...side, at: 'ending', failure, killed }
+  if (isGone(ending)) return ifGone(ending)
+  const refused = { type: 'refused', reason: reasonOf(failure) } as const
+  return stay(ending, send(refused), ...(killed ? [{ do: 'kill' } as const] : []), { do: 'timer', ms: endGrace })
+}
+
+function reasonOf(failure: Failure): string {
+  const reasons = {
+    exited: 'it ended',
+    'said-no': 'it refused to start',
+    timeout: 'it was too late',
+    broken: 'the link broke',
+    stopped: 'the upgrade was stopped',
+  }
+  return failure.why === 'protocol' ? failure.reason : reasons[failure.why]
+}
+
+/** What still comes from a new version that has failed. */
+function onLastWord(side: OldSide, message: Message | 'unknown' | 'broken'): Step {
+  if (typeof message === 'string') return stay(side)
+  // Started in the moment in which we killed the others; it can have read no `refused`.
+  if (message.type === 'spawned' || (message.type === 'hello' && message.nonce === side.nonce)) {
+    return side.killed ? stay(know(side, message), { do: 'kill' }) : stay(know(side, message))
+  }
+  // The exit of a process is often seen before what it wrote last, which says better why it ended.
+  if (side.failure?.why !== 'exited') return stay(side)
+  if (message.type === 'dying') return stay({ ...side, dying: message.reason })
+  if (message.type !== 'done' || message.ok) return stay(side)
+  return stay({ ...side, failure: { why: 'said-no', reason: message.reason } })
+}
+
+/** A failed upgrade ends once the process that we started is reaped and nobody holds the link. */
+function ifGone(side: OldSide): Step {
+  return isGone(side) ? to(side, 'failed', { do: 'fail' }) : stay(side)
+}
+
+function isGone({ at, exit, closed }: OldSide): boolean {
+  return at === 'ending' && exit !== undefined && closed
+}
+
+function outOfPlace(side: OldSide, { type }: Message): Step {
+  return fail(side, { why: 'broken', detail: `a message ${type} out of place` })
+}
+
+function know(side: OldSide, { pid, startTime }: { readonly pid: number; readonly startTime: string }): OldSide {
+  const isKnown = side.known.some(([one, started]) => one === pid && started === startTime)
+  return isKnown ? side : { ...side, known: [...side.known, [pid, startTime]] }
+}
+
+function to(side: OldSide, at: OldSide['at'], ...effects: readonly OldEffect[]): Step {
+  return [{ ...side, at }, effects]
+}
+
+function stay(side: OldSide, ...effects: readonly OldEffect[]): Step {
+  return [side, effects]
+}
+
+function send(message: Downward): OldEffect {
+  return { do: 'send', message }
+}

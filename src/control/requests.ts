@@ -1,0 +1,132 @@
+/** The requests of the control socket, and their answers. */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { checkDaemonUpgradeOptions } from '../check.ts'
+import { CookError, type CookErrorCode, messageOf } from '../errors.ts'
+import type { DaemonUpgradeOptions } from '../options.ts'
+import type { Service } from '../service.ts'
+import { stopByRequest, upgradeByRequest } from './commands.ts'
+import { metricsText } from './metrics.ts'
+import { type Failure, type Progress, statusOf } from './status.ts'
+
+/** Bytes of a body at most: an environment goes along with --update-env. */
+const longestBody = 1024 * 1024
+
+export async function answer(service: Service, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  // Whoever has gone must not end the daemon, nor what they have begun.
+  response.on('error', () => {})
+  try {
+    if (service.hasSuccessor) throw new CookError('ERR_COOK_UPGRADED', { pid: process.pid })
+    await route(service, request, response)
+  } catch (error) {
+    sendFailure(response, error)
+  }
+}
+
+async function route(service: Service, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const asked = `${request.method} ${request.url}`
+  switch (asked) {
+    case 'GET /status':
+      send(response, 'application/json', `${JSON.stringify(statusOf(service), undefined, 2)}\n`)
+      return
+    case 'GET /metrics':
+      send(response, 'text/plain; version=0.0.4; charset=utf-8', metricsText(statusOf(service)))
+      return
+    case 'POST /upgrade': {
+      const options = upgradeOptions(await readBody(request))
+      await stream(response, (onProgress) => upgradeByRequest(service, options, onProgress))
+      return
+    }
+    case 'POST /stop':
+      await readBody(request)
+      await stream(response, (onProgress) => stopByRequest(service, onProgress))
+      return
+    default:
+      sendFailure(response, new CookError('ERR_COOK_CONTROL', { why: `there is no ${asked}` }), 404)
+  }
+}
+
+/** What may be told of an upgrade from outside: no other program, and no other binary. */
+const told: readonly (keyof DaemonUpgradeOptions)[] = ['readyTimeout', 'drainTimeout', 'overlap', 'env', 'release']
+
+function upgradeOptions(body: string): DaemonUpgradeOptions {
+  if (body.trim() === '') return {}
+  let options: unknown
+  try {
+    options = JSON.parse(body)
+  } catch (cause) {
+    throw new CookError('ERR_COOK_CONTROL', { why: 'the body is not JSON' }, { cause })
+  }
+  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
+    throw new CookError('ERR_COOK_CONTROL', { why: 'the body is not an object' })
+  }
+  const other = Object.keys(options).find((option) => !(told as readonly string[]).includes(option))
+  if (other !== undefined) {
+    throw new CookError('ERR_COOK_CONTROL', { why: `there is no option ${other}, but ${told.join(', ')}` })
+  }
+  checkDaemonUpgradeOptions(options)
+  return options
+}
+
+async function readBody(request: IncomingMessage): Promise<string> {
+  const parts: Buffer[] = []
+  let bytes = 0
+  for await (const part of request as AsyncIterable<Buffer>) {
+    bytes += part.length
+    // Read to its end and thrown away: an answer before that would meet a client that still writes.
+    if (bytes > longestBody) parts.length = 0
+    else parts.push(part)
+  }
+  if (bytes > longestBody) {
+    throw new CookError('ERR_COOK_CONTROL', { why: `the body has more than ${longestBody} bytes` })
+  }
+  return Buffer.concat(parts).toString('utf8')
+}
+
+function send(response: ServerResponse, type: string, body: string): void {
+  response.writeHead(200, { 'content-type': type, 'content-length': Buffer.byteLength(body) })
+  response.end(body)
+}
+
+/** JSON lines, from the first word on. What was begun goes on, whether or not anybody still reads. */
+async function stream(
+  response: ServerResponse,
+  run: (onProgress: (progress: Progress) => void) => Promise<void>,
+): Promise<void> {
+  await run((progress) => {
+    if (response.writableEnded || response.destroyed) return
+    if (!response.headersSent) response.writeHead(200, { 'content-type': 'application/x-ndjson' })
+    response.write(`${JSON.stringify(progress)}\n`)
+  })
+  response.end()
+}
+
+function sendFailure(response: ServerResponse, error: unknown, status = httpStatusOf(error)): void {
+  const text = `${JSON.stringify(failure(error))}\n`
+  if (response.headersSent) {
+    response.end(text)
+    return
+  }
+  response.writeHead(status, { 'content-type': 'application/json', connection: 'close' })
+  response.end(text)
+}
+
+function failure(error: unknown): Failure {
+  const { code, help } = error instanceof CookError ? error : { code: 'ERR_COOK_CONTROL', help: '' }
+  return { type: 'error', code, message: messageOf(error), help }
+}
+
+function httpStatusOf(error: unknown): number {
+  if (!(error instanceof CookError)) return 500
+  if (error.code === 'ERR_COOK_CONTROL' || error.code === 'ERR_COOK_OPTION') return 400
+  return conflicts.includes(error.code) ? 409 : 500
+}
+
+/** Not now, in this process. */
+const conflicts: readonly CookErrorCode[] = [
+  'ERR_COOK_UPGRADE_IN_PROGRESS',
+  'ERR_COOK_UPGRADED',
+  'ERR_COOK_STOPPING',
+  'ERR_COOK_NOT_READY',
+  'ERR_COOK_NOT_COMMITTED',
+  'ERR_COOK_TOO_MANY_GENERATIONS',
+]

@@ -1,0 +1,98 @@
+/** What the process that leaves knows of its successor, and the last words between the two. */
+import { livesOn } from '../node/processes.ts'
+import { isAlive, system } from '../node/system.ts'
+import type { LinkEvent } from '../upgrade/link.ts'
+import type { Committed } from '../upgrade/predecessor.ts'
+import { deadline, Latch } from '../waiting.ts'
+
+/** How long beyond the end of the drain a successor may take to answer the last word, in milliseconds; then it is killed. */
+const answerTime = 5_000
+
+export class Farewell {
+  readonly #committed: Committed
+  /** The successor has died, and nobody else has the service: it comes back, if it can. */
+  readonly lost = new Latch()
+  readonly #linkEnded = new Latch()
+  /** The service ends with the successor, or goes to a successor of its own: it never comes back to us. */
+  #wasStopped = false
+  #isReplacing = false
+  #look = Promise.resolve(false)
+  #bye: Promise<boolean> | undefined
+
+  constructor(committed: Committed) {
+    this.#committed = committed
+  }
+
+  /** The link has ended without a word of why: the successor is lost, unless it turns out to live. */
+  get mayBeLost(): boolean {
+    return this.#linkEnded.isSet && !this.#isPassedOn
+  }
+
+  get wasStopped(): boolean {
+    return this.#wasStopped
+  }
+
+  get #isPassedOn(): boolean {
+    return this.#wasStopped || this.#isReplacing
+  }
+
+  onLink(event: LinkEvent): void {
+    if (event.type === 'closed') this.#onEnd()
+    if (event.type !== 'message' || typeof event.message !== 'object') return
+    if (event.message.type === 'stop') this.#wasStopped = true
+    if (event.message.type === 'replacing') this.#isReplacing = event.message.isOn
+  }
+
+  /** Whether the successor is lost, where that is being looked at. */
+  isLost(): Promise<boolean> {
+    return this.#look
+  }
+
+  #onEnd(): void {
+    this.#linkEnded.set()
+    // Behind the bye its end is looked at there.
+    if (this.#isPassedOn || this.#bye !== undefined) return
+    this.#look = livesOn(this.#committed.identity).then((lives) => {
+      if (!lives) this.lost.set()
+      return !lives
+    })
+  }
+
+  /**
+   * The last word, which the successor answers by ending the link: only then the service is safe in its
+   * hands. False if it is dead, or did not respond until well after `late`, and was killed. Said once.
+   */
+  sayBye(late: Latch, hurry: Latch, beforehand: () => void): Promise<boolean> {
+    this.#bye ??= this.#sayBye(late, hurry, beforehand)
+    return this.#bye
+  }
+
+  async #sayBye(late: Latch, hurry: Latch, beforehand: () => void): Promise<boolean> {
+    const { link, identity } = this.#committed
+    // It was looked for when the link ended.
+    if (this.#linkEnded.isSet) return this.#isPassedOn || (!(await this.#look) && isAlive(identity))
+    beforehand()
+    link.send({ type: 'bye' })
+    if (await this.#isAnswered(late, hurry)) return this.#isPassedOn || isAlive(identity)
+    link.close()
+    if (this.#isPassedOn || hurry.isSet) return true
+    system.kill(identity, 'SIGKILL')
+    await livesOn(identity)
+    return false
+  }
+
+  /** True when the link ends; false long after the end of the drain, and at that end if the service ends too. */
+  async #isAnswered(late: Latch, hurry: Latch): Promise<boolean> {
+    let stop = () => {}
+    const tooLate = new Promise<false>((settle) => {
+      void late.wait().then(() => {
+        stop = deadline(hurry.isSet ? 0 : answerTime, () => settle(false))
+      })
+    })
+    try {
+      return await Promise.race([this.#linkEnded.wait(true), tooLate])
+    } finally {
+      stop()
+    }
+  }
+}

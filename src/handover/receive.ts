@@ -1,0 +1,188 @@
+/** What the new process gets from its predecessor behind the commit: connections, what onRelease returned, news, and its end. */
+import type { Socket } from 'node:net'
+import type { Identity } from '../contract/environment.ts'
+import { type MessageOf, takeoverName } from '../contract/messages.ts'
+import { throwLater } from '../errors.ts'
+import { adoptConnection, tieConnection } from '../node/connections.ts'
+import { isHttp, type ListenerHandle, listenerHandle } from '../node/listeners.ts'
+import { livesOn } from '../node/processes.ts'
+import { isAlive, system } from '../node/system.ts'
+import type { Service } from '../service.ts'
+import type { Arrival, Receiving } from '../service-parts.ts'
+import { Assembly, fromText } from '../upgrade/cloned-values.ts'
+import type { Link, LinkEvent } from '../upgrade/link.ts'
+import type { Succession } from '../upgrade/successor.ts'
+import { deadline, deferred } from '../waiting.ts'
+import { armKeepAlive } from './http.ts'
+
+/** How long after the end of its drain a predecessor that has not left is killed, in milliseconds: it waits for our answers, but not that long. */
+const overdueAfter = 10_000
+
+/** Registers on the service what follows the commit in the new process. */
+export function receive(service: Service, predecessor: Identity, { link, onLink }: Succession): void {
+  const bye = deferred()
+  const left = deferred()
+  const assembly = new Assembly()
+  const answers = new Answers((id, isKept) => link?.send({ type: 'taken', id, isKept }))
+  /** The predecessor would take the service back: not so in the original API. */
+  let mayReturn = false
+
+  function hear(event: LinkEvent): void {
+    if (event.type === 'closed') {
+      bye.resolve()
+      // One that lives on without a word is still watched.
+      void livesOn(predecessor).then((lives) => lives || left.resolve())
+    }
+    if (event.type !== 'message' || typeof event.message !== 'object') return
+    const { message, handle } = event
+    switch (message.type) {
+      case 'accepted':
+        watch(message.drainTimeout)
+        return
+      case 'connection':
+        answers.add(message.id, take(message, handle as Socket | undefined))
+        return
+      case 'value':
+        if (message.name === takeoverName) takeOver(message)
+        return
+      case 'news':
+        service.history.take(message)
+        service.departure?.tellNews()
+        return
+      case 'bye':
+        bye.resolve()
+        left.resolve()
+        return
+    }
+  }
+
+  /** An old process whose loop stands still keeps its memory and its connections for ever. */
+  function watch(drainTimeout: number | undefined): void {
+    if (drainTimeout === undefined) {
+      left.resolve()
+      return
+    }
+    mayReturn = true
+    const stop = deadline(drainTimeout + overdueAfter, () => {
+      if (isAlive(predecessor)) {
+        system.kill(predecessor, 'SIGKILL')
+        service.emit({ type: 'predecessor-killed', pid: predecessor[0] })
+      }
+      left.resolve()
+    })
+    void left.promise.then(stop)
+  }
+
+  /** What the program throws is an uncaught exception of its own, as at a connection that it accepts; the predecessor gets its answer all the same. */
+  function take({ id: _, type: _type, unread, ...arrival }: MessageOf<'connection'>, socket: Socket | undefined) {
+    if (socket === undefined) return false
+    if (unread !== undefined) socket.unshift(Buffer.from(unread, 'base64'))
+    let isKept = false
+    try {
+      const keep = () => keepConnection(service, arrival, socket)
+      isKept = service.departure?.passOn(arrival, socket, keep) || keep()
+    } catch (error) {
+      throwLater(error)
+    }
+    if (!isKept) socket.destroy()
+    return isKept
+  }
+
+  function takeOver(message: MessageOf<'value'>): void {
+    try {
+      const value = assembly.add(message)
+      if (value !== undefined) service.takeOver(value.value)
+    } catch {
+      // A newer Node may have cloned what this one cannot read: onTakeover is called at the bye, without it.
+    }
+  }
+
+  onLink(hear)
+  if (link === undefined) hear({ type: 'closed' })
+  service.receiving = {
+    bye: bye.promise,
+    left: left.promise,
+    sendSpares() {
+      if (mayReturn && link?.isOpen === true) sendHandles(link, inheritedHandles(service))
+    },
+    tellReplacing(isOn) {
+      if (service.predecessor?.isCommitted === true) link?.send({ type: 'replacing', isOn })
+    },
+    stop() {
+      if (service.predecessor?.isCommitted === true) link?.send({ type: 'stop' })
+    },
+  } satisfies Receiving
+}
+
+/** Returns whether anybody here wants the connection. */
+function keepConnection(service: Service, { to, listener: from, state }: Arrival, socket: Socket): boolean {
+  const server = service.serverOf(to)
+  if (server?.listening === true) {
+    if (isHttp(server)) armKeepAlive(server, socket)
+    adoptConnection(server, socket)
+    return true
+  }
+  const receiver = service.receivers.get(to)
+  if (receiver === undefined) return false
+  let value: unknown
+  try {
+    value = state === undefined ? undefined : fromText(state)
+  } catch (error) {
+    // A newer Node may have cloned what this one does not know: that costs one connection, not the service.
+    service.hookFailed('onHandedOver', error)
+    return false
+  }
+  // One of its listener's, as where it was accepted: counted there, and waited for.
+  const home = from === undefined ? undefined : service.serverOf(from)
+  if (home?.listening === true) tieConnection(home, socket)
+  receiver(socket, value)
+  return true
+}
+
+/** Handles of the listeners that we have from the predecessor, by its names of them. */
+function inheritedHandles({ listeners }: Service): ReadonlyMap<string, ListenerHandle> {
+  const inherited = listeners.flatMap(({ oldName, server }) => {
+    const handle = oldName === undefined ? undefined : listenerHandle(server)
+    return oldName === undefined || handle === undefined ? [] : [[oldName, handle] as const]
+  })
+  return new Map(inherited)
+}
+
+function sendHandles(link: Link, handles: ReadonlyMap<string, ListenerHandle>): void {
+  link.send({ type: 'spares', names: [...handles.keys()] })
+  for (const [name, handle] of handles) link.sendListener({ type: 'spare', name }, handle)
+}
+
+/** How many connections one `taken` answers for at most, and how many milliseconds it waits for more of them. */
+const answered = { most: 16, wait: 5 }
+
+/** Answers for connections that arrive one behind the other with one message for many: each is a write here and a read there. */
+class Answers {
+  readonly #send: (id: number, isKept: boolean) => void
+  #kept: number | undefined
+  #count = 0
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(send: (id: number, isKept: boolean) => void) {
+    this.#send = send
+  }
+
+  add(id: number, isKept: boolean): void {
+    if (!isKept) {
+      this.#flush()
+      this.#send(id, false)
+      return
+    }
+    this.#kept = id
+    this.#timer ??= setTimeout(() => this.#flush(), answered.wait)
+    if (++this.#count === answered.most) this.#flush()
+  }
+
+  #flush(): void {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    this.#count = 0
+    if (this.#kept !== undefined) this.#send(this.#kept, true)
+    this.#kept = undefined
+  }
+}

@@ -1,0 +1,62 @@
+/** How a server comes to listen, unseen by the preload, and on a listener of a predecessor without accepting. */
+import type { Server } from 'node:net'
+import { isTls, listenWithoutAccepting } from '../node/listeners.ts'
+import type { Service } from '../service.ts'
+
+let depth = 0
+
+/** Whether a call of listen() is the library's own: the preload takes up the program's only. */
+export function isOwnListen(): boolean {
+  return depth > 0
+}
+
+/** Runs a call that makes a server listen; rejects with what keeps it from that. */
+export function listening(server: Server, call: () => void): Promise<void> {
+  return new Promise((done, failed) => {
+    const settle = (error?: Error) => {
+      server.removeListener('error', settle)
+      server.removeListener('listening', settle)
+      if (error === undefined) done()
+      else failed(error)
+    }
+    server.once('error', settle).once('listening', settle)
+    depth++
+    try {
+      call()
+    } finally {
+      depth--
+    }
+  })
+}
+
+/**
+ * Has the next listen() of a server, on a listener of the predecessor, accept nobody before this process may:
+ * as long as the predecessor owns the service, whoever met a version that then fails would be lost with it.
+ */
+export function acceptFromCommit({ predecessor }: Service, server: Server): void {
+  if (predecessor === undefined) return
+  const accept = listenWithoutAccepting(server)
+  const closed = new Promise<false>((done) => server.once('close', () => done(false)))
+  void predecessor.mayAccept(closed).then((may) => {
+    if (may) accept()
+  })
+}
+
+type TicketServer = { getTicketKeys(): Buffer; setTicketKeys(keys: Buffer): void }
+
+/** TLS ticket keys of this service's listeners, by their names, base64: with these a new version lets clients come back to their sessions. */
+export function ticketKeys({ listeners }: Service): Record<string, string> {
+  const secure = listeners.filter(({ server }) => isTls(server))
+  return Object.fromEntries(
+    secure.map(({ name, server }) => [name, (server as unknown as TicketServer).getTicketKeys().toString('base64')]),
+  )
+}
+
+/** Those of the predecessor, which come with its first answer, before anybody is accepted here. */
+export async function takeTicketKeys({ predecessor }: Service, server: Server, name: string): Promise<void> {
+  if (!isTls(server) || predecessor === undefined) return
+  const tickets = await predecessor.tickets()
+  // A listener may be called `constructor`.
+  const keys = Object.hasOwn(tickets, name) ? tickets[name] : undefined
+  if (keys !== undefined) (server as unknown as TicketServer).setTicketKeys(Buffer.from(keys, 'base64'))
+}

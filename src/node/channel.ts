@@ -1,0 +1,135 @@
+/** Node's channel between two processes, out of the program's sight. Private parts of Node, each with its source. */
+import type { ChildProcess } from 'node:child_process'
+import { type Emitter, wrapEmit } from './emitters.ts'
+import { privateProperty, usable } from './private.ts'
+
+/** What happens on the channel between two Node processes. */
+export type ChannelEvents = {
+  /** An internal message, unseen by the program, and the handle that came with it; returns whether it was for us. */
+  message(raw: unknown, handle: unknown): boolean
+  closed(): void
+  /** Node's acknowledgement of a handle that was sent: the other process has it, and the next is on its way. */
+  acknowledged?(): void
+  /** The other process had no descriptor left for a connection that was sent; it is here, and open. */
+  refused?(handle: object): void
+  /** Garbage arrived. In plain Node it would be an uncaught exception here (measured). */
+  broken(error: unknown): void
+}
+
+/** lib/internal/child_process.js, Control: the descriptor of the channel to the process that started this one. */
+export function channelDescriptor(): number | undefined {
+  return usable((process.channel as { fd?: number } | undefined)?.fd)
+}
+
+/** Runs what needs the channel of this process on `process`, where Node keeps it. */
+export type Lend = <Value>(call: () => Value) => Value
+
+/**
+ * Takes the channel to the process that started this one out of the program's sight: `process.connected`, `channel`, `disconnect` and `send`
+ * are as in a process that was started by hand. Node's own code (lib/internal/child_process.js, setupChannel) finds them in what is lent.
+ */
+export function hideChannel(): Lend {
+  let depth = 0
+  for (const name of ['connected', 'channel', 'disconnect', 'send']) {
+    let value: unknown = process[name as 'channel']
+    const get = () => (depth > 0 ? value : undefined)
+    // A program may have a `send` of its own from now on.
+    const set = (given: unknown) => {
+      if (depth > 0) value = given
+      else Object.defineProperty(process, name, { value: given, writable: true, configurable: true, enumerable: true })
+    }
+    Object.defineProperty(process, name, { get, set, configurable: true, enumerable: false })
+  }
+  return (call) => {
+    depth++
+    try {
+      return call()
+    } finally {
+      depth--
+    }
+  }
+}
+
+/**
+ * Watches the channel of a child, or of this process to the one that started it: the program's
+ * `message` and `disconnect` listeners see nothing of it. Returns what ends the watch.
+ */
+export function watchChannel(
+  target: ChildProcess | NodeJS.Process,
+  events: ChannelEvents,
+  lend: Lend = (call) => call(),
+): () => void {
+  let isClosed = false
+  const closed = () => {
+    if (isClosed) return
+    isClosed = true
+    closePendingHandle(target)
+    events.closed()
+  }
+  guardReader(target, events, closed, lend)
+  return wrapEmit(target as unknown as Emitter, (emit, name, ...args) => {
+    if (name === 'disconnect') {
+      closed()
+      return true
+    }
+    if (name !== 'internalMessage') return emit(name, ...args)
+    try {
+      if (events.message(args[0], args[1])) return true
+      const { cmd } = (args[0] ?? {}) as { readonly cmd?: unknown }
+      const refused = cmd === 'NODE_HANDLE_NACK' && events.refused !== undefined ? takePendingHandle(target) : undefined
+      const wasHeard = lend(() => emit(name, ...args))
+      if (cmd === 'NODE_HANDLE_ACK') events.acknowledged?.()
+      if (refused !== undefined) events.refused?.(refused)
+      return wasHeard
+    } catch (error) {
+      events.broken(error)
+      return true
+    }
+  })
+}
+
+/**
+ * lib/internal/child_process.js, setupChannel: the reader parses what arrives in the handle's `onread`
+ * and hands it on through `emit` in a later tick; bytes that are no message throw here.
+ */
+function guardReader(target: object, events: Pick<ChannelEvents, 'broken'>, closed: () => void, lend: Lend): void {
+  const channel = privateProperty<{ onread?: (...args: unknown[]) => void }>(target, 'kChannelHandle')
+  const onread = channel?.onread
+  if (channel === undefined || onread === undefined) return
+  let lineBytes = 0
+  channel.onread = function (...args) {
+    const [bytes] = args
+    if (bytes instanceof ArrayBuffer) {
+      const end = Buffer.from(bytes).lastIndexOf(0x0a)
+      lineBytes = end < 0 ? lineBytes + bytes.byteLength : bytes.byteLength - end - 1
+    }
+    try {
+      // Node keeps what is no whole line yet, without end.
+      if (lineBytes > longestMessage) throw new Error(`a message of more than ${longestMessage} bytes`)
+      lend(() => onread.apply(this, args))
+    } catch (error) {
+      events.broken(error)
+    }
+    // The end of the stream comes without data. Node holds its `disconnect` back for as long as a handle that
+    // it sent is not acknowledged, which a process that died never does; what was read is handed on before.
+    if (bytes === undefined) process.nextTick(closed)
+  }
+}
+
+/** Bytes of one message at most. The longest of ours is a connection with the largest state. */
+const longestMessage = 128 * 1024 * 1024
+
+type PendingHandle = { _pendingMessage: { readonly handle: { close(): void } } | null }
+
+/** lib/internal/child_process.js: a handle that was sent and not acknowledged stays open here, and its client would wait for ever. */
+function closePendingHandle(target: object): void {
+  ;(target as PendingHandle)._pendingMessage?.handle.close()
+}
+
+/** Node would send it three times more, at once, and close it then; each time packed in once more, so that the other side acknowledges it twice. */
+function takePendingHandle(target: object): object | undefined {
+  const channelEnd = target as PendingHandle
+  const handle = channelEnd._pendingMessage?.handle
+  channelEnd._pendingMessage = null
+  return handle
+}

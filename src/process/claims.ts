@@ -1,0 +1,96 @@
+/** What this process was handed by its predecessor, and what it claims of it. */
+import type { Server } from 'node:net'
+import { envLink, firstHandleFd, type HandleKind, type HandleRecord } from '../contract/environment.ts'
+import { CookError } from '../errors.ts'
+import { listenerDescriptor } from '../node/listeners.ts'
+import { type Inherited, inodeOf, isReserved, statOf, wordOf } from './handles.ts'
+
+const fs = process.getBuiltinModule('node:fs')
+
+export class Claims {
+  readonly #handles: readonly Inherited[]
+  readonly #unclaimed: Set<Inherited>
+
+  /** Throws `ERR_COOK_ENVIRONMENT` unless each descriptor is what the environment says. */
+  constructor(records: readonly HandleRecord[]) {
+    this.#handles = records.map((record, index) => ({ ...record, fd: firstHandleFd + index }))
+    for (const handle of this.#handles) checkHandle(handle)
+    this.#unclaimed = new Set(this.#handles)
+  }
+
+  /** The handles of one name and kind, in the order in which they were added; `ERR_COOK_UNKNOWN_NAME` if there is none. */
+  claim<Kind extends HandleKind>(name: string, kind: Kind): Extract<Inherited, { kind: Kind }>[] {
+    const isWanted = (handle: Inherited): handle is Extract<Inherited, { kind: Kind }> =>
+      handle.name === name && handle.kind === kind
+    const found = this.#handles.filter(isWanted)
+    if (found.length === 0) {
+      const names = this.#handles.map((handle) => `${handle.name} (${handle.kind})`).join(', ') || 'nothing'
+      throw new CookError('ERR_COOK_UNKNOWN_NAME', { kind, name: JSON.stringify(name), names })
+    }
+    for (const handle of found) this.#unclaimed.delete(handle)
+    return found
+  }
+
+  /** The path of a server that listens on a Unix listener of the predecessor. */
+  unixPathOf(server: Server): string | undefined {
+    const fd = listenerDescriptor(server)
+    const handle = this.#handles.find((one) => one.fd === fd)
+    return handle?.kind === 'unix' ? handle.path : undefined
+  }
+
+  /** What was not claimed yet, but for the library's own. */
+  get unclaimed(): readonly Inherited[] {
+    return [...this.#unclaimed].filter(({ name }) => !isReserved(name))
+  }
+
+  /** Claims one handle. */
+  claimHandle(handle: Inherited): void {
+    this.#unclaimed.delete(handle)
+  }
+
+  /** For the next one that asks. */
+  putBack(handle: Inherited): void {
+    this.#unclaimed.add(handle)
+  }
+
+  /** Claims the first handle of a name and kind, if there is one. */
+  claimOne(name: string, kind: HandleKind): Inherited | undefined {
+    const handle = [...this.#unclaimed].find((one) => one.name === name && one.kind === kind)
+    if (handle !== undefined) this.#unclaimed.delete(handle)
+    return handle
+  }
+
+  /** Claims the Unix listener of a name if it has this path; with another it is not the one that is meant. */
+  claimUnix(name: string, path: string): Inherited | undefined {
+    const isThere = [...this.#unclaimed].some((one) => one.name === name && one.kind === 'unix' && one.path === path)
+    return isThere ? this.claimOne(name, 'unix') : undefined
+  }
+
+  /** Closes what nobody wants, once this process owns the service: a listener left open would fill and never be read. */
+  closeUnclaimed(): string[] {
+    const unclaimed = [...this.#unclaimed]
+    this.#unclaimed.clear()
+    for (const handle of unclaimed) {
+      // A program may have closed it itself, and the number may be another file's by now.
+      if (inodeOf(handle.fd) === handle.inode) fs.closeSync(handle.fd)
+      // The predecessor leaves the path to us, and nobody else could take it as long as it lived.
+      if (handle.kind === 'unix') fs.rmSync(handle.path, { force: true })
+    }
+    return unclaimed.map(({ name }) => name)
+  }
+}
+
+/** A number that was given to something else meanwhile would make this process listen on a stranger's socket. */
+function checkHandle({ fd, kind, name, inode }: Inherited): void {
+  const stat = statOf(fd)
+  const fault =
+    (stat === undefined && 'it is not open') ||
+    (stat?.ino !== inode && 'it is another one') ||
+    (Object.hasOwn(socketKinds, kind) && stat?.isSocket() !== true && 'it is not a socket')
+  if (fault === false) return
+  const why = `descriptor ${fd} is not the ${wordOf(kind)} named ${JSON.stringify(name)}: ${fault}`
+  throw new CookError('ERR_COOK_ENVIRONMENT', { variable: envLink, why })
+}
+
+/** A file may be anything, and what a later version hands over nobody here can judge. */
+const socketKinds = { tcp: true, unix: true, udp: true }

@@ -1,0 +1,138 @@
+/** What later folders register on the service, as the others see it. */
+import type { Socket } from 'node:net'
+import type { Identity } from './contract/environment.ts'
+import type { CookError } from './errors.ts'
+import type { DrainCounts, DrainReport } from './options.ts'
+import type { Latch } from './waiting.ts'
+
+/** The predecessor until the commit (upgrade/successor.ts). */
+export type Predecessor = {
+  readonly identity: Identity
+  /** Generations that lived when the predecessor welcomed us, itself among them. */
+  readonly living: readonly Identity[]
+  readonly isCommitted: boolean
+  /** Resolves at the commit, or after a no when that was heard. Rejects with `ERR_COOK_REFUSED`. */
+  notify(ok: boolean, reason: string): Promise<void>
+  /**
+   * True as soon as this process may accept on the listeners of the predecessor: at the commit, or in an
+   * overlap when it is ready. False if the predecessor has refused it, or if `over` comes first.
+   */
+  mayAccept(over: Promise<false>): Promise<boolean>
+  /** TLS ticket keys by handle name; none if the predecessor is gone or has refused us. */
+  tickets(): Promise<Readonly<Record<string, string>>>
+  /** A value of its saveState hook; undefined if it is gone. Rejects with `ERR_COOK_REFUSED`, and with why there is none. */
+  ask(name: string): Promise<Value | undefined>
+  /** What the program still has to do before this process is up, for the error if it never does. Empty: nothing. */
+  tellWaiting(reason: string): void
+}
+
+/** A value and the version that the program gives to its shape. */
+export type Value = { readonly value: unknown; readonly version: number }
+
+/** The predecessor from the commit on (handover/receive.ts). */
+export type Receiving = {
+  /** Resolves when the predecessor needs us no more: it said bye, or is gone. */
+  readonly bye: Promise<void>
+  /** Resolves when it has left, or was killed because it had not long after the end of its drain. */
+  readonly left: Promise<void>
+  /** Sends it second handles of its listeners: should this process die while it drains, it takes the service back. */
+  sendSpares(): void
+  /** Whether a successor of our own is about to take the service: the predecessor will not come back then. */
+  tellReplacing(isOn: boolean): void
+  /** The service ends. */
+  stop(): void
+}
+
+/** The control socket (control/server.ts). */
+export type ControlSocket = {
+  /** Begins to answer on the socket that the predecessor had. */
+  takeOver(): Promise<void>
+  /** Answers no new connection any more. The socket goes to a successor, or is removed. */
+  release(successor?: Identity): void
+  /** Opens the socket anew: the successor to which it was released is lost. */
+  reopen(): Promise<void>
+  /** Resolves when whoever was accepted has an answer. */
+  readonly idle: Promise<void>
+}
+
+/** What serves in the place of a program that does not know this library, until that takes it up itself (preload/start.ts). */
+export type Preload = {
+  /** The program calls a verb: what it does from now on is its own. Throws `ERR_COOK_PRELOADED` if that comes too late. */
+  stepAside(verb: string): void
+  /** The program says that it is up, or why not. Resolves at the commit. */
+  ready(ok: boolean, reason: string): Promise<void>
+}
+
+/** Where a connection of the predecessor goes to. */
+export type Destination = {
+  /** Name of a listener, or of a protocol of the program's own. */
+  readonly to: string
+  /** In the second case the listener that accepted it. */
+  readonly listener?: string | undefined
+}
+
+/** With what goes along. */
+export type Arrival = Destination & { readonly state?: string | undefined }
+
+/** How a move ended: `busy` and `lost` connections stay here, but `lost` were on their way when the successor died. */
+export type Moved = 'moved' | 'unwanted' | 'busy' | 'lost'
+
+export type MoveOptions = {
+  /** Looked at when its turn comes, after reading was stopped: a request may have begun while it waited. */
+  readonly isFree: () => boolean
+  /** What goes with it, as cloned-values.ts writes it; a function is asked when its turn has come and it is free. */
+  readonly state?: string | (() => string | undefined) | undefined
+  /** Goes before those that wait: a busy connection is free only for a moment. */
+  readonly isUrgent?: boolean
+}
+
+/** The way of connections to the successor (handover/mover.ts). */
+export type ConnectionMover = {
+  /** False once the successor takes nothing any more. */
+  readonly isOpen: boolean
+  move(socket: Socket, destination: Destination, options: MoveOptions): Promise<Moved>
+}
+
+export type Counting = { -readonly [Name in keyof DrainCounts]: number }
+
+/** What drains beside the listeners: the WebSockets of ws/ and of preload/. */
+export type OwnDrain = {
+  /** Before we stop accepting; resolves when what was idle has moved, or stays after all. */
+  moveIdle(): Promise<unknown>
+  /** When we stop accepting: the successor is there to stay. */
+  begin?(): void
+  /** Resolves when nothing of it is left here. At the deadline it cuts, and counts, by itself. */
+  readonly done: Promise<unknown>
+  /** Releases what it listened to: the drain is over, or the service is ours again. */
+  dispose(): void
+}
+
+/** How this process ends its service, after an upgrade or at a stop (handover/leave.ts). */
+export type Departure = {
+  /** Undefined at a stop. */
+  readonly mover: ConnectionMover | undefined
+  /** Set when what is idle is to be closed; at a stop it is from the start. */
+  readonly hurry: Latch
+  /** Set when what is left is to be cut: at the deadline, and at the second stop. */
+  readonly deadline: Latch
+  /** From its begin to the deadline, in milliseconds, and the deadline, by performance.now(). */
+  readonly time: number
+  readonly endsAt: number
+  readonly handedOver: number
+  /** With what became of the connections, when this process is done or has the service again. */
+  readonly ended: Promise<DrainReport>
+  /** Set by then if the service came back. */
+  readonly returned: CookError | undefined
+  /** The successor is lost and we take the service back: nothing is to be closed. */
+  isComingBack(): boolean
+  /** Where what becomes of a connection is counted. */
+  countsOf(socket: Socket): Counting
+  /** A connection of the predecessor goes through us to our successor; false if it cannot. `keep` is for one that comes back. */
+  passOn(arrival: Arrival, socket: Socket, keep: () => boolean): boolean
+  /** A connection of the program's own protocol, on the program's word. */
+  handOver(name: string, socket: Socket, state: unknown): Promise<boolean>
+  /** Those before us are shown by those after us. */
+  tellNews(): void
+  /** Closes what is idle; once more, it cuts the rest. */
+  stop(): Promise<DrainReport>
+}

@@ -1,0 +1,47 @@
+/** This process says that it serves, and at the commit takes over what the service has: control socket, pid file, hooks. */
+import { writePidFile } from '../process/pid-file.ts'
+import type { Service } from '../service.ts'
+import type { Predecessor } from '../service-parts.ts'
+
+const { resolve } = process.getBuiltinModule('node:path')
+
+/** Resolves at the commit. Rejects with `ERR_COOK_REFUSED` or `ERR_COOK_PROTOCOL`, and in a first start with what a pid file may reject with. */
+export async function ready(service: Service): Promise<void> {
+  const { predecessor, state } = service
+  service.isReady = true
+  if (predecessor === undefined) startServing(service)
+  else await takeOver(service, predecessor)
+  const { launch } = state.entered
+  launch?.tell({ type: 'ready' })
+  launch?.close()
+}
+
+function startServing(service: Service): void {
+  writePid(service)
+  service.takeStep('serve')
+  service.takeOver(undefined)
+}
+
+async function takeOver(service: Service, predecessor: Predecessor): Promise<void> {
+  const { claims, control, history, receiving } = service
+  await predecessor.notify(true, '')
+  receiving?.sendSpares()
+  await service.runHook('control', () => control?.takeOver())
+  const names = claims.closeUnclaimed()
+  if (names.length > 0) service.emit({ type: 'unclaimed', names })
+  // A predecessor that was lost cannot tell what its onRelease returned.
+  void receiving?.bye.then(() => {
+    service.takeOver(undefined)
+    history.forget()
+  })
+  // Too late for a no: the service is ours, and goes on.
+  await service.runHook('pidFile', () => writePid(service))
+}
+
+function writePid(service: Service): void {
+  const { pidFile } = service.options
+  if (pidFile === undefined) return
+  const path = resolve(pidFile)
+  writePidFile(path, service.predecessor?.living ?? [])
+  service.pidFile = path
+}

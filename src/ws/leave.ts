@@ -1,0 +1,283 @@
+/** How the open WebSockets of a `ws` server leave: what is free moves, what is busy moves when it is free, and what cannot move is closed over time. */
+import type { IncomingMessage } from 'node:http'
+import type { Socket } from 'node:net'
+import type { WebSocket, WebSocketServer } from 'ws'
+import { closeCodes, closeOverTime, defaultSpread } from '../handover/close-slowly.ts'
+import { countMove } from '../handover/counts.ts'
+import { startReading, stopReading } from '../node/connections.ts'
+import type { Service } from '../service.ts'
+import type { ConnectionMover, Counting, Departure, Destination, OwnDrain } from '../service-parts.ts'
+import { toText } from '../upgrade/cloned-values.ts'
+import { type Agreed, buildRequest, type RequestParts, type WsInside } from './private.ts'
+
+/** How the WebSockets of one server go from version to version; `State` is what the program keeps for each. */
+export type WebSocketOptions<State> = {
+  /** Name under which old and new version know these connections: one for each WebSocketServer. @default 'ws' */
+  readonly name?: string
+  /**
+   * What goes with a connection: anything that structuredClone takes. Called once, when the connection leaves; nothing of it is read any more. While a promise that it returns is pending, the program may still
+   * send on it: wait there for answers that are being worked out. One that throws or rejects has its connection closed with 1012.
+   * @default nothing
+   */
+  saveState?(socket: WebSocket, request: IncomingMessage): State | Promise<State>
+  /**
+   * In the new version, for each connection that has come. The request has the url, method, headers and socket of the one that opened it.
+   * @default the server emits `connection` with the socket, the request and, as third argument, the state
+   */
+  onHandedOver?(socket: WebSocket, state: State, request: IncomingMessage): void
+  /** Time over which those that must be closed are closed, in milliseconds, so that not all clients come back at once: 10 ms each at most, and never longer than half the drain. @default 5000 */
+  readonly spread?: number
+}
+
+/** What crosses with a connection. Old and new may run different versions of this file: add, ignore the unknown, never reuse a meaning. */
+export type Luggage = {
+  readonly agreed: Agreed
+  readonly isPaused: boolean
+  readonly request: RequestParts | undefined
+  readonly state: unknown
+}
+
+/** The WebSockets of one server. */
+type Server<State> = {
+  readonly name: string
+  readonly options: WebSocketOptions<State>
+  readonly server: WebSocketServer
+  readonly open: Set<WebSocket>
+  readonly requests: WeakMap<WebSocket, RequestParts>
+  readonly ws: WsInside
+  readonly service: Service
+}
+
+/** One connection while it leaves. */
+type Leaver = {
+  readonly webSocket: WebSocket
+  readonly socket: Socket
+  readonly counts: Counting
+  /** `gone`: it is not ours any more, or ends by itself; `closing`: it was told to, or will be. */
+  at: 'open' | 'closing' | 'gone'
+  /** Its turn is asked for: among those that are idle, or before them. */
+  isOrdered: boolean
+  isUrgent: boolean
+  isLookedAt: boolean
+  /** saveState() was called: from then on nothing is read here. */
+  saved: { readonly state: unknown } | undefined
+  luggage: string | undefined
+  readonly release: () => void
+}
+
+/** Moves what is free, watches what is busy until it is free, and closes, over time, what cannot move. */
+export function drainWebSockets<State>(home: Server<State>, departure: Departure): OwnDrain {
+  const { name, options, server, open, requests, ws, service } = home
+  const { mover, hurry, deadline } = departure
+  const leavers = new Map<WebSocket, Leaver>()
+  const closes = closeOverTime(Math.min(options.spread ?? defaultSpread, departure.time / 2))
+  /** The successor does not take them: one that finds that out has found it out for all. */
+  let isUnwanted = false
+  let allGone = () => {}
+  const done = new Promise<void>((gone) => {
+    allGone = gone
+  })
+
+  function enter(webSocket: WebSocket): Leaver | undefined {
+    if (leavers.has(webSocket) || webSocket.readyState === webSocket.CLOSED) return undefined
+    const look = () => lookSoon(leaver)
+    const stopWatching = mover === undefined ? () => {} : ws.watchFrames(webSocket, look)
+    const onClose = () => leave(leaver)
+    const leaver: Leaver = {
+      webSocket,
+      socket: ws.socketOf(webSocket),
+      counts: departure.countsOf(ws.socketOf(webSocket)),
+      at: 'open',
+      isOrdered: false,
+      isUrgent: false,
+      isLookedAt: false,
+      saved: undefined,
+      luggage: undefined,
+      release() {
+        stopWatching()
+        for (const event of frameEvents) webSocket.removeListener(event, look)
+        webSocket.removeListener('close', onClose)
+      },
+    }
+    leavers.set(webSocket, leaver)
+    webSocket.once('close', onClose)
+    if (mover !== undefined) for (const event of frameEvents) webSocket.on(event, look)
+    return leaver
+  }
+
+  function destinationOf(socket: Socket): Destination {
+    return { to: `own:${name}`, listener: service.listenerOf(socket)?.name }
+  }
+
+  /** It is not ours any more. */
+  function leave(leaver: Leaver): void {
+    leaver.at = 'gone'
+    leaver.release()
+    leavers.delete(leaver.webSocket)
+    if (leavers.size === 0) allGone()
+  }
+
+  // Behind everything that the program does at once with what it got: an answer without a pause belongs to the message.
+  function lookSoon(leaver: Leaver): void {
+    if (leaver.isLookedAt) return
+    leaver.isLookedAt = true
+    process.nextTick(() =>
+      queueMicrotask(() =>
+        process.nextTick(() => {
+          leaver.isLookedAt = false
+          look(leaver)
+        }),
+      ),
+    )
+  }
+
+  /** Sends it on its way if it is free; otherwise the next message or frame brings us here again. */
+  function look(leaver: Leaver, isUrgent = true): Promise<void> | undefined {
+    if (leaver.at !== 'open' || leaver.webSocket.readyState !== leaver.webSocket.OPEN) return undefined
+    const standing = ws.standing(leaver.webSocket)
+    if (standing === 'stuck' || mover === undefined || isUnwanted) return void close(leaver)
+    if (!mover.isOpen) {
+      if (leaver.saved !== undefined) startReading(leaver.socket)
+      // Either the successor has died while we still accept, and all is as it was, or nobody is left to move to.
+      return departure.isComingBack() ? undefined : void close(leaver)
+    }
+    if (standing === 'free') return order(leaver, mover, isUrgent)
+    ws.whenWritten(leaver.webSocket, () => lookSoon(leaver))
+    return undefined
+  }
+
+  async function order(leaver: Leaver, to: ConnectionMover, isUrgent: boolean): Promise<void> {
+    if (leaver.isUrgent || (leaver.isOrdered && !isUrgent)) return
+    leaver[isUrgent ? 'isUrgent' : 'isOrdered'] = true
+    let saving: Promise<unknown> | undefined
+    const moved = await to.move(leaver.socket, destinationOf(leaver.socket), {
+      isFree() {
+        saving = pack(leaver)
+        return leaver.luggage !== undefined
+      },
+      state: () => leaver.luggage,
+      isUrgent,
+    })
+    leaver[isUrgent ? 'isUrgent' : 'isOrdered'] = false
+    if (moved === 'busy') {
+      if (leaver.luggage === undefined) await stay(leaver, saving)
+      return
+    }
+    countMove(leaver.counts, moved)
+    isUnwanted ||= moved === 'unwanted'
+    leave(leaver)
+    // To the program it is a connection that broke.
+    if (moved !== 'moved') leaver.webSocket.emit('close', 1006, Buffer.alloc(0))
+  }
+
+  /** Takes what goes along and parts the connection from its socket, in the turn in which it is sent; a promise if its state is still to come. */
+  function pack(leaver: Leaver): Promise<unknown> | undefined {
+    const { webSocket, socket } = leaver
+    if (isUnwanted || leaver.at !== 'open' || ws.standing(webSocket) !== 'free') return undefined
+    try {
+      if (leaver.saved === undefined) {
+        const sent = requests.get(webSocket)
+        const state: unknown = options.saveState?.(webSocket, buildRequest(socket, sent))
+        if (state instanceof Promise) return state
+        leaver.saved = { state }
+        // It may have sent a last word.
+        if (ws.standing(webSocket) !== 'free') return undefined
+      }
+      const luggage: Luggage = {
+        agreed: ws.agreed(webSocket),
+        isPaused: webSocket.isPaused,
+        request: requests.get(webSocket),
+        state: leaver.saved.state,
+      }
+      leaver.luggage = toText(name, luggage)
+    } catch (error) {
+      refuse(leaver, error)
+      return undefined
+    }
+    leaver.at = 'gone'
+    leaver.release()
+    ws.detach(webSocket)
+    open.delete(webSocket)
+    return undefined
+  }
+
+  /** Its turn came too early. */
+  async function stay(leaver: Leaver, saving: Promise<unknown> | undefined): Promise<void> {
+    if (leaver.at !== 'open') return
+    if (saving !== undefined || leaver.saved !== undefined) {
+      // The mover reads again what it could not send; in the same turn, so that nothing comes in between.
+      stopReading(leaver.socket)
+      try {
+        leaver.saved ??= { state: await saving }
+      } catch (error) {
+        startReading(leaver.socket)
+        refuse(leaver, error)
+        return
+      }
+    }
+    await look(leaver)
+  }
+
+  function refuse(leaver: Leaver, error: unknown): void {
+    service.hookFailed('saveState', error)
+    close(leaver)
+  }
+
+  function close(leaver: Leaver): void {
+    if (leaver.at !== 'open') return
+    leaver.at = 'closing'
+    closes.add(() => {
+      if (leaver.at !== 'closing' || leaver.webSocket.readyState !== leaver.webSocket.OPEN) return
+      leaver.counts.closed++
+      // A successor that takes nothing any more without being lost is being stopped itself.
+      const isEnd = mover === undefined || (!mover.isOpen && !departure.isComingBack())
+      leaver.webSocket.close(isEnd ? closeCodes.end : closeCodes.restart)
+    })
+  }
+
+  function onConnection(webSocket: WebSocket): void {
+    const leaver = enter(webSocket)
+    if (leaver !== undefined) lookSoon(leaver)
+  }
+
+  function onHurry(): void {
+    // At a stop it is set from the start; all are being closed then, over time.
+    if (mover === undefined) return
+    for (const leaver of leavers.values()) close(leaver)
+    closes.now()
+  }
+
+  function onDeadline(): void {
+    closes.stop()
+    for (const { at, webSocket, counts } of leavers.values()) {
+      if (at === 'gone') continue
+      // Those that were told to close are counted already.
+      if (webSocket.readyState === webSocket.OPEN) counts.cut++
+      webSocket.terminate()
+    }
+    allGone()
+  }
+
+  server.on('connection', onConnection)
+  hurry.onSet(onHurry)
+  deadline.onSet(onDeadline)
+  return {
+    async moveIdle() {
+      for (const webSocket of open) enter(webSocket)
+      closes.plan([...leavers.keys()].filter((one) => mover === undefined || ws.standing(one) === 'stuck').length)
+      if (leavers.size === 0) allGone()
+      await Promise.all([...leavers.values()].map((leaver) => look(leaver, false)))
+      if (hurry.isSet) onHurry()
+    },
+    done,
+    dispose() {
+      closes.stop()
+      server.removeListener('connection', onConnection)
+      hurry.offSet(onHurry)
+      deadline.offSet(onDeadline)
+      for (const leaver of leavers.values()) leaver.release()
+    },
+  }
+}
+
+const frameEvents = ['message', 'ping', 'pong']
