@@ -1,5 +1,6 @@
 /** How a process ends its service, after an upgrade or at a stop: it drains, and leaves when its successor has answered. */
 import type { Socket } from 'node:net'
+import { checkDaemonUpgradeOptions } from '../check.ts'
 import { takeoverName } from '../contract/messages.ts'
 import { CookError } from '../errors.ts'
 import { startReading, stopReading } from '../node/connections.ts'
@@ -32,6 +33,7 @@ export async function replaceAndLeave(
   onStep: (step: UpgradeStep) => void = () => {},
 ): Promise<DaemonReport> {
   try {
+    checkDaemonUpgradeOptions(options)
     const committed = await replace(service, { stage: 'daemon', ...options }, onStep)
     const { identity, generation, phases } = committed
     const result = { pid: identity[0], generation, phases }

@@ -1,5 +1,4 @@
 /** One upgrade of this process: what keeps it from beginning, what the new version gets, and what is put back if it fails. */
-import { checkDaemonUpgradeOptions } from '../check.ts'
 import { writeProgram } from '../contract/environment.ts'
 import { CookError, type CookErrorCode } from '../errors.ts'
 import { ticketKeys } from '../listen/listening.ts'
@@ -20,7 +19,6 @@ export async function replace(
   options: DaemonUpgradeOptions & { readonly stage: 'parent' | 'daemon' },
   onStep: (step: UpgradeStep) => void,
 ): Promise<Committed> {
-  checkDaemonUpgradeOptions(options)
   checkMayBegin(service)
   const { history } = service
   const generation = service.generation + 1
