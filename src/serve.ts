@@ -4,7 +4,6 @@ import { createDaemon, type Daemon } from './daemon.ts'
 import { defaults } from './defaults.ts'
 import { signalNumbers } from './node/system.ts'
 import { checkServeOptions, type DaemonEvent, type ServingOptions } from './options.ts'
-import { enter } from './process/state.ts'
 
 const { subscribe } = process.getBuiltinModule('node:diagnostics_channel')
 
@@ -29,8 +28,7 @@ export async function serve(server: Server, options: ServeOptions): Promise<Daem
   let created: Daemon | undefined
   let daemon: Daemon | undefined
   // Before anything else: a signal without a handler kills.
-  const stopSignals = new Set(signals?.stop ?? defaults.stopSignals)
-  for (const signal of stopSignals) {
+  for (const signal of new Set(signals?.stop ?? defaults.stopSignals)) {
     // Before it serves there is nothing to finish, and whoever waits for it reads in the exit code what ended it.
     process.on(signal, () => void (daemon === undefined ? exit(128 + signalNumbers()[signal]) : daemon.stop()))
   }
@@ -42,7 +40,6 @@ export async function serve(server: Server, options: ServeOptions): Promise<Daem
     // Whoever waits for the report goes first. An upgrade whose successor was lost has a report too, and its process stays.
     if ((event as DaemonEvent).type === 'drained' && daemon?.phase === 'gone') setImmediate(exit, 0)
   })
-  if (stopSignals.has('SIGTERM')) enter('serve()').stopSignal = 'SIGTERM'
   created = await createDaemon(rest)
   await prepare?.(created)
   await created.listen(server, Object.fromEntries(given))

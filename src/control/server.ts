@@ -76,8 +76,7 @@ export async function openControl(state: EnteredState, name: string, controlled:
 
   function own(): void {
     forgetDeadOwners(folder, name)
-    const owner = ownerOf([pid, startTime], state.entered.generation)
-    writeOwner(folder, name, { ...owner, ...(state.stopSignal && { stopSignal: state.stopSignal }) })
+    writeOwner(folder, name, ownerOf([pid, startTime], state.entered.generation))
   }
 
   async function openFirst(): Promise<Server> {

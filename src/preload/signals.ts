@@ -48,7 +48,6 @@ export function watchSignals({ state, life }: Plan) {
   // What a signal calls is the `emit` of the moment at which the first listener comes.
   process.on('SIGUSR2', onUpgrade)
   for (const signal of stopSignals) process.on(signal, onStop)
-  state.stopSignal = 'SIGTERM'
 
   /** The drain is over. */
   function leave(): void {
@@ -70,7 +69,6 @@ export function watchSignals({ state, life }: Plan) {
     },
     end(): void {
       isAside = true
-      delete state.stopSignal
       process.removeListener('SIGUSR2', onUpgrade)
       for (const signal of stopSignals) process.removeListener(signal, onStop)
     },

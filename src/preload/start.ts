@@ -3,6 +3,7 @@
 import { protocolVersion } from '../contract/messages.ts'
 import { CookError, messageOf } from '../errors.ts'
 import type { DaemonEvent } from '../options.ts'
+import { wordOf } from '../process/launched.ts'
 import { releasePidFile } from '../process/pid-file.ts'
 import { type EnteredState, enter } from '../process/state.ts'
 import { watchBinds } from './bind-calls.ts'
@@ -66,7 +67,7 @@ export function takeUpProgram(): void {
 /** Whoever started this process is told, and it ends: a program that catches everything must not live on beside the one that serves. */
 function failWith(state: EnteredState): (error: unknown) => void {
   return (error) => {
-    state.entered.launch?.tell({ type: 'refused', reason: messageOf(error) })
+    state.entered.launch?.tell(wordOf('refused', error))
     process.stderr.write(`${messageOf(error)}\n`)
     process.exit(1)
   }

@@ -37,26 +37,10 @@ export function foreground(fd: number, generation: number): Foreground {
   }
 }
 
-/** The words in a piece of text, and what follows the last whole line. */
-export function readWords(text: string): { readonly words: readonly ForegroundWord[]; readonly rest: string } {
-  const lines = text.split('\n')
-  const rest = lines.pop() ?? ''
-  return { words: lines.flatMap((line) => parseWord(line) ?? []), rest: rest.slice(0, longestLine) }
-}
-
-/** What the program itself may write to the pipe needs no end. */
-const longestLine = 64 * 1024
-
-/** One of our words; undefined: the program wrote to a descriptor that is not its own. The signals of an operator go to the process that is named here. */
-function parseWord(line: string): ForegroundWord | undefined {
-  let word: unknown
-  try {
-    word = JSON.parse(line)
-  } catch {
-    return undefined
-  }
-  if (typeof word !== 'object' || word === null) return undefined
-  const { type, generation, code, pid, startTime } = word as Readonly<Record<string, unknown>>
+/** A word of ours; undefined: the program wrote to a descriptor that is not its own. The signals of an operator go to the process that is named here. */
+export function toForegroundWord(value: unknown): ForegroundWord | undefined {
+  if (typeof value !== 'object' || value === null) return undefined
+  const { type, generation, code, pid, startTime } = value as Readonly<Record<string, unknown>>
   if (!isCount(generation)) return undefined
   if (type === 'exit') return isCount(code) ? { type, generation, code } : undefined
   const identity = [pid, startTime]

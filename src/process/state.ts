@@ -1,7 +1,6 @@
 /** The one state of this library in this process, and the way every verb comes in. */
 
 import {
-  cutReason,
   envLaunch,
   envLink,
   linkFd,
@@ -21,7 +20,7 @@ import { type Command, startCommand, startEnvironment } from '../node/system.ts'
 import { type Succession, type SuccessionPlan, succeed } from '../upgrade/successor.ts'
 import { version } from '../version.ts'
 import { type Foreground, foreground } from './foreground.ts'
-import { type Launch, reportTo, tellLauncher } from './launched.ts'
+import { type Launch, reportTo, tellLauncher, wordOf } from './launched.ts'
 
 const { fstatSync, readlinkSync } = process.getBuiltinModule('node:fs')
 
@@ -48,8 +47,6 @@ export type State = {
   logFile?: string
   /** What writePid() wrote last. */
   pidFile?: string
-  /** A handler of the library's own stops this process at it. */
-  stopSignal?: 'SIGTERM'
   /** Where `cook-daemon run` waits. */
   foreground?: Foreground
   /** A successor has taken over: what is named here, a path or a pid file, is its own. */
@@ -164,13 +161,14 @@ export function keepInspectorShut(): void {
 /** Whoever waits for this process reads why it died, even where stderr is /dev/null. Both are deaf once it is up. */
 function tellWhyItDies(state: State, { launch }: Start): void {
   process.on('uncaughtExceptionMonitor', (error) => {
-    const reason = cutReason(error instanceof Error ? (error.stack ?? error.message) : String(error))
+    const word = wordOf('dying', error)
+    const { reason = '' } = word
     if (state.entered !== undefined) {
-      state.entered.launch?.tell({ type: 'dying', reason })
+      state.entered.launch?.tell(word)
       state.entered.succession?.tellDying(reason)
     }
     // Before the first verb nobody has taken up either yet.
-    else if (launch !== undefined) tellLauncher(launch.fd, { type: 'dying', reason })
+    else if (launch !== undefined) tellLauncher(launch.fd, word)
     else process.send?.(toWire({ type: 'dying', reason }), undefined, undefined, () => {})
   })
 }

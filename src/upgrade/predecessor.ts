@@ -15,6 +15,7 @@ import { deadline } from '../deadline.ts'
 import { CookError, messageOf } from '../errors.ts'
 import type { Packed } from '../listen/handles.ts'
 import { now } from '../node/clock.ts'
+import { untilGone } from '../node/processes.ts'
 import { type Command, identify, isAlive, type System, system } from '../node/system.ts'
 import type { UpgradePhases } from '../options.ts'
 import { exitWords, spawned, spawnFault } from '../process/launcher.ts'
@@ -204,18 +205,11 @@ function converse(
   })
 }
 
-/**
- * A daemon that a `parent` stage started is no child of ours: that its link has ended is no proof that it is gone. There is no event
- * for that either.
- */
+/** A daemon that a `parent` stage started is no child of ours: that its link has ended is no proof that it is gone. */
 async function endKnown(identities: readonly Identity[], os: System): Promise<void> {
-  const turn = 5
-  for (let waited = 0; waited < 2 * endGrace; waited += turn) {
-    const living = identities.filter((identity) => isAlive(identity, os))
-    if (living.length === 0) return
-    if (waited === endGrace) for (const identity of living) os.kill(identity, 'SIGKILL')
-    await new Promise((done) => setTimeout(done, turn))
-  }
+  if (await untilGone(identities, endGrace)) return
+  for (const identity of identities) os.kill(identity, 'SIGKILL')
+  await untilGone(identities, endGrace)
 }
 
 /** The failure in words. */

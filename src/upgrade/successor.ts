@@ -259,7 +259,7 @@ export function succeed(record: LinkRecord, plan: SuccessionPlan, os: System = s
         if (!wasAsked) throwLater(refused(effect))
         return
       case 'look':
-        void livesOn(predecessor, os).then((predecessorLives) => step({ type: 'looked', predecessorLives }))
+        void livesOn(predecessor).then((predecessorLives) => step({ type: 'looked', predecessorLives }))
         return
       case 'close':
         on?.close()
