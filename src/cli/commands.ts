@@ -2,7 +2,7 @@
 import { Command, CommanderError, InvalidArgumentError } from 'commander'
 import { envHome } from '../contract/environment.ts'
 import { version } from '../version.ts'
-import { exitCodes, tell, write } from './output.ts'
+import { exitCodes, tell } from './output.ts'
 
 type Action = () => Promise<number>
 
@@ -11,14 +11,13 @@ let action: Action = async () => exitCodes.usage
 const program = new Command('cook-daemon')
   .description('Starts a Node server as a daemon, and replaces it, while it runs, by its new version.')
   .version(version)
-  .configureOutput({ writeOut: (text) => write(text), writeErr: (text) => write(text, 'stderr') })
   .exitOverride()
   .helpCommand(false)
   .showSuggestionAfterError(true)
   .addHelpText(
     'after',
     `
-Exit codes: 0 done, 1 failed (what ran still runs), 2 asked wrongly, 3 no such daemon.
+Exit codes: 0 done, 1 failed (what ran still runs), 2 usage error, 3 not running.
 Daemons are found in $${envHome}, else in /run/cook-daemon (root) or ~/.cook-daemon.
 
 Example:
@@ -92,7 +91,6 @@ program
   .argument('[name]', 'the daemon; may be left out if one runs')
   .option('-f, --follow', 'go on with what is written, also when the log is rotated')
   .option('-n, --lines <count>', 'how many lines', count, 20)
-  .option('--reopen', 'let the daemon write into the file that has the name of the log now')
   .option('--path', 'print where the log is')
   .addHelpText('after', example('logs web -f'))
   .action((name, options) => later(async () => (await import('./logs.ts')).logs(name, options)))
@@ -124,7 +122,7 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     program.parse(args, { from: 'user' })
     return await action()
   } catch (error) {
-    // commander has told it already, or shown its help.
+    // commander has printed why already, or its help.
     if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.done : exitCodes.usage
     return tell(error)
   }
@@ -147,7 +145,7 @@ function withStartOptions(command: Command): Command {
     .option('--log <file>', 'file for stdout and stderr (default of start: NAME.log in the run directory)')
     .option('--pid <file>', 'file for the pid of the process that serves')
     .option('--node-arg <arg>', 'argument for Node itself; may be repeated', collect)
-    .option('--no-hand-over', 'close connections with their next answer instead of moving them')
+    .option('--no-move-connections', 'close connections with their next answer instead of moving them')
 }
 
 function example(text: string): string {

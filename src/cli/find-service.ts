@@ -2,15 +2,15 @@
 
 import { isDaemonName } from '../check.ts'
 import { type Client, clientOf } from '../control/client.ts'
+import type { FoundOwner } from '../control/owner-files.ts'
 import type { Status } from '../control/status.ts'
 import { CookError } from '../errors.ts'
 import { namesIn, runDirectory } from '../process/run-dir.ts'
-import { standsStill } from './ending.ts'
 import { UsageError } from './output.ts'
 
 export type Running = { readonly client: Client; readonly status: Status | Silent }
 
-/** One whose process is known and says nothing. */
+/** One whose process is known and does not answer. */
 export type Silent = {
   readonly name: string
   readonly pid: number
@@ -54,11 +54,23 @@ export async function allRunning(): Promise<Running[]> {
 }
 
 export function silentOf(client: Client, error: unknown): Silent | undefined {
-  if (!standsStill(error)) return undefined
+  if (!(error instanceof CookError) || error.code !== 'ERR_COOK_STANDS_STILL') return undefined
   const owner = client.owners().at(-1)
   if (owner === undefined) return undefined
   const { pid, startTime, generation } = owner
   return { name: client.name, pid, startTime, generation, phase: 'silent' }
+}
+
+/** The processes of one that does not answer, or that has lost its control socket; none if anything else is wrong. */
+export function silentOwners(client: Client, error: unknown): readonly FoundOwner[] {
+  const isSilent =
+    error instanceof CookError && (error.code === 'ERR_COOK_STANDS_STILL' || error.code === 'ERR_COOK_NOT_RUNNING')
+  return isSilent ? client.owners() : []
+}
+
+export function ifNotRunning(error: unknown): undefined {
+  if (error instanceof CookError && error.code === 'ERR_COOK_NOT_RUNNING') return undefined
+  throw error
 }
 
 export function checkedName(name: string): string {

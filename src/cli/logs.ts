@@ -1,27 +1,18 @@
 /** `logs`: what the program wrote, as it was written. */
+import fs from 'node:fs'
 import { clientOf } from '../control/client.ts'
 import { CookError } from '../errors.ts'
 import { logPath, namesIn, runDirectory } from '../process/run-dir.ts'
-import { checkedName, silentOf, which } from './find-service.ts'
-import { exitCodes, paint, print, write } from './output.ts'
-import { ifNotRunning } from './start.ts'
-
-const fs = process.getBuiltinModule('node:fs')
+import { checkedName, ifNotRunning, silentOf, which } from './find-service.ts'
+import { exitCodes, print } from './output.ts'
 
 export type LogsOptions = {
   readonly follow?: boolean
   readonly lines: number
-  readonly reopen?: boolean
   readonly path?: boolean
 }
 
 export async function logs(name: string | undefined, options: LogsOptions): Promise<number> {
-  if (options.reopen === true) {
-    const client = await which(name)
-    await client.reopenLog()
-    print(`${paint('green', client.name)} writes into the file that has the name now`)
-    return exitCodes.done
-  }
   const file = await logOf(name)
   if (options.path === true) {
     print(file)
@@ -65,7 +56,7 @@ function printLast(file: string, lines: number): number {
     const all = text.toString('utf8').split('\n')
     // Behind the last line end there is nothing.
     const last = all.at(-1) === '' ? all.slice(-lines - 1) : all.slice(-lines)
-    if (lines > 0) write(last.join('\n'))
+    if (lines > 0) process.stdout.write(last.join('\n'))
     return size
   } finally {
     fs.closeSync(fd)
@@ -83,15 +74,15 @@ function readPiece(fd: number, from: number, length: number): Buffer {
   return bytes.subarray(0, fs.readSync(fd, bytes, 0, length, from))
 }
 
-/** As `tail -F`: by its name, so that a log that was rotated is followed in its new file. Until it is interrupted. */
-async function follow(file: string, start: number): Promise<never> {
+/** As `tail -F`: by its name, so that a log that was rotated is followed in its new file. Until it is interrupted, or nobody reads any more. */
+async function follow(file: string, start: number): Promise<void> {
   let fd = fs.openSync(file, 'r')
   let at = start
   const copy = () => {
     for (;;) {
       const bytes = readPiece(fd, at, piece)
       at += bytes.length
-      write(bytes)
+      process.stdout.write(bytes)
       if (bytes.length < piece) return
     }
   }
@@ -108,6 +99,7 @@ async function follow(file: string, start: number): Promise<never> {
     copy()
   }
   // inotify does not see what goes on behind a symlink, nor on every file system.
-  setInterval(look, 100)
-  return new Promise(() => {})
+  const looking = setInterval(look, 100)
+  await new Promise((gone) => process.stdout.once('error', gone))
+  clearInterval(looking)
 }

@@ -1,42 +1,19 @@
-/** What the command prints: words for people, JSON for scripts, and how it ends. */
+/** What the command prints: words for people, JSON for scripts. */
+import { styleText } from 'node:util'
 import { RemoteError } from '../control/client.ts'
 import { CookError, messageOf } from '../errors.ts'
 
-const fs = process.getBuiltinModule('node:fs')
-
-/** 0: done; 1: not done, and what runs is as it was; 2: asked wrongly; 3: there is no such daemon. */
+/** 0: done; 1: not done, and what runs is as it was; 2: usage error; 3: not running. */
 export const exitCodes = { done: 0, failed: 1, usage: 2, notRunning: 3 } as const
 
 /** The command was typed wrongly. */
 export class UsageError extends Error {}
 
-type Output = 'stdout' | 'stderr'
-const descriptors = { stdout: 1, stderr: 2 } as const
-
-/** Those whose reader was behind, and that Node writes in its own time since then. */
-const behind = new Set<Output>()
-
-/** In this very moment, as the stream of Node would, which loads all of node:net first: a third of what `status` and `stop` take beyond their answer (measured). Never throws: whoever reads may have read enough, as `head` does, and what was asked for is done all the same. */
-export function write(text: string | Uint8Array, output: Output = 'stdout'): void {
-  let rest = Buffer.from(text)
-  try {
-    while (rest.length > 0 && !behind.has(output)) rest = rest.subarray(fs.writeSync(descriptors[output], rest))
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') return
-    behind.add(output)
-    process[output].on('error', () => {})
-  }
-  if (rest.length > 0) process[output].write(rest)
-}
-
-/** Ends the command, without the time that Node takes to put away what it has loaded. */
-export function leave(code: number): void {
-  if (behind.size === 0) process.exit(code)
-  process.exitCode = code
-}
+// A reader may have read enough, as `head` does: what was asked for is done all the same.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})
 
 export function print(text: string): void {
-  write(`${text}\n`)
+  process.stdout.write(`${text}\n`)
 }
 
 export function printJson(value: unknown): void {
@@ -46,24 +23,19 @@ export function printJson(value: unknown): void {
 type Format = 'bold' | 'dim' | 'red' | 'green' | 'yellow'
 
 /** Coloured on a terminal, unless NO_COLOR is set (no-color.org). */
-export function paint(format: Format, text: string, output: Output = 'stdout'): string {
+export function paint(format: Format, text: string, output: 'stdout' | 'stderr' = 'stdout'): string {
   const { NO_COLOR } = process.env
-  if ((NO_COLOR !== undefined && NO_COLOR !== '') || !isTerminal(output)) return text
-  return process.getBuiltinModule('node:util').styleText(format, text)
+  if ((NO_COLOR !== undefined && NO_COLOR !== '') || !process[output].isTTY) return text
+  return styleText(format, text)
 }
 
-/** Tells an error on stderr, with what to do about it, and returns the exit code. */
+/** Prints an error on stderr, with what to do about it, and returns the exit code. */
 export function tell(error: unknown): number {
-  write(`${paint('red', 'cook-daemon:', 'stderr')} ${messageOf(error).trimEnd()}\n`, 'stderr')
+  process.stderr.write(`${paint('red', 'cook-daemon:', 'stderr')} ${messageOf(error).trimEnd()}\n`)
   const isKnown = error instanceof CookError || error instanceof RemoteError
-  if (isKnown && error.help !== '') write(`${paint('dim', error.help, 'stderr')}\n`, 'stderr')
+  if (isKnown && error.help !== '') process.stderr.write(`${paint('dim', error.help, 'stderr')}\n`)
   if (error instanceof UsageError) return exitCodes.usage
   return isKnown && error.code === 'ERR_COOK_NOT_RUNNING' ? exitCodes.notRunning : exitCodes.failed
-}
-
-/** Asked of the stream only where it could be one. */
-function isTerminal(output: Output): boolean {
-  return fs.fstatSync(descriptors[output]).isCharacterDevice() && process[output].isTTY === true
 }
 
 /** Columns as wide as they need to be. */

@@ -1,5 +1,8 @@
 /** `prove`: the user's own program under load that never retries, while it is upgraded to good versions and to such as fail. */
 
+import fs from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { envHome } from '../contract/environment.ts'
 import { clientOf } from '../control/client.ts'
 import { messageOf } from '../errors.ts'
@@ -7,13 +10,10 @@ import { launchDaemon } from '../process/launcher.ts'
 import { openLog } from '../process/log.ts'
 import { controlPath } from '../process/run-dir.ts'
 import { exitCodes, paint, print, printJson, table } from './output.ts'
+import { planFor, programOf, type StartOptions } from './program.ts'
 import { type Load, startLoad } from './prove-load.ts'
 import { meaningOf, type Target, targetOf } from './prove-target.ts'
-import { planFor, programOf, type StartOptions } from './start.ts'
 import { endAll } from './stop.ts'
-
-const fs = process.getBuiltinModule('node:fs')
-const { join } = process.getBuiltinModule('node:path')
 
 export type ProveOptions = StartOptions & {
   readonly path: string
@@ -56,7 +56,7 @@ type Round = {
 }
 
 export async function prove(script: string, args: readonly string[], options: ProveOptions): Promise<number> {
-  const folder = fs.mkdtempSync(join(fs.realpathSync(process.getBuiltinModule('node:os').tmpdir()), 'cook-prove-'))
+  const folder = fs.mkdtempSync(join(fs.realpathSync(tmpdir()), 'cook-prove-'))
   const logFile = join(folder, 'log')
   // Its own run directory: the daemon that is proved meets no other.
   const environment = { ...process.env, [envHome]: folder }

@@ -4,12 +4,13 @@ import type { Duplex } from 'node:stream'
 import type { Identity } from '../contract/environment.ts'
 import { signalNumbers } from '../node/signals.ts'
 import { system } from '../node/system.ts'
-import { readWords } from '../process/foreground.ts'
+import { toForegroundWord } from '../process/foreground.ts'
+import { readJsonLines } from '../process/json-lines.ts'
 import { launchDaemon } from '../process/launcher.ts'
 import { openLog } from '../process/log.ts'
 import { openRunDirectory } from '../process/run-dir.ts'
-import { exitCodes, tell, write } from './output.ts'
-import { planFor, programOf, type StartOptions } from './start.ts'
+import { exitCodes, tell } from './output.ts'
+import { planFor, programOf, type StartOptions } from './program.ts'
 
 /** What an operator, a terminal or a supervisor sends. SIGKILL and SIGSTOP nobody can forward. */
 const forwarded: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2']
@@ -18,7 +19,7 @@ export async function run(script: string, args: readonly string[], options: Star
   const program = programOf(script, args, options)
   openRunDirectory(process.env)
   if (process.pid === 1) {
-    write('cook-daemon: as pid 1 this process does not reap orphans; use an init (docker run --init)\n', 'stderr')
+    process.stderr.write('cook-daemon: as pid 1 this process does not reap orphans; use an init (docker run --init)\n')
   }
   const { logFile } = program.record
   const log = logFile === undefined ? undefined : openLog(logFile)
@@ -27,8 +28,9 @@ export async function run(script: string, args: readonly string[], options: Star
     await launchDaemon({
       ...planFor(program),
       output: log === undefined ? [1, 2] : [log, log],
+      hasForeground: true,
       onSpawned(child, pipe) {
-        generations = watchGenerations(child, pipe)
+        if (pipe !== undefined) generations = watchGenerations(child, pipe)
       },
     })
   } catch (error) {
@@ -48,25 +50,22 @@ type Generations = {
 function watchGenerations(child: ChildProcess, pipe: Duplex): Generations {
   const exits = new Map<number, number>()
   let current = { generation: 1, identity: [child.pid ?? 0, system.startTime(child.pid ?? 0) ?? ''] as Identity }
-  let rest = ''
   for (const signal of forwarded) process.on(signal, () => system.kill(current.identity, signal))
   // Of the others only their own word is known: they are no children of ours.
   child.once('exit', (code, signal) => {
     exits.set(1, code ?? 128 + signalNumbers()[signal ?? 'SIGKILL'])
   })
-  const ended = new Promise<void>((done) => {
-    pipe.setEncoding('utf8').on('data', (text: string) => {
-      const read = readWords(rest + text)
-      rest = read.rest
-      for (const word of read.words) {
-        if (word.type === 'exit') exits.set(word.generation, word.code)
-        else if (word.generation > current.generation || word.generation === 1) {
-          current = { generation: word.generation, identity: [word.pid, word.startTime] }
-        }
+  const hear = async () => {
+    for await (const value of readJsonLines(pipe)) {
+      const word = toForegroundWord(value)
+      if (word?.type === 'exit') exits.set(word.generation, word.code)
+      else if (word !== undefined && (word.generation > current.generation || word.generation === 1)) {
+        current = { generation: word.generation, identity: [word.pid, word.startTime] }
       }
-    })
-    pipe.once('close', done).on('error', () => {})
-  })
+    }
+  }
+  // A reset is an end.
+  const ended = hear().catch(() => {})
   return {
     ended: ended.then(async () => {
       // The end of the pipe is seen before the exit of a child.
@@ -76,7 +75,7 @@ function watchGenerations(child: ChildProcess, pipe: Duplex): Generations {
       }
       const code = exits.get(current.generation)
       if (code !== undefined) return code
-      write(`cook-daemon: generation ${current.generation} ended without a word\n`, 'stderr')
+      process.stderr.write(`cook-daemon: generation ${current.generation} ended without a word\n`)
       return exitCodes.failed
     }),
     firstExit: () => exits.get(1),

@@ -1,11 +1,11 @@
 /** `upgrade`: replaces a running daemon by its new version, and shows how far it is. */
 import type { Client } from '../control/client.ts'
 import type { Progress } from '../control/status.ts'
-import { isAlive } from '../node/system.ts'
-import { untilGone } from './ending.ts'
-import { which } from './find-service.ts'
-import { exitCodes, paint, print, printJson, write } from './output.ts'
-import { ifNotRunning, nameOf, type StartOptions, start } from './start.ts'
+import { untilGone } from '../node/processes.ts'
+import { ifNotRunning, which } from './find-service.ts'
+import { exitCodes, paint, print, printJson } from './output.ts'
+import { nameOf, type StartOptions } from './program.ts'
+import { start } from './start.ts'
 
 export type UpgradeCommandOptions = StartOptions & {
   readonly orStart?: string
@@ -14,6 +14,9 @@ export type UpgradeCommandOptions = StartOptions & {
   /** False with --no-wait. */
   readonly wait?: boolean
 }
+
+/** How long the old version may take from the end of its drain to its own, in milliseconds. */
+const longestEnd = 5_000
 
 export async function upgrade(
   name: string | undefined,
@@ -33,8 +36,8 @@ async function upgradeRunning(client: Client, options: UpgradeCommandOptions): P
   const before = await client.status()
   if (!isJson) print(`${paint('bold', client.name)}: generation ${before.generation}, pid ${before.pid}`)
   process.once('SIGINT', () => {
-    write('\nthe upgrade goes on without you: cook-daemon status shows how it ends\n', 'stderr')
-    process.exit(130)
+    const text = '\nthe upgrade goes on without you: cook-daemon status shows how it ends\n'
+    process.stderr.write(text, () => process.exit(130))
   })
   const request = { readyTimeout, drainTimeout, overlap, release, ...(options.updateEnv && { env: process.env }) }
   let hasSucceeded = false
@@ -47,9 +50,8 @@ async function upgradeRunning(client: Client, options: UpgradeCommandOptions): P
     if (hasSucceeded && options.wait === false) return exitCodes.done
   }
   if (!hasSucceeded) throw new Error(await lostText(client, before.pid))
-  const old = [before.pid, before.startTime] as const
-  await untilGone([old], 5_000)
-  if (!isJson && !isAlive(old)) print(`${timeOf(last?.type === 'drained' ? last.ms : 0)}  old one gone`)
+  const isGone = await untilGone([[before.pid, before.startTime]], longestEnd)
+  if (!isJson && isGone) print(`${timeOf(last?.type === 'drained' ? last.ms : 0)}  old one gone`)
   return exitCodes.done
 }
 

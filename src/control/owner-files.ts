@@ -1,4 +1,4 @@
-/** Who owns a control socket, known without asking it: a small file in the run directory for each process to which it was handed, for a stop, and for the case that nobody answers. */
+/** Who owns a control socket, known without asking it: a small file in the run directory for each process to which it was handed, for the case that nobody answers. */
 
 import type { Identity, ProgramRecord } from '../contract/environment.ts'
 import { CookError, messageOf } from '../errors.ts'
@@ -14,8 +14,6 @@ export type Owner = {
   readonly generation: number
   /** In milliseconds. */
   readonly drainTimeout: number
-  /** Stops it as `POST /stop` does. Absent: it has not said so, and a signal may be its sudden end. */
-  readonly stopSignal?: 'SIGTERM'
   /** What a restart starts. */
   readonly command: Command
   readonly program?: ProgramRecord

@@ -1,19 +1,29 @@
 /** What the system tells of this process and of others, beside who they are. */
 import type { Identity } from '../contract/environment.ts'
-import { isAlive, type System, system } from './system.ts'
+import { isAlive, isGone } from './system.ts'
 
 const { readdirSync, readFileSync, readlinkSync } = process.getBuiltinModule('node:fs')
 
 /**
- * Whether the process at the other end of a link still lives after that has ended. Exiting, it closes the link some milliseconds before it is gone, and there is no event for that, so it is looked for
- * again and again, for two seconds at most.
+ * Resolves to true when these processes are gone, to the last thread; to false if that takes longer than so many milliseconds.
+ * No event tells the end of a process that is not our child: it is looked for, and less often the longer it takes.
  */
-export async function livesOn(identity: Identity, os: Pick<System, 'startTime'> = system): Promise<boolean> {
-  for (let look = 0; look < 200; look++) {
-    if (!isAlive(identity, os)) return false
-    await new Promise((done) => setTimeout(done, 10))
+export async function untilGone(identities: readonly Identity[], ms: number): Promise<boolean> {
+  const begin = performance.now()
+  while (!identities.every(isGone)) {
+    const passed = performance.now() - begin
+    if (passed > ms) return false
+    await new Promise((done) => setTimeout(done, Math.min(20, 1 + passed / 50)))
   }
   return true
+}
+
+/** How long a process that exits may take from the end of its link to its own, in milliseconds. */
+const longestEnd = 2_000
+
+/** Whether the process at the other end of a link still lives after that has ended. */
+export async function livesOn(identity: Identity): Promise<boolean> {
+  return !(await untilGone([identity], longestEnd)) && isAlive(identity)
 }
 
 /** Bytes of memory that this process has in use; 0 if there is no descriptor left to find out with. */

@@ -4,7 +4,7 @@ import type { Identity } from '../contract/environment.ts'
 
 // Named exports of node:child_process cost an ES module 15 % of its boot (measured), so built-ins are asked for when they are
 // needed. Our own files are all loaded at the start: what stands in their place after a deployment is another version.
-const { readFileSync, readlinkSync, statSync } = process.getBuiltinModule('node:fs')
+const { readdirSync, readFileSync, readlinkSync, statSync } = process.getBuiltinModule('node:fs')
 
 /** How a process of ours is started: what the operator typed, with nothing resolved. */
 export type Command = {
@@ -59,7 +59,7 @@ export const system: System = {
 /** What stands for the start time of a process that is there while this one has no descriptor left to look closer: taken for dead, a living predecessor would serve beside its successor. */
 const unknown = 'unknown'
 
-/** True while this very process runs; a zombie is gone. */
+/** True while this very process runs. One that is about to end does not, though something of it may be left: see untilGone(). */
 export function isAlive([pid, startTime]: Identity, os: Pick<System, 'startTime'> = system): boolean {
   const found = os.startTime(pid)
   return found === startTime || found === unknown
@@ -70,23 +70,44 @@ export function identify(os: Pick<System, 'pid' | 'startTime'> = system): Identi
   return [os.pid, (os === system ? ownStartTime : undefined) ?? os.startTime(os.pid) ?? '']
 }
 
-/** PF_EXITING of the kernel's task flags: files are closed, so the link has ended, a moment before the process is a zombie. */
+/** PF_EXITING of the kernel's task flags, set some milliseconds before the process is a zombie. */
 const exiting = 0x4
 
-/** Field 22 of /proc/PID/stat, in clock ticks since boot (proc_pid_stat(5)). */
+/** Fields 3, 9 and 22 of /proc/PID/stat: state, flags, start in clock ticks since boot (proc_pid_stat(5)). */
+function statOf(pid: number) {
+  // As UTF-8, which the name may not be: it is skipped, and Node reads no other encoding in one call.
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+  // The name of the program, field 2, is in parentheses and may hold anything, parentheses too.
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+  const isZombie = fields[0] === 'Z' || fields[0] === 'X'
+  return { isZombie, isExiting: isZombie || (Number(fields[6]) & exiting) !== 0, startTime: fields[19] }
+}
+
 function startTimeFromProc(pid: number): string | undefined {
-  let stat: string
   try {
-    // As UTF-8, which the name may not be: it is skipped, and Node reads no other encoding in one call.
-    stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    const { isExiting, startTime } = statOf(pid)
+    return isExiting ? undefined : startTime
   } catch (error) {
     // No such process; or no descriptor to read with. The link to its program needs none, and a zombie has no program.
     return isShortOfDescriptors(error) && hasProgram(pid) ? unknown : undefined
   }
-  // The name of the program, field 2, is in parentheses and may hold anything, parentheses too.
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-  const [state, flags, startTime] = [fields[0], Number(fields[6]), fields[19]]
-  return state === 'Z' || state === 'X' || (flags & exiting) !== 0 ? undefined : startTime
+}
+
+/**
+ * True when nothing of this very process is left that could hold a socket. The first thread of one that exits is a zombie
+ * while others live on for some milliseconds, with all descriptors open; a zombie that is alone waits for its parent only.
+ */
+export function isGone(identity: Identity): boolean {
+  if (isAlive(identity)) return false
+  if (process.platform !== 'linux') return true
+  const [pid, startTime] = identity
+  try {
+    const stat = statOf(pid)
+    return stat.startTime !== startTime || (stat.isZombie && readdirSync(`/proc/${pid}/task`).length <= 1)
+  } catch {
+    // No such process.
+    return true
+  }
 }
 
 /** Looked up at import: later there may be no descriptor to read it with. Elsewhere each look runs `ps`. */

@@ -4,6 +4,7 @@ import { beginDaemon } from '../daemon.ts'
 import { enter } from '../enter.ts'
 import { CookError, messageOf } from '../errors.ts'
 import type { DaemonEvent } from '../options.ts'
+import { wordOf } from '../process/launched.ts'
 import { releasePidFile } from '../process/pid-file.ts'
 import type { Service } from '../service.ts'
 import { ready } from '../upgrade/ready.ts'
@@ -58,7 +59,7 @@ async function start(service: Service): Promise<void> {
     await ready(service)
   } catch (error) {
     // Whoever started this process hears of it, and it ends: a program that catches everything must not live on beside the one that serves.
-    service.state.entered.launch?.tell({ type: 'refused', reason: messageOf(error) })
+    service.state.entered.launch?.tell(wordOf('refused', error))
     process.stderr.write(`${messageOf(error)}\n`)
     process.exit(1)
   }

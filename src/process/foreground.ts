@@ -1,6 +1,7 @@
 /** What each generation tells the waiting process of `cook-daemon run`, which started the first one only. */
 
 import { isCount, isIdentity } from '../contract/environment.ts'
+import { type Emitter, wrapEmit } from '../node/emitters.ts'
 import { identify } from '../node/system.ts'
 
 const { writeSync } = process.getBuiltinModule('node:fs')
@@ -21,14 +22,12 @@ export function foreground(fd: number, generation: number): Foreground {
       // Nobody waits any more: the service goes on without.
     }
   }
-  const emitter = process as { emit(name: string | symbol, ...args: unknown[]): boolean }
-  const { emit } = emitter
-  emitter.emit = function (this: typeof emitter, name, ...args) {
-    const wasHeard = Reflect.apply(emit, this, [name, ...args])
+  wrapEmit(process as Emitter, (emit, name, ...args) => {
+    const wasHeard = emit(name, ...args)
     // Behind the last listener: each may choose another code, and those of the program come after whatever we could add.
     if (name === 'exit') tell({ type: 'exit', generation, code: Number(process.exitCode ?? args[0]) })
     return wasHeard
-  }
+  })
   return {
     serves() {
       const [pid, startTime] = identify()
@@ -37,26 +36,10 @@ export function foreground(fd: number, generation: number): Foreground {
   }
 }
 
-/** The words in a piece of text, and what follows the last whole line. */
-export function readWords(text: string): { readonly words: readonly ForegroundWord[]; readonly rest: string } {
-  const lines = text.split('\n')
-  const rest = lines.pop() ?? ''
-  return { words: lines.flatMap((line) => parseWord(line) ?? []), rest: rest.slice(0, longestLine) }
-}
-
-/** What the program itself may write to the pipe needs no end. */
-const longestLine = 64 * 1024
-
-/** One of our words; undefined: the program wrote to a descriptor that is not its own. The signals of an operator go to the process that is named here. */
-function parseWord(line: string): ForegroundWord | undefined {
-  let word: unknown
-  try {
-    word = JSON.parse(line)
-  } catch {
-    return undefined
-  }
-  if (typeof word !== 'object' || word === null) return undefined
-  const { type, generation, code, pid, startTime } = word as Readonly<Record<string, unknown>>
+/** A word of ours; undefined: the program wrote to a descriptor that is not its own. The signals of an operator go to the process that is named here. */
+export function toForegroundWord(value: unknown): ForegroundWord | undefined {
+  if (typeof value !== 'object' || value === null) return undefined
+  const { type, generation, code, pid, startTime } = value as Readonly<Record<string, unknown>>
   if (!isCount(generation)) return undefined
   if (type === 'exit') return isCount(code) ? { type, generation, code } : undefined
   const identity = [pid, startTime]

@@ -114,7 +114,7 @@ export function isReserved(name: string): boolean {
 }
 
 /** What crosses of a handle; throws `ERR_COOK_NOT_LISTENING` and `ERR_COOK_HANDLE_KIND`. `path` and `backlog` are those of a server that does not know them itself. */
-export function packed(
+function packed(
   { name, kind, source }: Entry,
   { path, backlog }: { readonly path?: string | undefined; readonly backlog?: number | undefined },
 ): Packed {
@@ -142,7 +142,7 @@ function descriptorOf(source: HandleSource): number | undefined {
 }
 
 /** Whether it is something that listens, here or for a while no more. */
-export function isServer(source: HandleSource): source is Server {
+function isServer(source: HandleSource): source is Server {
   return typeof source === 'object' && source !== null && 'listen' in source && 'address' in source
 }
 

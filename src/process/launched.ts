@@ -1,9 +1,16 @@
 /** What a daemon tells the process that started it and waits for it: the daemon's end. */
+import { cutReason } from '../contract/messages.ts'
+import { CookError, messageOf } from '../errors.ts'
 
 const fs = process.getBuiltinModule('node:fs')
 
 /** A line of JSON each. */
-export type Word = { readonly type: 'started' | 'ready' | 'refused' | 'dying'; readonly reason?: string }
+export type Word = {
+  readonly type: 'started' | 'ready' | 'refused' | 'dying'
+  readonly reason?: string
+  /** Of the error that is the reason, if it is one of ours. */
+  readonly code?: string
+}
 
 export type Launch = {
   readonly waitReady: boolean
@@ -63,6 +70,12 @@ export function tellLauncher(fd: number, word: Word): void {
   } catch {
     // Nobody waits any more: a launcher may be interrupted, the daemon goes on.
   }
+}
+
+/** The last word about an error that ends the daemon: its text, or with the stack where it came from. */
+export function wordOf(type: 'refused' | 'dying', error: unknown): Word {
+  const reason = error instanceof Error && type === 'dying' ? (error.stack ?? error.message) : messageOf(error)
+  return { type, reason: cutReason(reason), ...(error instanceof CookError && { code: error.code }) }
 }
 
 function closeQuietly(fd: number): void {

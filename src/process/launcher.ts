@@ -4,10 +4,9 @@ import type { Duplex } from 'node:stream'
 import { firstHandleFd, type LinkRecord, linkFd, writeStart } from '../contract/environment.ts'
 import { cutReason } from '../contract/messages.ts'
 import { CookError, messageOf } from '../errors.ts'
-import { channelDescriptor } from '../node/channel.ts'
-import { type Command, type System, system } from '../node/system.ts'
-import { type Link, takeLink } from '../upgrade/link.ts'
+import { type Command, system } from '../node/system.ts'
 import { deadline } from '../waiting.ts'
+import { readJsonLines } from './json-lines.ts'
 import type { Word } from './launched.ts'
 import { type LogMark, lastWords, linesSince, markLog } from './log.ts'
 
@@ -24,37 +23,20 @@ export type LaunchPlan = {
   /** Milliseconds until the daemon must be started, or with waitReady be up. */
   readonly readyTimeout: number
   readonly close: readonly number[]
-  /** In a `parent` stage: the link and the handles, which pass through. */
-  readonly link?: LinkRecord
-  /** For whoever waits in the foreground: the process at once, and its end of the pipe on which each generation tells how it fares. */
-  onSpawned?(child: ChildProcess, foreground: Duplex): void
-}
-
-/** In an upgrade: tells the predecessor of the daemon that this `parent` stage starts, and then lets go of the link. */
-export async function passOn(plan: LaunchPlan, os: System = system): Promise<void> {
-  // Undefined: the predecessor is gone, and the daemon will find that out and serve.
-  const link = channelDescriptor() === linkFd ? takeLink(() => {}) : undefined
-  try {
-    await launchDaemon(plan, link, os)
-  } catch (error) {
-    await new Promise<void>((sent) => {
-      if (link === undefined) sent()
-      else link.send({ type: 'dying', reason: cutReason(messageOf(error)) }, sent)
-    })
-    throw error
-  } finally {
-    // Before the daemon is released: from then on only it reads the link.
-    link?.close()
-  }
+  /** In a `parent` stage of an upgrade: the link, if its other end is still there, and the handles go on to the daemon. */
+  readonly passed?: { readonly record: LinkRecord; readonly isOpen: boolean }
+  /** For whoever waits in the foreground: a pipe on which each generation tells how it fares. */
+  readonly hasForeground?: boolean
+  /** The process is there; our end of the pipe of the foreground comes along. */
+  onSpawned?(child: ChildProcess, foreground?: Duplex): void
 }
 
 /** Starts the daemon and returns when it has come as far as a verb, or with waitReady says that it is up. */
-export async function launchDaemon(plan: LaunchPlan, link?: Link, os: System = system): Promise<void> {
+export async function launchDaemon(plan: LaunchPlan): Promise<void> {
   const mark = plan.output === undefined ? undefined : markLog(plan.output[1])
-  const { child, pipe } = await spawnDaemon(plan, link !== undefined, os)
+  const { child, pipe, foreground } = await spawnDaemon(plan)
   const pid = child.pid ?? 0
-  plan.onSpawned?.(child, child.stdio.at(-1) as unknown as Duplex)
-  link?.send({ type: 'spawned', pid, startTime: os.startTime(pid) ?? '' })
+  plan.onSpawned?.(child, foreground)
   const words = readWords(pipe)
   const exited = exitOf(child)
   const goal = plan.waitReady ? 'was up' : 'called the library'
@@ -77,9 +59,7 @@ export async function launchDaemon(plan: LaunchPlan, link?: Link, os: System = s
       // The end of the pipe comes with the end of the daemon, whose exit code follows; what it said before was read before.
       if (typeof event === 'string' || event === undefined)
         throw exitError(pid, goal, await exited, words.dying(), mark)
-      if (event.type === 'refused') {
-        throw await refused(child, pid, event.reason ?? '')
-      }
+      if (event.type === 'refused') throw await refused(child, pid, event)
       if (event.type === 'ready' || !plan.waitReady) break
       pipe.end()
     }
@@ -94,35 +74,30 @@ export async function launchDaemon(plan: LaunchPlan, link?: Link, os: System = s
   setImmediate(() => pipe.end())
 }
 
-async function spawnDaemon(
-  plan: LaunchPlan,
-  hasLink: boolean,
-  os: System,
-): Promise<{ child: ChildProcess; pipe: Duplex }> {
+async function spawnDaemon(plan: LaunchPlan) {
+  const { passed, hasForeground = false } = plan
   const output = plan.output ?? (['ignore', 'ignore'] as const)
-  const handles = plan.link?.handles.map((_, index) => firstHandleFd + index) ?? []
-  const passed = plan.link === undefined ? [] : [hasLink ? linkFd : ('ignore' as const), ...handles]
-  const fd = linkFd + passed.length
+  const handles = passed?.record.handles.map((_, index) => firstHandleFd + index) ?? []
+  const inherited = passed === undefined ? [] : [passed.isOpen ? linkFd : ('ignore' as const), ...handles]
+  const fd = linkFd + inherited.length
   const environment = writeStart(plan.environment, {
     stage: 'daemon',
-    launch: { fd, waitReady: plan.waitReady, close: plan.close, ...(plan.onSpawned && { run: fd + 1 }) },
-    ...(plan.link && { link: plan.link }),
+    launch: { fd, waitReady: plan.waitReady, close: plan.close, ...(hasForeground && { run: fd + 1 }) },
+    ...(passed && { link: passed.record }),
   })
   // Node opens the link in the daemon as its IPC channel, as it did here.
-  if (hasLink) environment.NODE_CHANNEL_FD = String(linkFd)
+  if (passed?.isOpen) environment.NODE_CHANNEL_FD = String(linkFd)
   const fault = directoryFault(plan.cwd)
   if (fault !== undefined) throw new CookError('ERR_COOK_DAEMON_SPAWN', { command: plan.command.execPath, why: fault })
-  const child = await spawned(() =>
-    os.spawn(plan.command, {
-      env: environment,
-      stdio: ['ignore', ...output, ...passed, 'pipe', ...(plan.onSpawned ? (['pipe'] as const) : [])],
-    }),
-  ).catch((cause: unknown) => {
+  const pipes = hasForeground ? (['pipe', 'pipe'] as const) : (['pipe'] as const)
+  const stdio = ['ignore', ...output, ...inherited, ...pipes] as const
+  const child = await spawned(() => system.spawn(plan.command, { env: environment, stdio })).catch((cause: unknown) => {
     const values = { command: plan.command.execPath, why: spawnFault(plan.command, cause) }
     throw new CookError('ERR_COOK_DAEMON_SPAWN', values, { cause })
   })
   // A 'pipe' of stdio is a socket pair: it is read and written.
-  return { child, pipe: child.stdio[fd] as unknown as Duplex }
+  const ends = child.stdio as unknown as readonly (Duplex | undefined)[]
+  return { child, pipe: ends[fd] as Duplex, foreground: ends[fd + 1] }
 }
 
 /** A child that runs; rejects if there is none. Most errors are events, some (E2BIG) are thrown. */
@@ -161,34 +136,35 @@ export function exitWords({ code, signal }: { readonly code: number | null; read
   return signal === null ? `exit code ${code}` : `signal ${signal}`
 }
 
-function exitError(pid: number, goal: string, how: string, dying: string | undefined, mark: LogMark | undefined) {
-  return new CookError('ERR_COOK_DAEMON_EXITED', { pid, goal, how, words: lastWords(dying, linesSince(mark)) })
+function exitError(pid: number, goal: string, how: string, dying: Word | undefined, mark: LogMark | undefined) {
+  const values = { pid, goal, how, words: lastWords(dying?.reason, linesSince(mark)) }
+  return new CookError('ERR_COOK_DAEMON_EXITED', values, { cause: causeOf(dying) })
 }
 
 /** A daemon that said no may still write its log and go; then it is helped. */
-async function refused(child: ChildProcess, pid: number, reason: string): Promise<CookError> {
+async function refused(child: ChildProcess, pid: number, word: Word): Promise<CookError> {
   const timer = setTimeout(() => child.kill('SIGKILL'), 2_000)
   await exitOf(child)
   clearTimeout(timer)
-  return new CookError('ERR_COOK_DAEMON_SAID_NO', { pid, reason })
+  return new CookError('ERR_COOK_DAEMON_SAID_NO', { pid, reason: word.reason ?? '' }, { cause: causeOf(word) })
+}
+
+/** The error that ended the daemon, as far as it is known here. */
+function causeOf(word: Word | undefined): Error | undefined {
+  return word && Object.assign(new Error(word.reason), word.code !== undefined && { code: word.code })
 }
 
 /** The words of a daemon as they come; `next` gives undefined after the last. */
-function readWords(pipe: Duplex): { next(): Promise<Word | undefined>; dying(): string | undefined } {
-  let dying: string | undefined
-  async function* lines(): AsyncGenerator<Word> {
-    let rest = ''
-    for await (const chunk of pipe.setEncoding('utf8')) {
-      const parts = (rest + chunk).split('\n')
-      rest = (parts.pop() ?? '').slice(0, longestLine)
-      for (const part of parts) {
-        const word = parseWord(part)
-        if (word?.type === 'dying') dying = word.reason
-        else if (word !== undefined) yield word
-      }
+function readWords(pipe: Duplex): { next(): Promise<Word | undefined>; dying(): Word | undefined } {
+  let dying: Word | undefined
+  async function* words(): AsyncGenerator<Word> {
+    for await (const value of readJsonLines(pipe)) {
+      const word = toWord(value)
+      if (word?.type === 'dying') dying = word
+      else if (word !== undefined) yield word
     }
   }
-  const iterator = lines()
+  const iterator = words()
   return {
     // A reset is an end: the daemon died with something unread.
     next: async () => (await iterator.next().catch(() => undefined))?.value ?? undefined,
@@ -196,20 +172,16 @@ function readWords(pipe: Duplex): { next(): Promise<Word | undefined>; dying(): 
   }
 }
 
-/** What the program itself may write to the pipe needs no end. */
-const longestLine = 64 * 1024
 const wordTypes: readonly unknown[] = ['started', 'ready', 'refused', 'dying'] satisfies Word['type'][]
 
-/** One of our words in a line; undefined: the program wrote to a descriptor that is not its own, and we wait on. */
-export function parseWord(line: string): Word | undefined {
-  let word: unknown
-  try {
-    word = JSON.parse(line)
-  } catch {
-    return undefined
-  }
-  if (typeof word !== 'object' || word === null) return undefined
-  const { type, reason } = word as Readonly<Record<string, unknown>>
+/** One of our words; undefined: the program wrote to a descriptor that is not its own, and we wait on. */
+export function toWord(value: unknown): Word | undefined {
+  if (typeof value !== 'object' || value === null) return undefined
+  const { type, reason, code } = value as Readonly<Record<string, unknown>>
   if (!wordTypes.includes(type)) return undefined
-  return { type: type as Word['type'], ...(typeof reason === 'string' && { reason: cutReason(reason) }) }
+  return {
+    type: type as Word['type'],
+    ...(typeof reason === 'string' && { reason: cutReason(reason) }),
+    ...(typeof code === 'string' && { code }),
+  }
 }

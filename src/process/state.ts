@@ -10,12 +10,12 @@ import {
   readStart,
   type Start,
 } from '../contract/environment.ts'
-import { cutReason, toWire } from '../contract/messages.ts'
+import { toWire } from '../contract/messages.ts'
 import { CookError } from '../errors.ts'
 import { keepInspectorShut } from '../node/signals.ts'
 import { type Command, isWorkerThread, startCommand, startEnvironment } from '../node/system.ts'
 import { version } from '../version.ts'
-import { type Launch, reportTo, tellLauncher } from './launched.ts'
+import { type Launch, reportTo, tellLauncher, wordOf } from './launched.ts'
 
 const { fstatSync } = process.getBuiltinModule('node:fs')
 
@@ -104,13 +104,14 @@ function isSocket(fd: number): boolean {
 /** Whoever waits for this process reads why it died, even where stderr is /dev/null. Both are deaf once it is up. */
 function tellWhyItDies(state: ProcessState, { launch }: Start): void {
   process.on('uncaughtExceptionMonitor', (error) => {
-    const reason = cutReason(error instanceof Error ? (error.stack ?? error.message) : String(error))
+    const word = wordOf('dying', error)
+    const { reason = '' } = word
     if (state.entered !== undefined) {
-      state.entered.launch?.tell({ type: 'dying', reason })
+      state.entered.launch?.tell(word)
       state.tellPredecessor?.(reason)
     }
     // Before the first verb nobody has taken up either yet.
-    else if (launch !== undefined) tellLauncher(launch.fd, { type: 'dying', reason })
+    else if (launch !== undefined) tellLauncher(launch.fd, word)
     else process.send?.(toWire({ type: 'dying', reason }), undefined, undefined, () => {})
   })
 }

@@ -18,7 +18,7 @@ const mostNames = 10_000
 type ValueMessage = MessageOf<'value'>
 
 /** The pieces of a value; what cannot be cloned or is too large throws `ERR_COOK_STATE`. */
-export function* toPieces(name: string, { value, version }: Value): Generator<ValueMessage> {
+function* toPieces(name: string, { value, version }: Value): Generator<ValueMessage> {
   const bytes = serialize(name, value)
   for (let from = 0; ; from += pieceSize) {
     const part = bytes.toString('base64', from, from + pieceSize)

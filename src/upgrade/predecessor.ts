@@ -1,10 +1,10 @@
 /** The old process's end of an upgrade: starts the new version, hears whether it is up, and returns at the commit. */
 import type { ChildProcess } from 'node:child_process'
-import { untilGone } from '../cli/ending.ts'
 import { type Identity, writeStart } from '../contract/environment.ts'
 import { endGrace, type OldEffect, type OldEvent, type OldSide, oldSide, stepOld } from '../contract/old-side.ts'
 import { protocolVersion } from '../contract/protocol.ts'
 import { CookError, messageOf } from '../errors.ts'
+import { untilGone } from '../node/processes.ts'
 import { type Command, identify, isAlive, system } from '../node/system.ts'
 import { type DaemonOptions, defaults, type UpgradePhases } from '../options.ts'
 import type { Packed } from '../process/handles.ts'

@@ -1,12 +1,17 @@
 /** How a process becomes a daemon: by starting itself again, since Node cannot fork. */
 
+import { type LinkRecord, linkFd } from '../contract/environment.ts'
+import { cutReason } from '../contract/messages.ts'
 import { CookError, messageOf } from '../errors.ts'
+import { channelDescriptor } from '../node/channel.ts'
 import { inheritableDescriptors } from '../node/processes.ts'
+import { system } from '../node/system.ts'
 import type { DaemonizeOptions } from '../options.ts'
 import { defaults } from '../options.ts'
-import { launchDaemon, passOn } from '../process/launcher.ts'
+import { type LaunchPlan, launchDaemon } from '../process/launcher.ts'
 import { openLog } from '../process/log.ts'
 import type { EnteredState } from '../process/state.ts'
+import { takeLink } from './link.ts'
 
 const { closeSync } = process.getBuiltinModule('node:fs')
 const { resolve } = process.getBuiltinModule('node:path')
@@ -33,7 +38,7 @@ async function startDaemon(state: EnteredState, options: DaemonizeOptions, cwd: 
   const log = state.logFile === undefined ? undefined : openLog(state.logFile)
   const inherited = link === undefined ? undefined : ([1, 2] as const)
   try {
-    await (link === undefined ? launchDaemon : passOn)({
+    const plan: LaunchPlan = {
       command: state.command,
       cwd,
       environment: { ...state.environment, ...options.env },
@@ -42,10 +47,32 @@ async function startDaemon(state: EnteredState, options: DaemonizeOptions, cwd: 
       waitReady: link === undefined && (options.waitReady ?? false),
       readyTimeout: options.readyTimeout ?? defaults.readyTimeout,
       close: link === undefined ? inheritableDescriptors() : [],
-      ...(link && { link }),
-    })
+    }
+    await (link === undefined ? launchDaemon(plan) : passOn(plan, link))
   } finally {
     if (log !== undefined) closeSync(log)
+  }
+}
+
+/** In an upgrade: tells the predecessor of the daemon that this `parent` stage starts, and then lets go of the link. */
+async function passOn(plan: LaunchPlan, record: LinkRecord): Promise<void> {
+  // Undefined: the predecessor is gone, and the daemon will find that out and serve.
+  const link = channelDescriptor() === linkFd ? takeLink(() => {}) : undefined
+  try {
+    await launchDaemon({
+      ...plan,
+      passed: { record, isOpen: link !== undefined },
+      onSpawned: ({ pid = 0 }) => link?.send({ type: 'spawned', pid, startTime: system.startTime(pid) ?? '' }),
+    })
+  } catch (error) {
+    await new Promise<void>((sent) => {
+      if (link === undefined) sent()
+      else link.send({ type: 'dying', reason: cutReason(messageOf(error)) }, sent)
+    })
+    throw error
+  } finally {
+    // Before the daemon is released: from then on only it reads the link.
+    link?.close()
   }
 }
 

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { lstatSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { get } from 'node:http'
 import { createServer, type Server, type Socket } from 'node:net'
 import { test } from 'node:test'
@@ -50,8 +50,7 @@ test('a daemon in an endless loop is told by status, list and logs, and stop end
   assert.deepEqual([list.code, JSON.parse(listJson.stdout)], [0, [told]])
   assert.match(list.stdout, new RegExp(`^app +${daemon.pid} +1 +silent +does not answer$`, 'm'))
   assert.deepEqual([logs.code, logs.stdout], [0, 'one serves\n'])
-  // A second longer than it takes to be sure that it does not answer.
-  const stopped = await operator.types(['stop', 'app', '--kill-after', '6000'])
+  const stopped = await operator.types(['stop', 'app', '--kill-after', '1000'])
   assert.equal(stopped.stderr, '')
   assert.deepEqual(
     stopped.stdout
@@ -178,7 +177,6 @@ test('the record of the owner is written when the socket changes hands, for nobo
     startTime: first.startTime,
     generation: 1,
     drainTimeout: 30_000,
-    stopSignal: 'SIGTERM',
     command: first.command,
     program: first.program,
     place: placeOfPids(),
@@ -264,6 +262,22 @@ test('stop ends the daemon that serves, whatever process a record names as its o
   const { code, stdout } = await operator.types(['stop', 'app', '--json'])
   assert.deepEqual([code, JSON.parse(stdout)], [0, { name: 'app', pid, wasKilled: false, answered: true }])
   assert.equal(isAlive([own.pid, own.startTime]), false)
+})
+
+test('a daemon whose control socket was deleted is stopped all the same, and started again', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(lab, 'app.mjs', 'one')
+  await operator.does(['start', 'app.mjs'])
+  const before = await operator.status('app')
+  rmSync(operator.socket('app'))
+  const restarted = JSON.parse(await operator.does(['restart', 'app', '--json'])) as Status
+  assert.deepEqual([restarted.generation, restarted.command], [1, before.command])
+  assert.equal(isAlive([before.pid, before.startTime]), false)
+  rmSync(operator.socket('app'))
+  const { stdout } = await operator.types(['stop', 'app', '--json'])
+  assert.deepEqual(JSON.parse(stdout), { name: 'app', pid: restarted.pid, wasKilled: false, answered: false })
+  assert.deepEqual(ownersIn(lab), [])
 })
 
 test('a record that is right in every word is believed', async () => {

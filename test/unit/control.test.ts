@@ -1,5 +1,6 @@
 /** What goes along with the control socket: its texts, its names, and what it adds to the contract. */
 import assert from 'node:assert/strict'
+import { Readable } from 'node:stream'
 import { test } from 'node:test'
 import { isDaemonName } from '../../src/check.ts'
 import { readProgram, readStart, writeProgram, writeStart } from '../../src/contract/environment.ts'
@@ -7,7 +8,7 @@ import { fromWire, type News, toWire } from '../../src/contract/messages.ts'
 import { metricsText } from '../../src/control/metrics.ts'
 import type { Status } from '../../src/control/status.ts'
 import { History } from '../../src/history.ts'
-import { readWords } from '../../src/process/foreground.ts'
+import { readJsonLines } from '../../src/process/json-lines.ts'
 
 const self = { generation: 2, pid: 12, startTime: '34', phase: 'draining', connections: 5, memory: 6 }
 const counts = { handedOver: 1, served: 2, closed: 3, cut: 4 }
@@ -83,9 +84,11 @@ test('the pipe of the foreground is the descriptor behind the launch pipe, or th
   })
 })
 
-test('words of the foreground come in pieces, and what is none is ignored', () => {
-  const first = readWords('{"type":"exit","generation":1,"code":0}\nnoise\n{"type":"ser')
-  assert.deepEqual(first, { words: [{ type: 'exit', generation: 1, code: 0 }], rest: '{"type":"ser' })
+test('lines of JSON come in pieces, and what is not JSON is passed over', async () => {
+  const pieces = ['{"type":"exit"}\nnoise\n{"ty', 'pe":"é', '"}\n\n[1]\n{"no end":1}']
+  const values: unknown[] = []
+  for await (const value of readJsonLines(Readable.from(pieces.map((piece) => Buffer.from(piece))))) values.push(value)
+  assert.deepEqual(values, [{ type: 'exit' }, { type: 'é' }, [1]])
 })
 
 test('a name of a daemon leads nowhere but to its own files', () => {

@@ -1,5 +1,7 @@
 /** What comes from outside, whatever it is: variables, messages, values, words, arguments. Nothing throws but the errors of this library, nothing reaches a prototype. */
+
 import assert from 'node:assert/strict'
+import { Readable } from 'node:stream'
 import { afterEach, test } from 'node:test'
 import v8 from 'node:v8'
 import fc from 'fast-check'
@@ -9,8 +11,9 @@ import { newSide, stepNew } from '../../src/contract/new-side.ts'
 import { oldSide, stepOld } from '../../src/contract/old-side.ts'
 import { CookError } from '../../src/errors.ts'
 import { askOfBind, askOfListen, backlogOf, listenFields } from '../../src/preload/listen-arguments.ts'
-import { readWords } from '../../src/process/foreground.ts'
-import { parseWord } from '../../src/process/launcher.ts'
+import { toForegroundWord } from '../../src/process/foreground.ts'
+import { parseJson, readJsonLines } from '../../src/process/json-lines.ts'
+import { toWord } from '../../src/process/launcher.ts'
 import { Assembly, fromText } from '../../src/upgrade/cloned-values.ts'
 
 afterEach(() => {
@@ -290,14 +293,14 @@ test('15,000 lines that a program wrote to a pipe of ours: a word, or nothing', 
   )
   fc.assert(
     fc.property(line, (text) => {
-      const launched = parseWord(text)
+      const value = parseJson(text)
+      const launched = toWord(value)
       if (launched !== undefined) assert.match(launched.type, /^(started|ready|refused|dying)$/)
       assert.ok(launched?.reason === undefined || typeof launched.reason === 'string')
-      for (const found of readWords(`${text}\n`).words) {
-        assert.ok(Number.isSafeInteger(found.generation))
-        if (found.type === 'serves') assert.ok(found.pid > 0 && typeof found.startTime === 'string')
-        else assert.ok(Number.isSafeInteger(found.code))
-      }
+      const found = toForegroundWord(value)
+      assert.ok(found === undefined || Number.isSafeInteger(found.generation))
+      if (found?.type === 'serves') assert.ok(found.pid > 0 && typeof found.startTime === 'string')
+      else assert.ok(found === undefined || Number.isSafeInteger(found.code))
     }),
     times(15_000),
   )
@@ -328,7 +331,7 @@ test('5,000 ways to call listen() and bind(), sensible or not, are understood or
   )
 })
 
-test('what is long or deep is read, cut or refused, and nothing of it is kept', () => {
+test('what is long or deep is read, cut or refused, and nothing of it is kept', async () => {
   const long = 'x'.repeat(8 * 1024 * 1024)
   const deep = (levels: number) => '['.repeat(levels) + ']'.repeat(levels)
   for (const reason of [long, '\ud800'.repeat(1_000_000), '🍳'.repeat(1_000_000)]) {
@@ -343,11 +346,13 @@ test('what is long or deep is read, cut or refused, and nothing of it is kept', 
     const env = { COOK_DAEMON_STAGE: 'daemon', COOK_DAEMON_LIVING_UPGRADE: '', [variable]: deep(50_000) }
     assert.throws(() => readStart(env), { code: 'ERR_COOK_ENVIRONMENT' })
   }
-  assert.equal(parseWord(deep(50_000)), undefined)
-  // A program that writes without a line end.
-  let rest = ''
-  for (let count = 0; count < 20; count++) rest = readWords(rest + long.slice(0, 1024 * 1024)).rest
-  assert.ok(rest.length <= 64 * 1024)
+  assert.equal(toWord(parseJson(deep(50_000))), undefined)
+  // A program that writes without a line end, and then a word of ours.
+  const word = { type: 'ready' }
+  const pieces = [...Array.from({ length: 20 }, () => long), '\n', `${JSON.stringify(word)}\n`]
+  const values: unknown[] = []
+  for await (const value of readJsonLines(Readable.from(pieces.map((piece) => Buffer.from(piece))))) values.push(value)
+  assert.deepEqual(values, [word])
 })
 
 test('a value that never ends is refused before it fills the memory, in few pieces or many, under one name or many', () => {

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { inheritableDescriptors, startedAt } from '../../src/node/processes.ts'
-import { identify, isAlive, startCommand, system } from '../../src/node/system.ts'
+import { identify, isAlive, isGone, startCommand, system } from '../../src/node/system.ts'
 import { eventually } from '../support/waiting.ts'
 
 const linux = { skip: process.platform === 'linux' ? false : 'what it looks at is in /proc' }
@@ -80,6 +80,7 @@ test('a zombie is gone', linux, async () => {
     await eventually('a zombie', () => /^\d+ \(sh\) Z/.test(readFileSync(`/proc/${pid}/stat`, 'latin1')) || undefined)
     assert.equal(system.startTime(pid), undefined)
     assert.equal(isAlive([pid, startTime]), false)
+    assert.equal(isGone([pid, startTime]), true)
   } finally {
     shell.kill('SIGKILL')
     await once(shell, 'exit')
