@@ -2,12 +2,12 @@
 import { spawnSync } from 'node:child_process'
 import { existsSync, statSync } from 'node:fs'
 
-process.chdir(new URL('.', import.meta.url).pathname)
+process.chdir(import.meta.dirname)
 
 const installed = 'node_modules/.package-lock.json'
 const isFresh = existsSync(installed) && statSync(installed).mtimeMs >= statSync('package-lock.json').mtimeMs
-// As scripts/build.mjs does it, and for its reason. Neither the tests nor the demo need any of this.
-const install = ['npm', 'install', '--no-save', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error']
+// As scripts/build.mjs does it. Neither the tests nor the demo need any of this.
+const install = ['npm', 'ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error']
 
 const steps = [
   ...(isFresh ? [] : [['site packages', ...install]]),
