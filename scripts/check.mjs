@@ -1,7 +1,7 @@
 /** Everything that can be said about the project without running it: one line for each look, its words only where it is not content. */
 import { spawnSync } from 'node:child_process'
 
-process.chdir(new URL('..', import.meta.url).pathname)
+process.chdir(`${import.meta.dirname}/..`)
 
 /** Name, and what `node` runs. The build comes first: the others look at what it made, and a fresh clone has no tools yet. */
 const looks = [
