@@ -1,4 +1,4 @@
-/** Brings a clone up to date: installs what the lock file says, compiles, and bundles for programs. */
+/** Brings a clone up to date: installs by the lock file, compiles, and makes the bundles. */
 import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, rmSync, statSync } from 'node:fs'
 
@@ -17,7 +17,7 @@ for (const folder of ['src', 'test', 'bench', 'examples', 'scripts']) removeStal
 await (await import('./bundle.mjs')).bundle()
 
 /**
- * TypeScript leaves what it made of a source that is gone by now; a test or the package would still find it.
+ * TypeScript leaves what it made of a source that is gone by now, and the package would hold it.
  * @param {string} folder
  */
 function removeStale(folder) {

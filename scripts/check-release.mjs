@@ -1,4 +1,4 @@
-/** Whether a tag may be published: it names the version of package.json, and CHANGELOG.md has that version with a date and a protocol. */
+/** Whether a tag may be published: package.json and CHANGELOG.md name its version and protocol. */
 import { readdirSync, readFileSync } from 'node:fs'
 
 process.chdir(`${import.meta.dirname}/..`)
@@ -25,7 +25,7 @@ const faults = [
   [repository !== undefined, 'package.json has no repository, without which npm accepts no provenance'],
 ].flatMap(([isRight, fault]) => (isRight ? [] : [fault]))
 
-// What is no release in full is not what people get who ask for none in particular.
+// People who name no version get full releases only.
 if (option === '--print-tag') console.log(/-/.test(version) ? 'next' : 'latest')
 else if (faults.length === 0) console.log(`${tag} may be published`)
 for (const fault of faults) console.error(fault)

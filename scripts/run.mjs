@@ -1,4 +1,4 @@
-/** `node scripts/run.mjs scripts/test floors` builds, then runs dist/scripts/test.js with `floors`. */
+/** `run.mjs scripts/test floors` builds, then runs dist/scripts/test.js with `floors`. */
 import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 

@@ -1,4 +1,4 @@
-/** What CI asks of the site: it is built, every link leads somewhere, and a browser finds nothing wrong with it. One line for each; words only of what fails. */
+/** Builds the site, follows its links, looks at it in a browser; prints the output of what fails. */
 import { spawnSync } from 'node:child_process'
 import { existsSync, statSync } from 'node:fs'
 
