@@ -10,6 +10,8 @@ const isFresh = existsSync(installed) && statSync(installed).mtimeMs >= statSync
 const install = ['npm', 'ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error']
 
 const steps = [
+  // The API pages need the types of Node, which the library's packages bring.
+  ['build', process.execPath, '../scripts/build.mjs'],
   ...(isFresh ? [] : [['site packages', ...install]]),
   ['site generate', process.execPath, 'generate.mjs'],
   ['site build', process.execPath, 'node_modules/vitepress/bin/vitepress.js', 'build'],
