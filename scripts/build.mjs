@@ -1,21 +1,31 @@
-/** Brings a fresh clone to a built one: installs what the lock file says, compiles, and bundles what a program imports. */
+/** Brings a clone up to date: installs by the lock file, compiles, and makes the bundles. */
 import { spawnSync } from 'node:child_process'
-import { existsSync, rmSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, rmSync, statSync } from 'node:fs'
 
-process.chdir(new URL('..', import.meta.url).pathname)
+process.chdir(`${import.meta.dirname}/..`)
 
 const installed = 'node_modules/.package-lock.json'
 if (!existsSync(installed) || statSync(installed).mtimeMs < statSync('package-lock.json').mtimeMs) {
-  // Not `npm ci`: it refuses a lock file made where the registry lacks the binaries of other platforms (measured with npm 11). This one
-  // takes every version from the lock file too, and leaves the file alone.
-  run('npm', ['install', '--no-save', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'])
+  run('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'])
 }
 
-// A file deleted from the sources must not live on in dist, where a test or the package would still find it.
+// Without dist nothing is compiled yet, whatever TypeScript has noted about it.
 if (!existsSync('dist')) rmSync('node_modules/.cache/tsc.tsbuildinfo', { force: true })
 run(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.json'])
+for (const folder of ['src', 'test', 'bench', 'examples', 'scripts']) removeStale(folder)
 // esbuild is there only now.
 await (await import('./bundle.mjs')).bundle()
+
+/**
+ * TypeScript leaves what it made of a source that is gone by now, and the package would hold it.
+ * @param {string} folder
+ */
+function removeStale(folder) {
+  for (const name of readdirSync(`dist/${folder}`, { recursive: true, encoding: 'utf8' })) {
+    const source = `${folder}/${name.replace(/\.(js|d\.ts)(\.map)?$/, '.ts')}`
+    if (source.endsWith('.ts') && !existsSync(source)) rmSync(`dist/${folder}/${name}`)
+  }
+}
 
 /** @param {string} command @param {string[]} args */
 function run(command, args) {

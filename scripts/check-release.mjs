@@ -1,12 +1,13 @@
-/** Whether a tag may be published: it names the version of package.json, and CHANGELOG.md has that version with a date and a protocol. */
-import { readFileSync } from 'node:fs'
+/** Whether a tag may be published: package.json and CHANGELOG.md name its version and protocol. */
+import { readdirSync, readFileSync } from 'node:fs'
 
-process.chdir(new URL('..', import.meta.url).pathname)
+process.chdir(`${import.meta.dirname}/..`)
 
 const [tag = '', option] = process.argv.slice(2)
 const { version, repository } = JSON.parse(readFileSync('package.json', 'utf8'))
 const [, ownVersion] = /'([^']+)'/.exec(readFileSync('src/version.ts', 'utf8')) ?? []
-const [, protocol] = /protocolVersion = (\d+)/.exec(readFileSync('src/contract/messages.ts', 'utf8')) ?? []
+const contract = readdirSync('src/contract').map((name) => readFileSync(`src/contract/${name}`, 'utf8'))
+const [, protocol] = /protocolVersion = (\d+)/.exec(contract.join('\n')) ?? []
 const section = readFileSync('CHANGELOG.md', 'utf8').split(/^## /m)[1] ?? ''
 
 const faults = [
@@ -24,7 +25,7 @@ const faults = [
   [repository !== undefined, 'package.json has no repository, without which npm accepts no provenance'],
 ].flatMap(([isRight, fault]) => (isRight ? [] : [fault]))
 
-// What is no release in full is not what people get who ask for none in particular.
+// People who name no version get full releases only.
 if (option === '--print-tag') console.log(/-/.test(version) ? 'next' : 'latest')
 else if (faults.length === 0) console.log(`${tag} may be published`)
 for (const fault of faults) console.error(fault)

@@ -1,15 +1,15 @@
-/** Everything that can be said about the project without running it: one line for each look, its words only where it is not content. */
+/** Checks the project without running it: one line each, and the output of what fails. */
 import { spawnSync } from 'node:child_process'
 
-process.chdir(new URL('..', import.meta.url).pathname)
+process.chdir(`${import.meta.dirname}/..`)
 
-/** Name, and what `node` runs. The build comes first: the others look at what it made, and a fresh clone has no tools yet. */
-const looks = [
+/** Name, and what `node` runs. The build is first: the others need its tools and what it makes. */
+const checks = [
   ['compiles', 'scripts/build.mjs'],
   ['biome', 'node_modules/@biomejs/biome/bin/biome', 'ci', '--colors=off', '--error-on-warnings', '.'],
   ['knip', 'node_modules/knip/bin/knip.js'],
   ['publint', 'node_modules/publint/src/cli.js', '--strict'],
-  // Every supported Node can require an ES module; that one is, is no fault. TypeScript's oldest resolution knows no `exports`.
+  // Every supported Node can require an ES module. TypeScript's oldest resolution ignores `exports`.
   [
     'attw',
     'node_modules/@arethetypeswrong/cli/dist/index.js',
@@ -25,7 +25,7 @@ const looks = [
   ['docs/benchmarks.md', 'dist/scripts/docs-benchmarks.js', '--check'],
 ]
 
-for (const [name, ...args] of looks) {
+for (const [name, ...args] of checks) {
   const { status, signal, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' })
   if (status === 0) {
     console.log(`ok      ${name}`)
@@ -33,6 +33,6 @@ for (const [name, ...args] of looks) {
   }
   console.log(`failed  ${name} (${signal ?? `exit code ${status}`})\n${stdout}${stderr}`)
   process.exitCode = 1
-  // Without the build there is nothing to look at.
+  // Without the build there is nothing to check.
   if (name === 'compiles') break
 }

@@ -12,7 +12,7 @@ type Manifest = {
 
 const wanted = ['LICENSE', 'README.md', 'CHANGELOG.md', 'docs/limits.md', 'src/index.ts', 'dist/bin/package.json']
 
-/** What a package may hold beside what npm always takes. A folder of the repository that gets in by mistake is none of these. */
+/** All that a package may hold; a folder that gets in by mistake is not among it. */
 const places =
   /^(dist\/(bundle|bin)\/|dist\/src\/.*\.d\.ts(\.map)?$|src\/.*\.ts$|docs\/.+\.(md|svg|png|json)$|[A-Z]+(\.md)?$|package\.json$)/
 
@@ -35,7 +35,7 @@ export function faultsOf(folder: string): readonly string[] {
     ...['preinstall', 'install', 'postinstall']
       .filter((name) => manifest.scripts?.[name] !== undefined)
       .map((name) => `it has the script ${name}`),
-    // With it, an installation on a development machine with Windows fails. There, the error is one at run time.
+    // With it, an installation on Windows would fail; there, the error comes at run time.
     ...(manifest.os === undefined ? [] : ['it has the field os']),
   ]
 }
@@ -46,7 +46,5 @@ function lostSources(folder: string, map: string, has: (path: string) => boolean
     readonly sourcesContent?: readonly unknown[]
   }
   if (sourcesContent !== undefined) return []
-  // The lines by which scripts/bundle.mjs ties modules together have no file.
-  const files = sources.filter((source) => !/^(early|late|loader):|^<stdin>$/.test(source))
-  return files.filter((source) => !has(posix.join(dirname(map), source))).map((source) => `${map} names ${source}`)
+  return sources.filter((source) => !has(posix.join(dirname(map), source))).map((source) => `${map} names ${source}`)
 }

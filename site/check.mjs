@@ -1,15 +1,17 @@
-/** What CI asks of the site: it is built, every link leads somewhere, and a browser finds nothing wrong with it. One line for each; words only of what fails. */
+/** Builds the site, follows its links, looks at it in a browser; prints the output of what fails. */
 import { spawnSync } from 'node:child_process'
 import { existsSync, statSync } from 'node:fs'
 
-process.chdir(new URL('.', import.meta.url).pathname)
+process.chdir(import.meta.dirname)
 
 const installed = 'node_modules/.package-lock.json'
 const isFresh = existsSync(installed) && statSync(installed).mtimeMs >= statSync('package-lock.json').mtimeMs
-// As scripts/build.mjs does it, and for its reason. Neither the tests nor the demo need any of this.
-const install = ['npm', 'install', '--no-save', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error']
+// As scripts/build.mjs does it. Neither the tests nor the demo need any of this.
+const install = ['npm', 'ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error']
 
 const steps = [
+  // The API pages need the types of Node, which the library's packages bring.
+  ['build', process.execPath, '../scripts/build.mjs'],
   ...(isFresh ? [] : [['site packages', ...install]]),
   ['site generate', process.execPath, 'generate.mjs'],
   ['site build', process.execPath, 'node_modules/vitepress/bin/vitepress.js', 'build'],
