@@ -119,7 +119,7 @@ function tellRunning({ name, pid, generation }: Status): number {
 }
 
 function isNameTaken(error: unknown): boolean {
-  return /a daemon named \S+ runs already/.test(messageOf(error))
+  return /a service named \S+ is already running/.test(messageOf(error))
 }
 
 export function ifNotRunning(error: unknown): undefined {
