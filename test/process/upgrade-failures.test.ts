@@ -49,7 +49,7 @@ const versions: readonly Failing[] = [
 const readyTimeouts: Readonly<Record<string, number>> = { ERR_COOK_SUCCESSOR_TIMEOUT: 6_000 }
 
 for (const stage of ['daemon', 'parent'] as const) {
-  const way = stage === 'parent' ? "the documents' way" : 'the direct way'
+  const way = stage === 'parent' ? 'the way of the original Go API' : 'the direct way'
   for (const { what, args, code, text } of versions) {
     test(`a new version that ${what} costs nothing and its predecessor says why, ${way}`, async () => {
       await using lab = await Lab.open()

@@ -257,7 +257,7 @@ export const table: Readonly<Record<Side, Readonly<Record<Step, Row>>>> = {
   },
 }
 
-/** The documents' way, with a process between the two: what is not as above. */
+/** The way of the original Go API, with a process between the two: what is not as above. */
 export const parentTable: Readonly<Record<Side, Readonly<Record<Step, Cell>>>> = {
   new: {
     spawn: exits('signal SIGKILL'),
