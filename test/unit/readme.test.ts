@@ -28,9 +28,8 @@ test('each promise of the README is the title of a test with real processes', ()
   )
 })
 
-test('each test that docs/limits.md names for a failure mode is there, and every failure mode has an answer', () => {
-  const [, table = ''] = pageText('docs/limits.md').split('## Known failure modes')
-  const rows = [...table.matchAll(/^\| (\d+) +\| .* \| (.*) \|$/gm)].map(([, row, answer = '']) => ({ row, answer }))
+test('each test that docs/failure-modes.md names for a failure mode is there, and every failure mode has an answer', () => {
+  const rows = [...pageText('docs/failure-modes.md').matchAll(/^\| (\d+) +\| .* \| (.*) \|$/gm)].map(([, row, answer = '']) => ({ row, answer }))
   assert.deepEqual(
     rows.map(({ row }) => Number(row)),
     Array.from({ length: 38 }, (_, at) => at + 1),
