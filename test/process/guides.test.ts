@@ -81,8 +81,8 @@ test('README.md: its first examples run as printed, in an empty folder', async (
   const [install = [], commands = []] = start.lines
   // A registry has neither: the package comes from here, and so does Express.
   const tarball = await pack(lab)
-  for (const line of install) await run(line.replace('cook-daemon express', tarball))
-  assert.equal(install.at(-1), 'npm install cook-daemon express')
+  for (const line of install) await run(line.replace('express cook-daemon', tarball))
+  assert.equal(install.at(-1), 'npm install express cook-daemon')
   for (const name of readdirSync(`${root}node_modules`).filter((name) => /^[a-z]/.test(name))) {
     symlinkSync(`${root}node_modules/${name}`, `${folder}/node_modules/${name}`)
   }
