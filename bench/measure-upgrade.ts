@@ -10,7 +10,7 @@ export type Bench = { readonly control: Control; readonly pairs: number; readonl
 
 const ways = [
   { stage: 'daemon', name: 'direct', goal: 1.15 },
-  { stage: 'parent', name: "the documents' way", goal: 2.2 },
+  { stage: 'parent', name: 'the way of the original Go API', goal: 2.2 },
 ] as const
 
 export async function* measureUpgrade({ control, pairs }: Bench): AsyncGenerator<Row> {

@@ -1,4 +1,4 @@
-/** `npm run demo:documents`: the documents' demo as a real daemon, under clients that never retry, upgraded twice. */
+/** `npm run demo:documents`: the demo of the original Go API as a real daemon, under clients that never retry, upgraded twice. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
@@ -9,7 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { isAlive, system } from '../src/node/system.ts'
 
-/** DEMO_SHORT=1 shows the same in a moment, for the tests. The documents' programs accept for 10 s after an upgrade. */
+/** DEMO_SHORT=1 shows the same in a moment, for the tests. The original programs accept for 10 s after an upgrade. */
 const [upgrades, rest, linger] = process.env.DEMO_SHORT === '1' ? [1, 200, 1_000] : [2, 2_000, 10_000]
 const folder = mkdtempSync(join(tmpdir(), 'cook-daemon-demo-'))
 const log = join(folder, 'log')
@@ -29,7 +29,7 @@ try {
   process.exitCode = await show()
 } finally {
   isOver = true
-  // The demo of the documents ends on no signal but this one.
+  // The demo of the original Go API ends on no signal but this one.
   for (const identity of processes) system.kill(identity, 'SIGKILL')
   while (processes.some((identity) => isAlive(identity))) await sleep(5)
   rmSync(folder, { recursive: true, force: true })
@@ -38,13 +38,15 @@ try {
 async function show(): Promise<number> {
   const port = await freePort()
   const demo = fileURLToPath(new URL('documents-demo.js', import.meta.url))
-  console.log(`The documents' demo on 127.0.0.1:${port}: each line begins with the pid of the process that wrote it.\n`)
+  console.log(
+    `The demo of the original Go API on 127.0.0.1:${port}: each line begins with the pid of the process that wrote it.\n`,
+  )
   const env = { ...process.env, DEMO_LOG: log, DEMO_PORT: String(port), DEMO_LINGER: String(linger) }
   const launcher = spawn(process.execPath, [demo], { env, stdio: ['ignore', 'ignore', 'inherit'] })
   const [code] = await once(launcher, 'exit')
   if (code !== 0) throw new Error(`the daemon did not start: exit code ${code}`)
   const generations = [await daemonPid(1)]
-  // The launcher of the documents does not wait for its daemon, which says that it runs before it listens.
+  // The original launcher does not wait for its daemon, which says that it runs before it listens.
   while (!(await listens(port))) await sleep(20)
   const clients = Promise.all(Array.from({ length: 4 }, () => client(port)))
   await accepted(generations[0])
@@ -58,7 +60,7 @@ async function show(): Promise<number> {
     generations.push(young)
     await sleep(rest)
   }
-  console.log(`\n--- the old generations accept for ${linger / 1_000} s more, as in the documents, and leave ---\n`)
+  console.log(`\n--- the old generations accept for ${linger / 1_000} s more, as in the original, and leave ---\n`)
   const areGone = () => processes.every((identity) => identity[0] === generations.at(-1) || !isAlive(identity))
   await until(() => printLog() !== '' && areGone(), 'the end of the old generations')
   await accepted(generations.at(-1))
@@ -104,7 +106,7 @@ async function daemonPid(generation: number): Promise<number> {
   return Number(find())
 }
 
-/** Accepting, a process has its signal handlers: the documents install them before. */
+/** Accepting, a process has its signal handlers: the original installs them before. */
 async function accepted(pid: number | undefined): Promise<void> {
   const before = count(pid)
   await until(() => count(pid) > before, `a connection accepted by ${pid}`)

@@ -1,4 +1,4 @@
-/** The documents' demo, ported line by line: a daemon that logs what it accepts, and upgrades itself on SIGUSR1. */
+/** The demo of the original Go API, ported line by line: a daemon that logs what it accepts, and upgrades itself on SIGUSR1. */
 import { on, once } from 'node:events'
 import { mkdtempSync, openSync, writeSync } from 'node:fs'
 import { createServer, type Server, type Socket } from 'node:net'
@@ -111,7 +111,7 @@ const goNames = {
   SIGUSR1: 'user defined signal 1',
 } as const
 
-/** The documents' list without SIGKILL, which no process can catch and Node refuses to try. */
+/** The original list without SIGKILL, which no process can catch and Node refuses to try. */
 function registerSignal(listener: Listener): void {
   let isReceiving = true
   for (const name of Object.keys(goNames) as (keyof typeof goNames)[]) {

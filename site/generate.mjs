@@ -19,8 +19,8 @@ for (const name of exampleFiles()) {
   writeFileSync(join(generated, 'examples', `${basename(name, '.ts')}.md`), page)
 }
 
-// The problem, the numbers or the picture, and the answer: everything before the promises.
+// The problem, the answer, the numbers and the picture: everything before the first heading.
 const readme = readFileSync(join(root, 'README.md'), 'utf8')
-const [, intro] = /^# cook-daemon\n(.*?)\s*What it promises/s.exec(readme) ?? []
-if (intro === undefined) throw new Error('README.md has no words between its title and "What it promises"')
+const [, intro] = /^# cook-daemon\n(.*?)\n## /s.exec(readme) ?? []
+if (intro === undefined) throw new Error('README.md has no words between its title and the next heading')
 writeFileSync(join(generated, 'intro.md'), `${intro.trim().replaceAll(/(\]\(|=")(?=docs\/)/g, '$1../')}\n`)

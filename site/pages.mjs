@@ -16,8 +16,8 @@ const guides = [
   'websockets',
   'state-and-hooks',
 ]
-const reference = ['cli', 'errors', 'limits', 'protocol', 'upgrade-walk']
-const evidence = ['reliability', 'benchmarks']
+const reference = ['cli', 'preload', 'errors', 'limits', 'protocol', 'upgrade-walk']
+const evidence = ['reliability', 'failure-modes', 'benchmarks']
 
 /** Files beside docs/ that are pages, and their names. */
 const others = new Map([

@@ -3,7 +3,7 @@ const { createServer } = require('node:http')
 const { daemonize, inheritTcpListeners, inUpgrade, notifyUpgradeDone } = require('cook-daemon')
 
 async function main() {
-  // The documents' way, in which each start of the program is two boots.
+  // The way of the original Go API, in which each start of the program is two boots.
   if (process.env.BENCH_WAY === 'parent' && !(await daemonize())) process.exit()
 
   const server = createServer((_request, response) => {

@@ -2,7 +2,7 @@
 import { createServer } from 'node:http'
 import { daemonize, inheritTcpListeners, inUpgrade, notifyUpgradeDone } from 'cook-daemon'
 
-// The documents' way, in which each start of the program is two boots.
+// The way of the original Go API, in which each start of the program is two boots.
 if (process.env.BENCH_WAY === 'parent' && !(await daemonize())) process.exit()
 
 const server = createServer((_request, response) => {

@@ -57,9 +57,9 @@ ${table(['', 'failed requests per upgrade', 'connections kept', 'WebSockets kept
 export function benchmarksPage(result: Result, scaling: Scaling): string {
   return `# Benchmarks
 
-<!-- Generated from docs/benchmarks/results.json and scaling.json by \`npm run docs\`; the words are in bench/report/. -->
+<!-- Generated from docs/benchmarks/results.json and scaling.json by \`npm run docs\`, up to the single measurements; the words are in bench/report/. -->
 
-Every number here comes from two commands, and the page and its pictures are made from what they write:
+Every number before the [single measurements](#single-measurements) comes from two commands, and the page and its pictures are made from what they write:
 
 \`\`\`sh
 npm run bench              # this project beside others: writes docs/benchmarks/results.json

@@ -330,7 +330,7 @@ for (const { what, environment, variable } of broken) {
     assert.equal(child.exitCode, 1, lab.output)
     const { code, message } = JSON.parse(lab.output)
     assert.equal(code, 'ERR_COOK_ENVIRONMENT', message)
-    assert.match(message, new RegExp(`the environment variable ${variable} is broken`))
+    assert.match(message, new RegExp(`the environment variable ${variable} is invalid`))
   })
 }
 

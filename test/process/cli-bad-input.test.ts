@@ -21,14 +21,14 @@ test('start of a program that does not exist, is none, throws or exits tells why
   writeFileSync(lab.path('notes.txt'), 'these are notes\n')
   failed(
     await operator.types(['start', 'notes.txt']),
-    /ended before it was up: exit code 1\.[\s\S]*notes\.txt:1[\s\S]*SyntaxError/,
+    /exited before it was up: exit code 1\.[\s\S]*notes\.txt:1[\s\S]*SyntaxError/,
   )
   writeProgram(lab, 'throws.mjs', '', "throw new Error('no database here')")
-  failed(await operator.types(['start', 'throws.mjs']), /ended before it was up: exit code 1\.[\s\S]*no database here/)
+  failed(await operator.types(['start', 'throws.mjs']), /exited before it was up: exit code 1\.[\s\S]*no database here/)
   writeProgram(lab, 'exits.mjs', '', "process.stderr.write('I say no\\n'); process.exit(9)")
   failed(await operator.types(['start', 'exits.mjs']), /exit code 9\.[\s\S]*I say no/)
   mkdirSync(lab.path('folder'))
-  failed(await operator.types(['start', 'folder']), /ended before it was up/)
+  failed(await operator.types(['start', 'folder']), /exited before it was up/)
   assert.equal(await operator.does(['list']), 'no daemon runs\n')
 })
 
@@ -41,13 +41,10 @@ test('start of a program that never listens ends with 1 at the timeout, and the 
     '',
     "console.error('waiting for the database'); await createDaemon(); await new Promise((done) => setTimeout(done, 60_000))",
   )
-  failed(
-    await operator.types(['start', 'app.mjs', '--ready-timeout', '700']),
-    /was not up within 700 ms and was killed/,
-  )
+  failed(await operator.types(['start', 'app.mjs', '--ready-timeout', '700']), /was not up after 700 ms and was killed/)
   assert.equal(await operator.does(['list']), 'no daemon runs\n')
   writeFileSync(lab.path('idle.mjs'), 'setInterval(() => {}, 1000)')
-  failed(await operator.types(['start', 'idle.mjs', '--ready-timeout', '300']), /within 300 ms and was killed/)
+  failed(await operator.types(['start', 'idle.mjs', '--ready-timeout', '300']), /after 300 ms and was killed/)
 })
 
 test('start of a program that listens on a taken port ends with 1 and names the port', async () => {
@@ -69,7 +66,7 @@ test('an unknown name is exit code 3, and a name that leads elsewhere is a wrong
   for (const command of ['upgrade', 'status', 'stop', 'restart', 'logs']) {
     const { code, stdout, stderr } = await operator.types([command, 'nobody'])
     assert.deepEqual([command, code, stdout], [command, 3, ''])
-    assert.match(stderr, /no daemon named nobody runs/)
+    assert.match(stderr, /no service named nobody is running/)
     assert.equal((await operator.types([command, '../nobody'])).code, 2)
   }
   writeProgram(lab, 'app.mjs', 'one')
@@ -96,14 +93,14 @@ test('a run directory that is a symlink or writable for others is refused by eve
   }
   mkdirSync(lab.path('run'))
   chmodSync(lab.path('run'), 0o770)
-  await refused(/the run directory \S+ is refused: others can write in it \(its mode is 0770\)/)
+  await refused(/the run directory \S+ cannot be used: others can write in it \(its mode is 0770\)/)
   rmSync(lab.path('run'), { recursive: true })
   mkdirSync(lab.path('mine'), { mode: 0o700 })
   symlinkSync('mine', lab.path('run'))
-  await refused(/is refused: it is a symlink/)
+  await refused(/cannot be used: it is a symlink/)
   rmSync(lab.path('run'))
   writeFileSync(lab.path('run'), '')
-  await refused(/is refused|EEXIST|ENOTDIR/)
+  await refused(/cannot be used|EEXIST|ENOTDIR/)
   rmSync(lab.path('run'))
 })
 
@@ -138,9 +135,9 @@ test('a foreign process behind a socket is told, and never signalled', async () 
     ).listen(operator.socket('app'))
     await once(stranger, 'listening')
     for (const command of ['status', 'stop', 'upgrade', 'restart']) {
-      failed(await operator.types([command, 'app']), /the daemon named app did not answer at/)
+      failed(await operator.types([command, 'app']), /app did not respond on/)
     }
-    failed(await operator.types(['start', 'app.mjs']), /the daemon named app did not answer at/)
+    failed(await operator.types(['start', 'app.mjs']), /app did not respond on/)
     stranger.close()
     await once(stranger, 'close')
   }
@@ -156,7 +153,7 @@ test('a pid file of a living stranger keeps a daemon from starting, and the stra
   writeFileSync(lab.path('app.pid'), `${process.pid}\n`)
   failed(
     await operator.types(['start', 'app.mjs', '--pid', 'app.pid']),
-    new RegExp(`names the living process ${process.pid}`),
+    new RegExp(`names another running process \\(pid ${process.pid}\\)`),
   )
   assert.equal(lab.read('app.pid'), `${process.pid}\n`)
   const dead = spawn(process.execPath, ['-e', '0'])
@@ -176,7 +173,7 @@ test('of two starts at once one wins, and the other says who', async () => {
   writeProgram(lab, 'app.mjs', 'one')
   const ends = await Promise.all([1, 2, 3].map(() => operator.types(['start', 'app.mjs'])))
   assert.deepEqual(ends.map(({ code }) => code).sort(), [0, 1, 1])
-  for (const end of ends) if (end.code === 1) failed(end, /a daemon named app runs already/)
+  for (const end of ends) if (end.code === 1) failed(end, /a service named app is already running/)
   assert.match(await operator.asks('app'), /^one /)
 })
 
@@ -192,7 +189,7 @@ test('of two upgrades at once the second is told, and an upgrade whose command i
   const first = operator.begins(['upgrade'])
   const [socket] = await within('the new version', once(gate, 'connection'))
   const second = await operator.types(['upgrade'])
-  failed(second, /an upgrade is in progress already \(to generation 2\)/)
+  failed(second, /an upgrade to generation 2 is already in progress/)
   const shown = first.stderr === null ? '' : text(first.stderr)
   first.kill('SIGINT')
   assert.deepEqual(await within('its end', once(first, 'exit')), [130, null])
@@ -240,7 +237,7 @@ test('on a full disk a start fails with what could not be written, and leaves no
   assert.equal(await operator.does(['list']), 'no daemon runs\n')
   const env = { COOK_DAEMON_HOME: lab.path('disk/run') }
   const args = ['start', 'app.mjs', '--log', lab.path('log')]
-  failed(await operator.types(args, { env }), /the run directory \S+ is refused: .*ENOSPC/)
+  failed(await operator.types(args, { env }), /the run directory \S+ cannot be used: .*ENOSPC/)
   const left = readdirSync(lab.path('disk'), { recursive: true, encoding: 'utf8' })
   assert.deepEqual(
     left.filter((file) => !/^(full|run|log)$/.test(file)),

@@ -34,7 +34,7 @@ test('cook-daemon run ends with the exit code of a first generation that does no
   writeProgram(lab, 'app.mjs', 'one', 'process.exit(42)')
   const { child, output } = begin(operator, ['run', 'app.mjs'])
   assert.deepEqual(await ended(child), [42, null])
-  assert.match(output(), /ended before it was up: exit code 42/)
+  assert.match(output(), /exited before it was ready: exit code 42/)
 })
 
 test('cook-daemon run ends with 128 and the signal when that ends its first generation, and with 1 when a later one is killed', async () => {

@@ -39,7 +39,7 @@ test('a daemon in an endless loop is told by status, list and logs, and stop end
     operator.types(['start', 'app.mjs']),
   ])
   const who = new RegExp(
-    `^cook-daemon: the daemon named app does not answer: pid ${daemon.pid}, generation 1, which serves since \\d{4}-\\S+Z, runs without a pause.*; nothing was changed\n.*restart`,
+    `^cook-daemon: app does not respond: pid ${daemon.pid}, generation 1, which serves since \\d{4}-\\S+Z, runs without a pause.*; nothing was changed\n.*restart`,
   )
   for (const ended of [status, statusJson, upgrade, start]) {
     assert.match(ended.stderr, who)
@@ -237,7 +237,7 @@ test('a process that only has the pid of a record is never signalled, whatever t
     ends.push(operator.types(['stop', 'app', '--kill-after', '0'], { env: { COOK_DAEMON_HOME: home } }))
   }
   for (const { code, stdout, stderr } of await Promise.all(ends)) {
-    assert.match(stderr, /the daemon named app did not answer at \S+: no answer within 5000 ms/)
+    assert.match(stderr, /app did not respond on \S+: no answer within 5000 ms/)
     assert.deepEqual([code, stdout], [1, ''])
   }
   assert.equal(system.startTime(pid), startTime)

@@ -25,7 +25,7 @@ test('cook-daemon start returns when the program serves, and stop when nothing o
   assert.equal(existsSync(operator.socket('app')), false)
   const again = await operator.types(['stop', 'app'])
   assert.deepEqual([again.code, again.stdout], [3, ''])
-  assert.match(again.stderr, /no daemon named app runs/)
+  assert.match(again.stderr, /no service named app is running/)
 })
 
 test('stop sends SIGTERM once, and waits for what was accepted', async () => {
@@ -129,7 +129,7 @@ test('cook-daemon upgrade exits with 1 and says why when the new version fails, 
   writeProgram(lab, 'app.mjs', 'two', "throw new Error('no database here')")
   const { code, stderr } = await operator.types(['upgrade'])
   assert.equal(code, 1)
-  assert.match(stderr, /^cook-daemon: the new version \(pid \d+\) ended before it was up: exit code 1/)
+  assert.match(stderr, /^cook-daemon: the new version \(pid \d+\) exited before it was ready: exit code 1/)
   assert.match(stderr, /no database here/)
   assert.match(await operator.asks('app'), /^one /)
   const json = await operator.types(['upgrade', 'app', '--json'])
@@ -237,7 +237,7 @@ test('start of a name that runs says so, and upgrade --or-start does either', as
   assert.deepEqual([first.generation, first.drainTimeout, first.command.args.slice(1)], [1, 1234, ['an', 'argument']])
   const again = await operator.types(['start', 'app.mjs', '--name', 'web'])
   assert.equal(again.code, 1)
-  assert.match(again.stderr, /a daemon named web runs already: pid \d+, generation 1.* cook-daemon upgrade web/)
+  assert.match(again.stderr, /a service named web is already running: pid \d+, generation 1.* cook-daemon upgrade web/)
   await operator.does(['upgrade', 'web', '--or-start', 'app.mjs'])
   assert.equal((await operator.status('web')).generation, 2)
 })

@@ -45,7 +45,7 @@ test('with detach, the launcher exits with 1 and tells the last words of a daemo
   await launcher.gone
   assert.equal(child.exitCode ?? (await once(child, 'exit'))[0], 1)
   await eventually('its words', () => lab.output.includes('no database here') || undefined)
-  assert.match(lab.output, /the daemon \(pid \d+\) ended before it was up: exit code 7/)
+  assert.match(lab.output, /the daemon \(pid \d+\) exited before it was up: exit code 7/)
 })
 
 // ---------------------------------------------------------------------------------------------- listeners
@@ -466,7 +466,7 @@ test('a second signal during an upgrade is told in an event, and starts nothing'
   const young = await lab.next()
   old.kill('SIGUSR2')
   const { error } = (await old.event('upgrade-failed')) as { error: string }
-  assert.match(error, /an upgrade is in progress already \(to generation 2\)/)
+  assert.match(error, /an upgrade to generation 2 is already in progress/)
   await young.run(({ serve }) => serve())
   await old.gone
   // Had the second one started anything, it would be the next to report.

@@ -138,7 +138,7 @@ test('the launcher of a daemon that exits before it is up tells its exit code an
   const message = await failure(lab, launcher, 'ERR_COOK_DAEMON_EXITED')
   assert.match(
     message,
-    new RegExp(`pid ${daemon.pid}\\) ended before it was up: exit code 7.*no database\nI give up`, 's'),
+    new RegExp(`pid ${daemon.pid}\\) exited before it was up: exit code 7.*no database\nI give up`, 's'),
   )
 })
 
@@ -158,7 +158,10 @@ test('the launcher of a daemon that says no tells the reason', async () => {
     await cook.notifyUpgradeDone(false, 'the port is taken')
     setImmediate(() => process.exit())
   })
-  assert.match(await failure(lab, launcher, 'ERR_COOK_DAEMON_SAID_NO'), /did not come up: the port is taken/)
+  assert.match(
+    await failure(lab, launcher, 'ERR_COOK_DAEMON_SAID_NO'),
+    /could not start \(pid \d+\): the port is taken/,
+  )
 })
 
 test('a daemon that says no and does not end is ended', async () => {
@@ -174,7 +177,7 @@ test('a daemon that is not up in time is killed, and its launcher says so', asyn
   await using lab = await Lab.open()
   const launcher = launch(lab, { waitReady: true, readyTimeout: 1_000 })
   const daemon = await lab.next()
-  assert.match(await failure(lab, launcher, 'ERR_COOK_DAEMON_TIMEOUT'), /not up within 1000 ms and was killed/)
+  assert.match(await failure(lab, launcher, 'ERR_COOK_DAEMON_TIMEOUT'), /not up after 1 s and was killed/)
   await daemon.gone
 })
 
@@ -182,7 +185,7 @@ test('a daemon that never comes as far as the library is killed, and its launche
   await using lab = await Lab.open()
   const hang = () => process.env.COOK_DAEMON_STAGE && new Promise((done) => setTimeout(done, 60_000))
   const launcher = launch(lab, { readyTimeout: 500 }, { before: hang })
-  assert.match(await failure(lab, launcher, 'ERR_COOK_DAEMON_TIMEOUT'), /not started within 500 ms and was killed/)
+  assert.match(await failure(lab, launcher, 'ERR_COOK_DAEMON_TIMEOUT'), /not started after 500 ms and was killed/)
 })
 
 test('without waitReady too the launcher hears of a daemon that dies before it calls the library', async () => {

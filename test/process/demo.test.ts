@@ -29,7 +29,7 @@ test('the demo that is stopped with ^C in the middle of an upgrade leaves nothin
   assert.deepEqual(leftBy(lab), [])
 })
 
-test("the documents' demo shows an upgrade that no client noticed, and leaves nothing behind", async () => {
+test('the demo of the original Go API shows an upgrade that no client noticed, and leaves nothing behind', async () => {
   await using lab = await Lab.open()
   const demo = start(lab, 'documents-demo-run')
   assert.deepEqual(await within('the end of the demo', once(demo, 'close')), [0, null], lab.output)

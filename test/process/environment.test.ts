@@ -11,7 +11,7 @@ import { eventually } from '../support/waiting.ts'
 const onLinux = { skip: process.platform !== 'linux' && 'reads /proc' }
 
 for (const stage of ['parent', 'daemon'] as const) {
-  const way = stage === 'parent' ? "the documents' way" : 'the direct way'
+  const way = stage === 'parent' ? 'the way of the original Go API' : 'the direct way'
 
   test(`other children of the program see nothing of this library in their environment, ${way}`, async () => {
     await using lab = await Lab.open()

@@ -281,7 +281,7 @@ test('a launch record by hand writes into no file that happens to have its numbe
   child.unref()
   await assert.rejects(
     puppet.run(({ cook }) => cook.createDaemon().then(() => {})),
-    { code: 'ERR_COOK_ENVIRONMENT', message: /COOK_DAEMON_LAUNCH is broken: descriptor 3 is not the pipe/ },
+    { code: 'ERR_COOK_ENVIRONMENT', message: /COOK_DAEMON_LAUNCH is invalid: descriptor 3 is not the pipe/ },
   )
   assert.equal(lab.read('database'), '')
 })

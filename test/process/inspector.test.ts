@@ -60,7 +60,7 @@ test('SIGUSR1 opens no inspector in a daemon: starting, ready, upgrading, overla
   await check(young, 'ready alone')
 })
 
-test("with the documents' verbs SIGUSR1 opens no inspector in a daemon stage, nor in any process from writePid() on", async () => {
+test('with the verbs of the original Go API SIGUSR1 opens no inspector in a daemon stage, nor in any process from writePid() on', async () => {
   await using lab = await Lab.open()
   const daemon = await lab.start('puppet', { args: ['--daemonize={}'] })
   await check(daemon, 'daemon stage')

@@ -39,7 +39,7 @@ for (const [what, { die, text }] of Object.entries(deaths)) {
     young.run(die).catch(() => {})
     await assert.rejects(upgrading, { code: 'ERR_COOK_SUCCESSOR_EXITED', message: text })
     const { error } = (await old.event('upgrade-failed')) as { error: string }
-    assert.match(error, new RegExp(`old one \\(pid ${old.pid}\\) keeps serving`))
+    assert.match(error, new RegExp(`old version \\(pid ${old.pid}\\) still serves`))
     await young.gone
     assert.equal(await old.run(({ kept }) => kept.daemon?.phase), 'ready')
     assert.equal(lab.read('pid'), `${old.pid}\n`)

@@ -268,7 +268,7 @@ test(
 )
 
 test(
-  'a dead socket of another user in the place of a Unix path is refused, and so is what he puts under its private names',
+  'a dead socket of another user in the place of a Unix path is refused, and so is what they put under its private names',
   asRoot,
   async () => {
     await using lab = await Lab.open()

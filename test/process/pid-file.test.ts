@@ -104,7 +104,7 @@ test('the file of another living process is left as it is', async () => {
   writeFileSync(lab.path('pid'), `${stranger.pid}\n`)
   await assert.rejects(writePid(puppet, lab), {
     code: 'ERR_COOK_PID_FILE_TAKEN',
-    message: new RegExp(`names the living process ${stranger.pid}`),
+    message: new RegExp(`names another running process \\(pid ${stranger.pid}\\)`),
   })
   assert.equal(lab.read('pid'), `${stranger.pid}\n`)
 })

@@ -315,7 +315,7 @@ test("notifyUpgradeDone() of the library is as good a word as process.send('read
   await program.upgrade()
   writeFileSync(join(program.folder, 'no'), '')
   program.kill('SIGUSR2')
-  await program.printed(/said no: the table is empty/)
+  await program.printed(/refused to start: the table is empty/)
   assert.equal(await pidAt(program.port), program.pid)
 })
 
@@ -669,7 +669,7 @@ test('a broken variable is an error that names it, and no fresh start', () => {
     const env = { ...process.env, COOK_DAEMON_PROGRAM: text }
     const { status, stderr } = spawnSync(process.execPath, ['--require', preload, '-e', '0'], { env, encoding: 'utf8' })
     assert.equal(status, 1, text)
-    assert.match(stderr, /COOK_DAEMON_PROGRAM is broken/)
+    assert.match(stderr, /COOK_DAEMON_PROGRAM is invalid/)
   }
 })
 

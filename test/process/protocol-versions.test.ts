@@ -70,7 +70,7 @@ for (const chain of chains) {
     }
   })
 
-  test(`three generations with ${words}, by the documents' verbs`, async () => {
+  test(`three generations with ${words}, by the verbs of the original Go API`, async () => {
     await using lab = await Lab.open()
     const [first, ...later] = await argsOf(lab, chain)
     let old = await lab.start('puppet', { args: [...(first ?? []), '--daemonize={}'] })

@@ -14,15 +14,20 @@ import { eventually } from '../support/waiting.ts'
 type Failing = { readonly what: string; readonly args: readonly string[]; readonly code: string; readonly text: RegExp }
 
 const versions: readonly Failing[] = [
-  { what: 'exits', args: ['exit', '3'], code: 'ERR_COOK_SUCCESSOR_EXITED', text: /ended before it was up/ },
+  { what: 'exits', args: ['exit', '3'], code: 'ERR_COOK_SUCCESSOR_EXITED', text: /exited before it was ready/ },
   { what: 'throws at once', args: ['throw'], code: 'ERR_COOK_SUCCESSOR_EXITED', text: /no database here/ },
-  { what: 'is killed', args: ['kill'], code: 'ERR_COOK_SUCCESSOR_EXITED', text: /ended before it was up/ },
-  { what: 'says no', args: ['no'], code: 'ERR_COOK_SUCCESSOR_SAID_NO', text: /said no: the database is down/ },
-  { what: 'says no and stays', args: ['no-and-stay'], code: 'ERR_COOK_SUCCESSOR_SAID_NO', text: /said no: I stay/ },
-  { what: 'never answers', args: ['hang'], code: 'ERR_COOK_SUCCESSOR_TIMEOUT', text: /within 6000 ms and was killed/ },
-  { what: 'loops for ever', args: ['loop'], code: 'ERR_COOK_SUCCESSOR_TIMEOUT', text: /within 6000 ms and was killed/ },
-  { what: 'crashes right after its yes', args: ['yes-and-crash'], code: 'ERR_COOK_SUCCESSOR_EXITED', text: /ended/ },
-  { what: 'is killed right after its yes', args: ['yes-and-kill'], code: 'ERR_COOK_SUCCESSOR_EXITED', text: /ended/ },
+  { what: 'is killed', args: ['kill'], code: 'ERR_COOK_SUCCESSOR_EXITED', text: /exited before it was ready/ },
+  { what: 'says no', args: ['no'], code: 'ERR_COOK_SUCCESSOR_SAID_NO', text: /refused to start: the database is down/ },
+  {
+    what: 'says no and stays',
+    args: ['no-and-stay'],
+    code: 'ERR_COOK_SUCCESSOR_SAID_NO',
+    text: /refused to start: I stay/,
+  },
+  { what: 'never answers', args: ['hang'], code: 'ERR_COOK_SUCCESSOR_TIMEOUT', text: /after 6 s and was killed/ },
+  { what: 'loops for ever', args: ['loop'], code: 'ERR_COOK_SUCCESSOR_TIMEOUT', text: /after 6 s and was killed/ },
+  { what: 'crashes right after its yes', args: ['yes-and-crash'], code: 'ERR_COOK_SUCCESSOR_EXITED', text: /exited/ },
+  { what: 'is killed right after its yes', args: ['yes-and-kill'], code: 'ERR_COOK_SUCCESSOR_EXITED', text: /exited/ },
   {
     what: 'stops right after its yes',
     args: ['yes-and-stop'],
@@ -31,15 +36,20 @@ const versions: readonly Failing[] = [
   },
   { what: 'writes garbage on the link', args: ['garbage'], code: 'ERR_COOK_LINK_BROKEN', text: /link .* broke/ },
   { what: 'sends what Node chokes on', args: ['stray-ack'], code: 'ERR_COOK_LINK_BROKEN', text: /link .* broke/ },
-  { what: 'closes the link', args: ['close-link'], code: 'ERR_COOK_SUCCESSOR_EXITED', text: /ended/ },
-  { what: 'claims a name that nobody registered', args: ['unknown'], code: 'ERR_COOK_SUCCESSOR_EXITED', text: /ended/ },
+  { what: 'closes the link', args: ['close-link'], code: 'ERR_COOK_SUCCESSOR_EXITED', text: /exited/ },
+  {
+    what: 'claims a name that nobody registered',
+    args: ['unknown'],
+    code: 'ERR_COOK_SUCCESSOR_EXITED',
+    text: /exited/,
+  },
 ]
 
 // Those that never answer take this long; it must be enough for two boots on a slow machine.
 const readyTimeouts: Readonly<Record<string, number>> = { ERR_COOK_SUCCESSOR_TIMEOUT: 6_000 }
 
 for (const stage of ['daemon', 'parent'] as const) {
-  const way = stage === 'parent' ? "the documents' way" : 'the direct way'
+  const way = stage === 'parent' ? 'the way of the original Go API' : 'the direct way'
   for (const { what, args, code, text } of versions) {
     test(`a new version that ${what} costs nothing and its predecessor says why, ${way}`, async () => {
       await using lab = await Lab.open()
@@ -49,7 +59,7 @@ for (const stage of ['daemon', 'parent'] as const) {
       const failure = await failedUpgrade(old, { stage, script: fixturePath('bad-version'), args, readyTimeout })
       assert.equal(failure.code, code, failure.message)
       assert.match(failure.message, text)
-      assert.match(failure.message, new RegExp(`old one \\(pid ${old.pid}\\) keeps serving`))
+      assert.match(failure.message, new RegExp(`old version \\(pid ${old.pid}\\) still serves`))
       assert.equal(await ask({ port, host: '127.0.0.1' }), String(old.pid))
       await nothingLeft(lab, old)
       const young = await upgradeOnce(lab, old, { stage, script: fixturePath('puppet'), args: ['--daemonize={}'] })

@@ -7,7 +7,7 @@ import { leave, openListener, takeListener, upgradeOnce } from '../support/steps
 import { eventually } from '../support/waiting.ts'
 
 for (const stage of ['parent', 'daemon'] as const) {
-  const way = stage === 'parent' ? "the documents' way" : 'the direct way'
+  const way = stage === 'parent' ? 'the way of the original Go API' : 'the direct way'
 
   test(`an upgrade by ${way} hands the listener over and tells the new process and what it took`, async () => {
     await using lab = await Lab.open()

@@ -137,7 +137,7 @@ test('an environment of which a part was deleted is an error that names the vari
       const rest = Object.fromEntries(Object.entries(env).filter(([name]) => !deleted.some((one) => one === name)))
       fc.pre(Object.keys(rest).length > 0 && Object.keys(rest).length < Object.keys(env).length)
       const read = readDamaged(rest)
-      // A successor of the documents' way without its launcher is one of the direct way: an upgrade all the same.
+      // A successor of the way of the original Go API without its launcher is one of the direct way: an upgrade all the same.
       if (read !== 'refused') assert.deepEqual(read, { stage: 'daemon', link: written.link })
     }),
     { numRuns: 1_000 },

@@ -23,7 +23,7 @@ type Course = {
   readonly canStop: boolean
 }
 
-/** One upgrade: two sides, in the documents' way a third process between them, and a lossless ordered channel. */
+/** One upgrade: two sides, in the way of the original Go API a third process between them, and a lossless ordered channel. */
 class World {
   readonly course: Course
   old: OldSide

@@ -19,9 +19,9 @@ export function testCells(side: Side, steps: readonly Step[]): void {
   })
 }
 
-/** The documents' way: SIGKILL of either side at each step. */
+/** The way of the original Go API: SIGKILL of either side at each step. */
 export function testParentCells(): void {
-  describe("SIGKILL in the documents' way", { concurrency: atOnce }, () => {
+  describe('SIGKILL in the way of the original Go API', { concurrency: atOnce }, () => {
     for (const side of ['new', 'old'] as const) {
       for (const [step, cell] of Object.entries(parentTable[side]) as [Step, Cell][]) {
         testCell({ side, step, fault: 'SIGKILL', stage: 'parent' }, cell)
@@ -33,7 +33,7 @@ export function testParentCells(): void {
 function testCell(place: Place, cell: Cell): void {
   const { side, step, fault, stage } = place
   const what = faults[fault].replaceAll('`', '')
-  const way = stage === 'parent' ? " (the documents' way)" : ''
+  const way = stage === 'parent' ? ' (the way of the original Go API)' : ''
   const title = `${side} version, ${step}, ${what}: the ${cell.serves} one serves${way}`
   const skip = fault === 'disk' && noFullDisk()
   if (wanted.test(title)) test(title, { skip }, () => runCell(place, cell))

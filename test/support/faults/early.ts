@@ -24,7 +24,7 @@ export function spawnScript(lab: Lab, fault: Fault | 'hold'): string {
   return `${bin}/node`
 }
 
-/** The same in the documents' way for the daemon that the process between the two has started: an argument of the puppet. */
+/** The same in the way of the original Go API for the daemon that the process between the two has started: an argument of the puppet. */
 export function beforeDaemonize(lab: Lab, fault: Fault | 'hold'): string {
   const bin = JSON.stringify(binOf(lab))
   const end = fault === 'hold' ? `while (!fs.existsSync(${bin} + '/go'));` : `process.kill(process.pid, 'SIGKILL')`

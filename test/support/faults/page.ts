@@ -38,7 +38,7 @@ export function faultsPage(): string {
     '## The old version has the fault\n',
     'The step is still that of the new version: this is what happens to it when the old one fails meanwhile.\n',
     ...sections('old'),
-    "## The documents' way\n",
+    '## The way of the original Go API\n',
     "With `daemonize()` and `stage: 'parent'` a process stands between the two. SIGKILL, where the rest is as above:\n",
     parentSection(),
     '## Notes\n',

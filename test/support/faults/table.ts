@@ -150,7 +150,7 @@ function newBefore(lateWords: string, accepted: Loss = 'nothing'): Row {
       note: 'pidFile',
     },
     disk: full,
-    link: exits('ended before it was up', accepted),
+    link: exits('exited before it was ready', accepted),
     garbage: fails('ERR_COOK_LINK_BROKEN: no message', accepted),
     slow,
   }
@@ -166,8 +166,8 @@ const oldBefore = (accepted: Loss = 'nothing'): Row => ({
   loop: ownerLoops,
   descriptors: { ...succeeds, clients: 'closed' },
   disk: { skip: 'sameDisk' },
-  link: exits('ended before it was up', accepted),
-  garbage: exits('ended before it was up', accepted),
+  link: exits('exited before it was ready', accepted),
+  garbage: exits('exited before it was ready', accepted),
   slow,
 })
 
@@ -214,7 +214,7 @@ export const table: Readonly<Record<Side, Readonly<Record<Step, Row>>>> = {
     spawn: {
       ...newBefore('it never said hello'),
       exception: { skip: 'noProgram' },
-      descriptors: exits('ended before it was up'),
+      descriptors: exits('exited before it was ready'),
       garbage: fails('ERR_COOK_LINK_BROKEN: no message'),
     },
     boot: newBefore('it never said hello'),
@@ -257,11 +257,11 @@ export const table: Readonly<Record<Side, Readonly<Record<Step, Row>>>> = {
   },
 }
 
-/** The documents' way, with a process between the two: what is not as above. */
+/** The way of the original Go API, with a process between the two: what is not as above. */
 export const parentTable: Readonly<Record<Side, Readonly<Record<Step, Cell>>>> = {
   new: {
     spawn: exits('signal SIGKILL'),
-    boot: exits('ended before it was up'),
+    boot: exits('exited before it was ready'),
     hello: exits('its link ended'),
     claim: exits('its link ended'),
     listen: exits('its link ended'),

@@ -1,4 +1,4 @@
-/** The documents' demo, run as the documents run it: its log is their transcript. */
+/** The demo of the original Go API, run as its text runs it: the log is the transcript there. */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
@@ -38,7 +38,7 @@ const secondUpgrade = [
   'upgrade-daemon execute upgrade',
 ]
 
-test("the demo of the documents writes the documents' transcript, and both processes accept", async () => {
+test('the demo of the original Go API writes the transcript of the original, and both processes accept', async () => {
   await using lab = await Lab.open()
   await using run = await Demo.start(lab)
   run.signal('daemon')
@@ -47,7 +47,7 @@ test("the demo of the documents writes the documents' transcript, and both proce
   await run.acceptsFrom('daemon normal', 'upgrade-daemon upgrade')
 })
 
-test('the upgraded daemon of the documents is upgraded by the same signal', async () => {
+test('the upgraded daemon of the original Go API is upgraded by the same signal', async () => {
   await using lab = await Lab.open()
   await using run = await Demo.start(lab)
   run.signal('daemon')
@@ -121,7 +121,7 @@ class Demo {
     await within(`connections accepted by ${acceptors}`, bothAccepted())
   }
 
-  /** The documents' `kill -s SIGUSR1`. */
+  /** The original's `kill -s SIGUSR1`. */
   signal(role: string): void {
     const pid = [...this.#roles].find(([, name]) => name === role)?.[0]
     assert.ok(pid !== undefined, role)
@@ -159,7 +159,7 @@ class Demo {
   }
 }
 
-/** The documents' `echo "" | nc 127.0.0.1 2021`. */
+/** The original's `echo "" | nc 127.0.0.1 2021`. */
 async function knock(port: number): Promise<void> {
   const socket = connect(port, '127.0.0.1')
   socket.resume().end('\n')
