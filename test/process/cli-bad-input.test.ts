@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, existsSync, lstatSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, lstatSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { type AddressInfo, createServer } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
@@ -206,60 +206,16 @@ test('of two upgrades at once the second is told, and an upgrade whose command i
 
 // ---------------------------------------------------------------------------------------------- full disks
 
-test('a log that cannot be written keeps a program from starting, with a clear message', async () => {
+test('a log or a pid file that cannot be opened keeps a program from starting, with a clear message', async () => {
   await using lab = await Lab.open()
   await using operator = new Operator(lab)
   writeProgram(lab, 'app.mjs', 'one')
-  failed(
-    await operator.types(['start', 'app.mjs', '--log', '/dev/full']),
-    /the log \/dev\/full cannot be written: ENOSPC/,
-  )
   failed(await operator.types(['start', 'app.mjs', '--log', 'missing/log']), /option logFile: ENOENT/)
-  failed(
-    await operator.types(['start', 'app.mjs', '--log', 'app.log'], { before: 'ulimit -f 0' }),
-    /the log \S+\/app\.log cannot be written: EFBIG/,
-  )
-  assert.deepEqual(
-    readdirSync(lab.folder).filter((name) => name.endsWith('.tmp')),
-    [],
-  )
-  assert.equal(await operator.does(['list']), 'no daemon runs\n')
-})
-
-test('a pid file that cannot be written keeps a program from starting, with a clear message', async () => {
-  await using lab = await Lab.open()
-  await using operator = new Operator(lab)
-  writeProgram(lab, 'app.mjs', 'one')
   failed(
     await operator.types(['start', 'app.mjs', '--pid', 'missing/pid']),
     /the pid file \S+\/missing\/pid could not be written: ENOENT/,
   )
   assert.equal(await operator.does(['list']), 'no daemon runs\n')
-})
-
-test('on a full disk a start fails with what could not be written, and leaves nothing behind', {
-  skip: noFullDisk(),
-}, async () => {
-  await using lab = await Lab.open()
-  using disk = FullDisk.mount(lab.makeFolder('disk'))
-  await using operator = new Operator(lab)
-  writeProgram(lab, 'app.mjs', 'one')
-  disk.fillBytes()
-  for (const [args, why] of [
-    [['--log', 'disk/log'], /the log \S+\/disk\/log cannot be written: ENOSPC/],
-    [['--pid', 'disk/pid'], /the pid file \S+\/disk\/pid could not be written: ENOSPC/],
-  ] as const) {
-    failed(await operator.types(['start', 'app.mjs', ...args]), why)
-    assert.equal(await operator.does(['list']), 'no daemon runs\n')
-  }
-  const env = { COOK_DAEMON_HOME: lab.path('disk/run') }
-  const args = ['start', 'app.mjs', '--log', lab.path('log')]
-  failed(await operator.types(args, { env }), /the run directory \S+ is refused: .*ENOSPC/)
-  const left = readdirSync(lab.path('disk'), { recursive: true, encoding: 'utf8' })
-  assert.deepEqual(
-    left.filter((file) => !/^(full|run|log)$/.test(file)),
-    [],
-  )
 })
 
 test('a disk that fills up while a daemon runs keeps it from nothing: it is upgraded, and stopped', {
