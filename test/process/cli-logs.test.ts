@@ -1,11 +1,8 @@
 /** Logs: one file for all generations, followed and rotated. */
 import assert from 'node:assert/strict'
-import { spawn, spawnSync } from 'node:child_process'
-import { once } from 'node:events'
-import { existsSync, mkdirSync, readFileSync, readlinkSync, renameSync, writeFileSync } from 'node:fs'
-import { text } from 'node:stream/consumers'
+import { spawnSync } from 'node:child_process'
+import { readlinkSync, renameSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
-import { fileURLToPath } from 'node:url'
 import { Operator, writeProgram } from '../support/command.ts'
 import { Lab } from '../support/lab.ts'
 import { eventually } from '../support/waiting.ts'
@@ -56,7 +53,7 @@ test('where stdout does not block, a reader that does not keep up gets all of a 
   assert.ok(stdout === lines, `${stdout.length} of ${lines.length} bytes, or others`)
 })
 
-test('logs -f goes on with what is written, and with the new file after a rotation', async () => {
+test('logs -f goes on with what is written, and with the new file after a rotation and an upgrade', async () => {
   await using lab = await Lab.open()
   await using operator = new Operator(lab)
   writeProgram(lab, 'app.mjs', 'one', talking)
@@ -70,65 +67,10 @@ test('logs -f goes on with what is written, and with the new file after a rotati
   await operator.asks('app')
   await eventually('what is written', () => text === 'one serves\nout /\nerr /\n' || undefined)
   renameSync(lab.path('run', 'app.log'), lab.path('run', 'app.log.1'))
-  await operator.does(['logs', '--reopen'])
-  await operator.asks('app')
-  await eventually('what is written after it', () => text === 'one serves\nout /\nerr /\nout /\nerr /\n' || undefined)
-})
-
-test('after logs --reopen the program writes into the new file, and so does the next generation', async () => {
-  await using lab = await Lab.open()
-  await using operator = new Operator(lab)
-  writeProgram(lab, 'app.mjs', 'one', talking)
-  await operator.does(['start', 'app.mjs', '--log', 'app.log'])
-  for (const turn of [1, 2]) {
-    renameSync(lab.path('app.log'), lab.path(`app.log.${turn}`))
-    assert.match(await operator.does(['logs', '--reopen']), /^app writes into the file/)
-    await operator.asks('app')
-    // A client may read the answer before the line is written.
-    await eventually('two lines', () => lab.read('app.log') === 'out /\nerr /\n' || undefined)
-  }
-  assert.equal(lab.read('app.log.1'), 'one serves\n')
-  assert.equal(lab.read('app.log.2'), 'out /\nerr /\n')
-  renameSync(lab.path('app.log'), lab.path('app.log.3'))
   await operator.does(['upgrade'])
+  await operator.asks('app')
   await eventually(
-    'the log of the next',
-    () => (existsSync(lab.path('app.log')) && lab.read('app.log') === 'one serves\n') || undefined,
-  )
-})
-
-const logrotate = ['/usr/sbin/logrotate', '/sbin/logrotate'].find((path) => existsSync(path))
-
-test('the logrotate example of the docs rotates the log of a daemon that writes all the time, and no line is lost', {
-  skip: logrotate === undefined ? 'logrotate is not installed here' : false,
-}, async () => {
-  await using lab = await Lab.open()
-  await using operator = new Operator(lab)
-  mkdirSync(lab.path('log'), { mode: 0o755 })
-  writeProgram(lab, 'app.mjs', 'one', "let line = 0; setInterval(() => console.log('line ' + line++), 1)")
-  await operator.does(['start', 'app.mjs', '--name', 'web', '--log', 'log/web.log'])
-  const page = readFileSync(fileURLToPath(new URL('../../../docs/cli.md', import.meta.url)), 'utf8')
-  const [, example = ''] = /^```logrotate\n(.*?)^```$/ms.exec(page) ?? []
-  const command = `COOK_DAEMON_HOME=${lab.path('run')} ${process.execPath} ${fileURLToPath(new URL('../../bin/cook-daemon.js', import.meta.url))}`
-  const settings = example
-    .replace('/var/log/web.log', lab.path('log/web.log'))
-    .replace('cook-daemon logs', `${command} logs`)
-  assert.notEqual(settings, example)
-  writeFileSync(lab.path('logrotate.conf'), settings, { mode: 0o644 })
-  const lines = (file: string) => lab.read(`log/${file}`).match(/^line \d+$/gm) ?? []
-  for (let turn = 0; turn < 3; turn++) {
-    await eventually('lines in the log', () => lines('web.log').length > 20 || undefined)
-    // Not waited for in this process alone: the daemon writes meanwhile.
-    const rotating = spawn(logrotate ?? '', ['--force', '--state', lab.path('state'), lab.path('logrotate.conf')])
-    const [[code], stderr] = await Promise.all([once(rotating, 'close'), text(rotating.stderr)])
-    assert.equal(code, 0, stderr)
-  }
-  await eventually('lines in the log', () => lines('web.log').length > 20 || undefined)
-  await operator.does(['stop'])
-  const all = ['web.log.3', 'web.log.2', 'web.log.1', 'web.log'].map(lines)
-  for (const part of all) assert.ok(part.length > 20, `${part.length} lines`)
-  assert.deepEqual(
-    all.flat(),
-    all.flat().map((_, at) => `line ${at}`),
+    'what is written after it',
+    () => text === 'one serves\nout /\nerr /\none serves\nout /\nerr /\n' || undefined,
   )
 })
