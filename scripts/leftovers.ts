@@ -3,8 +3,8 @@ import { readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-/** Time for what is on its way out when the last test ends, in milliseconds. */
-const grace = 1_000
+/** Time for what is on its way out when the last test ends, in milliseconds. A Node that still boots needs all of it on a busy machine. */
+const patience = 5_000
 /** Time for a killed process to be gone, in milliseconds. */
 const killGrace = 5_000
 
@@ -15,7 +15,11 @@ type Found = { readonly pid: number; readonly startTime: string; readonly words:
  * Everything that carries `mark` in its environment, command line or working directory, zombies of this process, and files in `folder`: one
  * line for each. All of it is gone when this returns, and so is the folder.
  */
-export async function removeLeftovers(mark: string, folder: string): Promise<readonly string[]> {
+export async function removeLeftovers(
+  mark: string,
+  folder: string,
+  { grace = patience }: { readonly grace?: number } = {},
+): Promise<readonly string[]> {
   const left: string[] = []
   if (process.platform === 'linux') {
     await untilNone(mark, grace)
@@ -30,7 +34,8 @@ export async function removeLeftovers(mark: string, folder: string): Promise<rea
     left.push(...seen, ...findMarked(mark).map(({ pid }) => `process ${pid}, which SIGKILL does not end`))
     left.push(...zombies())
   }
-  left.push(...readdirSync(folder, { recursive: true }).map((name) => join(folder, String(name))))
+  const files = attempt(() => readdirSync(folder, { recursive: true, encoding: 'utf8' }), [])
+  left.push(...files.map((name) => join(folder, name)))
   rmSync(folder, { recursive: true, force: true })
   return left
 }

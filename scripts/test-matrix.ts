@@ -1,4 +1,4 @@
-/** Runs all tests under each supported line of Node, fetched from npm, with the binaries of all lines at hand for upgrades between them. */
+/** Runs all tests, what `npm test` leaves out included, under each supported line of Node, fetched from npm, with the binaries of all lines at hand for upgrades between them. */
 import { spawnSync } from 'node:child_process'
 import { closeSync, openSync, readFileSync } from 'node:fs'
 import { delimiter, dirname, join } from 'node:path'
@@ -26,6 +26,7 @@ function runLine(binary: string, line: string): void {
   const started = performance.now()
   const env = {
     ...process.env,
+    COOK_TEST_ALL: '1',
     COOK_TEST_NODES: JSON.stringify(nodes),
     PATH: [dirname(binary), process.env.PATH].join(delimiter),
   }

@@ -13,6 +13,9 @@ const fileTimeout = 1_200_000
 /** Process tests start several processes each; with more files at once they would measure the scheduler. */
 const filesAtOnce = 2
 
+/** Those that take longest begin first, so that no core waits for one of them at the end. */
+const longest = ['hundred-upgrades', 'frameworks', 'soak']
+
 /** How many of the slowest files are named at the end. */
 const mostTold = 8
 
@@ -42,7 +45,13 @@ function testFiles(filters: readonly string[]): string[] {
     .flatMap((place) => readdirSync(join(root, place)).map((name) => join(place, name)))
     .filter((path) => path.endsWith('.test.ts'))
     .filter((path) => filters.length === 0 || filters.some((filter) => path.includes(filter)))
+    .sort((one, other) => rank(one) - rank(other) || one.localeCompare(other))
     .map((path) => join(root, 'dist', path.replace(/\.ts$/, '.js')))
+}
+
+function rank(path: string): number {
+  const at = longest.indexOf(basename(path, '.test.ts'))
+  return at < 0 ? longest.length : at
 }
 
 async function runFiles(files: string[]): Promise<void> {

@@ -1,6 +1,8 @@
 /** Upgrades of growing size: more connections, more listeners, more state, and a longer chain. */
 
+import { basename } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { removeLeftovers } from '../../scripts/leftovers.ts'
 import { Lab, type Puppet } from '../../test/support/lab.ts'
 import { keepAliveClients } from '../../test/support/load/keep-alive-clients.ts'
 import { smallOnly } from '../../test/support/load/requests.ts'
@@ -38,11 +40,15 @@ const patience = 600_000
 
 const program = fileURLToPath(new URL('../programs/scaling.js', import.meta.url))
 
-let open: Lab | undefined
+let open: Promise<Lab> | undefined
+let isOver = false
 
 /** Ends everything, for a bench that is interrupted. */
 export async function endOpenLab(): Promise<void> {
-  await open?.[Symbol.asyncDispose]()
+  isOver = true
+  const lab = await open
+  // By its folder's name: a new version that still boots has not reported to the lab.
+  if (lab !== undefined) await removeLeftovers(basename(lab.folder), lab.folder, { grace: 0 })
 }
 
 export async function measurePoint(size: number, load: Load, rounds: number): Promise<Point> {
@@ -98,8 +104,9 @@ export async function* measureChain(lengths: readonly number[]): AsyncGenerator<
   if (Object.keys(failures).length + reconnects > 0) throw new Error(`failures: ${JSON.stringify(failures)}`)
 }
 
-async function openLab(): Promise<Lab> {
-  open = await Lab.open()
+function openLab(): Promise<Lab> {
+  if (isOver) throw new Error('the bench is over')
+  open = Lab.open()
   return open
 }
 
@@ -107,6 +114,7 @@ async function start(
   lab: Lab,
   env: Readonly<Record<string, string>>,
 ): Promise<{ readonly puppet: Puppet; readonly port: number }> {
+  if (isOver) throw new Error('the bench is over')
   const puppet = await lab.start(program, { env })
   return { puppet, port: (await puppet.event('serving')) as number }
 }

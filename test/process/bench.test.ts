@@ -9,60 +9,72 @@ import { benchmarksPage, picturesOf, readmePart } from '../../bench/report/page.
 import type { Scaling } from '../../bench/scaling.ts'
 import type { Measured, Result } from '../../bench/versus/result.ts'
 import { findMarked } from '../../scripts/leftovers.ts'
+import { takesAll } from '../support/extent.ts'
 import { Lab } from '../support/lab.ts'
 import { eventually, within } from '../support/waiting.ts'
 
 /** Milliseconds for a bench on a machine that has much else to do; reached only by a fault. */
 const patience = 300_000
 
-test('the benchmark runs this project beside another, no request of ours fails, and the pages can be made of what it writes', async () => {
-  await using lab = await Lab.open()
-  const file = lab.path('results.json')
-  const bench = start(lab, 'versus', '--quick', '--systems', 'serve,command,by-hand-soft', '--output', file)
-  assert.deepEqual(await within('the end of the bench', once(bench, 'close'), patience), [0, null], lab.output)
-  assert.deepEqual(left(lab), [])
-  assert.doesNotMatch(lab.output, /ended: /)
+// It repeats at length what the tests of upgrades claim.
+const onlyInMatrix = { skip: !takesAll && 'npm run test:matrix runs it' }
 
-  const result = JSON.parse(readFileSync(file, 'utf8')) as Result
-  assert.deepEqual(
-    result.systems.map(({ name }) => name),
-    ['serve', 'command', 'by-hand-soft'],
-  )
-  const [serve, command, byHand] = result.systems as readonly [Measured, Measured, Measured]
-  const { plan } = result
-  for (const ours of [serve, command]) {
-    assert.deepEqual([ours.failed.max, ours.failedByKind, ours.failedBefore], [0, {}, 0])
-    assert.equal(ours.kept.min, plan.keepAlive)
-    assert.equal(ours.reconnects.max, 0)
-  }
-  assert.deepEqual([serve.webSocketsKept.min, serve.webSocketsOnNewest.min], [plan.webSockets, 1])
-  assert.equal(byHand.webSocketsKept.max, 0)
-  assert.ok(byHand.reconnects.min > 0)
-  for (const { firstAnswer, memory, memoryAfter, throughput, steady, upgrades, timeline } of [serve, command, byHand]) {
-    const summaries = [
-      firstAnswer,
-      memory,
-      memoryAfter,
-      throughput,
-      ...Object.values(steady),
-      ...Object.values(upgrades),
-    ]
-    for (const { min, median, max, n } of summaries) assert.ok(0 < min && min <= median && median <= max && n >= 1)
-    assert.equal(timeline.triggers.length, plan.upgrades)
-    assert.equal(timeline.answers.length, plan.upgrades + 1)
-  }
+test(
+  'the benchmark runs this project beside another, no request of ours fails, and the pages can be made of what it writes',
+  onlyInMatrix,
+  async () => {
+    await using lab = await Lab.open()
+    const file = lab.path('results.json')
+    const bench = start(lab, 'versus', '--quick', '--systems', 'serve,command,by-hand-soft', '--output', file)
+    assert.deepEqual(await within('the end of the bench', once(bench, 'close'), patience), [0, null], lab.output)
+    assert.deepEqual(left(lab), [])
+    assert.doesNotMatch(lab.output, /ended: /)
 
-  const scaling = JSON.parse(
-    readFileSync(new URL('../../../docs/benchmarks/scaling.json', import.meta.url), 'utf8'),
-  ) as Scaling
-  for (const text of [
-    benchmarksPage(result, scaling),
-    readmePart(result),
-    ...Object.values(picturesOf(result, scaling)),
-  ]) {
-    assert.doesNotMatch(text, /NaN|undefined|Infinity/)
-  }
-})
+    const result = JSON.parse(readFileSync(file, 'utf8')) as Result
+    assert.deepEqual(
+      result.systems.map(({ name }) => name),
+      ['serve', 'command', 'by-hand-soft'],
+    )
+    const [serve, command, byHand] = result.systems as readonly [Measured, Measured, Measured]
+    const { plan } = result
+    for (const ours of [serve, command]) {
+      assert.deepEqual([ours.failed.max, ours.failedByKind, ours.failedBefore], [0, {}, 0])
+      assert.equal(ours.kept.min, plan.keepAlive)
+      assert.equal(ours.reconnects.max, 0)
+    }
+    assert.deepEqual([serve.webSocketsKept.min, serve.webSocketsOnNewest.min], [plan.webSockets, 1])
+    assert.equal(byHand.webSocketsKept.max, 0)
+    assert.ok(byHand.reconnects.min > 0)
+    for (const { firstAnswer, memory, memoryAfter, throughput, steady, upgrades, timeline } of [
+      serve,
+      command,
+      byHand,
+    ]) {
+      const summaries = [
+        firstAnswer,
+        memory,
+        memoryAfter,
+        throughput,
+        ...Object.values(steady),
+        ...Object.values(upgrades),
+      ]
+      for (const { min, median, max, n } of summaries) assert.ok(0 < min && min <= median && median <= max && n >= 1)
+      assert.equal(timeline.triggers.length, plan.upgrades)
+      assert.equal(timeline.answers.length, plan.upgrades + 1)
+    }
+
+    const scaling = JSON.parse(
+      readFileSync(new URL('../../../docs/benchmarks/scaling.json', import.meta.url), 'utf8'),
+    ) as Scaling
+    for (const text of [
+      benchmarksPage(result, scaling),
+      readmePart(result),
+      ...Object.values(picturesOf(result, scaling)),
+    ]) {
+      assert.doesNotMatch(text, /NaN|undefined|Infinity/)
+    }
+  },
+)
 
 for (const [name, ...args] of [['versus', '--systems', 'cluster'], ['scaling']] as const) {
   test(`the benchmark ${name} that is stopped with ^C leaves nothing behind`, async () => {

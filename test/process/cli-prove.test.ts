@@ -122,28 +122,31 @@ test('cook-daemon prove of a path that is not there, fails, or is never answered
   if (request.url !== '/never') response.writeHead(Number(request.url.slice(1)) || 200).end()
 })`
   writeProgram(lab, 'app.mjs', 'one', answers)
-  const refused = async (args: readonly string[], why: RegExp) => {
-    const { code, stdout, stderr } = await operator.types(['prove', 'app.mjs', ...args], inLab(lab))
-    assert.match(stderr, why)
-    assert.deepEqual([code, stdout], [1, ''])
-  }
-  await refused(['--path', '/404'], /answered 404 before any upgrade.*--path/)
-  await refused(['--path', '/503'], /answered 503 before any upgrade/)
-  await refused(['--path', '/never'], /the program is up, but did not answer \S+\/never within 10 s/)
   writeProgram(
     lab,
-    'app.mjs',
+    'raw.mjs',
     'one',
     "await serve(process.getBuiltinModule('node:net').createServer((socket) => socket.end('220 hello')), { host: '127.0.0.1', port: 0 }); await new Promise(() => {})",
   )
-  await refused([], /speaks neither HTTP .* nor HTTPS/)
   writeProgram(
     lab,
-    'app.mjs',
+    'deaf.mjs',
     'one',
     'await createDaemon().then((daemon) => daemon.ready()); await new Promise((done) => setTimeout(done, 60_000))',
   )
-  await refused([], /listens nowhere/)
+  const refused = async (args: readonly string[], why: RegExp) => {
+    const { code, stdout, stderr } = await operator.types(['prove', ...args], inLab(lab))
+    assert.match(stderr, why)
+    assert.deepEqual([code, stdout], [1, ''])
+  }
+  // Side by side: one of them waits for its answer until it may give up.
+  await Promise.all([
+    refused(['app.mjs', '--path', '/never'], /the program is up, but did not answer \S+\/never within 10 s/),
+    refused(['app.mjs', '--path', '/404'], /answered 404 before any upgrade.*--path/),
+    refused(['app.mjs', '--path', '/503'], /answered 503 before any upgrade/),
+    refused(['raw.mjs'], /speaks neither HTTP .* nor HTTPS/),
+    refused(['deaf.mjs'], /listens nowhere/),
+  ])
   assert.deepEqual(leftIn(lab), [])
 })
 

@@ -266,7 +266,6 @@ test('wrong requests are told what is wrong, and what is too large or too slow e
   await wrong('POST /upgrade', 400, /there is no option script/, { script: '/bin/sh' })
   await wrong('POST /upgrade', 400, /readyTimeout/, { readyTimeout: -1 })
   await wrong('POST /upgrade', 400, /more than 1048576 bytes/, JSON.stringify({ env: { BIG: 'x'.repeat(1_100_000) } }))
-  await wrong('POST /reopen', 400, /no log file/)
   const tooLong = await control(path, `GET /${'x'.repeat(9_000)}`)
   assert.equal(tooLong.status, 431)
   const silent = connect(path)

@@ -7,6 +7,7 @@ import { type ClientOptions, WebSocket } from 'ws'
 import type { WebSocketServerPlan } from '../fixtures/web-socket-server.ts'
 import { makeCertificate } from '../support/certificate.ts'
 import { counts } from '../support/daemons.ts'
+import { takesAll } from '../support/extent.ts'
 import { Lab, type Puppet } from '../support/lab.ts'
 import { webSocketClients } from '../support/load/web-socket-clients.ts'
 import { type Report, upgradeBySignal } from '../support/steps.ts'
@@ -35,7 +36,7 @@ test('messages of 1 MB in pieces and what the server pushes arrive whole and in 
   let { server, port } = await startServer(lab, { pushEvery: 2 })
   const clients = await Promise.all(Array.from({ length: 10 }, () => PieceClient.open(port)))
   const running = clients.map((client) => client.run())
-  for (let upgrades = 0; upgrades < 5; upgrades++) {
+  for (let upgrades = 0; upgrades < (takesAll ? 5 : 2); upgrades++) {
     const { young, report } = await upgradeBySignal(lab, server)
     assert.equal(report.handedOver, 10)
     server = young
@@ -48,7 +49,7 @@ test('messages of 1 MB in pieces and what the server pushes arrive whole and in 
   await within('the last answers', Promise.all(running))
   for (const { faults, pushes } of clients) {
     assert.deepEqual(faults, [])
-    assert.ok(pushes > 50, `${pushes} pushes`)
+    assert.ok(pushes > 20, `${pushes} pushes`)
   }
 })
 
@@ -118,14 +119,14 @@ test('compression without context takeover moves, and compresses as agreed after
   let { server, port } = await startServer(lab, { ws: { perMessageDeflate } })
   await using load = webSocketClients({ host: '127.0.0.1', port }, { count: 30, compress: true, mostBytes: 50_000 })
   await load.ready
-  for (let upgrades = 0; upgrades < 4; upgrades++) {
+  for (let upgrades = 0; upgrades < (takesAll ? 4 : 2); upgrades++) {
     const { young, report } = await upgradeBySignal(lab, server)
     assert.equal(report.handedOver, 30)
     server = young
   }
-  const { failures, faults, answers } = await load.stop()
+  await eventually('two hundred answers', () => load.result().answers > 200 || undefined)
+  const { failures, faults } = await load.stop()
   assert.deepEqual(failures, {}, JSON.stringify(faults.slice(0, 3)))
-  assert.ok(answers > 200)
 })
 
 test('a compressed WebSocket that has compressed nothing yet moves', async () => {

@@ -244,32 +244,6 @@ test('a message with a cmd of NODE_ is seen by the watch, in order, and by nobod
   await exited
 })
 
-test('a line that is no message takes nothing with it that arrived before or behind it (kJSONBuffer, kStringDecoder, buffering)', async () => {
-  // In one write, so that it is read as one; the last line comes in two.
-  const child = speak(
-    `const line = (n) => JSON.stringify({ cmd: 'NODE_COOK', n }) + '\\n'
-     const fs = process.getBuiltinModule('node:fs')
-     fs.writeSync(3, line(1) + 'this is no message\\n' + line(2) + '{ nor this\\n' + line(3) + line('\u00e4').slice(0, -4))
-     setTimeout(() => { fs.writeSync(3, line('\u00e4').slice(-4)); process.disconnect() }, 50)`,
-    ['ignore', 'inherit', 'inherit', 'ipc'],
-  )
-  const seen: unknown[] = []
-  let broken = 0
-  const exited = once(child, 'exit')
-  await within(
-    'the end of the channel',
-    new Promise<void>((closed) => {
-      watchChannel(child, {
-        message: (raw) => seen.push((raw as { n: unknown }).n) > 0,
-        closed,
-        broken: () => broken++,
-      })
-    }),
-  )
-  assert.deepEqual([seen, broken], [[1, 2, 3, '\u00e4'], 1])
-  await exited
-})
-
 test('a hello over the channel and its answer meet, though the channel does not hold the process by itself', async () => {
   const child = speak(
     `const unwatch = sockets.watchChannel(process, {

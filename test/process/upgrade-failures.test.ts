@@ -6,6 +6,7 @@ import type { UpgradeOptions } from 'cook-daemon'
 import { isAlive, system } from '../../src/node/system.ts'
 import { ask } from '../support/clients.ts'
 import { beginReplace } from '../support/daemons.ts'
+import { takesAll } from '../support/extent.ts'
 import { askAll, HttpConnection } from '../support/http-connection.ts'
 import { fixturePath, Lab, type Puppet } from '../support/lab.ts'
 import { leave, openListener, upgradeOnce } from '../support/steps.ts'
@@ -13,10 +14,9 @@ import { eventually } from '../support/waiting.ts'
 
 type Failing = { readonly what: string; readonly args: readonly string[]; readonly code: string; readonly text: RegExp }
 
+/** What the fault matrix does not have: kills, loops, garbage and a closed link are there. */
 const versions: readonly Failing[] = [
   { what: 'exits', args: ['exit', '3'], code: 'ERR_COOK_SUCCESSOR_EXITED', text: /exited before it was ready/ },
-  { what: 'throws at once', args: ['throw'], code: 'ERR_COOK_SUCCESSOR_EXITED', text: /no database here/ },
-  { what: 'is killed', args: ['kill'], code: 'ERR_COOK_SUCCESSOR_EXITED', text: /exited before it was ready/ },
   { what: 'says no', args: ['no'], code: 'ERR_COOK_SUCCESSOR_SAID_NO', text: /refused to start: the database is down/ },
   {
     what: 'says no and stays',
@@ -24,9 +24,7 @@ const versions: readonly Failing[] = [
     code: 'ERR_COOK_SUCCESSOR_SAID_NO',
     text: /refused to start: I stay/,
   },
-  { what: 'never answers', args: ['hang'], code: 'ERR_COOK_SUCCESSOR_TIMEOUT', text: /after 6 s and was killed/ },
-  { what: 'loops for ever', args: ['loop'], code: 'ERR_COOK_SUCCESSOR_TIMEOUT', text: /after 6 s and was killed/ },
-  { what: 'crashes right after its yes', args: ['yes-and-crash'], code: 'ERR_COOK_SUCCESSOR_EXITED', text: /exited/ },
+  { what: 'never answers', args: ['hang'], code: 'ERR_COOK_SUCCESSOR_TIMEOUT', text: /after 4 s and was killed/ },
   { what: 'is killed right after its yes', args: ['yes-and-kill'], code: 'ERR_COOK_SUCCESSOR_EXITED', text: /exited/ },
   {
     what: 'stops right after its yes',
@@ -34,9 +32,7 @@ const versions: readonly Failing[] = [
     code: 'ERR_COOK_SUCCESSOR_TIMEOUT',
     text: /did not confirm/,
   },
-  { what: 'writes garbage on the link', args: ['garbage'], code: 'ERR_COOK_LINK_BROKEN', text: /link .* broke/ },
   { what: 'sends what Node chokes on', args: ['stray-ack'], code: 'ERR_COOK_LINK_BROKEN', text: /link .* broke/ },
-  { what: 'closes the link', args: ['close-link'], code: 'ERR_COOK_SUCCESSOR_EXITED', text: /exited/ },
   {
     what: 'claims a name that nobody registered',
     args: ['unknown'],
@@ -45,12 +41,16 @@ const versions: readonly Failing[] = [
   },
 ]
 
+/** By the documents' way in each run: the two in which the process between the two has something to pass on. */
+const parentExamples: readonly string[] = ['exits', 'says no and stays']
+
 // Those that never answer take this long; it must be enough for two boots on a slow machine.
-const readyTimeouts: Readonly<Record<string, number>> = { ERR_COOK_SUCCESSOR_TIMEOUT: 6_000 }
+const readyTimeouts: Readonly<Record<string, number>> = { ERR_COOK_SUCCESSOR_TIMEOUT: 4_000 }
 
 for (const stage of ['daemon', 'parent'] as const) {
   const way = stage === 'parent' ? 'the way of the original Go API' : 'the direct way'
   for (const { what, args, code, text } of versions) {
+    if (stage === 'parent' && !takesAll && !parentExamples.includes(what)) continue
     test(`a new version that ${what} costs nothing and its predecessor says why, ${way}`, async () => {
       await using lab = await Lab.open()
       const old = await lab.start('puppet', { args: ['--daemonize={"logFile":"log"}'] })

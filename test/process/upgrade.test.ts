@@ -41,19 +41,6 @@ for (const stage of ['parent', 'daemon'] as const) {
     assert.deepEqual(failures, [])
     assert.deepEqual(new Set(answers.keys()), new Set([String(old.pid), String(young.pid)]))
   })
-
-  test(`an upgraded process can be upgraded again, five generations, ${way}`, async () => {
-    await using lab = await Lab.open()
-    let puppet = await lab.start('puppet', { args: ['--daemonize={}'] })
-    const port = await openListener(puppet)
-    for (let generation = 2; generation <= 6; generation++) {
-      const young = await upgradeOnce(lab, puppet, { stage })
-      assert.equal(young.living, 'listen:1')
-      await leave(puppet)
-      assert.equal(await ask({ port, host: '127.0.0.1' }), String(young.pid))
-      puppet = young
-    }
-  })
 }
 
 test('new connections are never refused or reset while 20 upgrades run', async () => {

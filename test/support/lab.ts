@@ -99,6 +99,7 @@ export class Lab {
   readonly #waiting: Puppet[] = []
   readonly #all: Puppet[] = []
   readonly #children: ChildProcess[] = []
+  #isClosing = false
   /** What the processes that the lab started itself wrote to stdout and stderr. */
   output = ''
 
@@ -176,10 +177,13 @@ export class Lab {
     const puppet = new Puppet(socket, line.hello, lines)
     this.#all.push(puppet)
     this.#waiting.push(puppet)
+    // Its predecessor has been killed meanwhile, and nobody else would end it.
+    if (this.#isClosing) puppet.kill('SIGKILL')
     socket.write('{"welcome":true}\n')
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#isClosing = true
     for (const child of this.#children) child.kill('SIGKILL')
     // A process that is killed may have started another that reports only now: as long as one is there, so are we.
     while (this.#sockets.size > 0) {

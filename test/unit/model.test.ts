@@ -3,10 +3,11 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { stepNew } from '../../src/contract/new-side.ts'
 import { stepOld } from '../../src/contract/old-side.ts'
+import { takesAll } from '../support/extent.ts'
 import { everythingPlayed, searchFault, trueContract } from '../support/model/play.ts'
 import type { Contract } from '../support/model/world.ts'
 
-const runs = Number(process.env.COOK_MODEL_RUNS ?? 10_000)
+const runs = Number(process.env.COOK_MODEL_RUNS ?? (takesAll ? 100_000 : 10_000))
 /** Where something is to be found, the worlds are the same each time: the claims are held in new ones. */
 const fixed = { seed: 1 }
 const search = 20_000

@@ -1,4 +1,4 @@
-/** The contract with both processes at once: every interleaving, delay and death that one upgrade can meet. */
+/** The contract in the documents' way, with a process between the two: every interleaving, delay and death. The direct way is in model.test.ts. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
@@ -14,7 +14,6 @@ const young: Identity = [3, 'young']
 type Answer = 'yes' | 'no' | 'never'
 
 type Course = {
-  readonly stage: 'parent' | 'daemon'
   readonly overlap: number
   readonly answer: Answer
   /** Who may die by itself. */
@@ -23,7 +22,7 @@ type Course = {
   readonly canStop: boolean
 }
 
-/** One upgrade: two sides, in the way of the original Go API a third process between them, and a lossless ordered channel. */
+/** One upgrade: two sides, a third process between them, and a lossless ordered channel. */
 class World {
   readonly course: Course
   old: OldSide
@@ -31,17 +30,16 @@ class World {
   /** On their way. */
   readonly up: Upward[] = []
   readonly down: Downward[] = []
-  // Processes. In the direct way nobody is between.
   isOldAlive = true
-  isBetweenAlive: boolean
-  isYoungAlive: boolean
-  hasStarted: boolean
+  isBetweenAlive = true
+  isYoungAlive = false
+  hasStarted = false
   /** SIGKILL is on its way to it. */
   readonly doomed = new Set<'between' | 'young'>()
   // Ends of the channel that are open.
   doesOldHold = true
-  doesBetweenHold: boolean
-  doesYoungHold: boolean
+  doesBetweenHold = true
+  doesYoungHold = false
   hasTimer = true
   hasStopped = false
   hasHeardExit = false
@@ -51,7 +49,7 @@ class World {
   hasReported: 'committed' | 'failed' | undefined
   wasOffered = false
   wasRefused = false
-  isReleased: boolean
+  isReleased = false
   hasAnswered = false
   hasSeenEnd = false
   looks = 0
@@ -61,15 +59,7 @@ class World {
 
   constructor(course: Course) {
     this.course = course
-    const direct = course.stage === 'daemon'
-    this.isBetweenAlive = !direct
-    this.doesBetweenHold = !direct
-    this.isYoungAlive = direct
-    this.hasStarted = direct
-    this.doesYoungHold = direct
-    this.isReleased = direct
-    const settings = { stage: course.stage, nonce, living: [], readyTimeout: 60_000, overlap: course.overlap }
-    this.old = oldSide(settings)
+    this.old = oldSide({ stage: 'parent', nonce, living: [], readyTimeout: 60_000, overlap: course.overlap })
   }
 
   get youngOwns(): boolean {
@@ -108,8 +98,7 @@ class World {
         this.#stepOld({ type: 'closed' })
       })
     }
-    const isChildAlive = course.stage === 'daemon' ? this.isYoungAlive : this.isBetweenAlive
-    if (!isChildAlive && !this.hasHeardExit) {
+    if (!this.isBetweenAlive && !this.hasHeardExit) {
       usual.push(() => {
         this.hasHeardExit = true
         this.#stepOld({ type: 'exit', exit: { code: 0, signal: null } })
@@ -257,8 +246,8 @@ class World {
       }
       if (effect.do === 'timer') this.hasTimer = true
       if (effect.do === 'kill') {
-        if (this.course.stage === 'parent') this.doomed.add('between')
-        if (this.course.stage === 'daemon' || this.#isYoungKnown) this.doomed.add('young')
+        this.doomed.add('between')
+        if (this.#isYoungKnown) this.doomed.add('young')
       }
       if (effect.do === 'commit') {
         this.hasTimer = false
@@ -294,7 +283,6 @@ class World {
 }
 
 const course: fc.Arbitrary<Course> = fc.record({
-  stage: fc.constantFrom('parent' as const, 'daemon' as const),
   overlap: fc.constantFrom(0, 1_000),
   answer: fc.constantFrom<Answer>('yes', 'yes', 'no', 'never'),
   mortal: fc.subarray(['old', 'between', 'young'] as const),
@@ -331,12 +319,10 @@ function forAnyCourse(check: (world: World) => void, look: (world: World) => voi
   )
 }
 
-test('an undisturbed upgrade ends with the new process as the owner, in both ways', () => {
-  for (const stage of ['parent', 'daemon'] as const) {
-    const world = play({ stage, overlap: 0, answer: 'yes', mortal: [], canStop: false }, [], () => {})
-    assert.equal(world.hasReported, 'committed')
-    assert.equal(world.youngOwns, true)
-  }
+test('an undisturbed upgrade ends with the new process as the owner', () => {
+  const world = play({ overlap: 0, answer: 'yes', mortal: [], canStop: false }, [], () => {})
+  assert.equal(world.hasReported, 'committed')
+  assert.equal(world.youngOwns, true)
 })
 
 test('both sides never own the service, but for the moment in which a process that was accepted and did not confirm is being killed', () => {

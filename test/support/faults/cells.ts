@@ -1,19 +1,34 @@
-/** Makes a test of each cell of the fault matrix; of some only with COOK_TEST_CELLS, a pattern of their titles. */
+/** Makes tests of the cells of the fault matrix: of an example of each fault, or of all; of some with COOK_TEST_CELLS, a pattern of their titles. */
 import { describe, test } from 'node:test'
+import { takesAll } from '../extent.ts'
 import { noFullDisk } from '../full-disk.ts'
 import { type Place, runCell } from './cell.ts'
-import { type Cell, type Fault, faults, parentTable, type Side, type Skip, type Step, table } from './table.ts'
+import {
+  type Cell,
+  examples,
+  type Fault,
+  faults,
+  parentExamples,
+  parentTable,
+  type Side,
+  type Skip,
+  type Step,
+  table,
+} from './table.ts'
 
 /** Cells that run at once: most of their time they wait for a deadline or a boot. */
 const atOnce = 4
 
-const wanted = new RegExp(process.env.COOK_TEST_CELLS ?? '')
+const pattern = process.env.COOK_TEST_CELLS
+const wanted = new RegExp(pattern ?? '')
+const all = takesAll || pattern !== undefined
 
 export function testCells(side: Side, steps: readonly Step[]): void {
   describe(`a fault of the ${side} version`, { concurrency: atOnce }, () => {
     for (const step of steps) {
       for (const [fault, cell] of Object.entries(table[side][step]) as [Fault, Cell | Skip][]) {
-        if (!('skip' in cell)) testCell({ side, step, fault, stage: 'daemon' }, cell)
+        if ('skip' in cell || !(all || examples[side][fault] === step)) continue
+        testCell({ side, step, fault, stage: 'daemon' }, cell)
       }
     }
   })
@@ -24,7 +39,7 @@ export function testParentCells(): void {
   describe('SIGKILL in the way of the original Go API', { concurrency: atOnce }, () => {
     for (const side of ['new', 'old'] as const) {
       for (const [step, cell] of Object.entries(parentTable[side]) as [Step, Cell][]) {
-        testCell({ side, step, fault: 'SIGKILL', stage: 'parent' }, cell)
+        if (all || parentExamples[side] === step) testCell({ side, step, fault: 'SIGKILL', stage: 'parent' }, cell)
       }
     }
   })

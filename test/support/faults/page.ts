@@ -49,9 +49,9 @@ export function faultsPage(): string {
 function intro(): string {
   return `# What a fault does to an upgrade
 
-<!-- Generated from test/support/faults/table.ts by \`npm run docs\`; change it there. test/process/faults-*.test.ts run each cell and hold it to this table. -->
+<!-- Generated from test/support/faults/table.ts by \`npm run docs\`; change it there. test/process/faults-*.test.ts hold cells to this table. -->
 
-Each of the ${count} cells is a test: two real processes, one of which has the fault at that step of an upgrade, with 30 keep-alive clients and two that open a connection for each
+Each of the ${count} cells is a test, of which \`npm test\` runs an example of each fault and \`npm run test:matrix\` all: two real processes, one of which has the fault at that step of an upgrade, with 30 keep-alive clients and two that open a connection for each
 request, none of which retries. In **every** cell somebody serves, no client is refused, and afterwards exactly one process of the two is left, with no zombie, no file and no descriptor more than
 before; the pid file names it (but for note ${noteOrder.indexOf('pidFile') + 1}), and the next upgrade succeeds without a client's noticing.
 

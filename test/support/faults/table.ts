@@ -284,3 +284,36 @@ export const parentTable: Readonly<Record<Side, Readonly<Record<Step, Cell>>>> =
     exit: { ...succeeds, note: 'alone' },
   },
 }
+
+// ------------------------------------------------------------------------------------------------ its examples
+
+/** What `npm test` runs: each fault of each side once, and each step that a side can be at. The others come to the same by the same code. */
+export const examples: Readonly<Record<Side, Readonly<Record<Fault, Step | undefined>>>> = {
+  new: {
+    SIGKILL: 'handover',
+    SIGSTOP: 'hello',
+    'exit 0': 'boot',
+    'exit 1': 'listen',
+    exception: 'drain',
+    loop: 'claim',
+    descriptors: 'exit',
+    disk: 'state',
+    link: 'done',
+    garbage: 'listen',
+    slow: 'spawn',
+  },
+  old: {
+    SIGKILL: 'listen',
+    SIGSTOP: 'exit',
+    'exit 0': 'done',
+    'exit 1': 'handover',
+    exception: 'drain',
+    loop: 'boot',
+    descriptors: 'spawn',
+    disk: undefined,
+    link: 'hello',
+    garbage: 'state',
+    slow: 'claim',
+  },
+}
+export const parentExamples: Readonly<Record<Side, Step>> = { new: 'claim', old: 'listen' }
