@@ -7,12 +7,16 @@ export type Belongings = {
   readonly environment: number
   /** Megabytes that are resident. */
   readonly memory: number
-  /** Milliseconds of processor time that it has used, which other processes disturb far less than the time on the clock. */
+  /**
+   * Milliseconds of processor time that it has used, which other processes disturb far less than
+   * the time on the clock.
+   */
   readonly processor: number
 }
 
 export function belongingsOf(pid: number | undefined): Belongings {
-  // statm and process.memoryUsage() are off by up to some hundred KB, since the kernel counts per core; this walks the pages.
+  // statm and process.memoryUsage() are off by up to some hundred KB, since the kernel counts per
+  // core; this walks the pages.
   const [, kilobytes] = /^Rss:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'latin1')) ?? []
   return {
     descriptors: readdirSync(`/proc/${pid}/fd`).length,

@@ -1,4 +1,7 @@
-/** `npm run bench:cli`: what the command line costs beside a bare `node -e 0`, and what the preload costs a program, beside the same one without it. */
+/**
+ * `npm run bench:cli`: what the command line costs beside a bare `node -e 0`, and what the preload
+ * costs a program, beside the same one without it.
+ */
 import './environment.ts'
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
@@ -36,7 +39,10 @@ const programs = {
 const script = programs.CommonJS
 const [emptyModule, emptyFile] = [fileOf('empty.mjs', 'export {}\n'), fileOf('empty.cjs', '')]
 
-/** What Node is told before the program, and the name of the daemon: with one it opens its control socket too, and somebody waits for it. */
+/**
+ * What Node is told before the program, and the name of the daemon: with one it opens its control
+ * socket too, and somebody waits for it.
+ */
 type Way = { readonly what: string; readonly args: readonly string[]; readonly name?: string; readonly goal?: number }
 
 const ways: readonly Way[] = [

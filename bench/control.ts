@@ -1,4 +1,7 @@
-/** Where each generation of a bench program reports, and is told what to do: a Unix socket that outlives them all. */
+/**
+ * Where each generation of a bench program reports, and is told what to do: a Unix socket that
+ * outlives them all.
+ */
 import { once } from 'node:events'
 import { createServer, type Socket } from 'node:net'
 import { createInterface } from 'node:readline'
@@ -68,7 +71,8 @@ export async function upgradeOnce(
   const coming = control.next()
   const [phases, next] = await Promise.all([current.ask({ do: 'upgrade', stage }), coming])
   await current.gone()
-  // Who upgrades has been up for days; one that has just started still collects and compiles beside what is measured next.
+  // Who upgrades has been up for days; one that has just started still collects and compiles beside
+  // what is measured next.
   await sleep(rest)
   return { phases, next }
 }

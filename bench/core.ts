@@ -1,4 +1,7 @@
-/** `npm run bench:core`: what upgrades, starts and serving cost with this library, each beside the same thing without it. */
+/**
+ * `npm run bench:core`: what upgrades, starts and serving cost with this library, each beside the
+ * same thing without it.
+ */
 import './environment.ts'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

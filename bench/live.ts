@@ -1,4 +1,7 @@
-/** `npm run bench:live`: what clients feel of upgrades with serve(), each beside the same server in the same run without one. */
+/**
+ * `npm run bench:live`: what clients feel of upgrades with serve(), each beside the same server in
+ * the same run without one.
+ */
 import './environment.ts'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'

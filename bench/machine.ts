@@ -14,7 +14,10 @@ export function describeMachine(): Machine {
   }
 }
 
-/** What else ran, in percent of all cores, in a second in which this process waited. The load average still holds the build before the benchmark. */
+/**
+ * What else ran, in percent of all cores, in a second in which this process waited. The load
+ * average still holds the build before the benchmark.
+ */
 function busyShare(): number {
   const before = ticks()
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1_000)

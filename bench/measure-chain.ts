@@ -1,4 +1,7 @@
-/** What a long row of upgrades leaves behind: descriptors, environment and memory of the last generation beside the second. */
+/**
+ * What a long row of upgrades leaves behind: descriptors, environment and memory of the last
+ * generation beside the second.
+ */
 import { type Belongings, belongingsOf } from './belongings.ts'
 import { type Generation, startFirst, upgradeOnce } from './control.ts'
 import type { Bench } from './measure-upgrade.ts'

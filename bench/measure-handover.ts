@@ -1,4 +1,7 @@
-/** How fast idle keep-alive connections move, what those feel that wait, and what it costs the old process. */
+/**
+ * How fast idle keep-alive connections move, what those feel that wait, and what it costs the old
+ * process.
+ */
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
@@ -89,7 +92,10 @@ async function moveWithServe(connections: number, count: 1 | 10): Promise<Moving
   }
 }
 
-/** The same connections, sent by a program that does nothing else: a handle, its acknowledgement, the next. */
+/**
+ * The same connections, sent by a program that does nothing else: a handle, its acknowledgement,
+ * the next.
+ */
 async function moveWithBareLoop(connections: number): Promise<number> {
   const program = fileURLToPath(new URL('programs/bare-loop.js', import.meta.url))
   const child = fork(program, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })

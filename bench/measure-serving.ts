@@ -1,4 +1,6 @@
-/** Requests per second and p99 of a server with serve(), beside the same server without the library. */
+/**
+ * Requests per second and p99 of a server with serve(), beside the same server without the library.
+ */
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'

@@ -1,4 +1,7 @@
-/** The slowest answers and the longest silence while upgrades run, beside the same load without them. */
+/**
+ * The slowest answers and the longest silence while upgrades run, beside the same load without
+ * them.
+ */
 import { Lab, type Puppet } from '../test/support/lab.ts'
 import { connectionClients } from '../test/support/load/connection-clients.ts'
 import { keepAliveClients } from '../test/support/load/keep-alive-clients.ts'
@@ -7,7 +10,10 @@ import type { Sizes } from './measure-handover.ts'
 import type { Row } from './rows.ts'
 import { summarize } from './statistics.ts'
 
-/** Time between two upgrades, in milliseconds: a deployment's own, and as long as the steady part beside it. */
+/**
+ * Time between two upgrades, in milliseconds: a deployment's own, and as long as the steady part
+ * beside it.
+ */
 const between = 1_000
 
 export async function* measureTail({ rounds, upgrades }: Sizes): AsyncGenerator<Row> {

@@ -1,11 +1,17 @@
-/** Requests per second of a plain http server, with the library imported and its listener registered, and without. */
+/**
+ * Requests per second of a plain http server, with the library imported and its listener
+ * registered, and without.
+ */
 import autocannon from 'autocannon'
 import type { Bench } from './measure-upgrade.ts'
 import { end, formats, messageFrom, programFile, startNode } from './processes.ts'
 import type { Row } from './rows.ts'
 import { compare, ratio, summarize } from './statistics.ts'
 
-/** A run takes a quarter to half of a second: long enough to be even, short enough that a pair sees the same machine. */
+/**
+ * A run takes a quarter to half of a second: long enough to be even, short enough that a pair sees
+ * the same machine.
+ */
 const requests = 10_000
 
 export async function* measureThroughput({ pairs }: Bench): AsyncGenerator<Row> {

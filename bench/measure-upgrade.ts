@@ -1,4 +1,7 @@
-/** The time of an upgrade, from the trigger to the new version's yes, beside plain starts of the program from the same process. */
+/**
+ * The time of an upgrade, from the trigger to the new version's yes, beside plain starts of the
+ * program from the same process.
+ */
 import type { UpgradePhases } from 'cook-daemon'
 import { type Control, type Generation, startFirst, upgradeOnce } from './control.ts'
 import { type Format, formats, programFile } from './processes.ts'
@@ -46,7 +49,8 @@ async function upgradeBesideStarts(
   const rounds: Round[] = []
   // The first rounds warm the disk cache and the old process; they are not counted.
   for (let round = -2; round < pairs; round++) {
-    // By turns in either order: an old process that leaves, or a second start, favours neither side.
+    // By turns in either order: an old process that leaves, or a second start, favours neither
+    // side.
     const before = round % 2 === 0 ? await startBoth(current, format) : undefined
     const { phases, next } = await upgradeOnce(control, current, stage)
     current = next

@@ -1,4 +1,7 @@
-/** The processes of a benchmark: everything that was started is known by pid and start time, and ended by that. */
+/**
+ * The processes of a benchmark: everything that was started is known by pid and start time, and
+ * ended by that.
+ */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
@@ -16,7 +19,10 @@ export function programFile(name: string, format: Format): string {
 
 const living = new Map<number, string>()
 
-/** Starts a Node program in the way in which an upgrade does: detached, stdin from /dev/null, a channel on descriptor 3 unless told otherwise. */
+/**
+ * Starts a Node program in the way in which an upgrade does: detached, stdin from /dev/null, a
+ * channel on descriptor 3 unless told otherwise.
+ */
 export function startNode(
   file: string,
   options: { readonly env?: NodeJS.ProcessEnv; readonly channel?: boolean } = {},

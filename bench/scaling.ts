@@ -1,4 +1,7 @@
-/** `npm run bench:scaling`: how an upgrade grows with connections, listeners, state, and the upgrades before it. Writes docs/benchmarks/scaling.json. */
+/**
+ * `npm run bench:scaling`: how an upgrade grows with connections, listeners, state, and the
+ * upgrades before it. Writes docs/benchmarks/scaling.json.
+ */
 import './environment.ts'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'

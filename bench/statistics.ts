@@ -1,4 +1,6 @@
-/** Minimum, median and maximum: what is left of many measurements on a machine that others use too. */
+/**
+ * Minimum, median and maximum: what is left of many measurements on a machine that others use too.
+ */
 
 export type Summary = { readonly min: number; readonly median: number; readonly max: number; readonly n: number }
 
@@ -24,7 +26,10 @@ export function compare(
   return summarize(ones.map((one, at) => how(one, others[at] ?? Number.NaN)))
 }
 
-/** The smallest of each: no machine is disturbed always, so this tells most where the medians are far apart. */
+/**
+ * The smallest of each: no machine is disturbed always, so this tells most where the medians are
+ * far apart.
+ */
 export function compareFastest(
   ones: readonly number[],
   others: readonly number[],

@@ -1,4 +1,7 @@
-/** `npm run bench`: this project beside what else replaces a running server, all under the same load. Writes docs/benchmarks/results.json. */
+/**
+ * `npm run bench`: this project beside what else replaces a running server, all under the same
+ * load. Writes docs/benchmarks/results.json.
+ */
 import './environment.ts'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'

@@ -1,4 +1,7 @@
-/** A certificate for the examples: the files that TLS_KEY and TLS_CERT name, or a self-signed one by the `openssl` program. */
+/**
+ * A certificate for the examples: the files that TLS_KEY and TLS_CERT name, or a self-signed one by
+ * the `openssl` program.
+ */
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'

@@ -1,4 +1,7 @@
-/** `npm run demo`: a server is upgraded five times, once to a broken version, under clients that never retry. Exit code 1 if one of them noticed. */
+/**
+ * `npm run demo`: a server is upgraded five times, once to a broken version, under clients that
+ * never retry. Exit code 1 if one of them noticed.
+ */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { connectionClients } from '../test/support/load/connection-clients.ts'
 import { keepAliveClients } from '../test/support/load/keep-alive-clients.ts'
@@ -14,7 +17,10 @@ const plan =
   process.env.DEMO_SHORT === '1'
     ? { upgrades: 3, rest: 300, keepAlive: 10, newConnection: 2 }
     : { upgrades: 5, rest: 2_500, keepAlive: 50, newConnection: 10 }
-/** Each client waits this long between two requests, in milliseconds: users do, and two cores are to be enough. */
+/**
+ * Each client waits this long between two requests, in milliseconds: users do, and two cores are to
+ * be enough.
+ */
 const pause = [5, 45] as const
 const weights: Weights = { small: 80, chunked: 8, post: 6, pipelined: 6 }
 /** Time for whatever must happen, in milliseconds. */

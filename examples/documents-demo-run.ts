@@ -1,4 +1,7 @@
-/** `npm run demo:documents`: the demo of the original Go API as a real daemon, under clients that never retry, upgraded twice. */
+/**
+ * `npm run demo:documents`: the demo of the original Go API as a real daemon, under clients that
+ * never retry, upgraded twice.
+ */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
@@ -9,7 +12,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { isAlive, system } from '../src/node/system.ts'
 
-/** DEMO_SHORT=1 shows the same in a moment, for the tests. The original programs accept for 10 s after an upgrade. */
+/**
+ * DEMO_SHORT=1 shows the same in a moment, for the tests. The original programs accept for 10 s
+ * after an upgrade.
+ */
 const [upgrades, rest, linger] = process.env.DEMO_SHORT === '1' ? [1, 200, 1_000] : [2, 2_000, 10_000]
 const folder = mkdtempSync(join(tmpdir(), 'cook-daemon-demo-'))
 const log = join(folder, 'log')
@@ -70,7 +76,10 @@ async function show(): Promise<number> {
   return verdict(generations)
 }
 
-/** Opens one connection after the other, never twice for one purpose, and counts what a user would call a failure. */
+/**
+ * Opens one connection after the other, never twice for one purpose, and counts what a user would
+ * call a failure.
+ */
 async function client(port: number): Promise<void> {
   while (!isOver) {
     const socket = connect(port, '127.0.0.1')

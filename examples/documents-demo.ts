@@ -1,4 +1,7 @@
-/** The demo of the original Go API, ported line by line: a daemon that logs what it accepts, and upgrades itself on SIGUSR1. */
+/**
+ * The demo of the original Go API, ported line by line: a daemon that logs what it accepts, and
+ * upgrades itself on SIGUSR1.
+ */
 import { on, once } from 'node:events'
 import { mkdtempSync, openSync, writeSync } from 'node:fs'
 import { createServer, type Server, type Socket } from 'node:net'
@@ -93,7 +96,10 @@ async function upgradeHandler(): Promise<void> {
   await acceptLoop('upgrade', listener)
 }
 
-/** `for { listener.SetDeadline(10 s); conn, err := listener.Accept(); … }`: ends when the listener is closed. */
+/**
+ * `for { listener.SetDeadline(10 s); conn, err := listener.Accept(); … }`: ends when the listener
+ * is closed.
+ */
 async function acceptLoop(name: string, { accepts }: Listener): Promise<void> {
   const deadline = setInterval(() => logf(`${name} listener timeout: ${new Date().toISOString()}`), 10_000)
   for await (const [conn] of accepts) {
@@ -150,7 +156,10 @@ async function onSignal(name: keyof typeof goNames, { server }: Listener): Promi
   process.exit(0)
 }
 
-/** Node accepts from the first moment on: what comes before the loop waits in `accepts`, as it would in Go's queue. */
+/**
+ * Node accepts from the first moment on: what comes before the loop waits in `accepts`, as it would
+ * in Go's queue.
+ */
 type Listener = { readonly server: Server; readonly accepts: AsyncIterable<[Socket]> }
 
 async function listen(where: InheritedListener | { readonly host: string; readonly port: number }): Promise<Listener> {

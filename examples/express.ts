@@ -1,4 +1,7 @@
-/** An Express app: put it into a server of Node's, and give that to `serve()` in place of `app.listen()`. */
+/**
+ * An Express app: put it into a server of Node's, and give that to `serve()` in place of
+ * `app.listen()`.
+ */
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { type Daemon, serve } from 'cook-daemon'

@@ -8,7 +8,8 @@ let daemon: Daemon | undefined
 const app = Fastify()
 app.get('/', () => ({ pid: process.pid, generation: daemon?.generation ?? 'new' }))
 
-// What listen() would do first: plugins are loaded, and one that fails keeps the old version serving.
+// What listen() would do first: plugins are loaded, and one that fails keeps the old version
+// serving.
 await app.ready()
 daemon = await serve(app.server, { port: Number(process.env.PORT ?? 0) })
 

@@ -1,4 +1,7 @@
-/** A job that must run in one process only: at an upgrade the old version lets it go, and the new one runs it when it is due next. */
+/**
+ * A job that must run in one process only: at an upgrade the old version lets it go, and the new
+ * one runs it when it is due next.
+ */
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { type Daemon, serve } from 'cook-daemon'
@@ -28,7 +31,10 @@ async function release(): Promise<number> {
   return due
 }
 
-/** The first version starts with nothing; so does one that lost its predecessor, or gets the service back from a successor that was lost. */
+/**
+ * The first version starts with nothing; so does one that lost its predecessor, or gets the service
+ * back from a successor that was lost.
+ */
 function takeOver(value: unknown): void {
   if (typeof value === 'number') due = value
   schedule()

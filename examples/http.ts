@@ -1,4 +1,7 @@
-/** A plain HTTP server that is replaced, while it runs, by its new version: `kill -s SIGUSR2 <pid>`. Open connections move to it. */
+/**
+ * A plain HTTP server that is replaced, while it runs, by its new version: `kill -s SIGUSR2 <pid>`.
+ * Open connections move to it.
+ */
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { type Daemon, serve } from 'cook-daemon'
@@ -6,7 +9,8 @@ import { type Daemon, serve } from 'cook-daemon'
 let daemon: Daemon | undefined
 
 const server = createServer((_request, response) => {
-  // A new version answers a moment before it is told that the service is its own: until then there is no daemon yet.
+  // A new version answers a moment before it is told that the service is its own: until then there
+  // is no daemon yet.
   response.end(`pid ${process.pid}, generation ${daemon?.generation ?? 'new'}\n`)
 })
 

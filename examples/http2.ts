@@ -1,4 +1,7 @@
-/** HTTP/2 over TLS, and HTTP/1.1 for clients without it. At an upgrade sessions are told to go (GOAWAY): open streams finish, new ones begin in the new version. */
+/**
+ * HTTP/2 over TLS, and HTTP/1.1 for clients without it. At an upgrade sessions are told to go
+ * (GOAWAY): open streams finish, new ones begin in the new version.
+ */
 import { createSecureServer } from 'node:http2'
 import type { AddressInfo } from 'node:net'
 import { type Daemon, serve } from 'cook-daemon'

@@ -1,4 +1,7 @@
-/** HTTPS. Encrypted connections cannot move: they end with their next answer, and the clients resume their sessions in the new version. */
+/**
+ * HTTPS. Encrypted connections cannot move: they end with their next answer, and the clients resume
+ * their sessions in the new version.
+ */
 import { createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { type Daemon, serve } from 'cook-daemon'

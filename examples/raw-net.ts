@@ -1,4 +1,7 @@
-/** A line protocol of one's own, `nc localhost <port>`: each line is numbered. Connections move with their number and their unfinished line. */
+/**
+ * A line protocol of one's own, `nc localhost <port>`: each line is numbered. Connections move with
+ * their number and their unfinished line.
+ */
 import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { createDaemon } from 'cook-daemon'
 

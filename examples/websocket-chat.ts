@@ -1,4 +1,7 @@
-/** A chat over WebSockets: everybody stays connected, in the same room and under the same name, while the server is upgraded. */
+/**
+ * A chat over WebSockets: everybody stays connected, in the same room and under the same name,
+ * while the server is upgraded.
+ */
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { serve } from 'cook-daemon'

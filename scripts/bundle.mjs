@@ -1,4 +1,7 @@
-/** Makes the files that a program and the command load: one for each entry, since the modules one by one cost a program four times the start of one (`npm run bench:core`). */
+/**
+ * Makes the files that a program and the command load: one for each entry, since the modules one by
+ * one cost a program four times the start of one (`npm run bench:core`).
+ */
 import { chmodSync, rmSync, writeFileSync } from 'node:fs'
 import { build } from 'esbuild'
 
@@ -40,7 +43,8 @@ export async function bundle() {
     splitting: true,
     chunkNames: 'shared',
   })
-  // CommonJS, since `--require` of it costs a program less of its start than `--import` of an empty file.
+  // CommonJS, since `--require` of it costs a program less of its start than `--import` of an empty
+  // file.
   await build({
     ...commonJs,
     entryPoints: {

@@ -9,7 +9,8 @@ const checks = [
   ['biome', 'node_modules/@biomejs/biome/bin/biome', 'ci', '--colors=off', '--error-on-warnings', '.'],
   ['knip', 'node_modules/knip/bin/knip.js'],
   ['publint', 'node_modules/publint/src/cli.js', '--strict'],
-  // Every supported Node can require an ES module. TypeScript's oldest resolution ignores `exports`.
+  // Every supported Node can require an ES module. TypeScript's oldest resolution ignores
+  // `exports`.
   [
     'attw',
     'node_modules/@arethetypeswrong/cli/dist/index.js',

@@ -1,6 +1,7 @@
 /**
- * Writes docs/benchmarks.md, its pictures and the table of the README from docs/benchmarks/*.json; with `--check` only says
- * whether they are up to date. The end of the page, from a mark on, is written by hand and stays.
+ * Writes docs/benchmarks.md, its pictures and the table of the README from docs/benchmarks/*.json;
+ * with `--check` only says whether they are up to date. The end of the page, from a mark on, is
+ * written by hand and stays.
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { benchmarksPage, picturesOf, readmePart } from '../bench/report/page.ts'

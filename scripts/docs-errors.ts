@@ -1,4 +1,7 @@
-/** Writes docs/errors.md from the table of errors; with `--check` only says whether the page is up to date. */
+/**
+ * Writes docs/errors.md from the table of errors; with `--check` only says whether the page is up
+ * to date.
+ */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { errorTexts } from '../src/error-texts.ts'
 

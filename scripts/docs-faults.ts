@@ -1,4 +1,7 @@
-/** Writes docs/reliability.md from the table of faults; with `--check` only says whether the page is up to date. */
+/**
+ * Writes docs/reliability.md from the table of faults; with `--check` only says whether the page is
+ * up to date.
+ */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { faultsPage } from '../test/support/faults/page.ts'
 

@@ -1,9 +1,15 @@
-/** Finds what a run of the tests left behind, says what it is, and ends it. Processes are seen on Linux only, files everywhere. */
+/**
+ * Finds what a run of the tests left behind, says what it is, and ends it. Processes are seen on
+ * Linux only, files everywhere.
+ */
 import { readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-/** Time for what is on its way out when the last test ends, in milliseconds. A Node that still boots needs all of it on a busy machine. */
+/**
+ * Time for what is on its way out when the last test ends, in milliseconds. A Node that still boots
+ * needs all of it on a busy machine.
+ */
 const patience = 5_000
 /** Time for a killed process to be gone, in milliseconds. */
 const killGrace = 5_000
@@ -12,8 +18,9 @@ type Stat = { readonly state: string; readonly parent: number; readonly startTim
 type Found = { readonly pid: number; readonly startTime: string; readonly words: string }
 
 /**
- * Everything that carries `mark` in its environment, command line or working directory, zombies of this process, and files in `folder`: one
- * line for each. All of it is gone when this returns, and so is the folder.
+ * Everything that carries `mark` in its environment, command line or working directory, zombies of
+ * this process, and files in `folder`: one line for each. All of it is gone when this returns, and
+ * so is the folder.
  */
 export async function removeLeftovers(
   mark: string,
@@ -59,7 +66,10 @@ export function findMarked(mark: string): readonly Found[] {
   })
 }
 
-/** A daemon may have been given another environment, so that its folder or its arguments have to tell. */
+/**
+ * A daemon may have been given another environment, so that its folder or its arguments have to
+ * tell.
+ */
 function isMarked(pid: number, mark: string): boolean {
   return (
     read(`/proc/${pid}/environ`).includes(mark) ||
@@ -75,7 +85,9 @@ function describe(pid: number): string {
   return `process ${pid}${listens}: ${command}`
 }
 
-/** proc_pid_net(5): local address in column 2, state 0A = LISTEN in column 4, inode in column 10. */
+/**
+ * proc_pid_net(5): local address in column 2, state 0A = LISTEN in column 4, inode in column 10.
+ */
 function listeningPorts(pid: number): readonly number[] {
   const sockets = new Set(names(`/proc/${pid}/fd`).map((fd) => link(`/proc/${pid}/fd/${fd}`)))
   return ['tcp', 'tcp6']
@@ -111,7 +123,10 @@ function ancestors(): ReadonlySet<number> {
   return all
 }
 
-/** proc_pid_stat(5): the name in parentheses may hold anything, so what counts begins behind the last one. */
+/**
+ * proc_pid_stat(5): the name in parentheses may hold anything, so what counts begins behind the
+ * last one.
+ */
 function readStat(pid: number): Stat | undefined {
   const text = read(`/proc/${pid}/stat`)
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
@@ -136,7 +151,10 @@ function link(file: string): string {
   return attempt(() => readlinkSync(file), '')
 }
 
-/** A process may end between two looks at it, and another user's cannot be looked into: neither is ours. */
+/**
+ * A process may end between two looks at it, and another user's cannot be looked into: neither is
+ * ours.
+ */
 function attempt<Value>(look: () => Value, otherwise: Value): Value {
   try {
     return look()

@@ -9,7 +9,10 @@ export const lines = ['20', '22', '24', '26']
 export const root = fileURLToPath(new URL('../..', import.meta.url))
 export const cache = join(root, 'node_modules/.cache')
 
-/** The binary of a line: the running one for its own, else the one in the package that npm has for this platform. */
+/**
+ * The binary of a line: the running one for its own, else the one in the package that npm has for
+ * this platform.
+ */
 export function nodeBinary(line: string): string {
   if (process.versions.node.startsWith(`${line}.`)) return process.execPath
   const name = `node-${process.platform}-${process.arch}`

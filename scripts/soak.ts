@@ -1,4 +1,7 @@
-/** `npm run soak`: a thousand upgrades in a row under load, every third version a bad one, and a verdict. Ends everything that it started. */
+/**
+ * `npm run soak`: a thousand upgrades in a row under load, every third version a bad one, and a
+ * verdict. Ends everything that it started.
+ */
 import { mkdtempSync, realpathSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'

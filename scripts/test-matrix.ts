@@ -1,4 +1,7 @@
-/** Runs all tests, what `npm test` leaves out included, under each supported line of Node, fetched from npm, with the binaries of all lines at hand for upgrades between them. */
+/**
+ * Runs all tests, what `npm test` leaves out included, under each supported line of Node, fetched
+ * from npm, with the binaries of all lines at hand for upgrades between them.
+ */
 import { spawnSync } from 'node:child_process'
 import { closeSync, openSync, readFileSync } from 'node:fs'
 import { delimiter, dirname, join } from 'node:path'
@@ -42,7 +45,8 @@ function runLine(binary: string, line: string): void {
   closeSync(log)
   const text = readFileSync(output, 'utf8')
   const counts = readCounts(text)
-  // A runner that does not come to its closing line, or is ended by a signal, has failed whatever it counted.
+  // A runner that does not come to its closing line, or is ended by a signal, has failed whatever
+  // it counted.
   if (status !== 0 && counts.failed === 0) counts.failed = 1
   if (status !== 0) process.stdout.write(`${text}\n`)
   for (const key of ['passed', 'failed', 'skipped'] as const) totals[key] += counts[key]

@@ -1,4 +1,7 @@
-/** Installs the packed package as its users do, with each package manager, and runs it there under each supported line of Node. */
+/**
+ * Installs the packed package as its users do, with each package manager, and runs it there under
+ * each supported line of Node.
+ */
 import { type SpawnSyncReturns, spawnSync } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
 import { get } from 'node:http'
@@ -47,7 +50,8 @@ const commandTimeout = 240_000
 const fixtures = join(root, 'test/fixtures/package')
 const counts = { passed: 0, failed: 0, skipped: 0 }
 
-// Numbers choose lines, words package managers; with --quick only the running line, and not the slowest manager: npm run test:package -- 22 pnpm
+// Numbers choose lines, words package managers; with --quick only the running line, and not the
+// slowest manager: npm run test:package -- 22 pnpm
 const chosen = process.argv.slice(2)
 const running = lines.filter((line) => process.versions.node.startsWith(`${line}.`))
 const chosenLines = chosen.includes('--quick') ? running : orAll(lines)
@@ -102,7 +106,8 @@ async function withRegistry(): Promise<void> {
         livesAsDaemon(project, node, manager, 'esm.mjs'),
       )
       const requires = `${where}: a CommonJS program requires it, and is upgraded`
-      // Yarn's way of reading archives does not reach what a required ES module imports there: its limit, not ours.
+      // Yarn's way of reading archives does not reach what a required ES module imports there: its
+      // limit, not ours.
       if (manager === 'berry' && line === '20') skip(requires)
       else await check(requires, () => livesAsDaemon(project, node, manager, 'cjs.cjs'))
       // Nobody can copy out of an archive.
@@ -168,7 +173,10 @@ function install(project: string, manager: string, others: readonly string[] = [
   demand(run(project, process.execPath, [...(managers[manager]?.add ?? []), `cook-daemon@file:${packed}`, ...others]))
 }
 
-/** The program itself becomes a daemon: started, upgraded by its signal, and stopped, with nothing to read on stderr. */
+/**
+ * The program itself becomes a daemon: started, upgraded by its signal, and stopped, with nothing
+ * to read on stderr.
+ */
 async function livesAsDaemon(project: string, node: string, manager: string, program: string): Promise<void> {
   for (const name of ['app.pid', 'app.port', 'app.log']) rmSync(join(project, name), { force: true })
   const { stderr } = demand(run(project, node, [...(managers[manager]?.node ?? ['node']), program]))

@@ -1,4 +1,7 @@
-/** Runs the compiled tests, tells their real numbers in its last line, and fails a run that leaves anything behind. */
+/**
+ * Runs the compiled tests, tells their real numbers in its last line, and fails a run that leaves
+ * anything behind.
+ */
 import { setMaxListeners } from 'node:events'
 import { existsSync, mkdtempSync, readdirSync, realpathSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -8,9 +11,15 @@ import { spec } from 'node:test/reporters'
 import { fileURLToPath } from 'node:url'
 import { removeLeftovers } from './leftovers.ts'
 
-/** Time for one test file, in milliseconds; then it is ended, and counts as failed. A hundred upgrades take two minutes of two cores, and ten of the half of one. */
+/**
+ * Time for one test file, in milliseconds; then it is ended, and counts as failed. A hundred
+ * upgrades take two minutes of two cores, and ten of the half of one.
+ */
 const fileTimeout = 1_200_000
-/** Process tests start several processes each; with more files at once they would measure the scheduler. */
+/**
+ * Process tests start several processes each; with more files at once they would measure the
+ * scheduler.
+ */
 const filesAtOnce = 2
 
 /** Those that take longest begin first, so that no core waits for one of them at the end. */
@@ -61,7 +70,8 @@ async function runFiles(files: string[]): Promise<void> {
   // A run that is interrupted still ends what it started.
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stopped.abort())
   const events = run({ files, concurrency: filesAtOnce, timeout: fileTimeout, signal: stopped.signal })
-  // A file that calls process.exit() with 0 takes its other tests along without a word: what began has to end.
+  // A file that calls process.exit() with 0 takes its other tests along without a word: what began
+  // has to end.
   const begun = new Map<string, number>()
   const count = (event: Place, change: 1 | -1): void => {
     const place = `${event.file}:${event.line} ${event.name}`
@@ -85,7 +95,8 @@ async function runFiles(files: string[]): Promise<void> {
     count(event, -1)
     time(event)
     if (isSkipped(event.todo)) counts.skipped += 1
-    // A suite that only repeats the failure of a test in it is not counted; one whose hook failed is.
+    // A suite that only repeats the failure of a test in it is not counted; one whose hook failed
+    // is.
     else if (event.details.type !== 'suite' || failureType(event.details.error) !== 'subtestsFailed') counts.failed += 1
   })
   for await (const text of events.compose(new spec())) process.stdout.write(text)

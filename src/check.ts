@@ -1,4 +1,4 @@
-/** The checks of what callers pass: a misspelt or impossible option is an error before anything is started. */
+/** Checks what callers pass: a misspelt or impossible option is an error before anything starts. */
 import { CookError } from './errors.ts'
 import {
   type DaemonizeOptions,

@@ -1,4 +1,4 @@
-/** A daemon in steps: the public face of the service of this process. `serve()` is all of them in one call. */
+/** A daemon in steps: the public face of the service. `serve()` is all of them in one call. */
 import type { Server, Socket } from 'node:net'
 import { checkDaemonOptions } from './check.ts'
 import type { ProgramRecord } from './contract/environment.ts'
@@ -25,10 +25,11 @@ const { resolve } = process.getBuiltinModule('node:path')
 export type { Daemon, DaemonReport }
 
 /**
- * Takes up the life of a daemon in this process. With `detach`, becomes one first: the process that is not
- * the daemon exits here, with 0 once the daemon is ready and with 1 and the reason on stderr if it is not.
- * What the operator told the command line goes before the options. Rejects with `ERR_COOK_OPTION` and
- * `ERR_COOK_DAEMON_TWICE`; with a `name` also with `ERR_COOK_NAME_TAKEN` and `ERR_COOK_RUN_DIR`.
+ * Takes up the life of a daemon in this process. With `detach`, becomes one first: the process that
+ * is not the daemon exits here, with 0 once the daemon is ready and with 1 and the reason on stderr
+ * if it is not. What the operator told the command line goes before the options. Rejects with
+ * `ERR_COOK_OPTION` and `ERR_COOK_DAEMON_TWICE`; with a `name` also with `ERR_COOK_NAME_TAKEN` and
+ * `ERR_COOK_RUN_DIR`.
  */
 export async function createDaemon(options: DaemonOptions = {}): Promise<Daemon> {
   const service = enter('createDaemon()')
@@ -84,7 +85,10 @@ export function serviceOf(daemon: Daemon): Service {
   return open(daemon)
 }
 
-/** A process that serves until its successor does; {@link createDaemon} makes it. One for each process. */
+/**
+ * A process that serves until its successor does; {@link createDaemon} makes it. One for each
+ * process.
+ */
 class Daemon {
   static {
     open = (daemon) => daemon.#service
@@ -102,7 +106,10 @@ class Daemon {
     return this.#service.generation
   }
 
-  /** Where this process is in its life. After an upgrade or a stop it is `gone` when everything has drained. */
+  /**
+   * Where this process is in its life. After an upgrade or a stop it is `gone` when everything has
+   * drained.
+   */
   get phase(): Phase {
     return this.#service.phase
   }
@@ -113,29 +120,31 @@ class Daemon {
   }
 
   /**
-   * Resolves with what became of the connections when this process has nothing more to do, after an upgrade
-   * or at a stop: end it then. Stays pending while the service comes back because the successor was lost.
+   * Resolves with what became of the connections when this process has nothing more to do, after an
+   * upgrade or at a stop: end it then. Stays pending while the service comes back because the
+   * successor was lost.
    */
   get gone(): Promise<DrainReport> {
     return this.#service.gone.promise
   }
 
   /**
-   * Makes a server listen: on the listener that the predecessor handed over under this name, otherwise on a
-   * new one. Before `ready()`. Any `net.Server` will do: net, http, https, http2. Rejects with
-   * `ERR_COOK_LISTEN`, `ERR_COOK_OPTION`, `ERR_COOK_HANDLE_NAME`, and for a Unix path with
-   * `ERR_COOK_PATH_IN_USE`, `ERR_COOK_PATH_TOO_LONG` and `ERR_COOK_UNIX_PATH`.
+   * Makes a server listen: on the listener that the predecessor handed over under this name,
+   * otherwise on a new one. Before `ready()`. Any `net.Server` will do: net, http, https, http2.
+   * Rejects with `ERR_COOK_LISTEN`, `ERR_COOK_OPTION`, `ERR_COOK_HANDLE_NAME`, and for a Unix path
+   * with `ERR_COOK_PATH_IN_USE`, `ERR_COOK_PATH_TOO_LONG` and `ERR_COOK_UNIX_PATH`.
    */
   listen(server: Server, options: ListenOptions): Promise<void> {
     return listen(this.#service, server, options)
   }
 
   /**
-   * The predecessor's value of this name, as its `saveState` hook gives it now; undefined if there is no
-   * predecessor, or one without the hook. Before `ready()`. `versions` are those that this program can read,
-   * by default all. Rejects with `ERR_COOK_STATE`, `ERR_COOK_STATE_NAME`, `ERR_COOK_STATE_VERSION`,
-   * `ERR_COOK_STATE_LATE`, and with `ERR_COOK_REFUSED` or `ERR_COOK_PROTOCOL` if the predecessor has given up
-   * on this process: let it end the program, and the old version keeps serving.
+   * The predecessor's value of this name, as its `saveState` hook gives it now; undefined if there
+   * is no predecessor, or one without the hook. Before `ready()`. `versions` are those that this
+   * program can read, by default all. Rejects with `ERR_COOK_STATE`, `ERR_COOK_STATE_NAME`,
+   * `ERR_COOK_STATE_VERSION`, `ERR_COOK_STATE_LATE`, and with `ERR_COOK_REFUSED` or
+   * `ERR_COOK_PROTOCOL` if the predecessor has given up on this process: let it end the program,
+   * and the old version keeps serving.
    */
   async inherited<Type = unknown>(
     name: string,
@@ -151,9 +160,10 @@ class Daemon {
   }
 
   /**
-   * Says that this process serves. Resolves at the commit, from which on it owns the service and its pid
-   * file. Rejects with `ERR_COOK_REFUSED` or `ERR_COOK_PROTOCOL` if the predecessor has given up on it, and
-   * in a first start with `ERR_COOK_PID_FILE` and `ERR_COOK_PID_FILE_TAKEN`: let that end the program.
+   * Says that this process serves. Resolves at the commit, from which on it owns the service and
+   * its pid file. Rejects with `ERR_COOK_REFUSED` or `ERR_COOK_PROTOCOL` if the predecessor has
+   * given up on it, and in a first start with `ERR_COOK_PID_FILE` and `ERR_COOK_PID_FILE_TAKEN`:
+   * let that end the program.
    */
   ready(): Promise<void> {
     this.#ready ??= ready(this.#service)
@@ -161,31 +171,31 @@ class Daemon {
   }
 
   /**
-   * Replaces this process by its new version. Resolves at the commit; the report's `drained` resolves when
-   * this process has finished what it had accepted. Rejects if the upgrade failed, with the codes of
-   * `upgrade()` and with `ERR_COOK_TOO_MANY_GENERATIONS`, `ERR_COOK_NOT_READY` and `ERR_COOK_STOPPING`: this
-   * process keeps serving then.
+   * Replaces this process by its new version. Resolves at the commit; the report's `drained`
+   * resolves when this process has finished what it had accepted. Rejects if the upgrade failed,
+   * with the codes of `upgrade()` and with `ERR_COOK_TOO_MANY_GENERATIONS`, `ERR_COOK_NOT_READY`
+   * and `ERR_COOK_STOPPING`: this process keeps serving then.
    */
   upgrade(options: DaemonUpgradeOptions = {}): Promise<DaemonReport> {
     return replaceAndLeave(this.#service, options)
   }
 
   /**
-   * Ends this process's service: stops accepting, finishes what is in flight, closes what is idle; older
-   * generations that still drain do the same, and an upgrade that runs is given up. Called once more, or in a
-   * process that drains after an upgrade for the second time, it cuts the rest. Resolves with what became of
-   * the connections; ending the process is left to the caller.
+   * Ends this process's service: stops accepting, finishes what is in flight, closes what is idle;
+   * older generations that still drain do the same, and an upgrade that runs is given up. Called
+   * once more, or in a process that drains after an upgrade for the second time, it cuts the rest.
+   * Resolves with what became of the connections; ending the process is left to the caller.
    */
   stop(): Promise<DrainReport> {
     return stopService(this.#service)
   }
 
   /**
-   * Hands a live connection of the program's own protocol to the successor, with a value that goes along;
-   * call it in an `onDrain` listener. From the call on nothing is read from it here, and what was read but
-   * given to nobody goes along. Resolves to true when the successor has it, false if it stays here after all.
-   * Rejects with `ERR_COOK_HAND_OVER` for a TLS or closed socket, or outside a drain, and with
-   * `ERR_COOK_STATE` for a value that cannot be cloned.
+   * Hands a live connection of the program's own protocol to the successor, with a value that goes
+   * along; call it in an `onDrain` listener. From the call on nothing is read from it here, and
+   * what was read but given to nobody goes along. Resolves to true when the successor has it, false
+   * if it stays here after all. Rejects with `ERR_COOK_HAND_OVER` for a TLS or closed socket, or
+   * outside a drain, and with `ERR_COOK_STATE` for a value that cannot be cloned.
    */
   async handOver(name: string, socket: Socket, state?: unknown): Promise<boolean> {
     const { departure } = this.#service
@@ -193,12 +203,18 @@ class Daemon {
     return departure.handOver(name, socket, state)
   }
 
-  /** Takes the connections that the predecessor hands over under a name. The socket is readable and nothing of it is lost. Before `ready()`. */
+  /**
+   * Takes the connections that the predecessor hands over under a name. The socket is readable and
+   * nothing of it is lost. Before `ready()`.
+   */
   onHandedOver(name: string, listener: (socket: Socket, state: unknown) => void): void {
     this.#service.receivers.set(`own:${name}`, listener)
   }
 
-  /** Called when this process begins to drain, after an upgrade or at a stop: the time to hand over connections of one's own. What it returns is awaited before the drain ends. */
+  /**
+   * Called when this process begins to drain, after an upgrade or at a stop: the time to hand over
+   * connections of one's own. What it returns is awaited before the drain ends.
+   */
   onDrain(listener: () => unknown): void {
     this.#service.onDrain.push(listener)
   }

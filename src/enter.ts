@@ -1,4 +1,4 @@
-/** The way in of every verb: the one service of this process, with its end of the upgrade that started it. */
+/** The way in of every verb: the one service of this process, and the upgrade that started it. */
 import { receive } from './handover/receive.ts'
 import { enterProcess } from './process/state.ts'
 import { Service } from './service.ts'
@@ -8,7 +8,10 @@ import { succeed } from './upgrade/successor.ts'
 const key = Symbol.for('cook-daemon.service.1')
 const shared = globalThis as { [key]?: Service }
 
-/** The first call takes up the link to the predecessor. One that only asks leaves the preload in charge. */
+/**
+ * The first call takes up the link to the predecessor. One that only asks leaves the preload in
+ * charge.
+ */
 export function enter(verb: string, { isQuestion = false } = {}): Service {
   const state = enterProcess(verb)
   shared[key] ??= begin(new Service(state))

@@ -1,4 +1,4 @@
-/** Every error of this library: its code, its text, and what to do about it. docs/errors.md is generated from this table. */
+/** Every error: its code, its text and what to do about it. docs/errors.md is made of this. */
 
 /**
  * How a text and its help are written: `{name}` stands for a value that the thrower gives.

@@ -13,15 +13,21 @@ export type CookErrorValues<Code extends CookErrorCode> = Readonly<
   Record<Placeholders<(typeof errorTexts)[Code]['text']>, string | number>
 >
 
-/** The mark by which one copy of this library in a process knows the errors of another: the preload is one, what the program imports another. */
+/**
+ * The mark by which one copy of this library in a process knows the errors of another: the preload
+ * is one, what the program imports another.
+ */
 const mark = Symbol.for('cook-daemon.CookError')
 
 /**
- * What this library throws and rejects with: a stable `code`, a text that says what failed, why, and who serves now,
- * and `help`, what to do about it.
+ * What this library throws and rejects with: a stable `code`, a text that says what failed, why,
+ * and who serves now, and `help`, what to do about it.
  */
 export class CookError<Code extends CookErrorCode = CookErrorCode> extends Error {
-  /** True for an error of any copy of this library in the process: the preload brings one of its own. */
+  /**
+   * True for an error of any copy of this library in the process: the preload brings one of its
+   * own.
+   */
   static override [Symbol.hasInstance](value: unknown): boolean {
     return typeof value === 'object' && value !== null && mark in value
   }
@@ -51,7 +57,10 @@ export function messageOf(thrown: unknown): string {
   return thrown instanceof Error ? thrown.message : String(thrown)
 }
 
-/** As an uncaught exception of its own, in a turn of its own: nothing of ours is kept from going on by it. */
+/**
+ * As an uncaught exception of its own, in a turn of its own: nothing of ours is kept from going on
+ * by it.
+ */
 export function throwLater(error: unknown): void {
   setImmediate(() => {
     throw error

@@ -33,7 +33,9 @@ export class History {
     this.#older = []
   }
 
-  /** An upgrade that began at `begin` of performance.now() and ends now; with a code it has failed. */
+  /**
+   * An upgrade that began at `begin` of performance.now() and ends now; with a code it has failed.
+   */
   add({
     generation,
     begin,

@@ -15,38 +15,58 @@ export const defaults = {
 /** What {@link daemonize} takes. */
 export type DaemonizeOptions = {
   /**
-   * File for stdout and stderr, opened to append, created with mode 0640. A relative path is one from the launcher's working directory.
+   * File for stdout and stderr, opened to append, created with mode 0640. A relative path is one
+   * from the launcher's working directory.
    * @default stdout and stderr go to /dev/null
    */
   readonly logFile?: string
-  /** Working directory of the daemon, which goes there in this call. A relative path is one from the launcher's. @default that of the launcher */
+  /**
+   * Working directory of the daemon, which goes there in this call. A relative path is one from the
+   * launcher's.
+   * @default that of the launcher
+   */
   readonly cwd?: string
   /** File mode creation mask of the daemon, for example `0o027`. @default that of the launcher */
   readonly umask?: number
-  /** Variables for the daemon's environment, on top of the launcher's; every later generation has them too. @default none */
+  /**
+   * Variables for the daemon's environment, on top of the launcher's; every later generation has
+   * them too.
+   * @default none
+   */
   readonly env?: Readonly<Record<string, string>>
   /**
-   * The launcher waits until the daemon calls `notifyUpgradeDone()`, which then serves for the first start too. Without it, it waits only
-   * until the daemon has come as far as its first call into this library.
+   * The launcher waits until the daemon calls `notifyUpgradeDone()`, which then serves for the
+   * first start too. Without it, it waits only until the daemon has come as far as its first call
+   * into this library.
    * @default false
    */
   readonly waitReady?: boolean
-  /** Time for what is waited for, in milliseconds; then the daemon is killed and `daemonize()` rejects. @default 60000 */
+  /**
+   * Time for what is waited for, in milliseconds; then the daemon is killed and `daemonize()`
+   * rejects.
+   * @default 60000
+   */
   readonly readyTimeout?: number
 }
 
 /** What {@link upgrade} takes. */
 export type UpgradeOptions = {
   /**
-   * How the new version is started. `parent`, the documents' way: its program runs, calls `daemonize()`, and a second process of it becomes the
-   * daemon. `daemon`, the direct way: one boot, and the exit code of a version that fails is known.
+   * How the new version is started. `parent`, that of the original Go API: its program runs, calls
+   * `daemonize()`, and a second process of it becomes the daemon. `daemon`, the direct way: one
+   * boot, and the exit code of a version that fails is known.
    * @default 'parent'
    */
   readonly stage?: 'parent' | 'daemon'
-  /** Time the new version has to say that it is up, in milliseconds; then it is killed and this process keeps serving. @default 60000 */
+  /**
+   * Time the new version has to say that it is up, in milliseconds; then it is killed and this
+   * process keeps serving.
+   * @default 60000
+   */
   readonly readyTimeout?: number
   /**
-   * Time between the new version's yes and the commit, in milliseconds. Both accept in it, and a new version that dies in it has failed.
+   * Time between the new version's yes and the commit, in milliseconds. Both accept in it, and a
+   * new version that dies in it has failed.
    * @default 0
    */
   readonly overlap?: number
@@ -56,21 +76,40 @@ export type UpgradeOptions = {
   readonly execPath?: string
   /** Arguments for Node itself. @default those of this process, without the inspector's */
   readonly execArgv?: readonly string[]
-  /** The program, as an operator would type it: symlinks in it are followed at each upgrade. @default what was typed to start this process */
+  /**
+   * The program, as an operator would type it: symlinks in it are followed at each upgrade.
+   * @default what was typed to start this process
+   */
   readonly script?: string
   /** Arguments of the program. @default those of this process */
   readonly args?: readonly string[]
-  /** Working directory. @default what was typed to start this process; symlinks in it are followed at each upgrade */
+  /**
+   * Working directory.
+   * @default what was typed to start this process; symlinks in it are followed at each upgrade
+   */
   readonly cwd?: string
-  /** The whole environment. @default that with which this process was started, not what the program made of it since */
+  /**
+   * The whole environment.
+   * @default that with which this process was started, not what the program made of it since
+   */
   readonly env?: Readonly<Record<string, string | undefined>>
 }
 
-/** What `daemon.upgrade()` takes: that of {@link upgrade}, whose default for `stage` is `'daemon'` here, and more. */
+/**
+ * What `daemon.upgrade()` takes: that of {@link upgrade}, whose default for `stage` is `'daemon'`
+ * here, and more.
+ */
 export type DaemonUpgradeOptions = UpgradeOptions & {
-  /** Time this process has to finish what it accepted, in milliseconds, for this upgrade. @default that of the daemon */
+  /**
+   * Time this process has to finish what it accepted, in milliseconds, for this upgrade.
+   * @default that of the daemon
+   */
   readonly drainTimeout?: number
-  /** Listeners that a new version which runs unmodified may leave unclaimed; what waits in their queues is reset. @default none */
+  /**
+   * Listeners that a new version which runs unmodified may leave unclaimed; what waits in their
+   * queues is reset.
+   * @default none
+   */
   readonly release?: readonly string[]
 }
 
@@ -80,7 +119,10 @@ export type ListenUnixOptions = {
   readonly mode?: number
 }
 
-/** Whether live connections move: all, none, or those for which the function returns true; the others close with their next answer. */
+/**
+ * Whether live connections move: all, none, or those for which the function returns true; the
+ * others close with their next answer.
+ */
 export type MoveRule = boolean | ((socket: Socket) => boolean)
 
 /** Values for the successor, by name; see `daemon.inherited()`. */
@@ -90,7 +132,10 @@ export type SaveState = Readonly<
     {
       /** Version of the value's shape, for the program that reads it. @default 0 */
       readonly version?: number
-      /** The value now, or a promise of it, which is awaited for `stateTimeout`: anything that structuredClone takes, at most 64 MiB. */
+      /**
+       * The value now, or a promise of it, which is awaited for `stateTimeout`: anything that
+       * structuredClone takes, at most 64 MiB.
+       */
       save(): unknown
     }
   >
@@ -99,11 +144,17 @@ export type SaveState = Readonly<
 /** What {@link createDaemon} takes. */
 export type DaemonOptions = {
   /**
-   * Name of the daemon: it opens the control socket of that name in the run directory, through which the command `cook-daemon` and `curl` find it. No two daemons
-   * of one user have the same. Letters, digits, `.`, `_` and `-`, at most 64. @default none, and no control socket
+   * Name of the daemon: it opens the control socket of that name in the run directory, through
+   * which the command `cook-daemon` and `curl` find it. No two daemons of one user have the same.
+   * Letters, digits, `.`, `_` and `-`, at most 64.
+   * @default none, and no control socket
    */
   readonly name?: string
-  /** Become a daemon first; see {@link DaemonizeOptions}. The launcher exits when the daemon is ready, with code 1 if it does not come up. @default false */
+  /**
+   * Become a daemon first; see {@link DaemonizeOptions}. The launcher exits when the daemon is
+   * ready, with code 1 if it does not come up.
+   * @default false
+   */
   readonly detach?: boolean
   /** See {@link DaemonizeOptions.logFile}; with `detach`. */
   readonly logFile?: string
@@ -111,30 +162,51 @@ export type DaemonOptions = {
   readonly cwd?: string
   /** See {@link DaemonizeOptions.umask}; with `detach`. */
   readonly umask?: number
-  /** File for the pid of the process that owns the service; removed when it stops for good. @default none */
+  /**
+   * File for the pid of the process that owns the service; removed when it stops for good.
+   * @default none
+   */
   readonly pidFile?: string
-  /** Time a new version has to call `ready()`, in milliseconds; then it is killed and we keep serving. @default 60000 */
+  /**
+   * Time a new version has to call `ready()`, in milliseconds; then it is killed and we keep
+   * serving.
+   * @default 60000
+   */
   readonly readyTimeout?: number
-  /** Time to finish what was accepted, in milliseconds; what is left then is cut and counted. @default 30000 */
+  /**
+   * Time to finish what was accepted, in milliseconds; what is left then is cut and counted.
+   * @default 30000
+   */
   readonly drainTimeout?: number
   /**
-   * How long both versions accept between the new one's `ready()` and the commit, in milliseconds. A new version that dies in it is rolled back without a trace.
+   * How long both versions accept between the new one's `ready()` and the commit, in milliseconds.
+   * A new version that dies in it is rolled back without a trace.
    * @default 0
    */
   readonly overlap?: number
-  /** How many generations may be alive at once, the new one included; an upgrade beyond is refused. @default 4 */
+  /**
+   * How many generations may be alive at once, the new one included; an upgrade beyond is refused.
+   * @default 4
+   */
   readonly maxGenerations?: number
   /** Whether plain HTTP/1.1 connections move to the successor. @default true */
   readonly moveConnections?: MoveRule
   /** What a successor can ask for with `inherited()`. @default nothing */
   readonly saveState?: SaveState
-  /** Time for a value of `saveState`, in milliseconds; then the successor's `inherited()` rejects. @default 10000 */
+  /**
+   * Time for a value of `saveState`, in milliseconds; then the successor's `inherited()` rejects.
+   * @default 10000
+   */
   readonly stateTimeout?: number
-  /** At the commit, in the old process: stop what must run once only. What it returns reaches `onTakeover`. */
+  /**
+   * At the commit, in the old process: stop what must run once only. What it returns reaches
+   * `onTakeover`.
+   */
   onRelease?(): unknown
   /**
-   * At the commit, in the new process: start it. Called in every generation; in the first, and when the old one is lost, with undefined. Once more, with undefined, in an old process that takes the service back
-   * from a successor that was lost.
+   * At the commit, in the new process: start it. Called in every generation; in the first, and when
+   * the old one is lost, with undefined. Once more, with undefined, in an old process that takes
+   * the service back from a successor that was lost.
    */
   onTakeover?(value: unknown): unknown
   /** Everything that happens; also on the diagnostics channel `cook-daemon`. */
@@ -162,7 +234,10 @@ export type DaemonEvent =
       readonly type: 'upgraded'
     } & UpgradeResult)
   | {
-      /** The upgrade failed, and this process keeps serving, but where the error is `ERR_COOK_UPGRADED` or `ERR_COOK_STOPPING`. */
+      /**
+       * The upgrade failed, and this process keeps serving, but where the error is
+       * `ERR_COOK_UPGRADED` or `ERR_COOK_STOPPING`.
+       */
       readonly type: 'upgrade-failed'
       /** Why: a {@link CookError}. */
       readonly error: Error
@@ -174,7 +249,10 @@ export type DaemonEvent =
       readonly names: readonly string[]
     }
   | {
-      /** The new process died while this one drained, or stood still until the end of that and was killed: this one took the service back. */
+      /**
+       * The new process died while this one drained, or stood still until the end of that and was
+       * killed: this one took the service back.
+       */
       readonly type: 'successor-lost'
       /** That of the one that died. */
       readonly generation: number
@@ -192,7 +270,10 @@ export type DaemonEvent =
       readonly report: DrainReport
     }
   | {
-      /** Code of the program threw in a hook; or the pid file could not be written, or a socket not be opened, when it was too late for a no. It costs nothing else. */
+      /**
+       * Code of the program threw in a hook; or the pid file could not be written, or a socket not
+       * be opened, when it was too late for a no. It costs nothing else.
+       */
       readonly type: 'hook-failed'
       /** The option or method that has the hook, or `pidFile`, `control` or `listen`. */
       readonly hook: string
@@ -222,7 +303,9 @@ export type UpgradeResult = {
   readonly phases: UpgradePhases
 }
 
-/** What became of the live connections, in all and by listener; as a string, one line for people. */
+/**
+ * What became of the live connections, in all and by listener; as a string, one line for people.
+ */
 export type DrainReport = DrainCounts & {
   /** The same for each listener, by its name. */
   readonly listeners: Readonly<Record<string, DrainCounts>>
@@ -244,9 +327,15 @@ export type DrainCounts = {
 export type ListenOptions = ListenNaming & (PortOptions | PathOptions)
 
 export type ListenNaming = {
-  /** Name of the listener, for reports and for the next version. @default its address, as in `tcp:*:8080` or `unix:/run/app.sock` */
+  /**
+   * Name of the listener, for reports and for the next version.
+   * @default its address, as in `tcp:*:8080` or `unix:/run/app.sock`
+   */
   readonly name?: string
-  /** Length of the queue of connections that wait to be accepted, kept over upgrades. @default 511 */
+  /**
+   * Length of the queue of connections that wait to be accepted, kept over upgrades.
+   * @default 511
+   */
   readonly backlog?: number
 }
 
@@ -275,7 +364,8 @@ export type ServingOptions = DaemonOptions &
   (PortOptions | PathOptions) & {
     /** Which signals do what. @default SIGUSR2 upgrades, SIGTERM and SIGINT stop */
     readonly signals?: {
-      // SIGUSR1 is not the default: without a handler Node opens its inspector, and nothing runs the handler under --disable-sigusr1.
+      // SIGUSR1 is not the default: without a handler Node opens its inspector, and nothing runs
+      // the handler under --disable-sigusr1.
       /** Replaces the process by its new version. @default 'SIGUSR2' */
       readonly upgrade?: NodeJS.Signals
       /** Finish what was accepted, and end the process. @default ['SIGTERM', 'SIGINT'] */

@@ -6,20 +6,24 @@ import { signalNumbers } from './node/signals.ts'
 import { defaults, type ListenOptions, type ServingOptions, withoutUndefined } from './options.ts'
 
 /**
- * What {@link serve} takes: all of {@link DaemonOptions}, `port`, `host`, `backlog`, `path` and `mode` of
- * {@link ListenOptions}, `prepare`, and `signals`: `upgrade` replaces the process by its new version (default
- * `'SIGUSR2'`), each of `stop` finishes what was accepted and ends it (default `['SIGTERM', 'SIGINT']`).
+ * What {@link serve} takes: all of {@link DaemonOptions}, `port`, `host`, `backlog`, `path` and
+ * `mode` of {@link ListenOptions}, `prepare`, and `signals`: `upgrade` replaces the process by its
+ * new version (default `'SIGUSR2'`), each of `stop` finishes what was accepted and ends it (default
+ * `['SIGTERM', 'SIGINT']`).
  */
 export type ServeOptions = ServingOptions & {
-  /** Called before the server listens, and awaited: the place for `inherited()`, `onHandedOver()`, `onDrain()` and for `handOverWebSockets()`. */
+  /**
+   * Called before the server listens, and awaited: the place for `inherited()`, `onHandedOver()`,
+   * `onDrain()` and for `handOverWebSockets()`.
+   */
   prepare?(daemon: Daemon): unknown
 }
 
 /**
- * Makes a server upgradable: it listens, on the predecessor's listener if there is one, and is ready; SIGUSR2
- * replaces the process by its new version, with live connections; SIGTERM and SIGINT finish what was accepted
- * and end it. Resolves when this process owns the service; when it has drained, it exits. Rejects with what
- * `createDaemon()`, `listen()` and `ready()` reject with.
+ * Makes a server upgradable: it listens, on the predecessor's listener if there is one, and is
+ * ready; SIGUSR2 replaces the process by its new version, with live connections; SIGTERM and SIGINT
+ * finish what was accepted and end it. Resolves when this process owns the service; when it has
+ * drained, it exits. Rejects with what `createDaemon()`, `listen()` and `ready()` reject with.
  */
 export async function serve(server: Server, options: ServeOptions): Promise<Daemon> {
   const { prepare, ...checked } = options
@@ -31,7 +35,8 @@ export async function serve(server: Server, options: ServeOptions): Promise<Daem
   let daemon: Daemon | undefined
   for (const signal of new Set(signals?.stop ?? defaults.stopSignals)) {
     process.on(signal, () => {
-      // Before it serves there is nothing to finish, and whoever waits for it reads in the exit code what ended it.
+      // Before it serves there is nothing to finish, and whoever waits for it reads in the exit
+      // code what ended it.
       if (daemon === undefined || !isServing) process.exit(128 + signalNumbers()[signal])
       void daemon.stop()
     })

@@ -14,15 +14,22 @@ export type Predecessor = {
   /** Resolves at the commit, or after a no when that was heard. Rejects with `ERR_COOK_REFUSED`. */
   notify(ok: boolean, reason: string): Promise<void>
   /**
-   * True as soon as this process may accept on the listeners of the predecessor: at the commit, or in an
-   * overlap when it is ready. False if the predecessor has refused it, or if `over` comes first.
+   * True as soon as this process may accept on the listeners of the predecessor: at the commit, or
+   * in an overlap when it is ready. False if the predecessor has refused it, or if `over` comes
+   * first.
    */
   mayAccept(over: Promise<false>): Promise<boolean>
   /** TLS ticket keys by handle name; none if the predecessor is gone or has refused us. */
   tickets(): Promise<Readonly<Record<string, string>>>
-  /** A value of its saveState hook; undefined if it is gone. Rejects with `ERR_COOK_REFUSED`, and with why there is none. */
+  /**
+   * A value of its saveState hook; undefined if it is gone. Rejects with `ERR_COOK_REFUSED`, and
+   * with why there is none.
+   */
   ask(name: string): Promise<Value | undefined>
-  /** What the program still has to do before this process is up, for the error if it never does. Empty: nothing. */
+  /**
+   * What the program still has to do before this process is up, for the error if it never does.
+   * Empty: nothing.
+   */
   tellWaiting(reason: string): void
 }
 
@@ -33,11 +40,19 @@ export type Value = { readonly value: unknown; readonly version: number }
 export type Receiving = {
   /** Resolves when the predecessor needs us no more: it said bye, or is gone. */
   readonly bye: Promise<void>
-  /** Resolves when it has left, or was killed because it had not long after the end of its drain. */
+  /**
+   * Resolves when it has left, or was killed because it had not long after the end of its drain.
+   */
   readonly left: Promise<void>
-  /** Sends it second handles of its listeners: should this process die while it drains, it takes the service back. */
+  /**
+   * Sends it second handles of its listeners: should this process die while it drains, it takes the
+   * service back.
+   */
   sendSpares(): void
-  /** Whether a successor of our own is about to take the service: the predecessor will not come back then. */
+  /**
+   * Whether a successor of our own is about to take the service: the predecessor will not come back
+   * then.
+   */
   tellReplacing(isOn: boolean): void
   /** The service ends. */
   stop(): void
@@ -55,9 +70,15 @@ export type ControlSocket = {
   readonly idle: Promise<void>
 }
 
-/** What serves in the place of a program that does not know this library, until that takes it up itself (preload/start.ts). */
+/**
+ * What serves in the place of a program that does not know this library, until that takes it up
+ * itself (preload/start.ts).
+ */
 export type Preload = {
-  /** The program calls a verb: what it does from now on is its own. Throws `ERR_COOK_PRELOADED` if that comes too late. */
+  /**
+   * The program calls a verb: what it does from now on is its own. Throws `ERR_COOK_PRELOADED` if
+   * that comes too late.
+   */
   stepAside(verb: string): void
   /** The program says that it is up, or why not. Resolves at the commit. */
   ready(ok: boolean, reason: string): Promise<void>
@@ -74,13 +95,22 @@ export type Destination = {
 /** With what goes along. */
 export type Arrival = Destination & { readonly state?: string | undefined }
 
-/** How a move ended: `busy` and `lost` connections stay here, but `lost` were on their way when the successor died. */
+/**
+ * How a move ended: `busy` and `lost` connections stay here, but `lost` were on their way when the
+ * successor died.
+ */
 export type Moved = 'moved' | 'unwanted' | 'busy' | 'lost'
 
 export type MoveOptions = {
-  /** Looked at when its turn comes, after reading was stopped: a request may have begun while it waited. */
+  /**
+   * Looked at when its turn comes, after reading was stopped: a request may have begun while it
+   * waited.
+   */
   readonly isFree: () => boolean
-  /** What goes with it, as cloned-values.ts writes it; a function is asked when its turn has come and it is free. */
+  /**
+   * What goes with it, as cloned-values.ts writes it; a function is asked when its turn has come
+   * and it is free.
+   */
   readonly state?: string | (() => string | undefined) | undefined
   /** Goes before those that wait: a busy connection is free only for a moment. */
   readonly isUrgent?: boolean
@@ -127,7 +157,10 @@ export type Departure = {
   isComingBack(): boolean
   /** Where what becomes of a connection is counted. */
   countsOf(socket: Socket): Counting
-  /** A connection of the predecessor goes through us to our successor; false if it cannot. `keep` is for one that comes back. */
+  /**
+   * A connection of the predecessor goes through us to our successor; false if it cannot. `keep` is
+   * for one that comes back.
+   */
   passOn(arrival: Arrival, socket: Socket, keep: () => boolean): boolean
   /** A connection of the program's own protocol, on the program's word. */
   handOver(name: string, socket: Socket, state: unknown): Promise<boolean>

@@ -1,4 +1,7 @@
-/** The daemon inside of this process: its options, listeners, handles, phase, history and events. One object, passed whole. */
+/**
+ * The daemon inside of this process: its options, listeners, handles, phase, history and events.
+ * One object, passed whole.
+ */
 import type { Server, Socket } from 'node:net'
 import { runName } from './contract/environment.ts'
 import type { GenerationRecord } from './contract/messages.ts'
@@ -37,7 +40,9 @@ export class Service {
   readonly history = new History()
   /** Who takes connections of the program's own protocols, by name. */
   readonly receivers = new Map<string, (socket: Socket, state: unknown) => void>()
-  /** Called when a departure begins: by the program, and for protocols with a module of their own. */
+  /**
+   * Called when a departure begins: by the program, and for protocols with a module of their own.
+   */
   readonly onDrain: (() => unknown)[] = []
   readonly ownDrains: ((departure: Departure) => OwnDrain)[] = []
   /** The end of the service in this process. */
@@ -86,7 +91,10 @@ export class Service {
     return this.options.drainTimeout ?? defaults.drainTimeout
   }
 
-  /** Whether paths and the pid file are this process's: not a predecessor's still, nor a successor's already. */
+  /**
+   * Whether paths and the pid file are this process's: not a predecessor's still, nor a successor's
+   * already.
+   */
   get ownsNames(): boolean {
     return this.#phase !== 'starting' && !this.hasSuccessor
   }

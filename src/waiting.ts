@@ -1,4 +1,7 @@
-/** What one waits for: a promise that others settle, a latch, a deadline that another process has to keep. */
+/**
+ * What one waits for: a promise that others settle, a latch, a deadline that another process has to
+ * keep.
+ */
 import { throwLater } from './errors.ts'
 
 export type Deferred<Value> = {

@@ -1,4 +1,7 @@
-/** A plain http server that sends all its connections to a child, which serves them, one at a time and with nothing around it: as fast as Node's own way is. */
+/**
+ * A plain http server that sends all its connections to a child, which serves them, one at a time
+ * and with nothing around it: as fast as Node's own way is.
+ */
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { createServer } from 'node:http'
@@ -23,7 +26,8 @@ if (process.argv[2] === 'child') {
   await once(process, 'message')
   const from = performance.now()
   for (const socket of sockets) {
-    // As `send` would leave it: without this the server goes into worker mode and every send walks its list.
+    // As `send` would leave it: without this the server goes into worker mode and every send walks
+    // its list.
     Object.assign(socket, { server: null })
     child.send('connection', socket)
     await once(child, 'message')

@@ -1,4 +1,7 @@
-/** The programs' end of the control socket; loaded when a program is up, so that it weighs on no start that is measured. */
+/**
+ * The programs' end of the control socket; loaded when a program is up, so that it weighs on no
+ * start that is measured.
+ */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { connect, type Server } from 'node:net'
@@ -11,7 +14,10 @@ import { addInheritTcpListener, type UpgradePhases, upgrade } from 'cook-daemon'
 export type Command =
   /** Upgrade, close the listener, and leave. */
   | { readonly do: 'upgrade'; readonly stage: 'parent' | 'daemon' }
-  /** Start a program from here, from a process of the same size as one that upgrades; it is ended when it listens. */
+  /**
+   * Start a program from here, from a process of the same size as one that upgrades; it is ended
+   * when it listens.
+   */
   | { readonly do: 'start'; readonly file: string }
   /** Collect all garbage. */
   | { readonly do: 'rest' }
@@ -38,7 +44,8 @@ export async function obey(server: Server): Promise<void> {
     )
     say(answer)
     if (command.do !== 'upgrade' || 'error' in answer) continue
-    // Nothing holds this process any more, and nobody ends it: what a program leaves behind would keep it alive, and be seen.
+    // Nothing holds this process any more, and nobody ends it: what a program leaves behind would
+    // keep it alive, and be seen.
     socket.removeAllListeners('close').end()
     return
   }

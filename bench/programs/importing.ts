@@ -1,4 +1,7 @@
-/** plain.ts with the library, which it registers its listener with if it is told to; importing.cjs is the same as CommonJS. */
+/**
+ * plain.ts with the library, which it registers its listener with if it is told to; importing.cjs
+ * is the same as CommonJS.
+ */
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { addInheritTcpListener } from 'cook-daemon'

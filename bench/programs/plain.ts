@@ -1,4 +1,7 @@
-/** A plain http server without the library: what the others are compared with; plain.cjs is the same as CommonJS. */
+/**
+ * A plain http server without the library: what the others are compared with; plain.cjs is the same
+ * as CommonJS.
+ */
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 

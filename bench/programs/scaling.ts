@@ -1,4 +1,7 @@
-/** A server with as many listeners and as much state as it is told, which tells its lab when each step of its upgrade came. */
+/**
+ * A server with as many listeners and as much state as it is told, which tells its lab when each
+ * step of its upgrade came.
+ */
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { serve } from 'cook-daemon'

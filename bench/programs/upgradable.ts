@@ -1,4 +1,7 @@
-/** An http server that upgrades itself when the benchmark says so; upgradable.cjs is the same as CommonJS. */
+/**
+ * An http server that upgrades itself when the benchmark says so; upgradable.cjs is the same as
+ * CommonJS.
+ */
 import { createServer } from 'node:http'
 import { daemonize, inheritTcpListeners, inUpgrade, notifyUpgradeDone } from 'cook-daemon'
 

@@ -1,4 +1,7 @@
-/** Where another system is better than this project, said from the numbers, so that it cannot be forgotten. */
+/**
+ * Where another system is better than this project, said from the numbers, so that it cannot be
+ * forgotten.
+ */
 import type { Summary } from '../statistics.ts'
 import type { Measured } from '../versus/result.ts'
 import { numeral } from './pictures.ts'
@@ -39,7 +42,10 @@ const metrics: readonly Metric[] = [
 /** Less than this is no difference, however small the spread is: a few runs do not show it all. */
 const noise = 0.05
 
-/** One line for each metric in which another is better by more than the spread of both and the noise; `ours` is what it is compared with. */
+/**
+ * One line for each metric in which another is better by more than the spread of both and the
+ * noise; `ours` is what it is compared with.
+ */
 export function whereOthersAreBetter(ours: Measured, others: readonly Measured[]): string[] {
   return metrics.flatMap(({ what, unit, better, of }) => {
     const own = of(ours)

@@ -274,7 +274,10 @@ function pair({ steady, upgrades }: Measured, key: 'gap' | 'p50' | 'p99' | 'p999
   return `${middle(steady[key])}, ${middle(upgrades[key])}`
 }
 
-/** A load that a machine cannot carry fails without any upgrade, and tells nothing of upgrades: whoever reads must know. */
+/**
+ * A load that a machine cannot carry fails without any upgrade, and tells nothing of upgrades:
+ * whoever reads must know.
+ */
 function overloadWords(all: readonly Measured[]): string {
   const failing = all.filter(({ failedBefore }) => failedBefore > 0)
   if (failing.length === 0) return 'Before the first upgrade no request failed.'

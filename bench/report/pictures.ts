@@ -1,4 +1,7 @@
-/** The pictures of the benchmarks: numbers in, the text of an SVG out. No script, no font of their own; light or dark as the reader has it. */
+/**
+ * The pictures of the benchmarks: numbers in, the text of an SVG out. No script, no font of their
+ * own; light or dark as the reader has it.
+ */
 
 export type Panel = {
   readonly title: string
@@ -22,7 +25,10 @@ const colours = 3
 /** More columns than this would be narrower than a reader can see. */
 const mostColumns = 220
 
-/** Answers by generation, one panel below the other with the same axes; lost requests in red below each. */
+/**
+ * Answers by generation, one panel below the other with the same axes; lost requests in red below
+ * each.
+ */
 export function drawTimeline(all: readonly Panel[], fine: number, description: string): string {
   const group = Math.ceil(Math.max(1, ...all.map(({ lost }) => lost.length)) / mostColumns)
   const panels = all.map((panel) => grouped(panel, group))

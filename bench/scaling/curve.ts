@@ -2,12 +2,15 @@
 
 export type Curve = { readonly exponent: number; readonly words: string }
 
-/** What grows by less than this from the smallest size to the biggest is called constant: noise does as much. */
+/**
+ * What grows by less than this from the smallest size to the biggest is called constant: noise does
+ * as much.
+ */
 const noise = 1.5
 
 /**
- * The exponent is the slope between the logarithms, by least squares, of what the value has above its floor: the floor is what an upgrade costs
- * without any of it.
+ * The exponent is the slope between the logarithms, by least squares, of what the value has above
+ * its floor: the floor is what an upgrade costs without any of it.
  */
 export function fitCurve(points: readonly { readonly size: number; readonly value: number }[]): Curve {
   const floor = Math.min(...points.map(({ value }) => value))

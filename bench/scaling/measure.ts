@@ -35,7 +35,10 @@ export type Link = {
 export type Load = { readonly connections: number; readonly listeners: number; readonly state: number }
 type Once = Readonly<Record<'commit' | 'handOver' | 'growth' | 'memory', number>>
 
-/** Milliseconds for each step: on a machine that has much else to do, each connection waits for its turn twice. */
+/**
+ * Milliseconds for each step: on a machine that has much else to do, each connection waits for its
+ * turn twice.
+ */
 const patience = 600_000
 
 const program = fileURLToPath(new URL('../programs/scaling.js', import.meta.url))
@@ -80,7 +83,10 @@ async function upgradeOnce({ connections, listeners, state }: Load): Promise<Onc
   return { commit: done.at - begun.at, handOver: drained.at - done.at, growth: most - before, memory }
 }
 
-/** One chain, looked at when it has each of these lengths; two clients ask all the time and must not notice. */
+/**
+ * One chain, looked at when it has each of these lengths; two clients ask all the time and must not
+ * notice.
+ */
 export async function* measureChain(lengths: readonly number[]): AsyncGenerator<Link> {
   await using lab = await openLab()
   let { puppet, port } = await start(lab, { SCALING_LISTENERS: '1', SCALING_STATE: '0' })

@@ -1,4 +1,7 @@
-/** One run of one system: at rest, under load, through upgrades, and how fast it serves beside the same program alone. */
+/**
+ * One run of one system: at rest, under load, through upgrades, and how fast it serves beside the
+ * same program alone.
+ */
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
@@ -104,7 +107,8 @@ async function upgradeOnce(
   const at = monotonic()
   const watch = watchEnd(old)
   await Promise.all([service.upgrade(old), sleep(every)])
-  // On a machine that has much else to do it may take longer. The old one may answer now and then until it stops to accept.
+  // On a machine that has much else to do it may take longer. The old one may answer now and then
+  // until it stops to accept.
   const young = await eventually(`version ${version} to serve (log: ${site.log()})`, async () => {
     const one = await site.serving()
     return one.version === version ? one.identity : undefined
@@ -112,7 +116,10 @@ async function upgradeOnce(
   return { at, watch, young }
 }
 
-/** The last one too has its time to end: the longest deadline that a system here sets, and some more. */
+/**
+ * The last one too has its time to end: the longest deadline that a system here sets, and some
+ * more.
+ */
 async function untilGone(last: Upgrade | undefined): Promise<void> {
   while (last?.watch.gone === null && monotonic() - last.at < 7_000) await sleep(20)
 }
@@ -182,7 +189,10 @@ async function perSecond(port: number, requests: number): Promise<number> {
   return requests / (performance.now() - begin)
 }
 
-/** What all processes hold together, in megabytes: the kernel divides what they share among those that share it. */
+/**
+ * What all processes hold together, in megabytes: the kernel divides what they share among those
+ * that share it.
+ */
 function memoryOf(pids: readonly number[]): number {
   const kilobytes = pids.map((pid) => {
     try {

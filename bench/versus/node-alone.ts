@@ -1,4 +1,7 @@
-/** What Node alone can do: an upgrade written by hand, and the rolling restart of node:cluster, each with the two ways of draining. */
+/**
+ * What Node alone can do: an upgrade written by hand, and the rolling restart of node:cluster, each
+ * with the two ways of draining.
+ */
 import { system as os } from '../../src/node/system.ts'
 import { programPath } from './site.ts'
 import type { System } from './system.ts'

@@ -1,4 +1,6 @@
-/** This project, with serve() and, for a program that knows nothing of it, through the command line. */
+/**
+ * This project, with serve() and, for a program that knows nothing of it, through the command line.
+ */
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { system as os } from '../../src/node/system.ts'

@@ -1,4 +1,7 @@
-/** nginx and HAProxy in front of one Node process: the new version starts beside the old one, and a reload leads new connections to it. */
+/**
+ * nginx and HAProxy in front of one Node process: the new version starts beside the old one, and a
+ * reload leads new connections to it.
+ */
 import { type ChildProcess, spawnSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { system as os } from '../../src/node/system.ts'

@@ -1,4 +1,7 @@
-/** The result of the comparison, as it stands in docs/benchmarks/results.json: medians over the runs, with the least and the most. */
+/**
+ * The result of the comparison, as it stands in docs/benchmarks/results.json: medians over the
+ * runs, with the least and the most.
+ */
 import type { Latency } from '../../test/support/load/timeline.ts'
 import type { Machine } from '../machine.ts'
 import { type Summary, summarize } from '../statistics.ts'
@@ -31,7 +34,9 @@ export type Measured = About & {
   readonly webSocketsKept: Summary
   /** Keep-alive clients that had to connect again, for each upgrade. */
   readonly reconnects: Summary
-  /** Part of the WebSocket messages that the newest version answers a while after the last upgrade. */
+  /**
+   * Part of the WebSocket messages that the newest version answers a while after the last upgrade.
+   */
   readonly webSocketsOnNewest: Summary
   readonly steady: Felt
   readonly upgrades: Felt

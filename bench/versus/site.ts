@@ -1,4 +1,7 @@
-/** The place in which one system runs once: a folder, a port, the version on disk, and everything that was started there. */
+/**
+ * The place in which one system runs once: a folder, a port, the version on disk, and everything
+ * that was started there.
+ */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, mkdtempSync, openSync, readFileSync, realpathSync, writeFileSync } from 'node:fs'

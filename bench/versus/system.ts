@@ -1,4 +1,7 @@
-/** What a system of the comparison is: something that starts the service, and replaces it by the version on disk. */
+/**
+ * What a system of the comparison is: something that starts the service, and replaces it by the
+ * version on disk.
+ */
 import type { Identity } from '../../src/contract/environment.ts'
 import type { Site } from './site.ts'
 

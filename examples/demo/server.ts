@@ -1,4 +1,7 @@
-/** The server of the demo: what every release of it runs. It prints what happens to it, a line of JSON each. */
+/**
+ * The server of the demo: what every release of it runs. It prints what happens to it, a line of
+ * JSON each.
+ */
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { type DaemonEvent, serve } from 'cook-daemon'

@@ -1,4 +1,7 @@
-/** The service of the demo as its operator has it: releases in a folder, a link to the current one, and the processes that it becomes. */
+/**
+ * The service of the demo as its operator has it: releases in a folder, a link to the current one,
+ * and the processes that it becomes.
+ */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, mkdtempSync, openSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'

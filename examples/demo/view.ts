@@ -29,7 +29,8 @@ function openLiveView(story: Story): { close(): void } {
     const { columns = 80, rows = 24 } = process.stdout
     const lines = frame(story, graph, columns - 1, rows - 1)
     const up = height > 0 ? `\x1b[${height}A` : ''
-    // Each line is cleared behind its end; a terminal that can (mode 2026) shows nothing before all are there.
+    // Each line is cleared behind its end; a terminal that can (mode 2026) shows nothing before all
+    // are there.
     const body = lines.map((line) => `${line}\x1b[K\n`).join('')
     process.stdout.write(`\x1b[?2026h\x1b[?25l${up}${body}\x1b[J\x1b[?2026l`)
     height = lines.length

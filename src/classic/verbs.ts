@@ -1,4 +1,4 @@
-/** The verbs of the original Go API: a process becomes a daemon, hands its handles to its successor, and hears whether that is up. */
+/** The verbs of the original Go API: daemonize, inherit and hand on handles, upgrade, notify. */
 import type { Socket as UdpSocket } from 'node:dgram'
 import type { Server } from 'node:net'
 import { checkDaemonizeOptions, checkListenUnixOptions, checkUpgradeOptions } from '../check.ts'
@@ -33,7 +33,10 @@ export type InheritedListener = {
   readonly family: 'IPv4' | 'IPv6'
 }
 
-/** A Unix listener of the predecessor: give it to `server.listen(inherited)`. Node's `server.address()` will not tell the path; this does. */
+/**
+ * A Unix listener of the predecessor: give it to `server.listen(inherited)`. Node's
+ * `server.address()` will not tell the path; this does.
+ */
 export type InheritedUnixListener = {
   /** What it is. */
   readonly kind: 'unix'
@@ -72,12 +75,15 @@ export type InheritedFile = {
 }
 
 /**
- * Turns this process into a daemon: `Daemonize()` of the original Go API. Resolves to true in the daemon, and to false in the process that must now exit,
- * which is the launcher, or in an upgrade the process between two daemons. The daemon is a process of its own with a new session, no terminal, and stdin from /dev/null.
- * It is a session leader, so opening a terminal without O_NOCTTY would make that its own: Node has no second fork.
+ * Turns this process into a daemon: `Daemonize()` of the original Go API. Resolves to true in the
+ * daemon, and to false in the process that must now exit, which is the launcher, or in an upgrade
+ * the process between two daemons. The daemon is a process of its own with a new session, no
+ * terminal, and stdin from /dev/null. It is a session leader, so opening a terminal without
+ * O_NOCTTY would make that its own: Node has no second fork.
  *
- * Rejects only in a process that would exit: `ERR_COOK_DAEMON_SPAWN`, `ERR_COOK_DAEMON_EXITED` (with exit code, signal and last stderr lines),
- * `ERR_COOK_DAEMON_SAID_NO`, `ERR_COOK_DAEMON_TIMEOUT`, `ERR_COOK_OPTION`. Nothing is left running then.
+ * Rejects only in a process that would exit: `ERR_COOK_DAEMON_SPAWN`, `ERR_COOK_DAEMON_EXITED`
+ * (with exit code, signal and last stderr lines), `ERR_COOK_DAEMON_SAID_NO`,
+ * `ERR_COOK_DAEMON_TIMEOUT`, `ERR_COOK_OPTION`. Nothing is left running then.
  */
 export async function daemonize(options: DaemonizeOptions = {}): Promise<boolean> {
   const { state } = enter('daemonize()')
@@ -85,15 +91,20 @@ export async function daemonize(options: DaemonizeOptions = {}): Promise<boolean
   return becomeDaemon(state, options)
 }
 
-/** True in a process that was started by an upgrade, from its start on: `In_upgrade()` of the original Go API. Throws `ERR_COOK_ENVIRONMENT` if what it was told is broken. */
+/**
+ * True in a process that was started by an upgrade, from its start on: `In_upgrade()` of the
+ * original Go API. Throws `ERR_COOK_ENVIRONMENT` if what it was told is broken.
+ */
 export function inUpgrade(): boolean {
   return enter('inUpgrade()', { isQuestion: true }).state.entered.start.link !== undefined
 }
 
 /**
- * Claims the TCP listeners that the predecessor registered under a name, in the order in which it added them: `Inherit_TCPListeners(name)` of the original Go API.
- * Give each to `server.listen(inherited)`; both processes accept until the old one closes. A descriptor can be listened on once in a process.
- * Throws `ERR_COOK_NOT_IN_UPGRADE`, `ERR_COOK_UNKNOWN_NAME`, `ERR_COOK_STAGE`, `ERR_COOK_ENVIRONMENT`.
+ * Claims the TCP listeners that the predecessor registered under a name, in the order in which it
+ * added them: `Inherit_TCPListeners(name)` of the original Go API. Give each to
+ * `server.listen(inherited)`; both processes accept until the old one closes. A descriptor can be
+ * listened on once in a process. Throws `ERR_COOK_NOT_IN_UPGRADE`, `ERR_COOK_UNKNOWN_NAME`,
+ * `ERR_COOK_STAGE`, `ERR_COOK_ENVIRONMENT`.
  */
 export function inheritTcpListeners(name: string): InheritedListener[] {
   return claim('inheritTcpListeners()', name, 'tcp')
@@ -104,7 +115,10 @@ export function inheritUnixListeners(name: string): InheritedUnixListener[] {
   return claim('inheritUnixListeners()', name, 'unix')
 }
 
-/** Claims UDP sockets; see {@link inheritTcpListeners}. Until the old process closes its socket, each datagram goes to one of the two. Throws what that throws. */
+/**
+ * Claims UDP sockets; see {@link inheritTcpListeners}. Until the old process closes its socket,
+ * each datagram goes to one of the two. Throws what that throws.
+ */
 export function inheritUdpSockets(name: string): InheritedUdpSocket[] {
   return claim('inheritUdpSockets()', name, 'udp')
 }
@@ -123,17 +137,21 @@ function claim<Kind extends HandleKind>(verb: string, name: string, kind: Kind):
 }
 
 /**
- * Registers a listening server, or a claimed listener, for the next upgrade: `AddInherit_TCPListener(name, l, true)` of the original Go API. Any `net.Server` will do: net, http, https, http2.
- * Several can have one name; the same one twice counts once. The original Go API does not say what its boolean means: here, `replace` first drops what of this kind is registered under the name.
- * Throws `ERR_COOK_NOT_LISTENING`, `ERR_COOK_HANDLE_KIND`, `ERR_COOK_HANDLE_NAME`, `ERR_COOK_CLUSTER_WORKER`.
+ * Registers a listening server, or a claimed listener, for the next upgrade:
+ * `AddInherit_TCPListener(name, l, true)` of the original Go API. Any `net.Server` will do: net,
+ * http, https, http2. Several can have one name; the same one twice counts once. The original Go
+ * API does not say what its boolean means: here, `replace` first drops what of this kind is
+ * registered under the name. Throws `ERR_COOK_NOT_LISTENING`, `ERR_COOK_HANDLE_KIND`,
+ * `ERR_COOK_HANDLE_NAME`, `ERR_COOK_CLUSTER_WORKER`.
  */
 export function addInheritTcpListener(name: string, server: Server | InheritedListener, replace = false): void {
   add('addInheritTcpListener()', name, 'tcp', server, replace)
 }
 
 /**
- * Registers a Unix listener; see {@link addInheritTcpListener}. Its path stays when this process closes it after an upgrade. Opened with
- * {@link listenUnix} it stays without a gap; opened with `server.listen(path)`, clients may find no file for some microseconds. Throws what that throws.
+ * Registers a Unix listener; see {@link addInheritTcpListener}. Its path stays when this process
+ * closes it after an upgrade. Opened with {@link listenUnix} it stays without a gap; opened with
+ * `server.listen(path)`, clients may find no file for some microseconds. Throws what that throws.
  */
 export function addInheritUnixListener(name: string, server: Server | InheritedUnixListener, replace = false): void {
   const service = enter('addInheritUnixListener()')
@@ -146,7 +164,10 @@ export function addInheritUdpSocket(name: string, socket: UdpSocket | InheritedU
   add('addInheritUdpSocket()', name, 'udp', socket, replace)
 }
 
-/** Registers a plain descriptor, its number or anything with an `fd`; see {@link addInheritTcpListener}. Keep it open until the upgrade. Throws what that throws. */
+/**
+ * Registers a plain descriptor, its number or anything with an `fd`; see {@link
+ * addInheritTcpListener}. Keep it open until the upgrade. Throws what that throws.
+ */
 export function addInheritFile(name: string, file: number | { readonly fd: number }, replace = false): void {
   add('addInheritFile()', name, 'file', file, replace)
 }
@@ -163,9 +184,10 @@ function knowPath(service: Service, server: Server): void {
 }
 
 /**
- * Opens a Unix listener whose path lives through upgrades without a gap: bound under a private name beside the path and published with link(2). The file of a dead
- * process is replaced. Resolves when the server listens; its `address()` gives the path.
- * Rejects with `ERR_COOK_PATH_TOO_LONG`, `ERR_COOK_PATH_IN_USE`, `ERR_COOK_UNIX_PATH`, `ERR_COOK_OPTION`. Not in the original Go API.
+ * Opens a Unix listener whose path lives through upgrades without a gap: bound under a private name
+ * beside the path and published with link(2). The file of a dead process is replaced. Resolves when
+ * the server listens; its `address()` gives the path. Rejects with `ERR_COOK_PATH_TOO_LONG`,
+ * `ERR_COOK_PATH_IN_USE`, `ERR_COOK_UNIX_PATH`, `ERR_COOK_OPTION`. Not in the original Go API.
  */
 export async function listenUnix(server: Server, path: string, options: ListenUnixOptions = {}): Promise<void> {
   const service = enter('listenUnix()')
@@ -174,14 +196,19 @@ export async function listenUnix(server: Server, path: string, options: ListenUn
 }
 
 /**
- * Starts the new version, hands it what is registered, and waits for its answer: `Upgrade()` of the original Go API. Resolves at the commit: the new version serves, and this process
- * closes its listeners, finishes what it accepted and exits. Rejects if the upgrade failed: nothing of the new version runs any more, and this process keeps serving.
+ * Starts the new version, hands it what is registered, and waits for its answer: `Upgrade()` of the
+ * original Go API. Resolves at the commit: the new version serves, and this process closes its
+ * listeners, finishes what it accepted and exits. Rejects if the upgrade failed: nothing of the new
+ * version runs any more, and this process keeps serving.
  *
- * The new version is what was typed to start this one, with symlinks followed again, and with the environment of that start.
+ * The new version is what was typed to start this one, with symlinks followed again, and with the
+ * environment of that start.
  *
- * Rejects with `ERR_COOK_SUCCESSOR_EXITED` (exit code or signal, and its last stderr lines, in the text), `ERR_COOK_SUCCESSOR_SAID_NO`,
- * `ERR_COOK_SUCCESSOR_TIMEOUT`, `ERR_COOK_SUCCESSOR_SPAWN`, `ERR_COOK_LINK_BROKEN`, `ERR_COOK_STOPPED`, `ERR_COOK_UPGRADE_IN_PROGRESS`, `ERR_COOK_UPGRADED`,
- * `ERR_COOK_NOT_COMMITTED`, `ERR_COOK_NOT_LISTENING`, `ERR_COOK_PROTOCOL`, `ERR_COOK_STAGE`, `ERR_COOK_OPTION`.
+ * Rejects with `ERR_COOK_SUCCESSOR_EXITED` (exit code or signal, and its last stderr lines, in the
+ * text), `ERR_COOK_SUCCESSOR_SAID_NO`, `ERR_COOK_SUCCESSOR_TIMEOUT`, `ERR_COOK_SUCCESSOR_SPAWN`,
+ * `ERR_COOK_LINK_BROKEN`, `ERR_COOK_STOPPED`, `ERR_COOK_UPGRADE_IN_PROGRESS`, `ERR_COOK_UPGRADED`,
+ * `ERR_COOK_NOT_COMMITTED`, `ERR_COOK_NOT_LISTENING`, `ERR_COOK_PROTOCOL`, `ERR_COOK_STAGE`,
+ * `ERR_COOK_OPTION`.
  */
 export async function upgrade(options: UpgradeOptions = {}): Promise<UpgradeResult> {
   const service = enter('upgrade()')
@@ -192,21 +219,26 @@ export async function upgrade(options: UpgradeOptions = {}): Promise<UpgradeResu
 }
 
 /**
- * Puts the registry back to what it was before anything was added, after an upgrade that failed: `Restore_inherit_files()` of the original Go API. Closes nothing.
- * A process that was handed handles does not have them registered by that: register again what the next upgrade is to hand over.
+ * Puts the registry back to what it was before anything was added, after an upgrade that failed:
+ * `Restore_inherit_files()` of the original Go API. Closes nothing. A process that was handed
+ * handles does not have them registered by that: register again what the next upgrade is to hand
+ * over.
  */
 export function restoreInheritFiles(): void {
   enter('restoreInheritFiles()').handles.restore()
 }
 
 /**
- * Tells whoever started this process whether it is up: `Notify_upgrade_done(bool)` of the original Go API. In an upgrade that is the predecessor: resolves at the commit, from which on this process owns
- * the service, and handles that nobody claimed are closed. In the first start of a daemon it is the launcher, if that was told to `waitReady`.
- * With `ok` false it resolves when the predecessor has heard it, and this process must end; `reason`, at most 8 KiB, is in its error.
+ * Tells whoever started this process whether it is up: `Notify_upgrade_done(bool)` of the original
+ * Go API. In an upgrade that is the predecessor: resolves at the commit, from which on this process
+ * owns the service, and handles that nobody claimed are closed. In the first start of a daemon it
+ * is the launcher, if that was told to `waitReady`. With `ok` false it resolves when the
+ * predecessor has heard it, and this process must end; `reason`, at most 8 KiB, is in its error.
  *
  * In a program that runs under the preload it says that the program is up.
  *
- * If the predecessor is gone by then, this process goes on and serves. Rejects with `ERR_COOK_REFUSED` (too late: end this process), `ERR_COOK_PROTOCOL`, `ERR_COOK_NOT_IN_UPGRADE`,
+ * If the predecessor is gone by then, this process goes on and serves. Rejects with
+ * `ERR_COOK_REFUSED` (too late: end this process), `ERR_COOK_PROTOCOL`, `ERR_COOK_NOT_IN_UPGRADE`,
  * `ERR_COOK_NOTIFIED_TWICE`, `ERR_COOK_STAGE`, `ERR_COOK_OPTION`.
  */
 export async function notifyUpgradeDone(ok = true, reason = ''): Promise<void> {
@@ -225,7 +257,8 @@ export async function notifyUpgradeDone(ok = true, reason = ''): Promise<void> {
     await predecessor.notify(ok, reason)
     // Its listeners are the program's, and so is what becomes of them.
     receiving?.sendSpares()
-    // Not at the commit itself: with a predecessor that died early that comes before the program has claimed anything.
+    // Not at the commit itself: with a predecessor that died early that comes before the program
+    // has claimed anything.
     if (ok) claims.closeUnclaimed()
     return
   }
@@ -234,8 +267,11 @@ export async function notifyUpgradeDone(ok = true, reason = ''): Promise<void> {
 }
 
 /**
- * Writes this process's pid into a file: `Write_pid(file)` of the original Go API. The file is replaced at once, and one that names another living process than a predecessor is left
- * alone. From here on SIGUSR1 opens no inspector in this process. Throws `ERR_COOK_PID_FILE`, `ERR_COOK_PID_FILE_TAKEN`, and `ERR_COOK_NOT_COMMITTED` before `notifyUpgradeDone()` has resolved: until then the predecessor owns it.
+ * Writes this process's pid into a file: `Write_pid(file)` of the original Go API. The file is
+ * replaced at once, and one that names another living process than a predecessor is left alone.
+ * From here on SIGUSR1 opens no inspector in this process. Throws `ERR_COOK_PID_FILE`,
+ * `ERR_COOK_PID_FILE_TAKEN`, and `ERR_COOK_NOT_COMMITTED` before `notifyUpgradeDone()` has
+ * resolved: until then the predecessor owns it.
  */
 export function writePid(file: string): void {
   const verb = 'writePid()'

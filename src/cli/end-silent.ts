@@ -1,4 +1,4 @@
-/** The end of a daemon that does not answer: what is known of its processes is enough to end them, and nobody else. */
+/** Ends a daemon that does not answer: all of its processes that are known, and nobody else. */
 import type { Identity } from '../contract/environment.ts'
 import { type Client, whoText } from '../control/client.ts'
 import { type FoundOwner, identityOf } from '../control/owner-files.ts'
@@ -15,8 +15,9 @@ export type End = { readonly pid: number | undefined; readonly wasKilled: boolea
 const sayInterval = 5_000
 
 /**
- * SIGTERM to all its generations, and SIGCONT for one that is stopped; SIGKILL when the time is over that it would take to
- * finish. Each is known by its pid and its start time. True if one had to be killed.
+ * SIGTERM to all its generations, and SIGCONT for one that is stopped; SIGKILL when the time is
+ * over that it would take to finish. Each is known by its pid and its start time. True if one had
+ * to be killed.
  */
 export async function endSilent(client: Client, owners: readonly FoundOwner[], options: StopOptions): Promise<boolean> {
   const say = (text: string) => {

@@ -61,7 +61,10 @@ export function silentOf(client: Client, error: unknown): Silent | undefined {
   return { name: client.name, pid, startTime, generation, phase: 'silent' }
 }
 
-/** The processes of one that does not answer, or that has lost its control socket; none if anything else is wrong. */
+/**
+ * The processes of one that does not answer, or that has lost its control socket; none if anything
+ * else is wrong.
+ */
 export function silentOwners(client: Client, error: unknown): readonly FoundOwner[] {
   const isSilent =
     error instanceof CookError && (error.code === 'ERR_COOK_STANDS_STILL' || error.code === 'ERR_COOK_NOT_RUNNING')

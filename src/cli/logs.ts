@@ -74,7 +74,10 @@ function readPiece(fd: number, from: number, length: number): Buffer {
   return bytes.subarray(0, fs.readSync(fd, bytes, 0, length, from))
 }
 
-/** As `tail -F`: by its name, so that a log that was rotated is followed in its new file. Until it is interrupted, or nobody reads any more. */
+/**
+ * As `tail -F`: by its name, so that a log that was rotated is followed in its new file. Until it
+ * is interrupted, or nobody reads any more.
+ */
 async function follow(file: string, start: number): Promise<void> {
   let fd = fs.openSync(file, 'r')
   let at = start

@@ -1,4 +1,4 @@
-/** What is to be started: the program as the operator typed it, with the preload that makes it upgradable. */
+/** The program to start, as the operator typed it, with the preload that makes it upgradable. */
 import fs from 'node:fs'
 import { basename, dirname, extname, join, resolve } from 'node:path'
 import { type ProgramRecord, writeProgram } from '../contract/environment.ts'
@@ -26,7 +26,10 @@ export type StartOptions = {
 /** What is to be started, with everything that the operator said. */
 export type Program = { readonly name: string; readonly command: Command; readonly record: ProgramRecord }
 
-/** Nothing is resolved: a symlink in the path of the script or in the working directory is followed at each upgrade. */
+/**
+ * Nothing is resolved: a symlink in the path of the script or in the working directory is followed
+ * at each upgrade.
+ */
 export function programOf(script: string, args: readonly string[], options: StartOptions): Program {
   const { cwd } = startCommand(process.env)
   const file = resolve(cwd, script)
@@ -34,7 +37,8 @@ export function programOf(script: string, args: readonly string[], options: Star
   if (!isThere(file)) throw new Error(`there is no program ${file}`)
   const found = preloadPath(file)
   if (found === undefined) throw new Error('the preload is not in the package of cook-daemon: install it again')
-  // Not --import, which starts Node's loader of ES modules for a CommonJS program too: 6 ms (npm run bench:cli).
+  // Not --import, which starts Node's loader of ES modules for a CommonJS program too: 6 ms (npm
+  // run bench:cli).
   const execArgv = ['--require', found, ...(options.nodeArg ?? [])]
   const { waitReady, readyTimeout, drainTimeout, overlap, log, pid } = options
   const given = {
@@ -78,8 +82,8 @@ function isThere(file: string): boolean {
 const preload = 'dist/bundle/preload.cjs'
 
 /**
- * An absolute path with its symlinks unresolved, so that each upgrade takes what is there then. The program's own copy goes
- * before ours: two versions in one process would not get along.
+ * An absolute path with its symlinks unresolved, so that each upgrade takes what is there then. The
+ * program's own copy goes before ours: two versions in one process would not get along.
  */
 function preloadPath(script: string): string | undefined {
   const candidates = [...packagesAbove(script), ownPackage()]
@@ -97,7 +101,10 @@ function packagesAbove(file: string): string[] {
 /** As of the kernel. */
 const mostLinks = 40
 
-/** The package of this very command, by the path that was typed: node_modules/.bin/cook-daemon is a symlink in it, and one above it may be `current`. */
+/**
+ * The package of this very command, by the path that was typed: node_modules/.bin/cook-daemon is a
+ * symlink in it, and one above it may be `current`.
+ */
 function ownPackage(): string {
   let file = process.argv[1] ?? ''
   for (let step = 0; step < mostLinks && isSymlink(file); step++) file = resolve(dirname(file), fs.readlinkSync(file))

@@ -1,4 +1,4 @@
-/** The load of `prove`: clients with one keep-alive connection each, which never retry, so that what fails is seen. */
+/** The load of `prove`: keep-alive clients that never retry, so that every failure is seen. */
 import type { Target } from './prove-target.ts'
 
 export type Load = {
@@ -9,7 +9,10 @@ export type Load = {
   stop(): Promise<void>
 }
 
-/** After a failure a client waits, in milliseconds: a service that is gone is no reason to ask ever faster. */
+/**
+ * After a failure a client waits, in milliseconds: a service that is gone is no reason to ask ever
+ * faster.
+ */
 const rest = 50
 
 export function startLoad({ isTls, request: options }: Target, clients: number, patience: number): Load {

@@ -1,4 +1,4 @@
-/** What `prove` asks: which listener of the program, in which protocol, and that it answers at all before anything is upgraded. */
+/** What `prove` asks: which listener, in which protocol, and whether it answers at all. */
 import type { RequestOptions } from 'node:http'
 import type { ListenerStatus } from '../control/status.ts'
 import { messageOf } from '../errors.ts'
@@ -57,7 +57,8 @@ function chosen(listeners: readonly ListenerStatus[], { listener, port }: Target
   const fits = (one: ListenerStatus) =>
     (listener === undefined || one.name === listener || one.address === listener) &&
     (port === undefined || one.address.endsWith(`:${port}`))
-  // Without a word it is the first one with a port, as a server's own comes before what it listens on beside that.
+  // Without a word it is the first one with a port, as a server's own comes before what it listens
+  // on beside that.
   const found = listeners.filter(fits)
   const first = found.find(({ address }) => !address.startsWith('/')) ?? found[0]
   if (first !== undefined) return first

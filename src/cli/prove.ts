@@ -1,4 +1,4 @@
-/** `prove`: the user's own program under load that never retries, while it is upgraded to good versions and to such as fail. */
+/** `prove`: the user's own program under load, upgraded to good versions and to bad ones. */
 
 import fs from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -37,9 +37,15 @@ const course: readonly Kind[] = ['good', 'exits', 'good', 'hangs', 'good', 'cras
 
 /** How long one that hangs may do so, in milliseconds. */
 const hangTime = 1_000
-/** How long the load runs before the first upgrade and after the last, in milliseconds: each client is answered a few times. */
+/**
+ * How long the load runs before the first upgrade and after the last, in milliseconds: each client
+ * is answered a few times.
+ */
 const calm = 300
-/** How long an answer may take, in milliseconds: longer is one that never comes. The first has less, since somebody waits for it. */
+/**
+ * How long an answer may take, in milliseconds: longer is one that never comes. The first has less,
+ * since somebody waits for it.
+ */
 const patience = 30_000
 const firstPatience = 10_000
 

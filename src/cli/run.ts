@@ -1,4 +1,4 @@
-/** `run`: the same as `start` in the foreground. This process only waits: it forwards signals, and ends as the last generation does. */
+/** `run`: `start` in the foreground. Forwards signals, and ends as the last generation does. */
 import type { ChildProcess } from 'node:child_process'
 import type { Duplex } from 'node:stream'
 import type { Identity } from '../contract/environment.ts'

@@ -17,8 +17,8 @@ export async function stop(name: string | undefined, options: StopOptions): Prom
 /** Ends all generations; what does not end in time is killed. */
 export async function endAll(client: Client, options: StopOptions): Promise<End> {
   try {
-    // A question first: a POST that waits in a process that does not respond would be a second stop once that goes on, which
-    // cuts what it still answers.
+    // A question first: a POST that waits in a process that does not respond would be a second stop
+    // once that goes on, which cuts what it still answers.
     await client.status()
     return await endByAsking(client, options)
   } catch (error) {
@@ -49,7 +49,10 @@ async function endByAsking(client: Client, options: StopOptions): Promise<End> {
   return { pid: told.generations.at(-1)?.pid, wasKilled, answered: true }
 }
 
-/** A version that was being started when the old one was killed owns the service now; a fresh start of somebody else is left alone. */
+/**
+ * A version that was being started when the old one was killed owns the service now; a fresh start
+ * of somebody else is left alone.
+ */
 async function endNext(client: Client, generation: number, options: StopOptions): Promise<End | undefined> {
   try {
     if ((await client.status()).generation <= generation) return undefined

@@ -1,20 +1,31 @@
-/** How a process is told what it was started for: environment variables and descriptors. Pure: nothing here touches the system. */
+/** What a process is told by its environment: variables and descriptors. Pure. */
 import { CookError } from '../errors.ts'
 
-/** The original Go API's stage: `''` in the launcher, `parent` between two daemons, `daemon` in a daemon. */
+/**
+ * The original Go API's stage: `''` in the launcher, `parent` between two daemons, `daemon` in a
+ * daemon.
+ */
 export const ENV_NAME_DAEMON_STAGE = 'COOK_DAEMON_STAGE'
 /** The original Go API's summary of what was handed over, for people: `listen:1,admin:2`. */
 export const ENV_NAME_LIVING_UPGRADE = 'COOK_DAEMON_LIVING_UPGRADE'
 /** What the library believes: a {@link LinkRecord}. Its presence alone makes a start an upgrade. */
 export const envLink = 'COOK_DAEMON_LINK'
-/** What the process that started a `daemon` stage and waits for it tells it: a {@link LaunchRecord}. */
+/**
+ * What the process that started a `daemon` stage and waits for it tells it: a {@link LaunchRecord}.
+ */
 export const envLaunch = 'COOK_DAEMON_LAUNCH'
-/** What the command line was told of the program, a {@link ProgramRecord}: handed on to every generation, and before what the program says itself. */
+/**
+ * What the command line was told of the program, a {@link ProgramRecord}: handed on to every
+ * generation, and before what the program says itself.
+ */
 export const envProgram = 'COOK_DAEMON_PROGRAM'
 /** The folder of the control sockets; set by people. */
 export const envHome = 'COOK_DAEMON_HOME'
 
-/** Node reads these two at its start; left in an environment they would make a child open a channel that is not its own. */
+/**
+ * Node reads these two at its start; left in an environment they would make a child open a channel
+ * that is not its own.
+ */
 const envNodeChannel = ['NODE_CHANNEL_FD', 'NODE_CHANNEL_SERIALIZATION_MODE']
 
 /** What is said to one process alone. */
@@ -23,11 +34,17 @@ const startVariables = [ENV_NAME_DAEMON_STAGE, ENV_NAME_LIVING_UPGRADE, envLink,
 /** Every variable that must reach no other child of the program. */
 export const ownVariables = [...startVariables, envProgram] as const
 
-/** 0 to 2 are /dev/null and the log, 3 is the link, and from 4 come the handles, in order and without a hole. */
+/**
+ * 0 to 2 are /dev/null and the log, 3 is the link, and from 4 come the handles, in order and
+ * without a hole.
+ */
 export const linkFd = 3
 export const firstHandleFd = 4
 
-/** Reserved handles, whose names no program can give: the control socket, and the pipe to the waiting process of `cook-daemon run`. */
+/**
+ * Reserved handles, whose names no program can give: the control socket, and the pipe to the
+ * waiting process of `cook-daemon run`.
+ */
 export const controlName = 'cook:control'
 export const runName = 'cook:run'
 
@@ -62,16 +79,24 @@ export type LinkRecord = {
 }
 
 export type LaunchRecord = {
-  /** The descriptor on which the starting process waits for `started`, and with waitReady for `ready`. */
+  /**
+   * The descriptor on which the starting process waits for `started`, and with waitReady for
+   * `ready`.
+   */
   readonly fd: number
   readonly waitReady: boolean
   /** Descriptors that slipped through the launcher and are to be closed. */
   readonly close: readonly number[]
-  /** The descriptor of the pipe to a process that waits in the foreground for the end of the last generation. */
+  /**
+   * The descriptor of the pipe to a process that waits in the foreground for the end of the last
+   * generation.
+   */
   readonly run?: number
 }
 
-/** What the operator said; each generation reads it, so that it goes before what the program says. */
+/**
+ * What the operator said; each generation reads it, so that it goes before what the program says.
+ */
 export type ProgramRecord = {
   readonly name?: string
   /** For the preload: the program itself says when it is ready. */
@@ -88,7 +113,10 @@ export type ProgramRecord = {
 
 export type Start = { readonly stage: Stage; readonly link?: LinkRecord; readonly launch?: LaunchRecord }
 
-/** What the environment says about this start; anything half there, forged or broken throws `ERR_COOK_ENVIRONMENT`. */
+/**
+ * What the environment says about this start; anything half there, forged or broken throws
+ * `ERR_COOK_ENVIRONMENT`.
+ */
 export function readStart(env: Readonly<Record<string, string | undefined>>): Start {
   const stage = env[ENV_NAME_DAEMON_STAGE] ?? ''
   const [living, linkText, launchText] = [env[ENV_NAME_LIVING_UPGRADE], env[envLink], env[envLaunch]]
@@ -120,7 +148,10 @@ export function readStart(env: Readonly<Record<string, string | undefined>>): St
   return { stage, ...(link && { link }), ...(launch && { launch }) }
 }
 
-/** The environment of a process that we start: that of our own start, without what was meant for us alone. */
+/**
+ * The environment of a process that we start: that of our own start, without what was meant for us
+ * alone.
+ */
 export function writeStart(
   env: Readonly<Record<string, string | undefined>>,
   start: Start,

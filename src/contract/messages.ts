@@ -1,7 +1,8 @@
-/** What old and new process send each other: one table of fields, from which types and checking come. */
+/** What old and new process send each other: one table, from which types and checking come. */
 import { type Fields, type Identity, isCount, isFields, isIdentity } from './environment.ts'
 
-// Old and new may run different versions of this file: add, ignore the unknown, never reuse a meaning.
+// Old and new may run different versions of this file: add, ignore the unknown, never reuse a
+// meaning.
 
 /** Reads one field; undefined: it is not what it must be, and the message is broken. */
 type Field<Value> = (value: unknown) => Value | undefined
@@ -102,7 +103,9 @@ const upward = {
   hello: { protocol: count, nonce: text, pid, startTime: text },
   /** Why it ends: an uncaught exception, or what a `parent` stage saw of its daemon. */
   dying: { reason },
-  /** What it still waits for before it is up, for the text of a timeout; empty: nothing any more. */
+  /**
+   * What it still waits for before it is up, for the text of a timeout; empty: nothing any more.
+   */
   waits: { reason },
   /** A value of the predecessor's saveState hook is wanted, before `done`. */
   ask: { name: text },
@@ -110,14 +113,23 @@ const upward = {
   done: { ok: flag, reason },
   /** The answer to `accepted`: the new version has taken over, and only now the old one leaves. */
   confirmed: {},
-  /** Connection `id` is kept, and so are those before it that have no answer; or, `isKept` false, it was closed. */
+  /**
+   * Connection `id` is kept, and so are those before it that have no answer; or, `isKept` false, it
+   * was closed.
+   */
   taken: { id: count, isKept: flag },
-  /** The service ends: no connection is taken any more, what is idle goes now, the rest when the link ends. */
+  /**
+   * The service ends: no connection is taken any more, what is idle goes now, the rest when the
+   * link ends.
+   */
   stop: {},
   /** Which second handles of the predecessor's listeners follow, by its names of them. */
   spares: { names: list(text) },
   spare: { name: text },
-  /** The sender starts a successor, which takes the service if the sender dies; `isOn` false: that has failed. */
+  /**
+   * The sender starts a successor, which takes the service if the sender dies; `isOn` false: that
+   * has failed.
+   */
   replacing: { isOn: flag },
 } as const satisfies Readonly<Record<string, FieldTable>>
 
@@ -125,11 +137,17 @@ const upward = {
 const downward = {
   welcome: {
     protocol: count,
-    /** All generations alive, oldest first, the sender last: none of them is a stranger to the pid file. */
+    /**
+     * All generations alive, oldest first, the sender last: none of them is a stranger to the pid
+     * file.
+     */
     living: list(identity),
     /** TLS ticket keys by handle name, base64, to be set before the successor accepts. */
     tickets: optional(byName(text)),
-    /** How long both accept before the commit, in milliseconds. Absent: the successor accepts from the commit on. */
+    /**
+     * How long both accept before the commit, in milliseconds. Absent: the successor accepts from
+     * the commit on.
+     */
     overlap: optional(number),
   },
   /** A piece of what was asked for, or of what onRelease returned: v8.serialize bytes, base64. */
@@ -143,7 +161,10 @@ const downward = {
     /** Set instead: there is none of that name, but of these. */
     names: optional(list(text)),
   },
-  /** With the time that the old version's drain may take, in milliseconds. Such a one takes the service back if it must. */
+  /**
+   * With the time that the old version's drain may take, in milliseconds. Such a one takes the
+   * service back if it must.
+   */
   accepted: { drainTimeout: optional(count) },
   /** A live connection comes with this message. */
   connection: {
@@ -185,10 +206,16 @@ export type GenerationRecord = Read<typeof generationRecord>
 export type LastUpgrade = Read<typeof lastUpgrade>
 export type ConnectionCounts = Shape<typeof connectionCounts>
 
-/** The value that the predecessor's onRelease returned; the names of states that a program gives do not begin so. */
+/**
+ * The value that the predecessor's onRelease returned; the names of states that a program gives do
+ * not begin so.
+ */
 export const takeoverName = 'cook:takeover'
 
-/** Node keeps messages whose `cmd` begins with NODE_ away from the program's own listeners (they are `internalMessage`). */
+/**
+ * Node keeps messages whose `cmd` begins with NODE_ away from the program's own listeners (they are
+ * `internalMessage`).
+ */
 const cmd = 'NODE_COOK'
 
 export function toWire(message: Message): { readonly cmd: string } & Message {
@@ -197,7 +224,10 @@ export function toWire(message: Message): { readonly cmd: string } & Message {
 
 const readers = new Map(Object.entries({ ...upward, ...downward }).map(([type, table]) => [type, object(table)]))
 
-/** What came over the link: one of our messages, `unknown` if it is not ours or of a later version, `broken` if a field is wrong. */
+/**
+ * What came over the link: one of our messages, `unknown` if it is not ours or of a later version,
+ * `broken` if a field is wrong.
+ */
 export function fromWire(raw: unknown): Message | 'unknown' | 'broken' {
   if (!isFields(raw) || raw.cmd !== cmd) return 'unknown'
   const read = readers.get(String(raw.type))
@@ -206,7 +236,10 @@ export function fromWire(raw: unknown): Message | 'unknown' | 'broken' {
   return fields === undefined ? 'broken' : ({ type: raw.type, ...(fields as Fields) } as Message)
 }
 
-/** A reason is cut at this many bytes: on Node 26 a message of 200 KB before process.exit() was lost 14 times of 15. */
+/**
+ * A reason is cut at this many bytes: on Node 26 a message of 200 KB before process.exit() was lost
+ * 14 times of 15.
+ */
 const reasonLimit = 8 * 1024
 
 /** At most 8 KiB of it, cut between two characters. */

@@ -1,4 +1,4 @@
-/** What the new process does at each event of the upgrade that started it. Pure: upgrade/successor.ts carries out the effects. */
+/** What the new process does at each event of an upgrade. Pure: see upgrade/successor.ts. */
 import type { Identity } from './environment.ts'
 import { cutReason, type Message, type Upward } from './messages.ts'
 import { protocolVersion, tooOld } from './protocol.ts'
@@ -65,7 +65,8 @@ function greet(side: NewSide): Step {
   const hello = { type: 'hello', protocol: protocolVersion, nonce, pid: self[0], startTime: self[1] } as const
   const reason = tooOld('old', protocol)
   if (reason === undefined) return to(side, 'greeting', send(hello))
-  // The program does not come to say it: this predecessor hears no but in these two words. It closes the link.
+  // The program does not come to say it: this predecessor hears no but in these two words. It
+  // closes the link.
   const no = { type: 'done', ok: false, reason } as const
   return to(side, 'refused', send(hello), send(no), { do: 'refuse', reason, isTooOld: true })
 }

@@ -1,4 +1,4 @@
-/** What the old process does at each event of an upgrade. Pure: upgrade/predecessor.ts carries out the effects. */
+/** What the old process does at each event of an upgrade. Pure: see upgrade/predecessor.ts. */
 import type { Identity } from './environment.ts'
 import type { Downward, Message, MessageOf } from './messages.ts'
 import { protocolVersion, tooOld } from './protocol.ts'
@@ -30,7 +30,10 @@ export type OldSide = {
   readonly drainTimeout?: number
   /** Who said hello, and the version of the contract that it speaks. */
   readonly successor?: { readonly identity: Identity; readonly protocol: number }
-  /** Processes of the new version that the link told of: the one that we started may not be among them. */
+  /**
+   * Processes of the new version that the link told of: the one that we started may not be among
+   * them.
+   */
   readonly known: readonly Identity[]
   /** Why it ends, in its own words. */
   readonly dying?: string
@@ -137,7 +140,10 @@ function onDone(side: OldSide, { ok, reason }: MessageOf<'done'>): Step {
   return to(side, 'overlapping', { do: 'overlap' }, { do: 'timer', ms: side.overlap })
 }
 
-/** The commit waits for the answer to this, so that a successor which dies after its `done` costs nothing. */
+/**
+ * The commit waits for the answer to this, so that a successor which dies after its `done` costs
+ * nothing.
+ */
 function offer(side: OldSide): Step {
   const { drainTimeout, readyTimeout } = side
   const accepted = { type: 'accepted', ...(drainTimeout !== undefined && { drainTimeout }) } as const
@@ -167,7 +173,8 @@ function onExit(side: OldSide): Step {
 /** The upgrade has failed: tell the other side, see that it ends, and only then report. */
 function fail(side: OldSide, failure: Failure): Step {
   if (side.at === 'ending') return ifGone(side)
-  // Who refused, or is refused, may still write its log and go; who closed the link is most likely dying.
+  // Who refused, or is refused, may still write its log and go; who closed the link is most likely
+  // dying.
   const killed = failure.why !== 'said-no' && failure.why !== 'exited' && failure.why !== 'protocol'
   const ending: OldSide = { ...side, at: 'ending', failure, killed }
   if (isGone(ending)) return ifGone(ending)

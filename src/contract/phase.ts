@@ -32,7 +32,9 @@ const table: Readonly<Record<Phase, Readonly<Partial<Record<Step, Phase>>>>> = {
 
 export const phases = Object.keys(table) as readonly Phase[]
 
-/** The phase after a step; a step that cannot be taken there is a fault of this library and throws. */
+/**
+ * The phase after a step; a step that cannot be taken there is a fault of this library and throws.
+ */
 export function nextPhase(phase: Phase, step: Step): Phase {
   const next = table[phase][step]
   if (next === undefined) throw new Error(`cook-daemon: a daemon that is ${phase} cannot ${step}`)

@@ -15,20 +15,30 @@ export type Client = {
   readonly name: string
   readonly path: string
   status(): Promise<Status>
-  /** The lines of the answer as they come. Ends without one that is last if the daemon ends before it. */
+  /**
+   * The lines of the answer as they come. Ends without one that is last if the daemon ends before
+   * it.
+   */
   progress(what: 'upgrade' | 'stop', options?: object): AsyncGenerator<Progress>
-  /** Its processes, oldest generation first, as they are known without asking them; the last one owns the service. */
+  /**
+   * Its processes, oldest generation first, as they are known without asking them; the last one
+   * owns the service.
+   */
   owners(): readonly FoundOwner[]
 }
 
 /** How long a daemon may take to begin its answer, in milliseconds. */
 const patience = 5_000
-/** How often one is asked that is just handing over, or ending: at the next try the next one answers, or nobody listens. */
+/**
+ * How often one is asked that is just handing over, or ending: at the next try the next one
+ * answers, or nobody listens.
+ */
 const tries = 20
 const pause = 50
 
 /**
- * For the daemon of a name in a run directory. Its methods reject with `ERR_COOK_NOT_RUNNING`, `ERR_COOK_STANDS_STILL` if its process is known and says nothing, `ERR_COOK_NO_ANSWER` if
+ * For the daemon of a name in a run directory. Its methods reject with `ERR_COOK_NOT_RUNNING`,
+ * `ERR_COOK_STANDS_STILL` if its process is known and says nothing, `ERR_COOK_NO_ANSWER` if
  * something else is wrong at the socket, and what the daemon answers.
  */
 export function clientOf(folder: string, name: string): Client {
@@ -60,8 +70,8 @@ export function clientOf(folder: string, name: string): Client {
           yield progress
         }
       } catch (error) {
-        // A daemon that ends in the middle resets the connection: what was said stands, and whoever asked sees that the last
-        // word is missing.
+        // A daemon that ends in the middle resets the connection: what was said stands, and whoever
+        // asked sees that the last word is missing.
         if ((error as NodeJS.ErrnoException).code !== 'ECONNRESET') throw error
       }
     },
@@ -96,7 +106,8 @@ async function begin(name: string, path: string, what: string, options?: object)
 function isHandingOver(error: unknown): boolean {
   if (error instanceof RemoteError) return error.code === 'ERR_COOK_UPGRADED'
   const { code, syscall } = ((error as Error).cause ?? {}) as NodeJS.ErrnoException
-  // Without a system call it is Node's word for an end before the answer: it has been read, and may be begun.
+  // Without a system call it is Node's word for an end before the answer: it has been read, and may
+  // be begun.
   return syscall !== undefined && (code === 'ECONNRESET' || code === 'EPIPE')
 }
 
@@ -136,7 +147,10 @@ function noAnswer(name: string, path: string, why: string, cause?: unknown): Coo
   return new CookError('ERR_COOK_NO_ANSWER', { name, path, why }, { cause })
 }
 
-/** Nothing was said, as opposed to something wrong; EAGAIN: so many have asked before that the kernel keeps no more of them waiting. */
+/**
+ * Nothing was said, as opposed to something wrong; EAGAIN: so many have asked before that the
+ * kernel keeps no more of them waiting.
+ */
 function isSilence(error: unknown): boolean {
   if (!(error instanceof CookError) || error.code !== 'ERR_COOK_NO_ANSWER') return false
   const { code } = (error.cause ?? {}) as NodeJS.ErrnoException

@@ -10,7 +10,9 @@ const progressInterval = 250
 
 type OnProgress = (progress: Progress) => void
 
-/** Resolves when this process has drained; rejects if the upgrade failed, or the successor was lost. */
+/**
+ * Resolves when this process has drained; rejects if the upgrade failed, or the successor was lost.
+ */
 export async function upgradeByRequest(
   service: Service,
   options: DaemonUpgradeOptions,
@@ -32,7 +34,8 @@ export async function stopByRequest(service: Service, onProgress: OnProgress): P
   const { drainTimeout, history, record } = service
   onProgress({ type: 'stopping', ms: ms(), drainTimeout, generations: [...history.older, record] })
   const drained = watchDrain(service, service.gone.promise, ms, onProgress)
-  // A program that handles SIGTERM ends as it is used to; where nothing does, the daemon alone is stopped.
+  // A program that handles SIGTERM ends as it is used to; where nothing does, the daemon alone is
+  // stopped.
   if (isHandled('SIGTERM')) process.kill(process.pid, 'SIGTERM')
   else void stopService(service)
   await drained

@@ -1,4 +1,4 @@
-/** Who owns a control socket, known without asking it: a small file in the run directory for each process to which it was handed, for the case that nobody answers. */
+/** Who owns a control socket, in a file for each process: known when nobody answers. */
 
 import type { Identity, ProgramRecord } from '../contract/environment.ts'
 import { CookError, messageOf } from '../errors.ts'
@@ -22,7 +22,10 @@ export type Owner = {
 /** An owner as it is found: alive, and since when it is one, in milliseconds since the epoch. */
 export type FoundOwner = Owner & { readonly since: number }
 
-/** Written at the commit, by both sides: whichever of them stands still right behind it, the new owner is known. One name for each process, so that nobody writes over another's. */
+/**
+ * Written at the commit, by both sides: whichever of them stands still right behind it, the new
+ * owner is known. One name for each process, so that nobody writes over another's.
+ */
 export function writeOwner(folder: string, name: string, owner: Owner): void {
   const file = ownerPath(folder, name, owner.pid)
   // Both sides may write at once.
@@ -43,7 +46,10 @@ export function removeOwner(folder: string, name: string, pid: number): void {
   fs.rmSync(ownerPath(folder, name, pid), { force: true })
 }
 
-/** Whoever opens the socket anew is no successor of those who had it: they have nothing to do with the name any more. */
+/**
+ * Whoever opens the socket anew is no successor of those who had it: they have nothing to do with
+ * the name any more.
+ */
 export function forgetOwners(folder: string, name: string, self: number): void {
   for (const pid of pidsIn(folder, name)) if (pid !== self) removeOwner(folder, name, pid)
 }
@@ -55,7 +61,8 @@ export function forgetDeadOwners(folder: string, name: string): void {
 }
 
 /**
- * Those of a name that live, oldest generation first; the last one owns the service, and those before it drain. A file of a process that is gone, whose pid is another's by now, or that was
+ * Those of a name that live, oldest generation first; the last one owns the service, and those
+ * before it drain. A file of a process that is gone, whose pid is another's by now, or that was
  * written before the machine started, or in another container, counts for nothing.
  */
 export function livingOwners(folder: string, name: string): FoundOwner[] {

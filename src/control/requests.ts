@@ -87,7 +87,9 @@ function send(response: ServerResponse, type: string, body: string): void {
   response.end(body)
 }
 
-/** JSON lines, from the first word on. What was begun goes on, whether or not anybody still reads. */
+/**
+ * JSON lines, from the first word on. What was begun goes on, whether or not anybody still reads.
+ */
 async function stream(
   response: ServerResponse,
   run: (onProgress: (progress: Progress) => void) => Promise<void>,

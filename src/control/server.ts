@@ -1,4 +1,4 @@
-/** The control socket of a daemon: HTTP/1.1 on a Unix socket, answered by the one generation that owns the service. */
+/** The control socket: HTTP on a Unix socket, answered by the process that owns the service. */
 import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
 import { controlName, type Identity } from '../contract/environment.ts'
@@ -23,13 +23,17 @@ const limits = {
   lastWords: 1_000,
 } as const
 
-/** A process that is killed takes a moment to be gone, and there is no event for that; the pause is in milliseconds. */
+/**
+ * A process that is killed takes a moment to be gone, and there is no event for that; the pause is
+ * in milliseconds.
+ */
 const reopenTries = 100
 const reopenPause = 50
 
 /**
- * Opens the control socket of a daemon with a name, or keeps the predecessor's for the commit. Rejects with
- * `ERR_COOK_RUN_DIR`, `ERR_COOK_NAME_TAKEN` and what else keeps a Unix path from being opened.
+ * Opens the control socket of a daemon with a name, or keeps the predecessor's for the commit.
+ * Rejects with `ERR_COOK_RUN_DIR`, `ERR_COOK_NAME_TAKEN` and what else keeps a Unix path from being
+ * opened.
  */
 export async function openControl(service: Service): Promise<void> {
   const { name } = service.options
@@ -58,7 +62,8 @@ class Control implements ControlSocket {
     this.#path = controlPath(folder, name)
     this.#inherited = service.claims.claimUnix(controlName, this.#path)?.fd
     this.#server = this.#makeServer()
-    // A process that ends without having been asked to is no owner either. A killed one leaves its file, which then counts for nothing.
+    // A process that ends without having been asked to is no owner either. A killed one leaves its
+    // file, which then counts for nothing.
     process.once('exit', () => removeOwner(folder, name, process.pid))
   }
 

@@ -1,4 +1,4 @@
-/** Finishes what this process has accepted, in three acts: move what is idle, let the rest finish, cut what is left. */
+/** Drains in three acts: move what is idle, let the rest finish, cut what is left. */
 import type { Server } from 'node:net'
 import { connectionsOf } from '../node/connections.ts'
 import { isHttp, isHttp2, stopAccepting } from '../node/listeners.ts'
@@ -32,7 +32,10 @@ type Part = Draining & {
   readonly total: { readonly count: number; stop(): void }
 }
 
-/** Drains all servers at once; false if the successor was lost meanwhile, and the service can come back. */
+/**
+ * Drains all servers at once; false if the successor was lost meanwhile, and the service can come
+ * back.
+ */
 export async function drain(plan: DrainPlan): Promise<boolean> {
   const parts = plan.servers.map((draining) => {
     return { ...draining, protocol: protocolOf(draining), total: watchTotal(draining.server) }
@@ -52,12 +55,16 @@ export async function drain(plan: DrainPlan): Promise<boolean> {
   }
 }
 
-/** Both processes accept. False if the successor is lost, and nothing has changed but for what it took with it. */
+/**
+ * Both processes accept. False if the successor is lost, and nothing has changed but for what it
+ * took with it.
+ */
 async function moveIdle(parts: readonly Part[], plan: DrainPlan): Promise<boolean> {
   const movers = [...parts.map(({ protocol }) => protocol), ...plan.others]
   const idle = Promise.all([...movers.map((mover) => mover.moveIdle()), plan.spares])
   const first = await Promise.race([idle, plan.deadline.wait('late' as const), plan.lost.wait()])
-  // A successor that does not respond takes none and is not lost: it is asked, as long as we still accept.
+  // A successor that does not respond takes none and is not lost: it is asked, as long as we still
+  // accept.
   if (first === 'late') giveUpMoving(parts)
   if (await plan.isLost()) return false
   return first !== 'late' || plan.sayBye()
@@ -81,7 +88,10 @@ async function finish(parts: readonly Part[], plan: DrainPlan): Promise<'closed'
   return end
 }
 
-/** There is no time left. False if the successor does not answer: nothing is cut for one that is lost. */
+/**
+ * There is no time left. False if the successor does not answer: nothing is cut for one that is
+ * lost.
+ */
 async function cut(parts: readonly Part[], plan: DrainPlan): Promise<boolean> {
   giveUpMoving(parts)
   countServed(parts)
@@ -117,7 +127,8 @@ function countServed(parts: readonly Part[]): void {
 function protocolOf(draining: Draining): ProtocolDrain {
   if (isHttp2(draining.server)) return drainHttp2(draining)
   if (isHttp(draining.server)) return drainHttp(draining)
-  // Only the program knows what its own protocol is about: it moves its connections, or they end by themselves.
+  // Only the program knows what its own protocol is about: it moves its connections, or they end by
+  // themselves.
   return { moveIdle: async () => {}, finish() {}, closeIdle: () => 0, dispose() {} }
 }
 

@@ -5,7 +5,10 @@ import type { LinkEvent } from '../upgrade/link.ts'
 import type { Committed } from '../upgrade/predecessor.ts'
 import { deadline, Latch } from '../waiting.ts'
 
-/** How long beyond the end of the drain a successor may take to answer the last word, in milliseconds; then it is killed. */
+/**
+ * How long beyond the end of the drain a successor may take to answer the last word, in
+ * milliseconds; then it is killed.
+ */
 const answerTime = 5_000
 
 export class Farewell {
@@ -13,7 +16,10 @@ export class Farewell {
   /** The successor has died, and nobody else has the service: it comes back, if it can. */
   readonly lost = new Latch()
   readonly #linkEnded = new Latch()
-  /** The service ends with the successor, or goes to a successor of its own: it never comes back to us. */
+  /**
+   * The service ends with the successor, or goes to a successor of its own: it never comes back to
+   * us.
+   */
   #wasStopped = false
   #isReplacing = false
   #look = Promise.resolve(false)
@@ -23,7 +29,9 @@ export class Farewell {
     this.#committed = committed
   }
 
-  /** The link has ended without a word of why: the successor is lost, unless it turns out to live. */
+  /**
+   * The link has ended without a word of why: the successor is lost, unless it turns out to live.
+   */
   get mayBeLost(): boolean {
     return this.#linkEnded.isSet && !this.#isPassedOn
   }
@@ -59,8 +67,9 @@ export class Farewell {
   }
 
   /**
-   * The last word, which the successor answers by ending the link: only then the service is safe in its
-   * hands. False if it is dead, or did not respond until well after `late`, and was killed. Said once.
+   * The last word, which the successor answers by ending the link: only then the service is safe in
+   * its hands. False if it is dead, or did not respond until well after `late`, and was killed.
+   * Said once.
    */
   sayBye(late: Latch, hurry: Latch, beforehand: () => void): Promise<boolean> {
     this.#bye ??= this.#sayBye(late, hurry, beforehand)
@@ -81,7 +90,10 @@ export class Farewell {
     return false
   }
 
-  /** True when the link ends; false long after the end of the drain, and at that end if the service ends too. */
+  /**
+   * True when the link ends; false long after the end of the drain, and at that end if the service
+   * ends too.
+   */
   async #isAnswered(late: Latch, hurry: Latch): Promise<boolean> {
     let stop = () => {}
     const tooLate = new Promise<false>((settle) => {

@@ -1,4 +1,4 @@
-/** HTTP/1.1: idle connections move, busy ones move after their answer; where they cannot, the next answer closes. */
+/** HTTP/1.1: idle connections move, busy ones after their answer; others close with it. */
 import type { ServerResponse } from 'node:http'
 import type { Server, Socket } from 'node:net'
 import { httpConnections, receivingHttpConnections, responseInProgress } from '../node/connections.ts'
@@ -8,25 +8,37 @@ import type { Draining, ProtocolDrain } from './protocol-drain.ts'
 
 const { subscribe, unsubscribe } = process.getBuiltinModule('node:diagnostics_channel')
 
-/** What Node publishes of a request: `http.server.request.start` and `http.server.response.finish`. */
+/**
+ * What Node publishes of a request: `http.server.request.start` and `http.server.response.finish`.
+ */
 type Exchange = {
   readonly response: ServerResponse
   readonly socket: Socket
   readonly server: Server
 }
 
-/** To Node a connection is idle whose answer is given, written or not, and whatever pipelined answers wait behind it. */
+/**
+ * To Node a connection is idle whose answer is given, written or not, and whatever pipelined
+ * answers wait behind it.
+ */
 function isQuiet(socket: Socket): boolean {
   return !socket.destroyed && !socket.writableEnded && responseInProgress(socket) === undefined
 }
 
-/** More than the successor answers for in one message, so that the next is there when one has arrived. */
+/**
+ * More than the successor answers for in one message, so that the next is there when one has
+ * arrived.
+ */
 const ordersAtOnce = 64
 
 /** How often connections that are idle are looked for, in milliseconds. */
 const sweepInterval = 100
 
-/** The part of its time after which a drain lets connections end with the answer to their next request: where both processes are so busy that moves take long, one that waited for its turn would be cut in a request. */
+/**
+ * The part of its time after which a drain lets connections end with the answer to their next
+ * request: where both processes are so busy that moves take long, one that waited for its turn
+ * would be cut in a request.
+ */
 const patience = 2 / 3
 
 export function drainHttp(draining: Draining): ProtocolDrain {
@@ -65,7 +77,8 @@ export function drainHttp(draining: Draining): ProtocolDrain {
   function onFinish(message: unknown): void {
     const { socket, server: from } = message as Exchange
     if (from !== server || !(canMove(socket) || isHurried)) return
-    // In this very turn, behind Node's own end of the response and before anything else is read: the one moment at which a busy connection is idle.
+    // In this very turn, behind Node's own end of the response and before anything else is read:
+    // the one moment at which a busy connection is idle.
     process.nextTick(() => {
       if (!isQuiet(socket) || receivingHttpConnections(server).has(socket)) return
       if (!canMove(socket)) socket.destroySoon()
@@ -78,7 +91,10 @@ export function drainHttp(draining: Draining): ProtocolDrain {
     if (from === server && isFinishing && (isLate || !canMove(socket))) closeWith(response, socket)
   }
 
-  /** The client reads "Connection: close" with its answer, so that it never sends a request into a connection that is going. */
+  /**
+   * The client reads "Connection: close" with its answer, so that it never sends a request into a
+   * connection that is going.
+   */
   function closeWith(response: ServerResponse, socket: Socket): void {
     const before = last.get(socket)
     // Pipelined: the connection closes with the last answer, or the others would never come.
@@ -103,7 +119,8 @@ export function drainHttp(draining: Draining): ProtocolDrain {
   subscribe('http.server.request.start', onStart)
   return {
     async moveIdle() {
-      // A few at a time: an order for each of ten thousand would be memory for nothing. What was idle and has read nothing since still is.
+      // A few at a time: an order for each of ten thousand would be memory for nothing. What was
+      // idle and has read nothing since still is.
       const sockets = idle()
         .map((socket) => [socket, socket.bytesRead] as const)
         .values()
@@ -143,7 +160,10 @@ export function drainHttp(draining: Draining): ProtocolDrain {
   }
 }
 
-/** A connection that was handed over while idle looks fresh to Node: no keep-alive timer runs, and at headersTimeout the client would get a 408 unasked for. */
+/**
+ * A connection that was handed over while idle looks fresh to Node: no keep-alive timer runs, and
+ * at headersTimeout the client would get a 408 unasked for.
+ */
 export function armKeepAlive(server: Server, socket: Socket): void {
   const { keepAliveTimeout, keepAliveTimeoutBuffer = 0, headersTimeout } = server as unknown as Timeouts
   const limits = [

@@ -1,4 +1,4 @@
-/** HTTP/2: GOAWAY to every session, streams finish; HTTP/1.1 beside it on one port drains as https does. */
+/** HTTP/2: a GOAWAY to every session, and its streams finish. */
 import type { IncomingHttpHeaders, ServerHttp2Session, ServerHttp2Stream } from 'node:http2'
 import { writeBetweenFrames } from '../node/connections.ts'
 import { sessionsOf } from '../node/http2-sessions.ts'
@@ -10,14 +10,19 @@ type StreamListener = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, 
 
 function ignore(): void {}
 
-/** How long a client may go on opening streams that has read the first GOAWAY, in milliseconds: its requests that were on their way are answered. */
+/**
+ * How long a client may go on opening streams that has read the first GOAWAY, in milliseconds: its
+ * requests that were on their way are answered.
+ */
 const grace = 1_000
 /** How often a connection is tried again that was full when its GOAWAY was due, in milliseconds. */
 const retryInterval = 10
 
 /**
- * The first GOAWAY refuses no stream: RFC 9113, 6.8. session.goaway() cannot say that: whatever number it is given, nghttp2 ignores the streams that come after it
- * (nghttp2_session.c, session_allow_incoming_new_stream; measured). So the frame is written past it: length, type, flags, stream; last stream, no error.
+ * The first GOAWAY refuses no stream: RFC 9113, 6.8. session.goaway() cannot say that: whatever
+ * number it is given, nghttp2 ignores the streams that come after it (nghttp2_session.c,
+ * session_allow_incoming_new_stream; measured). So the frame is written past it: length, type,
+ * flags, stream; last stream, no error.
  */
 const firstGoaway = Buffer.from('000008 07 00 00000000 7fffffff 00000000'.replaceAll(' ', ''), 'hex')
 
@@ -53,8 +58,10 @@ export function drainHttp2(draining: Draining): ProtocolDrain {
   }
 
   /**
-   * Nothing goes past TLS, so there is one GOAWAY only, and it refuses what is on its way to us. Until it is sent, requests that come wait for a round trip: a client that waits for answers has then
-   * nothing on its way. They are answered behind it. Who asks by the clock may have the last ones refused.
+   * Nothing goes past TLS, so there is one GOAWAY only, and it refuses what is on its way to us.
+   * Until it is sent, requests that come wait for a round trip: a client that waits for answers has
+   * then nothing on its way. They are answered behind it. Who asks by the clock may have the last
+   * ones refused.
    */
   function closeBehindPing(session: ServerHttp2Session): void {
     const listeners = session.listeners('stream') as StreamListener[]

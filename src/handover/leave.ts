@@ -1,4 +1,4 @@
-/** How a process ends its service, after an upgrade or at a stop: it drains, and leaves when its successor has answered. */
+/** How a process ends its service: it drains, and leaves when its successor has answered. */
 import type { Socket } from 'node:net'
 import { checkDaemonUpgradeOptions } from '../check.ts'
 import { takeoverName } from '../contract/messages.ts'
@@ -22,11 +22,17 @@ import { Spares } from './spares.ts'
 
 /** What an upgrade that succeeded was like, and what follows it. */
 export type DaemonReport = UpgradeResult & {
-  /** Resolves when this process has drained, or has the service again because the successor was lost (event `successor-lost`). */
+  /**
+   * Resolves when this process has drained, or has the service again because the successor was lost
+   * (event `successor-lost`).
+   */
   readonly drained: Promise<DrainReport>
 }
 
-/** Replaces a daemon by its new version, and leaves. Resolves at the commit; rejects if the upgrade failed: the daemon keeps serving then. */
+/**
+ * Replaces a daemon by its new version, and leaves. Resolves at the commit; rejects if the upgrade
+ * failed: the daemon keeps serving then.
+ */
 export async function replaceAndLeave(
   service: Service,
   options: DaemonUpgradeOptions,
@@ -46,7 +52,10 @@ export async function replaceAndLeave(
   }
 }
 
-/** Ends the service. Once more, and in a process that drains after an upgrade for the second time, it cuts the rest. */
+/**
+ * Ends the service. Once more, and in a process that drains after an upgrade for the second time,
+ * it cuts the rest.
+ */
 export async function stopService(service: Service): Promise<DrainReport> {
   service.upgrading?.stop.abort()
   await service.upgrading?.ended

@@ -1,4 +1,4 @@
-/** Hands live connections to the successor, few at a time; those that wait for their turn are served meanwhile. */
+/** Hands live connections to the successor, few at a time; the others are served meanwhile. */
 import type { Socket } from 'node:net'
 import type { MessageOf } from '../contract/messages.ts'
 import { releaseConnection, startReading, stopReading, takeUnread } from '../node/connections.ts'
@@ -17,12 +17,18 @@ type Order = {
   readonly done: (moved: Moved) => void
 }
 
-/** Node sends one handle and waits until it has arrived; the second is there when it has. With more, Node 26 lost handles (measured). */
+/**
+ * Node sends one handle and waits until it has arrived; the second is there when it has. With more,
+ * Node 26 lost handles (measured).
+ */
 const mostOnTheWay = 2
 /** How many connections may stand still for their turn: together they wait a few milliseconds. */
 const mostHeld = 8
 
-/** How long a successor that had no descriptor left is given to get one, in milliseconds, before it is tried again. */
+/**
+ * How long a successor that had no descriptor left is given to get one, in milliseconds, before it
+ * is tried again.
+ */
 const pause = 20
 
 /** What has been parted from its socket here, and goes over the link. */
@@ -34,7 +40,10 @@ type Parcel = {
 
 export class Mover implements ConnectionMover {
   readonly #link: Link
-  /** One a connection: an order replaces the one before, which has waited for longer than the connection was free. */
+  /**
+   * One a connection: an order replaces the one before, which has waited for longer than the
+   * connection was free.
+   */
   readonly #urgent = new Map<Socket, Order>()
   #waiting: Order[] = []
   /** First in #waiting that has not had its turn: shift() of a long array is slow. */
@@ -69,7 +78,8 @@ export class Mover implements ConnectionMover {
       if (isUrgent) {
         const before = this.#urgent.get(socket)
         this.#urgent.delete(socket)
-        // Held for the few that are next; the others are served until then, and are urgent again after their next answer.
+        // Held for the few that are next; the others are served until then, and are urgent again
+        // after their next answer.
         order.isHeld = before?.isHeld || (this.#urgent.size < mostHeld && this.#refused.length === 0)
         if (order.isHeld) stopReading(socket)
         this.#urgent.set(socket, order)
@@ -89,11 +99,15 @@ export class Mover implements ConnectionMover {
     if (event.message.type === 'stop') this.#close()
   }
 
-  /** Moves nothing any more: there is no time left, or no successor. What has arrived there is the successor's, whether it said so or not. */
+  /**
+   * Moves nothing any more: there is no time left, or no successor. What has arrived there is the
+   * successor's, whether it said so or not.
+   */
   giveUp(): void {
     this.#close()
     for (const [id, { hasArrived, socket }] of [...this.#sentOrders]) {
-      // The second waits in Node's queue with its socket whole: it may have been closed, and counted, there.
+      // The second waits in Node's queue with its socket whole: it may have been closed, and
+      // counted, there.
       this.#settle(id, hasArrived ? 'moved' : socket.destroyed ? 'busy' : 'lost')
     }
     for (const { order, socket } of this.#refused.splice(0)) {
@@ -103,7 +117,9 @@ export class Mover implements ConnectionMover {
     }
   }
 
-  /** They arrive in the order in which they were sent: one that is kept answers for those before it. */
+  /**
+   * They arrive in the order in which they were sent: one that is kept answers for those before it.
+   */
   #onTaken(id: number, isKept: boolean): void {
     const ids = isKept ? [...this.#sentOrders.keys()].filter((one) => one <= id) : [id]
     for (const one of ids) this.#settle(one, isKept ? 'moved' : 'unwanted')
@@ -142,7 +158,8 @@ export class Mover implements ConnectionMover {
 
   #send(order: Order): void {
     const { socket, arrival } = order
-    // First of all, and in one turn with the look: bytes that came in between would be read here and be lost there (measured).
+    // First of all, and in one turn with the look: bytes that came in between would be read here
+    // and be lost there (measured).
     stopReading(socket)
     if (socket.destroyed || this.#sent.has(socket) || !order.isFree()) {
       this.#keep(order)
@@ -152,7 +169,8 @@ export class Mover implements ConnectionMover {
     const unread = takeUnread(socket)?.toString('base64')
     releaseConnection(socket)
     const state = typeof order.state === 'function' ? order.state() : order.state
-    // Each by its name: a connection that passes through comes with the message of another link, and its id.
+    // Each by its name: a connection that passes through comes with the message of another link,
+    // and its id.
     const { to, listener } = arrival
     this.#dispatch({ order, message: { type: 'connection', to, listener, state, unread }, socket })
   }

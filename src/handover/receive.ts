@@ -1,4 +1,4 @@
-/** What the new process gets from its predecessor behind the commit: connections, what onRelease returned, news, and its end. */
+/** What the new process gets behind the commit: connections, a value of onRelease, news, a bye. */
 import type { Socket } from 'node:net'
 import type { Identity } from '../contract/environment.ts'
 import { type MessageOf, takeoverName } from '../contract/messages.ts'
@@ -15,7 +15,10 @@ import type { Succession } from '../upgrade/successor.ts'
 import { deadline, deferred } from '../waiting.ts'
 import { armKeepAlive } from './http.ts'
 
-/** How long after the end of its drain a predecessor that has not left is killed, in milliseconds: it waits for our answers, but not that long. */
+/**
+ * How long after the end of its drain a predecessor that has not left is killed, in milliseconds:
+ * it waits for our answers, but not that long.
+ */
 const overdueAfter = 10_000
 
 /** Registers on the service what follows the commit in the new process. */
@@ -73,7 +76,10 @@ export function receive(service: Service, predecessor: Identity, { link, onLink 
     void left.promise.then(stop)
   }
 
-  /** What the program throws is an uncaught exception of its own, as at a connection that it accepts; the predecessor gets its answer all the same. */
+  /**
+   * What the program throws is an uncaught exception of its own, as at a connection that it
+   * accepts; the predecessor gets its answer all the same.
+   */
   function take({ id: _, type: _type, unread, ...arrival }: MessageOf<'connection'>, socket: Socket | undefined) {
     if (socket === undefined) return false
     if (unread !== undefined) socket.unshift(Buffer.from(unread, 'base64'))
@@ -93,7 +99,8 @@ export function receive(service: Service, predecessor: Identity, { link, onLink 
       const value = assembly.add(message)
       if (value !== undefined) service.takeOver(value.value)
     } catch {
-      // A newer Node may have cloned what this one cannot read: onTakeover is called at the bye, without it.
+      // A newer Node may have cloned what this one cannot read: onTakeover is called at the bye,
+      // without it.
     }
   }
 
@@ -128,7 +135,8 @@ function keepConnection(service: Service, { to, listener: from, state }: Arrival
   try {
     value = state === undefined ? undefined : fromText(state)
   } catch (error) {
-    // A newer Node may have cloned what this one does not know: that costs one connection, not the service.
+    // A newer Node may have cloned what this one does not know: that costs one connection, not the
+    // service.
     service.hookFailed('onHandedOver', error)
     return false
   }
@@ -153,10 +161,16 @@ function sendHandles(link: Link, handles: ReadonlyMap<string, ListenerHandle>): 
   for (const [name, handle] of handles) link.sendListener({ type: 'spare', name }, handle)
 }
 
-/** How many connections one `taken` answers for at most, and how many milliseconds it waits for more of them. */
+/**
+ * How many connections one `taken` answers for at most, and how many milliseconds it waits for more
+ * of them.
+ */
 const answered = { most: 16, wait: 5 }
 
-/** Answers for connections that arrive one behind the other with one message for many: each is a write here and a read there. */
+/**
+ * Answers for connections that arrive one behind the other with one message for many: each is a
+ * write here and a read there.
+ */
 class Answers {
   readonly #send: (id: number, isKept: boolean) => void
   #kept: number | undefined

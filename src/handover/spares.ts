@@ -1,13 +1,19 @@
-/** Second handles of our listeners, sent back by the successor: as long as one is open the queue goes on filling, and the service can come back. */
+/** Second handles of our listeners, sent back by the successor: with them we can come back. */
 import type { Server } from 'node:net'
 import { listening } from '../listen/listening.ts'
 import { type ListenerHandle, whereToListen } from '../node/listeners.ts'
 import type { LinkEvent } from '../upgrade/link.ts'
 
-/** How long we go on accepting for them, in milliseconds: a handle that did not get through is told by nobody. */
+/**
+ * How long we go on accepting for them, in milliseconds: a handle that did not get through is told
+ * by nobody.
+ */
 const patience = 5_000
 
-/** Node can neither duplicate a descriptor nor listen again on one that it has closed; what another process sends is a new descriptor of the same socket. */
+/**
+ * Node can neither duplicate a descriptor nor listen again on one that it has closed; what another
+ * process sends is a new descriptor of the same socket.
+ */
 export class Spares {
   readonly #handles = new Map<string, ListenerHandle>()
   /** Names that were announced and have not come; undefined before the announcement. */

@@ -1,4 +1,4 @@
-/** How a server of a daemon listens: on the listener that the predecessor handed over under its name, otherwise on a new one. */
+/** How a server of a daemon listens: on the predecessor's listener of its name, or a new one. */
 import type { Server } from 'node:net'
 import { checkListenOptions } from '../check.ts'
 import { CookError, messageOf } from '../errors.ts'
@@ -11,7 +11,10 @@ import { openUnixPath, ownUnixPath } from './unix-path.ts'
 
 const { resolve } = process.getBuiltinModule('node:path')
 
-/** Rejects with `ERR_COOK_LISTEN`, `ERR_COOK_OPTION`, `ERR_COOK_HANDLE_NAME`, and what a Unix path may reject with. */
+/**
+ * Rejects with `ERR_COOK_LISTEN`, `ERR_COOK_OPTION`, `ERR_COOK_HANDLE_NAME`, and what a Unix path
+ * may reject with.
+ */
 export async function listen(service: Service, server: Server, options: ListenOptions): Promise<void> {
   checkListenOptions(options)
   const name = options.name ?? addressName(options)

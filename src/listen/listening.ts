@@ -1,4 +1,4 @@
-/** How a server comes to listen, unseen by the preload, and on a listener of a predecessor without accepting. */
+/** Making a server listen: unseen by the preload, and without accepting before the commit. */
 import type { Server } from 'node:net'
 import { isTls, listenWithoutAccepting } from '../node/listeners.ts'
 import type { Service } from '../service.ts'
@@ -30,8 +30,9 @@ export function listening(server: Server, call: () => void): Promise<void> {
 }
 
 /**
- * Has the next listen() of a server, on a listener of the predecessor, accept nobody before this process may:
- * as long as the predecessor owns the service, whoever met a version that then fails would be lost with it.
+ * Has the next listen() of a server, on a listener of the predecessor, accept nobody before this
+ * process may: as long as the predecessor owns the service, whoever met a version that then fails
+ * would be lost with it.
  */
 export function acceptFromCommit({ predecessor }: Service, server: Server): void {
   if (predecessor === undefined) return
@@ -44,7 +45,10 @@ export function acceptFromCommit({ predecessor }: Service, server: Server): void
 
 type TicketServer = { getTicketKeys(): Buffer; setTicketKeys(keys: Buffer): void }
 
-/** TLS ticket keys of this service's listeners, by their names, base64: with these a new version lets clients come back to their sessions. */
+/**
+ * TLS ticket keys of this service's listeners, by their names, base64: with these a new version
+ * lets clients come back to their sessions.
+ */
 export function ticketKeys({ listeners }: Service): Record<string, string> {
   const secure = listeners.filter(({ server }) => isTls(server))
   return Object.fromEntries(

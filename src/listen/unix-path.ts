@@ -1,4 +1,4 @@
-/** Unix listeners whose path lives through upgrades: bound under a private name, published with link(2), kept when the old process closes. */
+/** Unix listeners whose path lives through upgrades: under a private name, and a public link. */
 import type { Stats } from 'node:fs'
 import type { Server } from 'node:net'
 import { CookError, messageOf } from '../errors.ts'
@@ -10,12 +10,15 @@ import { listening } from './listening.ts'
 const fs = process.getBuiltinModule('node:fs')
 const { resolve } = process.getBuiltinModule('node:path')
 
-/** sun_path of unix(7) less its final zero. Node 20 and 22 cut a longer one silently and bind another path (measured). */
+/**
+ * sun_path of unix(7) less its final zero. Node 20 and 22 cut a longer one silently and bind
+ * another path (measured).
+ */
 const longest = process.platform === 'darwin' ? 103 : 107
 
 /**
- * Listens on a Unix path whose file the close of this server does not remove: libuv removes the name that was bound, so that is a
- * private one. Returns the absolute path.
+ * Listens on a Unix path whose file the close of this server does not remove: libuv removes the
+ * name that was bound, so that is a private one. Returns the absolute path.
  */
 async function bindUnixPath(server: Server, path: string, { mode, backlog }: OpenOptions): Promise<string> {
   const file = resolve(path)
@@ -33,7 +36,8 @@ async function bindUnixPath(server: Server, path: string, { mode, backlog }: Ope
   try {
     await listening(server, () => server.listen({ path: bound, backlog }))
     if (mode !== undefined) setMode(bound, mode)
-    // Unlike rename(2), link(2) does not take a path from a process that has just bound it (measured).
+    // Unlike rename(2), link(2) does not take a path from a process that has just bound it
+    // (measured).
     fs.linkSync(bound, file)
   } catch (cause) {
     server.close()
@@ -44,7 +48,10 @@ async function bindUnixPath(server: Server, path: string, { mode, backlog }: Ope
   return file
 }
 
-/** Opens a Unix listener of this process: the server knows its public path, and the file goes when the service does. */
+/**
+ * Opens a Unix listener of this process: the server knows its public path, and the file goes when
+ * the service does.
+ */
 export async function openUnixPath(
   service: Service,
   server: Server,
@@ -57,8 +64,9 @@ export async function openUnixPath(
 type OpenOptions = { readonly mode?: number | undefined; readonly backlog?: number | undefined }
 
 /**
- * The same for a program that binds a path itself: in one turn of the loop, as listen() is, and a path that is there is left to Node, which refuses it. A second name stays
- * beside it, from which the path is put back if a program removes it.
+ * The same for a program that binds a path itself: in one turn of the loop, as listen() is, and a
+ * path that is there is left to Node, which refuses it. A second name stays beside it, from which
+ * the path is put back if a program removes it.
  */
 export function bindBeside(service: Service, server: Server, file: string, listen: (path: string) => void): void {
   const bound = besides(file)
@@ -95,7 +103,8 @@ export function restoreUnixPath(file: string): void {
   try {
     if (isTrusted(fs.lstatSync(spareOf(file)).uid)) fs.linkSync(spareOf(file), file)
   } catch {
-    // It was bound without a second name, as by createDaemon(): there is nothing to put it back from.
+    // It was bound without a second name, as by createDaemon(): there is nothing to put it back
+    // from.
   }
 }
 
@@ -104,7 +113,10 @@ export function restoreUnixPaths({ handles }: Service): void {
   for (const file of handles.handedPaths) restoreUnixPath(file)
 }
 
-/** Of the socket itself, whatever stands at its name by now: chmod(2) follows a symlink, and a socket cannot be opened to be changed, but for its path alone. */
+/**
+ * Of the socket itself, whatever stands at its name by now: chmod(2) follows a symlink, and a
+ * socket cannot be opened to be changed, but for its path alone.
+ */
 function setMode(path: string, mode: number): void {
   if (process.platform !== 'linux') {
     fs.chmodSync(path, mode)
@@ -132,7 +144,10 @@ export function ownUnixPath(service: Service, server: Server, path: string): voi
   removePathAtClose(server, path, () => service.ownsNames)
 }
 
-/** Removes the path when the listener is closed, if it is this process's by then: not a successor's, nor still the predecessor's. */
+/**
+ * Removes the path when the listener is closed, if it is this process's by then: not a successor's,
+ * nor still the predecessor's.
+ */
 function removePathAtClose(server: Server, path: string, isOurs: () => boolean): void {
   const inode = inodeOf(path)
   afterListenerClose(server, () => {
@@ -143,8 +158,9 @@ function removePathAtClose(server: Server, path: string, isOurs: () => boolean):
 }
 
 /**
- * Keeps a path to which libuv has bound the server directly, and which it will remove with the listener: a second name puts it back
- * in the same turn of the loop. For some microseconds a client finds no file; bindUnixPath has no such gap.
+ * Keeps a path to which libuv has bound the server directly, and which it will remove with the
+ * listener: a second name puts it back in the same turn of the loop. For some microseconds a client
+ * finds no file; bindUnixPath has no such gap.
  */
 export function keepPathAtClose(server: Server, path: string): void {
   const spare = besides(path)
@@ -192,12 +208,17 @@ async function clear(file: string): Promise<void> {
   removeDead(file, stat)
 }
 
-/** A start takes microseconds for this; a claim that is older, in milliseconds, is of one that was killed in them. */
+/**
+ * A start takes microseconds for this; a claim that is older, in milliseconds, is of one that was
+ * killed in them.
+ */
 const claimAge = 5_000
 
 /**
- * Removes the very file that was seen dead, and no other that stands there by now. A second name of it, which link(2) gives to one process only, is the
- * right to remove the first: as long as the dead one is there nobody can publish another. (Moving it aside to look at it took the path from living ones.)
+ * Removes the very file that was seen dead, and no other that stands there by now. A second name of
+ * it, which link(2) gives to one process only, is the right to remove the first: as long as the
+ * dead one is there nobody can publish another. (Moving it aside to look at it took the path from
+ * living ones.)
  */
 function removeDead(file: string, dead: Stats): void {
   const claim = `${file}.dead-${dead.ino}`

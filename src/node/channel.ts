@@ -1,22 +1,33 @@
-/** Node's channel between two processes, out of the program's sight. Private parts of Node, each with its source. */
+/** Node's channel between two processes, out of the program's sight. Private parts of Node. */
 import type { ChildProcess } from 'node:child_process'
 import { type Emitter, wrapEmit } from './emitters.ts'
 import { privateProperty, usable } from './private.ts'
 
 /** What happens on the channel between two Node processes. */
 export type ChannelEvents = {
-  /** An internal message, unseen by the program, and the handle that came with it; returns whether it was for us. */
+  /**
+   * An internal message, unseen by the program, and the handle that came with it; returns whether
+   * it was for us.
+   */
   message(raw: unknown, handle: unknown): boolean
   closed(): void
-  /** Node's acknowledgement of a handle that was sent: the other process has it, and the next is on its way. */
+  /**
+   * Node's acknowledgement of a handle that was sent: the other process has it, and the next is on
+   * its way.
+   */
   acknowledged?(): void
-  /** The other process had no descriptor left for a connection that was sent; it is here, and open. */
+  /**
+   * The other process had no descriptor left for a connection that was sent; it is here, and open.
+   */
   refused?(handle: object): void
   /** Garbage arrived. In plain Node it would be an uncaught exception here (measured). */
   broken(error: unknown): void
 }
 
-/** lib/internal/child_process.js, Control: the descriptor of the channel to the process that started this one. */
+/**
+ * lib/internal/child_process.js, Control: the descriptor of the channel to the process that started
+ * this one.
+ */
 export function channelDescriptor(): number | undefined {
   return usable((process.channel as { fd?: number } | undefined)?.fd)
 }
@@ -25,8 +36,9 @@ export function channelDescriptor(): number | undefined {
 export type Lend = <Value>(call: () => Value) => Value
 
 /**
- * Takes the channel to the process that started this one out of the program's sight: `process.connected`, `channel`, `disconnect` and `send`
- * are as in a process that was started by hand. Node's own code (lib/internal/child_process.js, setupChannel) finds them in what is lent.
+ * Takes the channel to the process that started this one out of the program's sight:
+ * `process.connected`, `channel`, `disconnect` and `send` are as in a process that was started by
+ * hand. Node's own code (lib/internal/child_process.js, setupChannel) finds them in what is lent.
  */
 export function hideChannel(): Lend {
   let depth = 0
@@ -89,8 +101,8 @@ export function watchChannel(
 }
 
 /**
- * lib/internal/child_process.js, setupChannel: the reader parses what arrives in the handle's `onread`
- * and hands it on through `emit` in a later tick; bytes that are no message throw here.
+ * lib/internal/child_process.js, setupChannel: the reader parses what arrives in the handle's
+ * `onread` and hands it on through `emit` in a later tick; bytes that are no message throw here.
  */
 function guardReader(target: object, events: Pick<ChannelEvents, 'broken'>, closed: () => void, lend: Lend): void {
   const channel = privateProperty<{ onread?: (...args: unknown[]) => void }>(target, 'kChannelHandle')
@@ -110,8 +122,9 @@ function guardReader(target: object, events: Pick<ChannelEvents, 'broken'>, clos
     } catch (error) {
       events.broken(error)
     }
-    // The end of the stream comes without data. Node holds its `disconnect` back for as long as a handle that
-    // it sent is not acknowledged, which a process that died never does; what was read is handed on before.
+    // The end of the stream comes without data. Node holds its `disconnect` back for as long as a
+    // handle that it sent is not acknowledged, which a process that died never does; what was read
+    // is handed on before.
     if (bytes === undefined) process.nextTick(closed)
   }
 }
@@ -121,12 +134,18 @@ const longestMessage = 128 * 1024 * 1024
 
 type PendingHandle = { _pendingMessage: { readonly handle: { close(): void } } | null }
 
-/** lib/internal/child_process.js: a handle that was sent and not acknowledged stays open here, and its client would wait for ever. */
+/**
+ * lib/internal/child_process.js: a handle that was sent and not acknowledged stays open here, and
+ * its client would wait for ever.
+ */
 function closePendingHandle(target: object): void {
   ;(target as PendingHandle)._pendingMessage?.handle.close()
 }
 
-/** Node would send it three times more, at once, and close it then; each time packed in once more, so that the other side acknowledges it twice. */
+/**
+ * Node would send it three times more, at once, and close it then; each time packed in once more,
+ * so that the other side acknowledges it twice.
+ */
 function takePendingHandle(target: object): object | undefined {
   const channelEnd = target as PendingHandle
   const handle = channelEnd._pendingMessage?.handle

@@ -1,9 +1,12 @@
-/** Live connections: where they stand, and how one goes from process to process. Private parts of Node, each with its source. */
+/** Live connections: where they stand, and how one changes its process. Private parts of Node. */
 import type { ServerResponse } from 'node:http'
 import type { Server, Socket } from 'node:net'
 import { privateProperty } from './private.ts'
 
-/** lib/net.js: what ties a connection to the server that accepted it. `server` is public but for `send`, which looks at it. */
+/**
+ * lib/net.js: what ties a connection to the server that accepted it. `server` is public but for
+ * `send`, which looks at it.
+ */
 type PrivateSocket = {
   server: Server | null
   _server: Server | null
@@ -12,8 +15,9 @@ type PrivateSocket = {
 type CountingServer = { _connections: number }
 
 /**
- * Every open connection of the servers, by server, without a list that somebody would have to keep: process._getActiveHandles() (src/node_process_methods.cc,
- * there on every line) gives the owner of each handle.
+ * Every open connection of the servers, by server, without a list that somebody would have to keep:
+ * process._getActiveHandles() (src/node_process_methods.cc, there on every line) gives the owner of
+ * each handle.
  */
 export function connectionsOf(servers: readonly Server[]): Map<Server, Socket[]> {
   const found = new Map(servers.map((server) => [server, [] as Socket[]]))
@@ -26,7 +30,10 @@ export function connectionsOf(servers: readonly Server[]): Map<Server, Socket[]>
   return found
 }
 
-/** lib/_http_server.js and src/node_http_parser.cc: the list that a server keeps of its HTTP/1.1 parsers, also an http2 one with allowHTTP1. */
+/**
+ * lib/_http_server.js and src/node_http_parser.cc: the list that a server keeps of its HTTP/1.1
+ * parsers, also an http2 one with allowHTTP1.
+ */
 const connectionsList = 'http.server.connections'
 type Parser = { readonly socket?: Socket | null }
 type ConnectionsList = { all(): readonly Parser[]; active(): readonly Parser[] }
@@ -45,18 +52,27 @@ function socketsOf(parsers: readonly Parser[] = []): Socket[] {
   return parsers.flatMap(({ socket }) => socket ?? [])
 }
 
-/** lib/_http_server.js: the answer that is being written on a connection; pipelined ones behind it wait. */
+/**
+ * lib/_http_server.js: the answer that is being written on a connection; pipelined ones behind it
+ * wait.
+ */
 export function responseInProgress(socket: Socket): ServerResponse | undefined {
   return (socket as unknown as { _httpMessage?: ServerResponse | null })._httpMessage ?? undefined
 }
 
-/** The server that accepted a connection, or adopted it. Over TLS the socket below has it, and this one `server` (lib/_tls_wrap.js). */
+/**
+ * The server that accepted a connection, or adopted it. Over TLS the socket below has it, and this
+ * one `server` (lib/_tls_wrap.js).
+ */
 export function serverOf(socket: Socket): Server | undefined {
   const { _server, server } = socket as unknown as PrivateSocket
   return _server ?? ('encrypted' in socket ? server : undefined) ?? undefined
 }
 
-/** What Node has read of a connection and given to nobody, as of one that was paused. Taken out unheard: its listeners have nothing to do with it any more. */
+/**
+ * What Node has read of a connection and given to nobody, as of one that was paused. Taken out
+ * unheard: its listeners have nothing to do with it any more.
+ */
 export function takeUnread(socket: Socket): Buffer | undefined {
   if (socket.readableLength === 0) return undefined
   const own = socket as unknown as { emit(...args: unknown[]): boolean }
@@ -72,15 +88,19 @@ export function stopReading(socket: Socket): void {
   ;(socket as unknown as PrivateSocket)._handle?.readStop()
 }
 
-/** One that Node itself has paused stays so: it starts that again, and ends the connection with EALREADY if somebody else has (lib/net.js, tryReadStart). */
+/**
+ * One that Node itself has paused stays so: it starts that again, and ends the connection with
+ * EALREADY if somebody else has (lib/net.js, tryReadStart).
+ */
 export function startReading(socket: Socket): void {
   const { _handle: handle } = socket as unknown as PrivateSocket
   if (handle?.reading) handle.readStart()
 }
 
 /**
- * Before a connection is sent away: otherwise `send` puts the server in worker mode, and its `close` event never comes (measured). Nor may
- * a timer of Node's find it without its server: that is an uncaught exception (lib/_http_server.js, socketOnTimeout).
+ * Before a connection is sent away: otherwise `send` puts the server in worker mode, and its
+ * `close` event never comes (measured). Nor may a timer of Node's find it without its server: that
+ * is an uncaught exception (lib/_http_server.js, socketOnTimeout).
  */
 export function releaseConnection(socket: Socket): void {
   // Nor would one that ends on the way leave open what the successor is about to get.
@@ -89,8 +109,9 @@ export function releaseConnection(socket: Socket): void {
 }
 
 /**
- * Puts bytes on an HTTP/2 connection without TLS between two frames of Node's own; false if Node or the kernel has something waiting, and it is to be tried again. It goes past Node's
- * stream, since src/node_http2.cc (OnStreamAfterWrite) aborts at a write that is not its own.
+ * Puts bytes on an HTTP/2 connection without TLS between two frames of Node's own; false if Node or
+ * the kernel has something waiting, and it is to be tried again. It goes past Node's stream, since
+ * src/node_http2.cc (OnStreamAfterWrite) aborts at a write that is not its own.
  */
 export function writeBetweenFrames(socket: Socket, bytes: Buffer): boolean {
   const { fd, writeQueueSize } =
@@ -106,13 +127,18 @@ export function writeBetweenFrames(socket: Socket, bytes: Buffer): boolean {
   }
 }
 
-/** A connection that was sent away and came back, for sending it again: nothing is read here (lib/net.js, pauseOnCreate). */
+/**
+ * A connection that was sent away and came back, for sending it again: nothing is read here
+ * (lib/net.js, pauseOnCreate).
+ */
 export function connectionOf(handle: object): Socket {
   const { Socket } = process.getBuiltinModule('node:net')
   return new Socket({ handle, pauseOnCreate: true } as object)
 }
 
-/** Makes a connection that was handed over one of the server's own, and announces it as a new one. */
+/**
+ * Makes a connection that was handed over one of the server's own, and announces it as a new one.
+ */
 export function adoptConnection(server: Server, socket: Socket): void {
   tieConnection(server, socket)
   server.emit('connection', socket)

@@ -5,8 +5,8 @@ export type Emitter = { emit(name: string | symbol, ...args: unknown[]): boolean
 type Emit = Emitter['emit']
 
 /**
- * Has each event go through `hear`, which passes it on with `emit`, or does not. Returns what ends that:
- * whoever has wrapped it after us (the package signal-exit does) keeps a working chain.
+ * Has each event go through `hear`, which passes it on with `emit`, or does not. Returns what ends
+ * that: whoever has wrapped it after us (the package signal-exit does) keeps a working chain.
  */
 export function wrapEmit(
   emitter: Emitter,

@@ -8,7 +8,10 @@ type Sessions = Map<ServerHttp2Session, { ended: number }>
 
 const sessions = new WeakMap<Server, Sessions>()
 
-/** Keeps the open sessions of a server, from before it listens: Node 20 and 22 have no list, and their close() sends no GOAWAY (measured). */
+/**
+ * Keeps the open sessions of a server, from before it listens: Node 20 and 22 have no list, and
+ * their close() sends no GOAWAY (measured).
+ */
 export function trackSessions(server: Server): void {
   if (!isHttp2(server) || sessions.has(server)) return
   const own: Sessions = new Map()

@@ -1,17 +1,26 @@
-/** Listeners and UDP sockets: their descriptors, and when they accept. Private parts of Node, each with its source; test/process/node-private.test.ts holds them. */
+/** Listeners and UDP sockets: descriptors, and when they accept. Private parts of Node. */
 import type { Socket as UdpSocket } from 'node:dgram'
 import type { Server } from 'node:net'
 import { privateProperty, usable } from './private.ts'
 
-/** lib/net.js: the libuv handle of a listening server. A worker of node:cluster has one without a descriptor. */
+/**
+ * lib/net.js: the libuv handle of a listening server. A worker of node:cluster has one without a
+ * descriptor.
+ */
 type PrivateServer = { _handle?: { fd?: number; close(done?: () => void): void } | null }
 
-/** The descriptor of a listening server; undefined if it does not listen or its listener belongs to another process. */
+/**
+ * The descriptor of a listening server; undefined if it does not listen or its listener belongs to
+ * another process.
+ */
 export function listenerDescriptor(server: Server): number | undefined {
   return usable((server as unknown as PrivateServer)._handle?.fd)
 }
 
-/** lib/internal/dgram.js: `_handle` was removed in Node 25; the object under this symbol has been there since 11. */
+/**
+ * lib/internal/dgram.js: `_handle` was removed in Node 25; the object under this symbol has been
+ * there since 11.
+ */
 const dgramState = 'state symbol'
 
 /** lib/net.js, listen(): a server to share a listener with, or a handle. */
@@ -28,12 +37,18 @@ export function udpDescriptor(socket: UdpSocket): number | undefined {
 /** lib/net.js: the libuv handle of a listener, TCP or pipe. */
 export type ListenerHandle = { readonly fd: number; close(done?: () => void): void }
 
-/** For the link, which sends it as what it is: the other process gets a descriptor of the same socket, on which it does not listen yet (lib/internal/child_process.js, net.Native). */
+/**
+ * For the link, which sends it as what it is: the other process gets a descriptor of the same
+ * socket, on which it does not listen yet (lib/internal/child_process.js, net.Native).
+ */
 export function listenerHandle(server: Server): ListenerHandle | undefined {
   return (server as unknown as { readonly _handle?: ListenerHandle | null })._handle ?? undefined
 }
 
-/** For `server.listen()`, which takes a TCP handle as it is. Of a pipe it takes the descriptor, and the handle itself must stay as it is from then on: it would close what the server listens on. */
+/**
+ * For `server.listen()`, which takes a TCP handle as it is. Of a pipe it takes the descriptor, and
+ * the handle itself must stay as it is from then on: it would close what the server listens on.
+ */
 export function whereToListen(handle: ListenerHandle): object {
   return handle.constructor.name === 'TCP' ? handle : { fd: handle.fd }
 }
@@ -53,8 +68,9 @@ export type KeptListener = {
 }
 
 /**
- * Keeps the listener of a server open when that closes, if it is to be kept then: a descriptor that libuv has closed cannot be listened on again. libuv goes on accepting
- * (lib/net.js, onconnection) where it did, as in an overlap, so connections wait here for the next server.
+ * Keeps the listener of a server open when that closes, if it is to be kept then: a descriptor that
+ * libuv has closed cannot be listened on again. libuv goes on accepting (lib/net.js, onconnection)
+ * where it did, as in an overlap, so connections wait here for the next server.
  */
 export function keepListener(server: Server, isKept: () => boolean, onKept: (kept: KeptListener) => void): void {
   const handle = (server as unknown as { readonly _handle: ListenHandle | null })._handle
@@ -72,10 +88,11 @@ export function keepListener(server: Server, isKept: () => boolean, onKept: (kep
 }
 
 /**
- * Lets a server listen on a listener that others listen on too, without accepting: to itself and its program
- * it listens, and who connects waits in the kernel, for the others. Called before listen(), whenever that
- * comes: the handle is caught as the server gets it, since from listen() of the handle on libuv accepts
- * (lib/net.js, setupListenHandle). Accepts from the call of the returned function on.
+ * Lets a server listen on a listener that others listen on too, without accepting: to itself and
+ * its program it listens, and who connects waits in the kernel, for the others. Called before
+ * listen(), whenever that comes: the handle is caught as the server gets it, since from listen() of
+ * the handle on libuv accepts (lib/net.js, setupListenHandle). Accepts from the call of the
+ * returned function on.
  */
 export function listenWithoutAccepting(server: Server): () => void {
   const own = server as unknown as { _handle: ListenHandle | null }
@@ -104,7 +121,8 @@ export function listenWithoutAccepting(server: Server): () => void {
     if (held === undefined || own._handle !== held.handle) return
     Reflect.deleteProperty(held.handle, 'listen')
     const code = held.handle.listen(held.backlog)
-    // Others listen on it, so that this is no more than the length of the queue. As Node would tell it all the same.
+    // Others listen on it, so that this is no more than the length of the queue. As Node would tell
+    // it all the same.
     if (code !== 0) server.emit('error', Object.assign(new Error('listen failed'), { errno: code, syscall: 'listen' }))
   }
 }
@@ -135,8 +153,8 @@ function datagramHandle(socket: UdpSocket): { recvStart?(): void; recvStop?(): v
 }
 
 /**
- * Runs `after` right behind the close of a server's listener, in the same turn: libuv has removed the file of a Unix listener by
- * then (src/unix/pipe.c, uv__pipe_close).
+ * Runs `after` right behind the close of a server's listener, in the same turn: libuv has removed
+ * the file of a Unix listener by then (src/unix/pipe.c, uv__pipe_close).
  */
 export function afterListenerClose(server: Server, after: () => void): void {
   const handle = (server as unknown as PrivateServer)._handle
@@ -148,7 +166,10 @@ export function afterListenerClose(server: Server, after: () => void): void {
   }
 }
 
-/** Stops accepting. http.Server's own close would reset idle connections, and on Node 26 those whose first request is on its way. */
+/**
+ * Stops accepting. http.Server's own close would reset idle connections, and on Node 26 those whose
+ * first request is on its way.
+ */
 export function stopAccepting(server: Server): void {
   process.getBuiltinModule('node:net').Server.prototype.close.call(server)
 }

@@ -5,8 +5,9 @@ import { isAlive, isGone } from './system.ts'
 const { readdirSync, readFileSync, readlinkSync } = process.getBuiltinModule('node:fs')
 
 /**
- * Resolves to true when these processes are gone, to the last thread; to false if that takes longer than so many milliseconds.
- * No event tells the end of a process that is not our child: it is looked for, and less often the longer it takes.
+ * Resolves to true when these processes are gone, to the last thread; to false if that takes longer
+ * than so many milliseconds. No event tells the end of a process that is not our child: it is
+ * looked for, and less often the longer it takes.
  */
 export async function untilGone(identities: readonly Identity[], ms: number): Promise<boolean> {
   const begin = performance.now()
@@ -26,7 +27,9 @@ export async function livesOn(identity: Identity): Promise<boolean> {
   return !(await untilGone([identity], longestEnd)) && isAlive(identity)
 }
 
-/** Bytes of memory that this process has in use; 0 if there is no descriptor left to find out with. */
+/**
+ * Bytes of memory that this process has in use; 0 if there is no descriptor left to find out with.
+ */
 export function residentMemory(): number {
   try {
     return process.memoryUsage.rss()
@@ -35,7 +38,10 @@ export function residentMemory(): number {
   }
 }
 
-/** What a process does at this moment, as ps(1) shows it in one letter; undefined where that cannot be known. */
+/**
+ * What a process does at this moment, as ps(1) shows it in one letter; undefined where that cannot
+ * be known.
+ */
 export function processState(pid: number): string | undefined {
   if (process.platform !== 'linux') return undefined
   try {
@@ -48,15 +54,18 @@ export function processState(pid: number): string | undefined {
 }
 
 /**
- * What a pid and a start time belong to: this run of the machine, and this container. After a reboot, or where two containers share a folder, the same pair may be a stranger's.
- * Empty where a start time is a date anyway.
+ * What a pid and a start time belong to: this run of the machine, and this container. After a
+ * reboot, or where two containers share a folder, the same pair may be a stranger's. Empty where a
+ * start time is a date anyway.
  */
 export function placeOfPids(): string {
   if (process.platform !== 'linux') return ''
   return `${readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim()} ${readlinkSync('/proc/self/ns/pid')}`
 }
 
-/** Milliseconds since the epoch at which a process started, or undefined where that cannot be known. */
+/**
+ * Milliseconds since the epoch at which a process started, or undefined where that cannot be known.
+ */
 export function startedAt(startTime: string): number | undefined {
   if (process.platform !== 'linux') return Date.parse(startTime) || undefined
   const uptime = Number(readFileSync('/proc/uptime', 'latin1').split(' ')[0])
@@ -65,8 +74,9 @@ export function startedAt(startTime: string): number | undefined {
 }
 
 /**
- * Descriptors above 2 that every child of this process would inherit. Node closes the first 16 on exec and those up to the first hole, so
- * one at 200, as in the shell's `flock` idiom, slips through (measured). Linux only; elsewhere none are found.
+ * Descriptors above 2 that every child of this process would inherit. Node closes the first 16 on
+ * exec and those up to the first hole, so one at 200, as in the shell's `flock` idiom, slips
+ * through (measured). Linux only; elsewhere none are found.
  */
 export function inheritableDescriptors(): readonly number[] {
   if (process.platform !== 'linux') return []
@@ -87,9 +97,10 @@ function descriptorFlags(fd: number): number {
 }
 
 /**
- * Calls back when the program makes this process the primary of a cluster: cluster.setupPrimary(), which every
- * fork() calls, listens to `internalMessage` of the process (lib/internal/cluster/primary.js). What the
- * callback throws is thrown by the program's call. Returns what ends the watch.
+ * Calls back when the program makes this process the primary of a cluster: cluster.setupPrimary(),
+ * which every fork() calls, listens to `internalMessage` of the process
+ * (lib/internal/cluster/primary.js). What the callback throws is thrown by the program's call.
+ * Returns what ends the watch.
  */
 export function watchClusterPrimary(onPrimary: () => void): () => void {
   const onListener = (name: string | symbol) => {

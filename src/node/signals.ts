@@ -1,14 +1,17 @@
-/** Signals: who handles one in this process, their numbers, and the one that must not open an inspector. */
+/** Signals: who handles one, their numbers, and the one that must not open an inspector. */
 import { isWorkerThread } from './system.ts'
 
-/** Whether anybody does beside `own` listeners of the caller: without one the signal ends the process. */
+/**
+ * Whether anybody does beside `own` listeners of the caller: without one the signal ends the
+ * process.
+ */
 export function isHandled(signal: NodeJS.Signals, own = 0): boolean {
   return process.listenerCount(signal) - own > signalExits()
 }
 
 /**
- * The package signal-exit, which many others use, listens to kill the process where nobody else would
- * handle the signal: that is as good as no handler.
+ * The package signal-exit, which many others use, listens to kill the process where nobody else
+ * would handle the signal: that is as good as no handler.
  */
 function signalExits(): number {
   const emitters = process as unknown as Readonly<Record<string | symbol, { readonly count?: number } | undefined>>
@@ -24,8 +27,9 @@ export function signalNumbers(): Readonly<Record<NodeJS.Signals, number>> {
 let isShut = false
 
 /**
- * From here on SIGUSR1 opens no inspector: Node does that only as long as nobody listens to the signal.
- * Called before anything tells the pid of this process: a pid file, a control socket, the report of a start.
+ * From here on SIGUSR1 opens no inspector: Node does that only as long as nobody listens to the
+ * signal. Called before anything tells the pid of this process: a pid file, a control socket, the
+ * report of a start.
  */
 export function keepInspectorShut(): void {
   if (isShut || isWorkerThread()) return

@@ -1,9 +1,10 @@
-/** The operating system as this library sees it: processes and their identity, descriptors, the start of this process. */
+/** The operating system: processes and who they are, and how this one was started. */
 import type { ChildProcess } from 'node:child_process'
 import type { Identity } from '../contract/environment.ts'
 
-// Named exports of node:child_process cost an ES module 15 % of its boot (measured), so built-ins are asked for when they are
-// needed. Our own files are all loaded at the start: what stands in their place after a deployment is another version.
+// Named exports of node:child_process cost an ES module 15 % of its boot (measured), so built-ins
+// are asked for when they are needed. Our own files are all loaded at the start: what stands in
+// their place after a deployment is another version.
 const { readdirSync, readFileSync, readlinkSync, statSync } = process.getBuiltinModule('node:fs')
 
 /** How a process of ours is started: what the operator typed, with nothing resolved. */
@@ -24,7 +25,10 @@ export type SpawnOptions = {
 /** What a unit test plays in place of the operating system. */
 export type System = {
   readonly pid: number
-  /** Start time of a living process, `unknown` if that cannot be told now, undefined for one that is gone, a zombie, or on its way out. */
+  /**
+   * Start time of a living process, `unknown` if that cannot be told now, undefined for one that is
+   * gone, a zombie, or on its way out.
+   */
   startTime(pid: number): string | undefined
   spawn(command: Command, options: SpawnOptions): ChildProcess
   kill(identity: Identity, signal: NodeJS.Signals): void
@@ -45,8 +49,8 @@ export const system: System = {
     })
   },
   kill(identity, signal) {
-    // Between the look and the signal the pid could pass to another process; the kernel gives a pid again only after all others.
-    // What cannot be told apart from a stranger is not killed.
+    // Between the look and the signal the pid could pass to another process; the kernel gives a pid
+    // again only after all others. What cannot be told apart from a stranger is not killed.
     if (this.startTime(identity[0]) !== identity[1]) return
     try {
       process.kill(identity[0], signal)
@@ -56,10 +60,16 @@ export const system: System = {
   },
 }
 
-/** What stands for the start time of a process that is there while this one has no descriptor left to look closer: taken for dead, a living predecessor would serve beside its successor. */
+/**
+ * What stands for the start time of a process that is there while this one has no descriptor left
+ * to look closer: taken for dead, a living predecessor would serve beside its successor.
+ */
 const unknown = 'unknown'
 
-/** True while this very process runs. One that is about to end does not, though something of it may be left: see untilGone(). */
+/**
+ * True while this very process runs. One that is about to end does not, though something of it may
+ * be left: see untilGone().
+ */
 export function isAlive([pid, startTime]: Identity, os: Pick<System, 'startTime'> = system): boolean {
   const found = os.startTime(pid)
   return found === startTime || found === unknown
@@ -73,9 +83,13 @@ export function identify(os: Pick<System, 'pid' | 'startTime'> = system): Identi
 /** PF_EXITING of the kernel's task flags, set some milliseconds before the process is a zombie. */
 const exiting = 0x4
 
-/** Fields 3, 9 and 22 of /proc/PID/stat: state, flags, start in clock ticks since boot (proc_pid_stat(5)). */
+/**
+ * Fields 3, 9 and 22 of /proc/PID/stat: state, flags, start in clock ticks since boot
+ * (proc_pid_stat(5)).
+ */
 function statOf(pid: number) {
-  // As UTF-8, which the name may not be: it is skipped, and Node reads no other encoding in one call.
+  // As UTF-8, which the name may not be: it is skipped, and Node reads no other encoding in one
+  // call.
   const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
   // The name of the program, field 2, is in parentheses and may hold anything, parentheses too.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
@@ -88,14 +102,16 @@ function startTimeFromProc(pid: number): string | undefined {
     const { isExiting, startTime } = statOf(pid)
     return isExiting ? undefined : startTime
   } catch (error) {
-    // No such process; or no descriptor to read with. The link to its program needs none, and a zombie has no program.
+    // No such process; or no descriptor to read with. The link to its program needs none, and a
+    // zombie has no program.
     return isShortOfDescriptors(error) && hasProgram(pid) ? unknown : undefined
   }
 }
 
 /**
- * True when nothing of this very process is left that could hold a socket. The first thread of one that exits is a zombie
- * while others live on for some milliseconds, with all descriptors open; a zombie that is alone waits for its parent only.
+ * True when nothing of this very process is left that could hold a socket. The first thread of one
+ * that exits is a zombie while others live on for some milliseconds, with all descriptors open; a
+ * zombie that is alone waits for its parent only.
  */
 export function isGone(identity: Identity): boolean {
   if (isAlive(identity)) return false
@@ -110,7 +126,10 @@ export function isGone(identity: Identity): boolean {
   }
 }
 
-/** Looked up at import: later there may be no descriptor to read it with. Elsewhere each look runs `ps`. */
+/**
+ * Looked up at import: later there may be no descriptor to read it with. Elsewhere each look runs
+ * `ps`.
+ */
 const ownStartTime = process.platform === 'linux' ? startTimeFromProc(process.pid) : undefined
 
 function isShortOfDescriptors(error: unknown): boolean {
@@ -134,8 +153,9 @@ function startTimeFromPs(pid: number): string | undefined {
 }
 
 /**
- * The environment with which this process was started. Not `process.env`: what dotenv or loadEnvFile wrote into that would be handed
- * down for ever, and a changed file would never arrive (measured).
+ * The environment with which this process was started. Not `process.env`: what dotenv or
+ * loadEnvFile wrote into that would be handed down for ever, and a changed file would never arrive
+ * (measured).
  */
 export function startEnvironment(): Readonly<Record<string, string | undefined>> {
   return withoutInspectorIn(process.platform === 'linux' ? environmentFromProc() : { ...process.env })
@@ -150,21 +170,29 @@ function environmentFromProc(): Record<string, string | undefined> {
   return env
 }
 
-/** What the operator typed to start this process, so that a symlink in it is followed again at each upgrade. */
+/**
+ * What the operator typed to start this process, so that a symlink in it is followed again at each
+ * upgrade.
+ */
 export function startCommand(env: Readonly<Record<string, string | undefined>>): Command {
   const real = workingDirectory()
   const typed = env.PWD !== undefined && isSameDirectory(env.PWD, real) ? env.PWD : real
   const [script, ...rest] = process.argv.slice(1)
-  // Node makes argv[1] absolute from the resolved working directory, which undoes a symlink in that.
+  // Node makes argv[1] absolute from the resolved working directory, which undoes a symlink in
+  // that.
   const args =
     script === undefined ? [] : [script.startsWith(`${real}/`) ? typed + script.slice(real.length) : script, ...rest]
   return { execPath: process.execPath, execArgv: withoutInspector(process.execArgv), args, cwd: typed }
 }
 
-/** A successor with the same inspector port could not open it, and an open debugger must not be handed on. */
+/**
+ * A successor with the same inspector port could not open it, and an open debugger must not be
+ * handed on.
+ */
 function withoutInspector(args: readonly string[]): string[] {
   if (!args.some((arg) => arg.includes('inspect') || arg.includes('debug'))) return [...args]
-  // Node takes `_` for `-`, and in NODE_OPTIONS a word in quotes. These have their value in the next word, if not behind a `=`.
+  // Node takes `_` for `-`, and in NODE_OPTIONS a word in quotes. These have their value in the
+  // next word, if not behind a `=`.
   const isValue = (index: number) =>
     /^"?--(inspect[-_]port|debug[-_]port|inspect[-_]publish[-_]uid)"?$/.test(args[index - 1] ?? '')
   return args.filter((arg, index) => !/^"?--(inspect|debug)/.test(arg) && !isValue(index))
@@ -200,8 +228,9 @@ function isSameDirectory(one: string, other: string): boolean {
 }
 
 /**
- * lib/internal/process/worker_thread_only.js marks what a worker thread may not do. node:worker_threads
- * would tell too, but each fork of a program loads the preload, and would load that.
+ * lib/internal/process/worker_thread_only.js marks what a worker thread may not do.
+ * node:worker_threads would tell too, but each fork of a program loads the preload, and would load
+ * that.
  */
 export function isWorkerThread(): boolean {
   return (process.chdir as { disabled?: boolean }).disabled === true

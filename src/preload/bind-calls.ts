@@ -1,4 +1,4 @@
-/** Every bind() of an unmodified program to a port of its choice: it gets the predecessor's socket, and reads it from the commit on. */
+/** Every bind() of an unmodified program: it gets the predecessor's socket of that port. */
 import type { Socket } from 'node:dgram'
 import { type Emitter, wrapEmit } from '../node/emitters.ts'
 import { startDatagrams, stopDatagrams } from '../node/listeners.ts'
@@ -8,7 +8,9 @@ import { askOfBind } from './listen-arguments.ts'
 import type { Readiness } from './readiness.ts'
 
 const { subscribe, unsubscribe } = process.getBuiltinModule('node:diagnostics_channel')
-/** Node tells of each UDP socket that is made: until the first one its module need not be loaded. */
+/**
+ * Node tells of each UDP socket that is made: until the first one its module need not be loaded.
+ */
 const created = 'udp.socket'
 
 export function watchBinds(service: Service, readiness: Readiness) {
@@ -51,7 +53,8 @@ export function watchBinds(service: Service, readiness: Readiness) {
     if (inherited === undefined) return call(args)
     claims.claimHandle(inherited)
     const done = args.at(-1)
-    // Node binds to a descriptor at once, and says so before bind() has returned: a program that listens for it on the next line would miss it.
+    // Node binds to a descriptor at once, and says so before bind() has returned: a program that
+    // listens for it on the next line would miss it.
     let wasHeld = false
     const giveBack = wrapEmit(socket as unknown as Emitter, (emit, event, ...rest) => {
       wasHeld ||= event === 'listening'

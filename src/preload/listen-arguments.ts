@@ -12,7 +12,10 @@ export type Ask =
 /** The options among the arguments of `server.listen()` (lib/net.js, normalizeArgs). */
 export type ListenFields = Readonly<Record<string, unknown>>
 
-/** Undefined: a descriptor or handle, or what Node will refuse; nothing of ours. `resolve` makes a path absolute. */
+/**
+ * Undefined: a descriptor or handle, or what Node will refuse; nothing of ours. `resolve` makes a
+ * path absolute.
+ */
 export function askOfListen(args: readonly unknown[], resolve: (path: string) => string): Ask | undefined {
   const options = listenFields(args)
   if (carriesHandle(options) || isNumber(options.fd)) return undefined
@@ -44,7 +47,10 @@ export function backlogOf(args: readonly unknown[]): number | undefined {
   return [listenFields(args).backlog, args[1], args[2]].map(numberOf).find((number) => number > 0)
 }
 
-/** Undefined for a port that the system chooses: such a socket is a client's, and no two versions share it. */
+/**
+ * Undefined for a port that the system chooses: such a socket is a client's, and no two versions
+ * share it.
+ */
 export function askOfBind(type: string, args: readonly unknown[]): Ask | undefined {
   const [first, second] = args
   const options: ListenFields =
@@ -57,7 +63,10 @@ export function askOfBind(type: string, args: readonly unknown[]): Ask | undefin
   return { kind: 'udp', name: `${type}:${host ?? '*'}:${port}`, host, port }
 }
 
-/** Whether an address that is bound is what is asked for, in other words: a new version may say 127.0.0.1 where the old one said localhost. */
+/**
+ * Whether an address that is bound is what is asked for, in other words: a new version may say
+ * 127.0.0.1 where the old one said localhost.
+ */
 export function isSameAddress(ask: Ask, bound: { readonly address: string; readonly port: number }): boolean {
   if (ask.kind === 'unix' || ask.port === 0 || ask.port !== bound.port) return false
   if (ask.host === undefined) return bound.address === '::' || bound.address === '0.0.0.0'

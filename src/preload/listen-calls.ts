@@ -1,4 +1,7 @@
-/** Every listen() of an unmodified program: it gets the predecessor's listener of that address, or a new one that the next version will get. */
+/**
+ * Every listen() of an unmodified program: it gets the predecessor's listener of that address, or a
+ * new one that the next version will get.
+ */
 import type { Server } from 'node:net'
 import { acceptFromCommit, isOwnListen, takeTicketKeys } from '../listen/listening.ts'
 import { bindBeside, ownUnixPath, restoreUnixPath } from '../listen/unix-path.ts'
@@ -23,7 +26,10 @@ export function watchListens(service: Service, readiness: Readiness) {
   const { claims, handles } = service
   const openings = new Map<Server, Opening>()
   const known = new WeakSet<Server>()
-  /** Claimed, and given up again before this version is up: programs try a port out before they use it. */
+  /**
+   * Claimed, and given up again before this version is up: programs try a port out before they use
+   * it.
+   */
   const kept = new Map<Inherited, KeptListener>()
   const webSockets = new WebSockets()
   const { prototype } = process.getBuiltinModule('node:net').Server
@@ -70,7 +76,8 @@ export function watchListens(service: Service, readiness: Readiness) {
     if (again !== undefined) server.once('listening', () => again.resume())
     if (inherited.kind === 'tcp') keepIfClosed(server, inherited)
     if (inherited.kind !== 'unix') return
-    // Programs remove the file of a dead process before they listen; that of the living one was just removed so.
+    // Programs remove the file of a dead process before they listen; that of the living one was
+    // just removed so.
     restoreUnixPath(inherited.path)
     ownUnixPath(service, server, inherited.path)
   }
@@ -148,8 +155,9 @@ function withPath(args: readonly unknown[], path: string): readonly unknown[] {
 }
 
 /**
- * A program that ends itself, as its SIGTERM handler does in a process that has a successor, closes its
- * servers: connections that are about to move must not be closed by that, and it hears when they are gone.
+ * A program that ends itself, as its SIGTERM handler does in a process that has a successor, closes
+ * its servers: connections that are about to move must not be closed by that, and it hears when
+ * they are gone.
  */
 function guardClose(server: Server, isLeaving: () => boolean): void {
   let isClosed = false

@@ -1,4 +1,7 @@
-/** When an unmodified program is up: nobody asks it, so it is what it listens on that tells, or with waitReady a word of its own. */
+/**
+ * When an unmodified program is up: nobody asks it, so it is what it listens on that tells, or with
+ * waitReady a word of its own.
+ */
 import type { Service } from '../service.ts'
 import { deferred } from '../waiting.ts'
 
@@ -86,8 +89,9 @@ export function watchReadiness(service: Service, start: () => Promise<void>): Re
 }
 
 /**
- * `process.send('ready')`, as programs written for PM2 say it: in a process that nobody listens to there is no `send`, so this one takes the one word and ignores
- * the rest. One that is there (a supervisor's) still gets everything.
+ * `process.send('ready')`, as programs written for PM2 say it: in a process that nobody listens to
+ * there is no `send`, so this one takes the one word and ignores the rest. One that is there (a
+ * supervisor's) still gets everything.
  */
 function hearReady(onReady: () => void): () => void {
   const before = process.send

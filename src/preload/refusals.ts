@@ -1,4 +1,7 @@
-/** What a program under the preload may not do, since half of an upgrade would be worse than none: node:cluster, and servers in worker threads. */
+/**
+ * What a program under the preload may not do, since half of an upgrade would be worse than none:
+ * node:cluster, and servers in worker threads.
+ */
 import type { Server } from 'node:net'
 import { envProgram } from '../contract/environment.ts'
 import { CookError } from '../errors.ts'
@@ -14,7 +17,10 @@ export function refuseCluster(): { end(): void } {
   return { end }
 }
 
-/** In a worker thread: a server there could not be handed over, and would be lost at the first upgrade. */
+/**
+ * In a worker thread: a server there could not be handed over, and would be lost at the first
+ * upgrade.
+ */
 export function refuseListens(): void {
   // From its own environment the main thread has deleted it.
   if (startEnvironment()[envProgram] === undefined) return

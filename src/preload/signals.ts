@@ -1,4 +1,7 @@
-/** Signals of an unmodified program: SIGUSR2 upgrades, and what the program does at SIGTERM itself stays its own. */
+/**
+ * Signals of an unmodified program: SIGUSR2 upgrades, and what the program does at SIGTERM itself
+ * stays its own.
+ */
 import { replaceAndLeave, stopService } from '../handover/leave.ts'
 import { restoreUnixPaths } from '../listen/unix-path.ts'
 import { type Emitter, wrapEmit } from '../node/emitters.ts'
@@ -24,11 +27,13 @@ export function watchSignals(service: Service): { end(): void } {
     wasTold ||= isProgramOwn
     if (service.hasSuccessor) void stopService(service)
     else if (isProgramOwn) leaveToProgram(service)
-    // Before it serves there is nothing to finish, and whoever waits for it reads in the exit code what ended it.
+    // Before it serves there is nothing to finish, and whoever waits for it reads in the exit code
+    // what ended it.
     else if (!service.isReady) process.exit(128 + signalNumbers()[signal])
     else void stopService(service)
   }
-  // Programs have a use of their own for it (nodemon's restart; Nest ends at every signal there is), which does not go together with this one: it is kept from their listeners.
+  // Programs have a use of their own for it (nodemon's restart; Nest ends at every signal there
+  // is), which does not go together with this one: it is kept from their listeners.
   const giveBack = wrapEmit(process as Emitter, (emit, name, ...args) => {
     if (name !== 'SIGUSR2') return emit(name, ...args)
     onUpgrade()
@@ -44,12 +49,14 @@ export function watchSignals(service: Service): { end(): void } {
   function leave(): void {
     if (isAside) return
     isOver = true
-    // A program that sends itself the signal when it has finished, as Nest does, ends by it only where nobody listens.
+    // A program that sends itself the signal when it has finished, as Nest does, ends by it only
+    // where nobody listens.
     for (const signal of stopSignals) process.removeListener(signal, onStop)
     if (!service.hasSuccessor || !isHandled('SIGTERM')) process.exit(0)
     // Some remove the file of their Unix listener as well, which is the successor's.
     process.on('exit', () => restoreUnixPaths(service))
-    // Its handlers do what they do at a stop; what they leave undone, or their end, is waited for until the deadline.
+    // Its handlers do what they do at a stop; what they leave undone, or their end, is waited for
+    // until the deadline.
     const endsAt = service.departure?.endsAt ?? 0
     setTimeout(() => process.exit(0), Math.max(0, endsAt - performance.now())).unref()
     if (!wasTold) (process as Emitter).emit('SIGTERM', 'SIGTERM', signalNumbers().SIGTERM)
@@ -65,7 +72,10 @@ export function watchSignals(service: Service): { end(): void } {
   }
 }
 
-/** The program ends this process itself: an upgrade that runs is given up, and older generations come to an end. */
+/**
+ * The program ends this process itself: an upgrade that runs is given up, and older generations
+ * come to an end.
+ */
 function leaveToProgram({ upgrading, receiving }: Service): void {
   upgrading?.stop.abort()
   receiving?.stop()

@@ -1,4 +1,7 @@
-/** What the preload does in a process that the command line started: it is to the program what serve() is to one that calls it. */
+/**
+ * What the preload does in a process that the command line started: it is to the program what
+ * serve() is to one that calls it.
+ */
 import { openControl } from '../control/server.ts'
 import { beginDaemon } from '../daemon.ts'
 import { enter } from '../enter.ts'
@@ -58,7 +61,8 @@ async function start(service: Service): Promise<void> {
     await openControl(service)
     await ready(service)
   } catch (error) {
-    // Whoever started this process hears of it, and it ends: a program that catches everything must not live on beside the one that serves.
+    // Whoever started this process hears of it, and it ends: a program that catches everything must
+    // not live on beside the one that serves.
     service.state.entered.launch?.tell(wordOf('refused', error))
     process.stderr.write(`${messageOf(error)}\n`)
     process.exit(1)

@@ -1,16 +1,25 @@
-/** The WebSockets of an unmodified program: nobody here knows what it keeps for them, so they do not move; they are told to come back, not all at once. */
+/**
+ * The WebSockets of an unmodified program: nobody here knows what it keeps for them, so they do not
+ * move; they are told to come back, not all at once.
+ */
 import type { IncomingMessage } from 'node:http'
 import type { Server, Socket } from 'node:net'
 import { closeCodes, closeOverTime, defaultSpread } from '../handover/close-slowly.ts'
 import type { Departure, OwnDrain } from '../service-parts.ts'
 
-/** Those that are open, whatever library made them: in Node's lists of HTTP connections they are no more. */
+/**
+ * Those that are open, whatever library made them: in Node's lists of HTTP connections they are no
+ * more.
+ */
 export class WebSockets {
   readonly open = new Set<Socket>()
   /** Called with each that opens. */
   onOpen: ((socket: Socket) => void) | undefined
 
-  /** Listens to `upgrade` only as long as the program does: a server with a listener treats such a request in another way. */
+  /**
+   * Listens to `upgrade` only as long as the program does: a server with a listener treats such a
+   * request in another way.
+   */
   track(server: Server): void {
     const onUpgrade = (request: IncomingMessage, socket: Socket) => {
       if (request.headers.upgrade?.toLowerCase() === 'websocket') this.#add(socket)
@@ -38,7 +47,10 @@ export class WebSockets {
   }
 }
 
-/** Sends each a close frame; the library that made it then does what it does when its client leaves. What does not answer is cut at the deadline, with everything else. */
+/**
+ * Sends each a close frame; the library that made it then does what it does when its client leaves.
+ * What does not answer is cut at the deadline, with everything else.
+ */
 export function drainWebSockets(webSockets: WebSockets, departure: Departure): OwnDrain {
   const { mover, hurry, time } = departure
   const code = mover === undefined ? closeCodes.end : closeCodes.restart
@@ -46,7 +58,8 @@ export function drainWebSockets(webSockets: WebSockets, departure: Departure): O
   const closes = closeOverTime(Math.min(defaultSpread, time / 2))
   const close = (socket: Socket) =>
     closes.add(() => {
-      // Between two turns of the loop a library has written whole frames, so this one stands behind them.
+      // Between two turns of the loop a library has written whole frames, so this one stands behind
+      // them.
       if (!socket.writable || departure.isComingBack()) return
       socket.write(frame)
       departure.countsOf(socket).closed++

@@ -18,7 +18,10 @@ export class Claims {
     this.#unclaimed = new Set(this.#handles)
   }
 
-  /** The handles of one name and kind, in the order in which they were added; `ERR_COOK_UNKNOWN_NAME` if there is none. */
+  /**
+   * The handles of one name and kind, in the order in which they were added;
+   * `ERR_COOK_UNKNOWN_NAME` if there is none.
+   */
   claim<Kind extends HandleKind>(name: string, kind: Kind): Extract<Inherited, { kind: Kind }>[] {
     const isWanted = (handle: Inherited): handle is Extract<Inherited, { kind: Kind }> =>
       handle.name === name && handle.kind === kind
@@ -60,13 +63,19 @@ export class Claims {
     return handle
   }
 
-  /** Claims the Unix listener of a name if it has this path; with another it is not the one that is meant. */
+  /**
+   * Claims the Unix listener of a name if it has this path; with another it is not the one that is
+   * meant.
+   */
   claimUnix(name: string, path: string): Inherited | undefined {
     const isThere = [...this.#unclaimed].some((one) => one.name === name && one.kind === 'unix' && one.path === path)
     return isThere ? this.claimOne(name, 'unix') : undefined
   }
 
-  /** Closes what nobody wants, once this process owns the service: a listener left open would fill and never be read. */
+  /**
+   * Closes what nobody wants, once this process owns the service: a listener left open would fill
+   * and never be read.
+   */
   closeUnclaimed(): string[] {
     const unclaimed = [...this.#unclaimed]
     this.#unclaimed.clear()
@@ -80,7 +89,10 @@ export class Claims {
   }
 }
 
-/** A number that was given to something else meanwhile would make this process listen on a stranger's socket. */
+/**
+ * A number that was given to something else meanwhile would make this process listen on a
+ * stranger's socket.
+ */
 function checkHandle({ fd, kind, name, inode }: Inherited): void {
   const stat = statOf(fd)
   const fault =

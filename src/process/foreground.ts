@@ -1,4 +1,7 @@
-/** What each generation tells the waiting process of `cook-daemon run`, which started the first one only. */
+/**
+ * What each generation tells the waiting process of `cook-daemon run`, which started the first one
+ * only.
+ */
 
 import { isCount, isIdentity } from '../contract/environment.ts'
 import { type Emitter, wrapEmit } from '../node/emitters.ts'
@@ -24,7 +27,8 @@ export function foreground(fd: number, generation: number): Foreground {
   }
   wrapEmit(process as Emitter, (emit, name, ...args) => {
     const wasHeard = emit(name, ...args)
-    // Behind the last listener: each may choose another code, and those of the program come after whatever we could add.
+    // Behind the last listener: each may choose another code, and those of the program come after
+    // whatever we could add.
     if (name === 'exit') tell({ type: 'exit', generation, code: Number(process.exitCode ?? args[0]) })
     return wasHeard
   })
@@ -36,7 +40,10 @@ export function foreground(fd: number, generation: number): Foreground {
   }
 }
 
-/** A word of ours; undefined: the program wrote to a descriptor that is not its own. The signals of an operator go to the process that is named here. */
+/**
+ * A word of ours; undefined: the program wrote to a descriptor that is not its own. The signals of
+ * an operator go to the process that is named here.
+ */
 export function toForegroundWord(value: unknown): ForegroundWord | undefined {
   if (typeof value !== 'object' || value === null) return undefined
   const { type, generation, code, pid, startTime } = value as Readonly<Record<string, unknown>>

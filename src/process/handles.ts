@@ -29,7 +29,10 @@ export type Packed = { readonly record: HandleRecord; readonly fd: number }
 
 /** The handles that the next upgrade hands over. */
 export class Registry {
-  /** Public paths of Unix listeners that are bound under a private name, or inherited: their servers do not know them. */
+  /**
+   * Public paths of Unix listeners that are bound under a private name, or inherited: their servers
+   * do not know them.
+   */
   readonly paths = new WeakMap<Server, string>()
   /** Lengths of the queues of listeners, where the program has set them: nothing else tells. */
   readonly backlogs = new WeakMap<Server, number>()
@@ -48,7 +51,10 @@ export class Registry {
     this.#add(name, kind, server, false)
   }
 
-  /** Adds a handle of the library itself: it takes the place of the one before, and no restore() takes it out. */
+  /**
+   * Adds a handle of the library itself: it takes the place of the one before, and no restore()
+   * takes it out.
+   */
   addReserved(name: typeof controlName | typeof runName, kind: HandleKind, source: HandleSource): void {
     this.#add(name, kind, source, true)
   }
@@ -64,7 +70,10 @@ export class Registry {
     this.#entries = this.#entries.filter((entry) => entry.source !== source)
   }
 
-  /** Takes out everything that was added: a process whose upgrade succeeded is on its way out, so the last success is its start. */
+  /**
+   * Takes out everything that was added: a process whose upgrade succeeded is on its way out, so
+   * the last success is its start.
+   */
   restore(): void {
     this.#entries = this.#entries.filter(({ name }) => name === controlName || name === runName)
   }
@@ -100,7 +109,10 @@ export function checkName(name: string): void {
   }
 }
 
-/** The name of a listener that is given none: by it a program that goes from the preload to serve(), or back, finds it again. */
+/**
+ * The name of a listener that is given none: by it a program that goes from the preload to serve(),
+ * or back, finds it again.
+ */
 export function tcpName(host: string | undefined, port: number | undefined): string {
   return `tcp:${host ?? '*'}:${port}`
 }
@@ -113,7 +125,10 @@ export function isReserved(name: string): boolean {
   return name.startsWith('cook:')
 }
 
-/** What crosses of a handle; throws `ERR_COOK_NOT_LISTENING` and `ERR_COOK_HANDLE_KIND`. `path` and `backlog` are those of a server that does not know them itself. */
+/**
+ * What crosses of a handle; throws `ERR_COOK_NOT_LISTENING` and `ERR_COOK_HANDLE_KIND`. `path` and
+ * `backlog` are those of a server that does not know them itself.
+ */
 function packed(
   { name, kind, source }: Entry,
   { path, backlog }: { readonly path?: string | undefined; readonly backlog?: number | undefined },

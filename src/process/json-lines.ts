@@ -4,7 +4,10 @@ import type { Readable } from 'node:stream'
 /** What is written to a pipe by somebody else, as the program itself, needs no end of a line. */
 const longestLine = 64 * 1024
 
-/** The values of the lines as they come. A line that is not JSON is passed over: whoever reads goes on waiting for one that is. */
+/**
+ * The values of the lines as they come. A line that is not JSON is passed over: whoever reads goes
+ * on waiting for one that is.
+ */
 export async function* readJsonLines(source: Readable): AsyncGenerator<unknown> {
   let rest = ''
   for await (const text of source.setEncoding('utf8') as AsyncIterable<string>) {

@@ -14,7 +14,10 @@ export type Word = {
 
 export type Launch = {
   readonly waitReady: boolean
-  /** Resolves when the process that started us has read that we are here; only then the link is ours alone. */
+  /**
+   * Resolves when the process that started us has read that we are here; only then the link is ours
+   * alone.
+   */
   readonly released: Promise<void>
   tell(word: Word): void
   close(): void
@@ -35,7 +38,8 @@ export function reportTo({
   }
   let isOpen = true
   let released: Promise<void> | undefined
-  // End-of-file: it has let go, or is gone. A launcher stopped by ^Z holds its daemon back, as it would any child of a shell.
+  // End-of-file: it has let go, or is gone. A launcher stopped by ^Z holds its daemon back, as it
+  // would any child of a shell.
   const untilReleased = () =>
     new Promise<void>((done) => {
       fs.read(fd, Buffer.alloc(1), 0, 1, null, () => {
@@ -72,7 +76,10 @@ export function tellLauncher(fd: number, word: Word): void {
   }
 }
 
-/** The last word about an error that ends the daemon: its text, or with the stack where it came from. */
+/**
+ * The last word about an error that ends the daemon: its text, or with the stack where it came
+ * from.
+ */
 export function wordOf(type: 'refused' | 'dying', error: unknown): Word {
   const reason = error instanceof Error && type === 'dying' ? (error.stack ?? error.message) : messageOf(error)
   return { type, reason: cutReason(reason), ...(error instanceof CookError && { code: error.code }) }

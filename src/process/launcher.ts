@@ -23,7 +23,10 @@ export type LaunchPlan = {
   /** Milliseconds until the daemon must be started, or with waitReady be up. */
   readonly readyTimeout: number
   readonly close: readonly number[]
-  /** In a `parent` stage of an upgrade: the link, if its other end is still there, and the handles go on to the daemon. */
+  /**
+   * In a `parent` stage of an upgrade: the link, if its other end is still there, and the handles
+   * go on to the daemon.
+   */
   readonly passed?: { readonly record: LinkRecord; readonly isOpen: boolean }
   /** For whoever waits in the foreground: a pipe on which each generation tells how it fares. */
   readonly hasForeground?: boolean
@@ -31,7 +34,10 @@ export type LaunchPlan = {
   onSpawned?(child: ChildProcess, foreground?: Duplex): void
 }
 
-/** Starts the daemon and returns when it has come as far as a verb, or with waitReady says that it is up. */
+/**
+ * Starts the daemon and returns when it has come as far as a verb, or with waitReady says that it
+ * is up.
+ */
 export async function launchDaemon(plan: LaunchPlan): Promise<void> {
   const mark = plan.output === undefined ? undefined : markLog(plan.output[1])
   const { child, pipe, foreground } = await spawnDaemon(plan)
@@ -56,7 +62,8 @@ export async function launchDaemon(plan: LaunchPlan): Promise<void> {
           ms: plan.readyTimeout,
         })
       }
-      // The end of the pipe comes with the end of the daemon, whose exit code follows; what it said before was read before.
+      // The end of the pipe comes with the end of the daemon, whose exit code follows; what it said
+      // before was read before.
       if (typeof event === 'string' || event === undefined)
         throw exitError(pid, goal, await exited, words.dying(), mark)
       if (event.type === 'refused') throw await refused(child, pid, event)
@@ -70,7 +77,8 @@ export async function launchDaemon(plan: LaunchPlan): Promise<void> {
     stopTimer()
   }
   child.unref()
-  // Only after the caller has gone on: what it writes now stands in the log before the daemon's next line, as in the documents.
+  // Only after the caller has gone on: what it writes now stands in the log before the daemon's
+  // next line, as in the original Go API.
   setImmediate(() => pipe.end())
 }
 
@@ -104,13 +112,17 @@ async function spawnDaemon(plan: LaunchPlan) {
 export async function spawned(spawn: () => ChildProcess): Promise<ChildProcess> {
   const child = spawn()
   await new Promise<void>((done, failed) => {
-    // For good: a kill that fails is an 'error' event too, and its process is told by its exit or its link.
+    // For good: a kill that fails is an 'error' event too, and its process is told by its exit or
+    // its link.
     child.once('spawn', done).on('error', failed)
   })
   return child
 }
 
-/** Why a spawn failed, in words: ENOENT says nothing of whether the program or the directory is missing. */
+/**
+ * Why a spawn failed, in words: ENOENT says nothing of whether the program or the directory is
+ * missing.
+ */
 export function spawnFault(command: Command, cause: unknown): string {
   return directoryFault(command.cwd) ?? messageOf(cause)
 }
@@ -174,7 +186,10 @@ function readWords(pipe: Duplex): { next(): Promise<Word | undefined>; dying(): 
 
 const wordTypes: readonly unknown[] = ['started', 'ready', 'refused', 'dying'] satisfies Word['type'][]
 
-/** One of our words; undefined: the program wrote to a descriptor that is not its own, and we wait on. */
+/**
+ * One of our words; undefined: the program wrote to a descriptor that is not its own, and we wait
+ * on.
+ */
 export function toWord(value: unknown): Word | undefined {
   if (typeof value !== 'object' || value === null) return undefined
   const { type, reason, code } = value as Readonly<Record<string, unknown>>

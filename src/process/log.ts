@@ -7,8 +7,9 @@ const fs = process.getBuiltinModule('node:fs')
 const { dirname, resolve } = process.getBuiltinModule('node:path')
 
 /**
- * Opens a log to append to, 0640 if it is new. Readable too: the last lines of a failed start are read back from it. A symlink is followed if it is ours or root's: another user's, in /tmp say, could lead a daemon of
- * root anywhere.
+ * Opens a log to append to, 0640 if it is new. Readable too: the last lines of a failed start are
+ * read back from it. A symlink is followed if it is ours or root's: another user's, in /tmp say,
+ * could lead a daemon of root anywhere.
  */
 export function openLog(file: string): number {
   try {
@@ -58,7 +59,10 @@ function openFile(path: string, stat: Stats | undefined): number {
   throw new Error(`${path} is refused: ${fault}`)
 }
 
-/** Where a log ends now. Undefined for what cannot be read back: a terminal, a pipe, /dev/null, a closed descriptor. */
+/**
+ * Where a log ends now. Undefined for what cannot be read back: a terminal, a pipe, /dev/null, a
+ * closed descriptor.
+ */
 export function markLog(fd: number): LogMark | undefined {
   try {
     const stat = fs.fstatSync(fd)
@@ -77,7 +81,8 @@ const mostLines = 20
 /** The last lines that were written since the mark, or `''`. */
 export function linesSince(mark: LogMark | undefined): string {
   if (mark === undefined) return ''
-  // The shell opens a log for writing only; Linux opens what is behind a descriptor again, even when its name has moved.
+  // The shell opens a log for writing only; Linux opens what is behind a descriptor again, even
+  // when its name has moved.
   const again = process.platform === 'linux' ? reopen(mark.fd) : undefined
   try {
     const size = fs.fstatSync(mark.fd).size

@@ -8,7 +8,10 @@ import { faultAt, faultOnTheWay, removeOwn } from './trust.ts'
 
 const fs = process.getBuiltinModule('node:fs')
 
-/** A clock that is set while the machine runs moves what we compute as the start of a process; file times have ticks of their own. */
+/**
+ * A clock that is set while the machine runs moves what we compute as the start of a process; file
+ * times have ticks of their own.
+ */
 const slack = 2_000
 
 /** Writes our pid. Throws if the file names a living process that is not one of `own`. */
@@ -27,7 +30,8 @@ export function reclaimPidFile(file: string): void {
   try {
     writePidFile(file, [])
   } catch {
-    // Its folder is gone, or it names somebody else who lives: the error of the upgrade is the one that must be told.
+    // Its folder is gone, or it names somebody else who lives: the error of the upgrade is the one
+    // that must be told.
   }
 }
 
@@ -36,7 +40,9 @@ export function releasePidFile(file: string): void {
   if (readPid(file) === process.pid && faultAt(file) === undefined) fs.rmSync(file, { force: true })
 }
 
-/** A reader sees the old file or the new one, and a symlink in its place is replaced, not followed. */
+/**
+ * A reader sees the old file or the new one, and a symlink in its place is replaced, not followed.
+ */
 function replacePidFile(file: string): void {
   const temporary = `${file}.${process.pid}.tmp`
   let isWritten = false
@@ -58,14 +64,18 @@ function isFull(cause: unknown): boolean {
   return ['ENOSPC', 'EDQUOT'].includes(String((cause as NodeJS.ErrnoException).code))
 }
 
-/** What fits in the block that the file has already: so little goes in one write, and a reader sees the old pid or the new one, with empty lines behind a shorter one. */
+/**
+ * What fits in the block that the file has already: so little goes in one write, and a reader sees
+ * the old pid or the new one, with empty lines behind a shorter one.
+ */
 function overwritePidFile(file: string): boolean {
   const { O_RDWR, O_NOFOLLOW, O_NONBLOCK } = fs.constants
   let fd: number | undefined
   try {
     fd = fs.openSync(file, O_RDWR | O_NOFOLLOW | O_NONBLOCK)
     const stat = fs.fstatSync(fd)
-    // Through a second name we might write into a file that somebody wants spoilt, and what is no pid file is nothing of ours.
+    // Through a second name we might write into a file that somebody wants spoilt, and what is no
+    // pid file is nothing of ours.
     if (!stat.isFile() || stat.nlink !== 1 || readPid(file) === undefined) return false
     const text = `${process.pid}\n`.padEnd(stat.size, '\n')
     return fs.writeSync(fd, text, 0) === text.length
@@ -82,7 +92,10 @@ function isSame(one: Identity, other: Identity): boolean {
   return one[0] === other[0] && one[1] === other[1]
 }
 
-/** The process in the file, if it is alive and is older than the file: a younger one has only got the number. */
+/**
+ * The process in the file, if it is alive and is older than the file: a younger one has only got
+ * the number.
+ */
 function livingOwner(file: string): Identity | undefined {
   const pid = readPid(file)
   if (pid === undefined) return undefined
@@ -92,7 +105,10 @@ function livingOwner(file: string): Identity | undefined {
   return started !== undefined && started > fs.statSync(file).mtimeMs + slack ? undefined : [pid, startTime]
 }
 
-/** Neither through a symlink nor from what is no file: a pipe or a device in its place would hold us, or never end. */
+/**
+ * Neither through a symlink nor from what is no file: a pipe or a device in its place would hold
+ * us, or never end.
+ */
 function readPid(file: string): number | undefined {
   const { O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = fs.constants
   let fd: number

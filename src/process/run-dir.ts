@@ -1,4 +1,7 @@
-/** The run directory: where the control sockets of one user's daemons are, and the logs of those that name no other place. */
+/**
+ * The run directory: where the control sockets of one user's daemons are, and the logs of those
+ * that name no other place.
+ */
 
 import { envHome } from '../contract/environment.ts'
 import { CookError, messageOf } from '../errors.ts'
@@ -29,7 +32,10 @@ export function openRunDirectory(env: Environment): string {
   return folder
 }
 
-/** False if it is not there. Whoever else could write in it could put a socket of his own in the place of a daemon's. */
+/**
+ * False if it is not there. Whoever else could write in it could put a socket of his own in the
+ * place of a daemon's.
+ */
 function checkRunDirectory(folder: string): boolean {
   const stat = fs.lstatSync(folder, { throwIfNoEntry: false })
   if (stat === undefined) return false

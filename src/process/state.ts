@@ -1,4 +1,7 @@
-/** What this process is: how it was started, and what it was told. One object, shared by all copies of the library. */
+/**
+ * What this process is: how it was started, and what it was told. One object, shared by all copies
+ * of the library.
+ */
 
 import {
   envLaunch,
@@ -48,7 +51,8 @@ export type Entered = {
 
 export type EnteredState = ProcessState & { readonly entered: Entered }
 
-// Versioned by its shape: a copy that knows another shape looks elsewhere, and finds the environment deleted.
+// Versioned by its shape: a copy that knows another shape looks elsewhere, and finds the
+// environment deleted.
 const key = Symbol.for('cook-daemon.state.1')
 const shared = globalThis as { [key]?: ProcessState }
 
@@ -77,7 +81,10 @@ function makeState(): ProcessState {
   return state
 }
 
-/** Variables that were set by hand, or that another process left: whoever wrote them for this process gave it descriptors too. */
+/**
+ * Variables that were set by hand, or that another process left: whoever wrote them for this
+ * process gave it descriptors too.
+ */
 function checkStart({ link, launch }: Start, environment: ProcessState['environment']): void {
   for (const fd of launch === undefined ? [] : [launch.fd, ...(launch.run === undefined ? [] : [launch.run])]) {
     if (isSocket(fd)) continue
@@ -87,7 +94,8 @@ function checkStart({ link, launch }: Start, environment: ProcessState['environm
   if (link === undefined) return
   const broken = (why: string) => new CookError('ERR_COOK_ENVIRONMENT', { variable: envLink, why })
   if (link.predecessor[0] === process.pid) throw broken('it names this process as its own predecessor')
-  // Node deletes the variable, so only Linux still shows it. With a launcher between, a predecessor that is gone has no link any more.
+  // Node deletes the variable, so only Linux still shows it. With a launcher between, a predecessor
+  // that is gone has no link any more.
   const hasLink = process.platform !== 'linux' || launch !== undefined || environment.NODE_CHANNEL_FD === String(linkFd)
   if (!hasLink) throw broken('no process gave this one a link')
 }
@@ -101,7 +109,10 @@ function isSocket(fd: number): boolean {
   }
 }
 
-/** Whoever waits for this process reads why it died, even where stderr is /dev/null. Both are deaf once it is up. */
+/**
+ * Whoever waits for this process reads why it died, even where stderr is /dev/null. Both are deaf
+ * once it is up.
+ */
 function tellWhyItDies(state: ProcessState, { launch }: Start): void {
   process.on('uncaughtExceptionMonitor', (error) => {
     const word = wordOf('dying', error)
@@ -116,7 +127,10 @@ function tellWhyItDies(state: ProcessState, { launch }: Start): void {
   })
 }
 
-/** The state of this process for a verb. The first one takes what the environment says out of the sight of other children. */
+/**
+ * The state of this process for a verb. The first one takes what the environment says out of the
+ * sight of other children.
+ */
 export function enterProcess(verb: string): EnteredState {
   const state = shared[key]
   if (process.platform === 'win32') throw new CookError('ERR_COOK_PLATFORM', { platform: process.platform })

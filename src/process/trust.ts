@@ -1,12 +1,17 @@
-/** Whether what stands at a path may be a trap: a daemon that runs as root must not write through, replace or remove what another user has put there. */
+/**
+ * Whether what stands at a path may be a trap: a daemon that runs as root must not write through,
+ * replace or remove what another user has put there.
+ */
 import type { Stats } from 'node:fs'
 
 const fs = process.getBuiltinModule('node:fs')
 const { dirname, resolve } = process.getBuiltinModule('node:path')
 
 /**
- * Why a file must not be touched; undefined: it may be, or is not there. What stands in a folder in which only we or root can write was put there by one of us. Elsewhere it is ours if it belongs to us or root and has no
- * other name, since anybody may give another user's file a second one. A user in whose folder alone it stands has it as his own.
+ * Why a file must not be touched; undefined: it may be, or is not there. What stands in a folder in
+ * which only we or root can write was put there by one of us. Elsewhere it is ours if it belongs to
+ * us or root and has no other name, since anybody may give another user's file a second one. A user
+ * in whose folder alone it stands has it as his own.
  */
 export function faultAt(file: string, { mayHaveNames = false } = {}): string | undefined {
   const stat = fs.lstatSync(file, { throwIfNoEntry: false })
@@ -40,7 +45,9 @@ export function removeOwn(file: string): void {
   fs.rmSync(file, { force: true })
 }
 
-/** Why the way to a file may lead elsewhere in the next moment: a symlink on it is another user's. */
+/**
+ * Why the way to a file may lead elsewhere in the next moment: a symlink on it is another user's.
+ */
 export function faultOnTheWay(file: string): string | undefined {
   for (let at = dirname(resolve(file)); at !== dirname(at); at = dirname(at)) {
     const stat = fs.lstatSync(at, { throwIfNoEntry: false })
@@ -52,7 +59,8 @@ export function faultOnTheWay(file: string): string | undefined {
 }
 
 /**
- * Why another user could exchange a folder: one above it is his, or one in which he can write and that is not sticky. A folder of our own group is ours, as user private groups have it.
+ * Why another user could exchange a folder: one above it is his, or one in which he can write and
+ * that is not sticky. A folder of our own group is ours, as user private groups have it.
  */
 export function faultAbove(folder: string): string | undefined {
   const onTheWay = faultOnTheWay(folder)

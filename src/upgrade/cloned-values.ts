@@ -28,7 +28,10 @@ function* toPieces(name: string, { value, version }: Value): Generator<ValueMess
   }
 }
 
-/** Sends a value piece by piece, as the kernel takes them: 64 MiB at once would stand in memory twice and stall the loop. */
+/**
+ * Sends a value piece by piece, as the kernel takes them: 64 MiB at once would stand in memory
+ * twice and stall the loop.
+ */
 export async function sendValue(link: Link, name: string, value: Value): Promise<void> {
   for (const piece of toPieces(name, value)) {
     await new Promise<void>((sent) => link.send(piece, sent))
@@ -61,7 +64,10 @@ export class Assembly {
   /** Of all values that are not whole yet. */
   #bytes = 0
 
-  /** The value with its last piece, undefined before. Throws `ERR_COOK_STATE` for what is no value, or too large. */
+  /**
+   * The value with its last piece, undefined before. Throws `ERR_COOK_STATE` for what is no value,
+   * or too large.
+   */
   add({ name, version, part, isLast }: ValueMessage): Value | undefined {
     const parts = this.#parts.get(name) ?? []
     this.#parts.set(name, parts)

@@ -1,4 +1,7 @@
-/** The link: Node's IPC channel between an old and a new process, carrying the messages of contract/messages.ts and nothing else. */
+/**
+ * The link: Node's IPC channel between an old and a new process, carrying the messages of
+ * contract/messages.ts and nothing else.
+ */
 import type { ChildProcess } from 'node:child_process'
 import type { Socket } from 'node:net'
 import { fromWire, type Message, toWire } from '../contract/messages.ts'
@@ -39,8 +42,8 @@ export function openLink(child: ChildProcess, onEvent: (event: LinkEvent) => voi
 }
 
 /**
- * The successor's end: takes the channel out of the program's sight, as in a process that was started by hand. Undefined if there is
- * none any more, because the predecessor is gone.
+ * The successor's end: takes the channel out of the program's sight, as in a process that was
+ * started by hand. Undefined if there is none any more, because the predecessor is gone.
  */
 export function takeLink(onEvent: (event: LinkEvent) => void): Link | undefined {
   const { send, disconnect } = process
@@ -58,7 +61,8 @@ function makeLink(
   lend: Lend = (call) => call(),
 ): Link {
   let holders = 0
-  // Node forgets what waits behind a connection that is never acknowledged: whoever waits for such a message is told here that it is over.
+  // Node forgets what waits behind a connection that is never acknowledged: whoever waits for such
+  // a message is told here that it is over.
   const unsent = new Set<() => void>()
   /** Of the connections on the way, in order. */
   const fates: Fate[] = []

@@ -1,4 +1,7 @@
-/** The old process's end of an upgrade: starts the new version, hears whether it is up, and returns at the commit. */
+/**
+ * The old process's end of an upgrade: starts the new version, hears whether it is up, and returns
+ * at the commit.
+ */
 import type { ChildProcess } from 'node:child_process'
 import { type Identity, writeStart } from '../contract/environment.ts'
 import { endGrace, type OldEffect, type OldEvent, type OldSide, oldSide, stepOld } from '../contract/old-side.ts'
@@ -47,7 +50,10 @@ export type Committed = {
   onLink(listener: (event: LinkEvent) => void): void
 }
 
-/** Resolves at the commit. Rejects with a `CookError`, and then nothing of the new version runs any more. */
+/**
+ * Resolves at the commit. Rejects with a `CookError`, and then nothing of the new version runs any
+ * more.
+ */
 export async function startSuccessor(
   service: Service,
   version: NewVersion,
@@ -217,7 +223,10 @@ async function saveState(
   }
 }
 
-/** A daemon that a `parent` stage started is no child of ours: that its link has ended is no proof that it is gone. */
+/**
+ * A daemon that a `parent` stage started is no child of ours: that its link has ended is no proof
+ * that it is gone.
+ */
 async function endKnown(identities: readonly Identity[]): Promise<void> {
   if (await untilGone(identities, endGrace)) return
   for (const identity of identities) system.kill(identity, 'SIGKILL')

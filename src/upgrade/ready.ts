@@ -1,11 +1,17 @@
-/** This process says that it serves, and at the commit takes over what the service has: control socket, pid file, hooks. */
+/**
+ * This process says that it serves, and at the commit takes over what the service has: control
+ * socket, pid file, hooks.
+ */
 import { writePidFile } from '../process/pid-file.ts'
 import type { Service } from '../service.ts'
 import type { Predecessor } from '../service-parts.ts'
 
 const { resolve } = process.getBuiltinModule('node:path')
 
-/** Resolves at the commit. Rejects with `ERR_COOK_REFUSED` or `ERR_COOK_PROTOCOL`, and in a first start with what a pid file may reject with. */
+/**
+ * Resolves at the commit. Rejects with `ERR_COOK_REFUSED` or `ERR_COOK_PROTOCOL`, and in a first
+ * start with what a pid file may reject with.
+ */
 export async function ready(service: Service): Promise<void> {
   const { predecessor, state } = service
   service.isReady = true

@@ -1,4 +1,7 @@
-/** One upgrade of this process: what keeps it from beginning, what the new version gets, and what is put back if it fails. */
+/**
+ * One upgrade of this process: what keeps it from beginning, what the new version gets, and what is
+ * put back if it fails.
+ */
 import { writeProgram } from '../contract/environment.ts'
 import { CookError, type CookErrorCode } from '../errors.ts'
 import { ticketKeys } from '../listen/listening.ts'
@@ -13,7 +16,10 @@ import { type Committed, type NewVersion, startSuccessor, type UpgradeStep } fro
 
 const { closeSync, existsSync } = process.getBuiltinModule('node:fs')
 
-/** Resolves at the commit, with the link to the successor still open; rejects with everything as it was. */
+/**
+ * Resolves at the commit, with the link to the successor still open; rejects with everything as it
+ * was.
+ */
 export async function replace(
   service: Service,
   options: DaemonUpgradeOptions & { readonly stage: 'parent' | 'daemon' },
@@ -49,7 +55,10 @@ function checkMayBegin(service: Service): void {
   if (count + 1 > most) throw new CookError('ERR_COOK_TOO_MANY_GENERATIONS', { count, most, pid })
 }
 
-/** Throws unless this process owns the service: it was the first, or its predecessor has accepted it. */
+/**
+ * Throws unless this process owns the service: it was the first, or its predecessor has accepted
+ * it.
+ */
 export function demandCommit({ predecessor }: Service, verb: string): void {
   if (predecessor === undefined || predecessor.isCommitted) return
   throw new CookError('ERR_COOK_NOT_COMMITTED', { verb, predecessor: predecessor.identity[0] })
@@ -118,7 +127,10 @@ function commit(service: Service, { identity }: Committed): void {
   control?.release(identity)
 }
 
-/** The log under its name, which is another file after a rotation; undefined: our own stdout and stderr. */
+/**
+ * The log under its name, which is another file after a rotation; undefined: our own stdout and
+ * stderr.
+ */
 function reopenedLog(logFile: string | undefined): number | undefined {
   if (logFile === undefined) return undefined
   try {
@@ -129,7 +141,10 @@ function reopenedLog(logFile: string | undefined): number | undefined {
   }
 }
 
-/** What the command line said goes on, whatever else the environment is; a release is for one upgrade. */
+/**
+ * What the command line said goes on, whatever else the environment is; a release is for one
+ * upgrade.
+ */
 function environmentFor({ state }: Service, { env, release }: DaemonUpgradeOptions) {
   // Also the environment of a shell in which somebody debugs comes with --update-env.
   const own = withoutInspectorIn(env ?? state.environment)
@@ -145,7 +160,8 @@ function commandFor({ state: { command } }: Service, options: UpgradeOptions): C
     execPath: options.execPath ?? command.execPath,
     execArgv: options.execArgv ?? command.execArgv,
     args: typed === undefined ? [] : [typed, ...(options.args ?? args)],
-    // A daemon that went elsewhere at its start does not need the place where it was started any more.
+    // A daemon that went elsewhere at its start does not need the place where it was started any
+    // more.
     cwd: options.cwd ?? (existsSync(command.cwd) ? command.cwd : workingDirectory()),
   }
 }

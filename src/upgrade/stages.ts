@@ -19,7 +19,8 @@ const { resolve } = process.getBuiltinModule('node:path')
 /** True in the daemon, false in the process that must exit. */
 export async function becomeDaemon(state: EnteredState, options: DaemonizeOptions): Promise<boolean> {
   const { start, launch } = state.entered
-  // Every generation starts where the operator typed the command, so that a relative path means the same in each.
+  // Every generation starts where the operator typed the command, so that a relative path means the
+  // same in each.
   const from = state.command.cwd
   const cwd = options.cwd === undefined ? undefined : resolve(from, options.cwd)
   if (options.logFile !== undefined) state.logFile = resolve(from, options.logFile)
@@ -54,7 +55,10 @@ async function startDaemon(state: EnteredState, options: DaemonizeOptions, cwd: 
   }
 }
 
-/** In an upgrade: tells the predecessor of the daemon that this `parent` stage starts, and then lets go of the link. */
+/**
+ * In an upgrade: tells the predecessor of the daemon that this `parent` stage starts, and then lets
+ * go of the link.
+ */
 async function passOn(plan: LaunchPlan, record: LinkRecord): Promise<void> {
   // Undefined: the predecessor is gone, and the daemon will find that out and serve.
   const link = channelDescriptor() === linkFd ? takeLink(() => {}) : undefined

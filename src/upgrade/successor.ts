@@ -1,4 +1,7 @@
-/** The new process's end of an upgrade, until the commit. What comes after it is handover/receive.ts. */
+/**
+ * The new process's end of an upgrade, until the commit. What comes after it is
+ * handover/receive.ts.
+ */
 import { envLink, type Identity, type LinkRecord, linkFd } from '../contract/environment.ts'
 import { type Message, type MessageOf, takeoverName } from '../contract/messages.ts'
 import { type NewEffect, type NewEvent, newSide, stepNew } from '../contract/new-side.ts'
@@ -82,7 +85,8 @@ export function succeed(service: Service, record: LinkRecord): Succession {
         accepting.resolve(false)
         decided.resolve(refused(effect))
         endQuestions(refused(effect))
-        // A process that nobody accepted and that does not even ask must not live on beside the predecessor.
+        // A process that nobody accepted and that does not even ask must not live on beside the
+        // predecessor.
         if (!wasAsked) throwLater(refused(effect))
         return
       case 'look':

@@ -1,4 +1,8 @@
-/** WebSockets of the `ws` package stay open through an upgrade: they move to the successor, with what the program keeps for each. @module cook-daemon/ws */
+/**
+ * WebSockets of the `ws` package stay open through an upgrade: they move to the successor, with
+ * what the program keeps for each.
+ * @module cook-daemon/ws
+ */
 import type { IncomingMessage } from 'node:http'
 import type { WebSocket, WebSocketServer } from 'ws'
 import { checkWebSocketOptions } from '../check.ts'
@@ -10,8 +14,10 @@ import { buildRequest, type RequestParts, requestParts, WsInside } from './priva
 export type { WebSocketOptions }
 
 /**
- * Lets the open connections of a `ws` server move to the successor when the daemon is upgraded. Call it in both versions, before `ready()`; with `serve()`, in its `prepare` option. What cannot move is closed
- * with 1012, at a stop everything with 1001. Throws `ERR_COOK_WS` for a `ws` that it does not know, and `ERR_COOK_OPTION`.
+ * Lets the open connections of a `ws` server move to the successor when the daemon is upgraded.
+ * Call it in both versions, before `ready()`; with `serve()`, in its `prepare` option. What cannot
+ * move is closed with 1012, at a stop everything with 1001. Throws `ERR_COOK_WS` for a `ws` that it
+ * does not know, and `ERR_COOK_OPTION`.
  */
 export function handOverWebSockets<State = unknown>(
   daemon: Daemon,

@@ -1,4 +1,7 @@
-/** How the open WebSockets of a `ws` server leave: what is free moves, what is busy moves when it is free, and what cannot move is closed over time. */
+/**
+ * How the open WebSockets of a `ws` server leave: what is free moves, what is busy moves when it is
+ * free, and what cannot move is closed over time.
+ */
 import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import type { WebSocket, WebSocketServer } from 'ws'
@@ -10,26 +13,43 @@ import type { ConnectionMover, Counting, Departure, Destination, OwnDrain } from
 import { toText } from '../upgrade/cloned-values.ts'
 import { type Agreed, buildRequest, type RequestParts, type WsInside } from './private.ts'
 
-/** How the WebSockets of one server go from version to version; `State` is what the program keeps for each. */
+/**
+ * How the WebSockets of one server go from version to version; `State` is what the program keeps
+ * for each.
+ */
 export type WebSocketOptions<State> = {
-  /** Name under which old and new version know these connections: one for each WebSocketServer. @default 'ws' */
+  /**
+   * Name under which old and new version know these connections: one for each WebSocketServer.
+   * @default 'ws'
+   */
   readonly name?: string
   /**
-   * What goes with a connection: anything that structuredClone takes. Called once, when the connection leaves; nothing of it is read any more. While a promise that it returns is pending, the program may still
-   * send on it: wait there for answers that are being worked out. One that throws or rejects has its connection closed with 1012.
+   * What goes with a connection: anything that structuredClone takes. Called once, when the
+   * connection leaves; nothing of it is read any more. While a promise that it returns is pending,
+   * the program may still send on it: wait there for answers that are being worked out. One that
+   * throws or rejects has its connection closed with 1012.
    * @default nothing
    */
   saveState?(socket: WebSocket, request: IncomingMessage): State | Promise<State>
   /**
-   * In the new version, for each connection that has come. The request has the url, method, headers and socket of the one that opened it.
-   * @default the server emits `connection` with the socket, the request and, as third argument, the state
+   * In the new version, for each connection that has come. The request has the url, method, headers
+   * and socket of the one that opened it.
+   * @default the server emits `connection` with the socket, the request and, as third argument, the
+   * state
    */
   onHandedOver?(socket: WebSocket, state: State, request: IncomingMessage): void
-  /** Time over which those that must be closed are closed, in milliseconds, so that not all clients come back at once: 10 ms each at most, and never longer than half the drain. @default 5000 */
+  /**
+   * Time over which those that must be closed are closed, in milliseconds, so that not all clients
+   * come back at once: 10 ms each at most, and never longer than half the drain.
+   * @default 5000
+   */
   readonly spread?: number
 }
 
-/** What crosses with a connection. Old and new may run different versions of this file: add, ignore the unknown, never reuse a meaning. */
+/**
+ * What crosses with a connection. Old and new may run different versions of this file: add, ignore
+ * the unknown, never reuse a meaning.
+ */
 export type Luggage = {
   readonly agreed: Agreed
   readonly isPaused: boolean
@@ -65,7 +85,10 @@ type Leaver = {
   readonly release: () => void
 }
 
-/** Moves what is free, watches what is busy until it is free, and closes, over time, what cannot move. */
+/**
+ * Moves what is free, watches what is busy until it is free, and closes, over time, what cannot
+ * move.
+ */
 export function drainWebSockets<State>(home: Server<State>, departure: Departure): OwnDrain {
   const { name, options, server, open, requests, ws, service } = home
   const { mover, hurry, deadline } = departure
@@ -117,7 +140,8 @@ export function drainWebSockets<State>(home: Server<State>, departure: Departure
     if (leavers.size === 0) allGone()
   }
 
-  // Behind everything that the program does at once with what it got: an answer without a pause belongs to the message.
+  // Behind everything that the program does at once with what it got: an answer without a pause
+  // belongs to the message.
   function lookSoon(leaver: Leaver): void {
     if (leaver.isLookedAt) return
     leaver.isLookedAt = true
@@ -131,14 +155,17 @@ export function drainWebSockets<State>(home: Server<State>, departure: Departure
     )
   }
 
-  /** Sends it on its way if it is free; otherwise the next message or frame brings us here again. */
+  /**
+   * Sends it on its way if it is free; otherwise the next message or frame brings us here again.
+   */
   function look(leaver: Leaver, isUrgent = true): Promise<void> | undefined {
     if (leaver.at !== 'open' || leaver.webSocket.readyState !== leaver.webSocket.OPEN) return undefined
     const standing = ws.standing(leaver.webSocket)
     if (standing === 'stuck' || mover === undefined || isUnwanted) return void close(leaver)
     if (!mover.isOpen) {
       if (leaver.saved !== undefined) startReading(leaver.socket)
-      // Either the successor has died while we still accept, and all is as it was, or nobody is left to move to.
+      // Either the successor has died while we still accept, and all is as it was, or nobody is
+      // left to move to.
       return departure.isComingBack() ? undefined : void close(leaver)
     }
     if (standing === 'free') return order(leaver, mover, isUrgent)
@@ -170,7 +197,10 @@ export function drainWebSockets<State>(home: Server<State>, departure: Departure
     if (moved !== 'moved') leaver.webSocket.emit('close', 1006, Buffer.alloc(0))
   }
 
-  /** Takes what goes along and parts the connection from its socket, in the turn in which it is sent; a promise if its state is still to come. */
+  /**
+   * Takes what goes along and parts the connection from its socket, in the turn in which it is
+   * sent; a promise if its state is still to come.
+   */
   function pack(leaver: Leaver): Promise<unknown> | undefined {
     const { webSocket, socket } = leaver
     if (isUnwanted || leaver.at !== 'open' || ws.standing(webSocket) !== 'free') return undefined
@@ -205,7 +235,8 @@ export function drainWebSockets<State>(home: Server<State>, departure: Departure
   async function stay(leaver: Leaver, saving: Promise<unknown> | undefined): Promise<void> {
     if (leaver.at !== 'open') return
     if (saving !== undefined || leaver.saved !== undefined) {
-      // The mover reads again what it could not send; in the same turn, so that nothing comes in between.
+      // The mover reads again what it could not send; in the same turn, so that nothing comes in
+      // between.
       stopReading(leaver.socket)
       try {
         leaver.saved ??= { state: await saving }

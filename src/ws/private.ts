@@ -1,4 +1,7 @@
-/** The only file that touches private parts of `ws`: where a connection of it can be cut, and how one is built on a socket that was handed over. */
+/**
+ * The only file that touches private parts of `ws`: where a connection of it can be cut, and how
+ * one is built on a socket that was handed over.
+ */
 import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
@@ -25,7 +28,10 @@ type Receiver = {
   readonly writableLength: number
 }
 
-/** lib/sender.js: state 0 has nothing to compress or to read from a Blob. Every frame goes through `sendFrame`. */
+/**
+ * lib/sender.js: state 0 has nothing to compress or to read from a Blob. Every frame goes through
+ * `sendFrame`.
+ */
 type Sender = {
   readonly _state: number
   readonly _queue: readonly unknown[]
@@ -34,7 +40,10 @@ type Sender = {
   sendFrame(list: unknown, done: unknown): void
 }
 
-/** lib/permessage-deflate.js: the two streams are made with the first message that is compressed in their direction. */
+/**
+ * lib/permessage-deflate.js: the two streams are made with the first message that is compressed in
+ * their direction.
+ */
 type Deflate = { params: Record<string, unknown>; readonly _inflate: object | null; readonly _deflate: object | null }
 
 /** lib/websocket-server.js */
@@ -68,7 +77,10 @@ export class WsInside {
   readonly #server: WebSocketServer
   readonly #listeners: Listeners
 
-  /** Throws `ERR_COOK_WS` for a `ws` that is built otherwise than those we know: 8.18 and later ones of 8. */
+  /**
+   * Throws `ERR_COOK_WS` for a `ws` that is built otherwise than those we know: 8.18 and later ones
+   * of 8.
+   */
   constructor(server: WebSocketServer) {
     this.#server = server
     this.#listeners = probe(server)
@@ -110,7 +122,10 @@ export class WsInside {
     return { protocol: webSocket.protocol, deflate: inside(webSocket)._extensions[deflateName]?.params }
   }
 
-  /** Parts a connection from its socket: it is closed for the program from now on, without a word to the client, and out of the server's list. */
+  /**
+   * Parts a connection from its socket: it is closed for the program from now on, without a word to
+   * the client, and out of the server's list.
+   */
   detach(webSocket: WebSocket): void {
     const own = inside(webSocket)
     for (const [event, listener] of this.#listeners) own._socket.removeListener(event, listener)
@@ -120,7 +135,10 @@ export class WsInside {
     this.#forget(webSocket)
   }
 
-  /** Builds a connection on a socket that was handed over, as `completeUpgrade` does after the handshake, and puts it in the server's list. */
+  /**
+   * Builds a connection on a socket that was handed over, as `completeUpgrade` does after the
+   * handshake, and puts it in the server's list.
+   */
   attach(socket: Socket, { protocol, deflate }: Agreed): WebSocket {
     const { options } = this.#server as unknown as PrivateServer
     const webSocket = new options.WebSocket(null, undefined, options)
@@ -146,7 +164,10 @@ export class WsInside {
     })
   }
 
-  /** The class is not to be had from a server, and an import of `ws` may be another copy: the server's own handshake makes one, and is stopped there. */
+  /**
+   * The class is not to be had from a server, and an import of `ws` may be another copy: the
+   * server's own handshake makes one, and is stopped there.
+   */
   #makeDeflate(params: Record<string, unknown>): Deflate {
     const { options, handleUpgrade } = this.#server as unknown as PrivateServer
     const anyOffer = {
@@ -205,13 +226,19 @@ function isWritten(webSocket: WebSocket): boolean {
   return _sender._state === 0 && _sender._queue.length === 0 && _sender._firstFragment && _socket.writableLength === 0
 }
 
-/** Whether what comes next can only be read by who has seen what came before. Without a stream nothing was compressed yet in that direction. */
+/**
+ * Whether what comes next can only be read by who has seen what came before. Without a stream
+ * nothing was compressed yet in that direction.
+ */
 function hasContext({ params, _inflate, _deflate }: Deflate): boolean {
   const hasRead = _inflate !== null && params.client_no_context_takeover !== true
   return hasRead || (_deflate !== null && params.server_no_context_takeover !== true)
 }
 
-/** Builds a connection on nothing, looks whether everything that we touch is there, and keeps what it listens to. */
+/**
+ * Builds a connection on nothing, looks whether everything that we touch is there, and keeps what
+ * it listens to.
+ */
 function probe(server: WebSocketServer): Listeners {
   try {
     const { options, handleUpgrade, _state } = server as unknown as PrivateServer

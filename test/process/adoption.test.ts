@@ -1,4 +1,7 @@
-/** A connection that was handed over is like one that was accepted, and one that stays is finished as it should be. */
+/**
+ * A connection that was handed over is like one that was accepted, and one that stays is finished
+ * as it should be.
+ */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { beginReplace, counts, drained, type Program, replace } from '../support/daemons.ts'

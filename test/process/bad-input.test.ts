@@ -1,4 +1,7 @@
-/** Wrong use: each is a CookError with a stable code and a text that helps, and nothing is lost by it. */
+/**
+ * Wrong use: each is a CookError with a stable code and a text that helps, and nothing is lost by
+ * it.
+ */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { cpSync, readFileSync, writeFileSync } from 'node:fs'

@@ -1,4 +1,7 @@
-/** Several generations that drain at once: connections go on to the newest, whichever still has them, and the number of generations has a limit. */
+/**
+ * Several generations that drain at once: connections go on to the newest, whichever still has
+ * them, and the number of generations has a limit.
+ */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { beginReplace, counts, drained, type Program, replace } from '../support/daemons.ts'
@@ -57,7 +60,10 @@ test('the youngest of three that drain may be done first: it stays until the old
     assert.deepEqual((await drained(puppet)).listeners, { 'tcp:127.0.0.1:0': counts(0, 0, 0, 0) })
 })
 
-/** Counts the bytes of each connection, and takes the count along: at once, or when an answer that is worked on is out. */
+/**
+ * Counts the bytes of each connection, and takes the count along: at once, or when an answer that
+ * is worked on is out.
+ */
 const counter: Program = ({ serve, net, kept, tell }) => {
   type Socket = import('node:net').Socket
   type State = { bytes: number }
@@ -159,7 +165,8 @@ test('1,000 idle keep-alive clients keep their connections through three upgrade
   for (const puppet of older) {
     const { handedOver, served, closed, cut } = await drained(puppet)
     assert.deepEqual({ served, closed, cut }, { served: 0, closed: 0, cut: 0 })
-    // What comes while the next one is up already passes through, and is counted where it came from.
+    // What comes while the next one is up already passes through, and is counted where it came
+    // from.
     assert.ok(puppet === first ? handedOver === 1_000 : handedOver <= 1_000, `${handedOver} connections moved`)
     await puppet.gone
   }

@@ -1,4 +1,7 @@
-/** What other children of a program get of this library: nothing, whatever they are and whenever they start. */
+/**
+ * What other children of a program get of this library: nothing, whatever they are and whenever
+ * they start.
+ */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Lab, type Puppet } from '../support/lab.ts'

@@ -1,4 +1,7 @@
-/** The command line and what goes wrong: a clear message, the right exit code, and what runs is untouched. */
+/**
+ * The command line and what goes wrong: a clear message, the right exit code, and what runs is
+ * untouched.
+ */
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'

@@ -1,4 +1,7 @@
-/** The command as it is installed and run elsewhere: globally, through npx, and for programs in TypeScript. */
+/**
+ * The command as it is installed and run elsewhere: globally, through npx, and for programs in
+ * TypeScript.
+ */
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs'

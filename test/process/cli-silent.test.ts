@@ -1,4 +1,7 @@
-/** A daemon whose event loop stands still: told, ended and started again from the command line, and nobody else is signalled. */
+/**
+ * A daemon whose event loop stands still: told, ended and started again from the command line, and
+ * nobody else is signalled.
+ */
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -14,7 +17,9 @@ import { HttpConnection } from '../support/http-connection.ts'
 import { Lab } from '../support/lab.ts'
 import { eventually } from '../support/waiting.ts'
 
-/** A request for /loop is the last one that it begins; one for /late is answered when /now has come. */
+/**
+ * A request for /loop is the last one that it begins; one for /late is answered when /now has come.
+ */
 const looping = `let late
 server.prependListener('request', (request) => { if (request.url === '/loop') for (;;) {} })
 server.removeAllListeners('request').on('request', (request, response) => {

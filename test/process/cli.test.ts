@@ -283,7 +283,8 @@ test('restart stops and starts the same program with the same options', async ()
 test('restart starts the program again each time, also one whose end takes its threads a moment', async () => {
   await using lab = await Lab.open()
   await using operator = new Operator(lab)
-  // Its main thread is a zombie while others live on for some milliseconds, with the control socket open.
+  // Its main thread is a zombie while others live on for some milliseconds, with the control socket
+  // open.
   writeFileSync(
     lab.path('app.cjs'),
     `const server = require('node:http').createServer((_, response) => response.end(String(process.pid)))

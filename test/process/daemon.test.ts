@@ -84,7 +84,8 @@ test('a server without a name is handed over by the address that it was given', 
     const daemon = await open()
     const free = await listen(web(), { name: 'free' })
     const server = web()
-    // A free port that is known: the one behind the one just given may be taken, so it is looked for.
+    // A free port that is known: the one behind the one just given may be taken, so it is looked
+    // for.
     for (let port = free + 1; port < 65_536; port++) {
       const isTaken = await daemon.listen(server, { host: '127.0.0.1', port }).then(
         () => false,

@@ -1,4 +1,7 @@
-/** What was accepted is finished: each protocol in its way, at the latest at the deadline, and counted. */
+/**
+ * What was accepted is finished: each protocol in its way, at the latest at the deadline, and
+ * counted.
+ */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
@@ -122,14 +125,16 @@ for (const [name, program, scheme] of [
   })
 }
 
-// With a client of our own, frame by frame: Node's refuses by itself what it has not sent yet when GOAWAY comes, and that is not the server's doing.
+// With a client of our own, frame by frame: Node's refuses by itself what it has not sent yet when
+// GOAWAY comes, and that is not the server's doing.
 
 test('http2: the first GOAWAY refuses nothing: what a client sends that has not read it yet is answered', async () => {
   await using lab = await Lab.open()
   const old = await lab.start()
   const port = Number(await old.run(clearHttp2))
   const clients = await Promise.all(Array.from({ length: 20 }, () => Http2Connection.open(connect(port, '127.0.0.1'))))
-  // By the clock, and not stopped by GOAWAY: to the server these have not read it. No more at once than a slow machine can answer.
+  // By the clock, and not stopped by GOAWAY: to the server these have not read it. No more at once
+  // than a slow machine can answer.
   const asking = setInterval(() => {
     for (const client of clients) if (client.unanswered < 30) client.request('/')
   }, 2)

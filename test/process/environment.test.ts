@@ -1,4 +1,6 @@
-/** What a generation inherits: the start of the first one, and nothing of the machinery in between. */
+/**
+ * What a generation inherits: the start of the first one, and nothing of the machinery in between.
+ */
 import assert from 'node:assert/strict'
 import { mkdirSync, readdirSync, readFileSync, readlinkSync, renameSync, symlinkSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'

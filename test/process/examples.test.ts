@@ -1,4 +1,7 @@
-/** Each example does what it shows: it is started, used by a client that keeps its connection, upgraded, and stopped. */
+/**
+ * Each example does what it shows: it is started, used by a client that keeps its connection,
+ * upgraded, and stopped.
+ */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { Agent, type ClientRequest, get } from 'node:http'
@@ -94,7 +97,10 @@ async function keepsConnections(name: string): Promise<void> {
   assert.deepEqual(await example.stop(), [0, 0, 0])
 }
 
-/** Asks before, all the time during and after the upgrades, on one connection that is never opened again. */
+/**
+ * Asks before, all the time during and after the upgrades, on one connection that is never opened
+ * again.
+ */
 async function sameConnection({ port }: Example, upgrades: () => Promise<void>): Promise<void> {
   const agent = new Agent({ keepAlive: true, maxSockets: 1 })
   const where = { host: 'localhost', port, agent }

@@ -1,4 +1,7 @@
-/** What is said to a new version is checked before anything listens on what it was given: the variables, the link, and what each descriptor is. */
+/**
+ * What is said to a new version is checked before anything listens on what it was given: the
+ * variables, the link, and what each descriptor is.
+ */
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import dgram from 'node:dgram'
@@ -14,7 +17,10 @@ import { ask } from '../support/clients.ts'
 import { fixturePath, Lab, type Puppet } from '../support/lab.ts'
 import { leave, openListener, takeListener, upgradeOnce } from '../support/steps.ts'
 
-/** What a test plays in the place of a predecessor: everything that it has open, and a record that may be a lie. */
+/**
+ * What a test plays in the place of a predecessor: everything that it has open, and a record that
+ * may be a lie.
+ */
 type Given = { readonly fd: number; readonly record: object }
 
 /** Starts a puppet as this process's successor; with `link` false without a channel. */

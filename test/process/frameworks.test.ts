@@ -1,4 +1,7 @@
-/** Programs as people write them, with the packages as they are in the registry and without a word of this library: no request is lost by upgrades. */
+/**
+ * Programs as people write them, with the packages as they are in the registry and without a word
+ * of this library: no request is lost by upgrades.
+ */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { get, type IncomingMessage } from 'node:http'

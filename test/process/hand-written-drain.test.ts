@@ -1,4 +1,7 @@
-/** The same load on an upgrade as people write it by hand: what our clients would see if we lost something. */
+/**
+ * The same load on an upgrade as people write it by hand: what our clients would see if we lost
+ * something.
+ */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Lab } from '../support/lab.ts'

@@ -1,4 +1,7 @@
-/** Whoever holds the other end of a link or of a control socket may write what he likes: it costs no crash, no hang, and no upgrade of others. */
+/**
+ * Whoever holds the other end of a link or of a control socket may write what he likes: it costs no
+ * crash, no hang, and no upgrade of others.
+ */
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -251,7 +254,8 @@ test('clients that send half a request, or read no answer, hold neither an upgra
   await old.run(({ start }) => start({ name: 'web', drainTimeout: 600_000 }))
   const path = lab.path('run', 'web.sock')
   await using _ = await badClients(path)
-  // Accepted in their order: all those before this one are the old version's, and take no place of the new one's.
+  // Accepted in their order: all those before this one are the old version's, and take no place of
+  // the new one's.
   assert.equal((await statusOf(path)).pid, old.pid)
   const young = await replace(lab, old, ({ start }) => start({ name: 'web', drainTimeout: 600_000 }))
   await drained(old)

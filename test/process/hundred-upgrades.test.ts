@@ -12,7 +12,8 @@ test('100 upgrades under 100 keep-alive clients, 20 that connect for each reques
   let server = await lab.start('web-socket-server')
   const { port } = (await server.event('serving')) as { port: number }
   const where = { host: '127.0.0.1', port }
-  // The clients pause, so that on two cores there is time to deploy: what is sent, and when, is as ugly as ever.
+  // The clients pause, so that on two cores there is time to deploy: what is sent, and when, is as
+  // ugly as ever.
   await using keepAlive = keepAliveClients(where, { count: 100, pause: [0, 1_000] })
   await using single = connectionClients(where, { count: 20, pause: [0, 200] })
   await using webSockets = webSocketClients(where, { count: 100, pause: [0, 1_000] })

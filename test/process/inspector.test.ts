@@ -1,4 +1,7 @@
-/** SIGUSR1 opens Node's inspector where nobody listens to it: not in a daemon, in no moment in which others know its pid. */
+/**
+ * SIGUSR1 opens Node's inspector where nobody listens to it: not in a daemon, in no moment in which
+ * others know its pid.
+ */
 import assert from 'node:assert/strict'
 import { connect } from 'node:net'
 import { test } from 'node:test'
@@ -10,7 +13,9 @@ import { Program } from '../support/program.ts'
 import { openListener, takeListener } from '../support/steps.ts'
 import { eventually } from '../support/waiting.ts'
 
-/** Sends the signal and waits until it has been taken; gives the address of an inspector, or none. */
+/**
+ * Sends the signal and waits until it has been taken; gives the address of an inspector, or none.
+ */
 async function signalled(puppet: Puppet): Promise<string> {
   return puppet.run(async () => {
     const heard = new Promise<void>((done) => process.once('SIGUSR1', () => done()))
@@ -20,7 +25,10 @@ async function signalled(puppet: Puppet): Promise<string> {
   })
 }
 
-/** The handler of the test must not be the only one: whether one of the library's is there without it. */
+/**
+ * The handler of the test must not be the only one: whether one of the library's is there without
+ * it.
+ */
 async function check(puppet: Puppet, when: string): Promise<void> {
   assert.ok((await puppet.run(() => process.listenerCount('SIGUSR1'))) > 0, when)
   assert.equal(await signalled(puppet), 'none', when)
@@ -93,7 +101,8 @@ test('a program under the preload opens no inspector at SIGUSR1, first version a
   await using program = await Program.start('http.mjs', { env: { NODE_OPTIONS: '' } })
   for (const _ of [1, 2]) {
     program.kill('SIGUSR1')
-    // The signals of one process come in the order of their numbers, and this one is 12: when the upgrade has begun, the other was taken.
+    // The signals of one process come in the order of their numbers, and this one is 12: when the
+    // upgrade has begun, the other was taken.
     await program.upgrade()
     assert.doesNotMatch(program.output, /Debugger listening/)
   }

@@ -1,4 +1,6 @@
-/** Whoever starts a daemon may be interrupted at any moment: the daemon goes on, or was never there. */
+/**
+ * Whoever starts a daemon may be interrupted at any moment: the daemon goes on, or was never there.
+ */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { existsSync, writeFileSync } from 'node:fs'
@@ -7,7 +9,10 @@ import { Lab } from '../support/lab.ts'
 import { openListener, upgradeOnce } from '../support/steps.ts'
 import { eventually } from '../support/waiting.ts'
 
-/** The daemon waits here until the test has seen to its launcher: before its first call into the library. */
+/**
+ * The daemon waits here until the test has seen to its launcher: before its first call into the
+ * library.
+ */
 const waitForFile = () => {
   if (process.env.COOK_DAEMON_STAGE !== 'daemon') return
   const fs = process.getBuiltinModule('node:fs')

@@ -1,4 +1,7 @@
-/** WebSockets live through upgrades: no message is lost, doubled or overtaken, and none is closed that can move. */
+/**
+ * WebSockets live through upgrades: no message is lost, doubled or overtaken, and none is closed
+ * that can move.
+ */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { unlinkSync, writeFileSync } from 'node:fs'
@@ -325,7 +328,10 @@ async function openClient(
   }
 }
 
-/** Sends messages of 1 MB in pieces, one after the other, and checks each echo and each number that is pushed. */
+/**
+ * Sends messages of 1 MB in pieces, one after the other, and checks each echo and each number that
+ * is pushed.
+ */
 class PieceClient {
   readonly #socket: WebSocket
   readonly faults: string[] = []

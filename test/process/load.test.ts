@@ -1,4 +1,7 @@
-/** The load that measures us is measured itself: it sees every loss, names it, and counts nothing that was none. */
+/**
+ * The load that measures us is measured itself: it sees every loss, names it, and counts nothing
+ * that was none.
+ */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { createServer } from 'node:http'

@@ -1,4 +1,7 @@
-/** A new version that dies too late to be refused and too early to be on its own: the old one has the service, and loses what had moved at most. */
+/**
+ * A new version that dies too late to be refused and too early to be on its own: the old one has
+ * the service, and loses what had moved at most.
+ */
 import assert from 'node:assert/strict'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -234,7 +237,10 @@ async function phase(puppet: Puppet, name: string): Promise<void> {
 
 // ---------------------------------------------------------------------------------------------- an unmodified program
 
-/** Answers with its pid; to `/slow` at SIGHUP. The version that crashes does so at its first request. */
+/**
+ * Answers with its pid; to `/slow` at SIGHUP. The version that crashes does so at its first
+ * request.
+ */
 const unmodified = (onRequest: string) => `
   const { createServer } = await given.load('node:http')
   const server = createServer((request, response) => {

@@ -1,4 +1,7 @@
-/** Three generations at once, of which the one in the middle dies: the last one takes over, and the first does not take the service back. */
+/**
+ * Three generations at once, of which the one in the middle dies: the last one takes over, and the
+ * first does not take the service back.
+ */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { beginReplace, type Program } from '../support/daemons.ts'

@@ -1,4 +1,7 @@
-/** One probe for each private part of Node that src/node/sockets.ts touches, in the situation in which it is used: what a new Node changes fails here. */
+/**
+ * One probe for each private part of Node that src/node/sockets.ts touches, in the situation in
+ * which it is used: what a new Node changes fails here.
+ */
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import dgram from 'node:dgram'
@@ -310,7 +313,10 @@ test('process.chdir tells a worker thread from the main one', async () => {
   assert.equal(told, true)
 })
 
-/** An HTTP server with one client in each state: idle, waiting for its answer, and in the middle of its request. */
+/**
+ * An HTTP server with one client in each state: idle, waiting for its answer, and in the middle of
+ * its request.
+ */
 async function openHttp() {
   const waiting: http.ServerResponse[] = []
   const server = http.createServer((request, response) => {
@@ -458,7 +464,9 @@ function isThere(pid: number): boolean {
   }
 }
 
-/** A process that answers each connection on this listener with its pid, and says so when it does. */
+/**
+ * A process that answers each connection on this listener with its pid, and says so when it does.
+ */
 function listenElsewhere(fd: number): ChildProcess {
   const code = `require('node:net').createServer((socket) => socket.end(process.pid + '\\n'))
     .listen({ fd: 3 }, () => console.log('listening'))`

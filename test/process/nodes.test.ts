@@ -15,7 +15,8 @@ const lines = Object.keys(nodes)
 for (const from of lines) {
   test(`an upgrade from Node ${from} to ${lines.join(', ')}, both ways, refuses no connection`, async () => {
     await using lab = await Lab.open()
-    // From this line to the next and back again, without end: each generation but the first is an upgraded one.
+    // From this line to the next and back again, without end: each generation but the first is an
+    // upgraded one.
     let puppet = await lab.start('puppet', { args: ['--daemonize={}'], execPath: binary(from) })
     const port = await openListener(puppet)
     const load = connectAllTheTime({ port, host: '127.0.0.1' }, 4)

@@ -51,7 +51,8 @@ for (const stage of ['daemon', 'parent'] as const) {
     const before = await old.run(belongings)
     const young = await upgradeOnce(lab, old, { stage })
     await assertSame(old, before)
-    // A successor listens for its own uncaught exceptions, to tell them; so does a first start under a launcher.
+    // A successor listens for its own uncaught exceptions, to tell them; so does a first start
+    // under a launcher.
     await assertSame(young, before)
   })
 }
@@ -101,7 +102,8 @@ test('an old process that was busy at the commit is not kept alive by the deadli
   const old = await lab.start()
   await openListener(old)
   const before = await old.run(belongings)
-  // Each turn of its loop takes longer than a slice of the deadline, so that slice and confirmation come in the same one.
+  // Each turn of its loop takes longer than a slice of the deadline, so that slice and confirmation
+  // come in the same one.
   const upgrading = old.run(async ({ cook }) => {
     let isOver = false
     const block = () => {

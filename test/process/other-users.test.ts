@@ -1,4 +1,7 @@
-/** Other users of the machine: what a daemon opens is closed to them, and what they plant in its way is neither believed, nor written through, nor removed. */
+/**
+ * Other users of the machine: what a daemon opens is closed to them, and what they plant in its way
+ * is neither believed, nor written through, nor removed.
+ */
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
@@ -147,7 +150,9 @@ test('a run directory in which an access list lets another user write is refused
   assert.throws(() => openRunDirectory({ COOK_DAEMON_HOME: lab.path('run') }), { code: 'ERR_COOK_RUN_DIR' })
 })
 
-/** What another user puts in the place of a file of ours, in a folder in which everybody can write. */
+/**
+ * What another user puts in the place of a file of ours, in a folder in which everybody can write.
+ */
 const traps: Readonly<
   Record<string, { readonly lay: (file: string, victim: string) => void; readonly words: RegExp }>
 > = {

@@ -1,4 +1,7 @@
-/** Unmodified programs: what the preload takes up, hands over, leaves alone, and says when it cannot. */
+/**
+ * Unmodified programs: what the preload takes up, hands over, leaves alone, and says when it
+ * cannot.
+ */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { createSocket } from 'node:dgram'
@@ -14,7 +17,10 @@ import { HttpConnection } from '../support/http-connection.ts'
 import { newFolder, Program, type ProgramOptions, preload } from '../support/program.ts'
 import { eventually, within } from '../support/waiting.ts'
 
-/** Starts a program of the lines of this function; they run in another process, where the three are given. */
+/**
+ * Starts a program of the lines of this function; they run in another process, where the three are
+ * given.
+ */
 function start(lines: Lines, options: ProgramOptions & { readonly wait?: boolean } = {}): Promise<Program> {
   return Program.start('scripted.mjs', { ...options, env: { ...options.env, LINES: linesOf(lines) } })
 }
@@ -538,7 +544,8 @@ test('a program that ends at SIGTERM while it is being replaced takes its new ve
 
 test('the package signal-exit is no handler of the program: its process is drained, and ends', async () => {
   await using program = await start(({ web, serving, log }) => {
-    // What it is to others: a count of its copies, and a listener that leaves the end to whoever else listens.
+    // What it is to others: a count of its copies, and a listener that leaves the end to whoever
+    // else listens.
     const emitter = { count: 1 }
     Object.assign(process, { [Symbol.for('signal-exit emitter')]: emitter })
     process.on('SIGTERM', () => {

@@ -1,4 +1,7 @@
-/** A fault of the program in what the library calls is the program's: told as Node would, and nobody waits for it. */
+/**
+ * A fault of the program in what the library calls is the program's: told as Node would, and nobody
+ * waits for it.
+ */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { connect } from 'node:net'

@@ -1,4 +1,7 @@
-/** Old and new process with different versions of the library: they upgrade as if they had the same, or say clearly that they cannot. */
+/**
+ * Old and new process with different versions of the library: they upgrade as if they had the same,
+ * or say clearly that they cannot.
+ */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { PuppetScope } from '../fixtures/puppet-scope.ts'
@@ -9,7 +12,10 @@ import { Lab, type Puppet } from '../support/lab.ts'
 import { copyLibrary } from '../support/other-library.ts'
 import { leave, openListener, upgradeOnce } from '../support/steps.ts'
 
-/** By what the titles call them; each test makes its own. Protocols are counted from the present one. */
+/**
+ * By what the titles call them; each test makes its own. Protocols are counted from the present
+ * one.
+ */
 const libraries = {
   'the present version': () => 'cook-daemon',
   'the next one': (lab: Lab) => copyLibrary(lab.makeFolder('next'), { protocol: 1, oldest: 0 }),

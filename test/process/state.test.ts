@@ -1,4 +1,7 @@
-/** State that goes from the old version to the new one: asked for before ready(), and what onRelease returns. */
+/**
+ * State that goes from the old version to the new one: asked for before ready(), and what onRelease
+ * returns.
+ */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { beginReplace, drained, type Program, replace } from '../support/daemons.ts'

@@ -217,7 +217,9 @@ function close(puppet: Puppet): Promise<void> {
   })
 }
 
-/** What a process that was killed leaves: libuv removes the name that it bound, and not this one. */
+/**
+ * What a process that was killed leaves: libuv removes the name that it bound, and not this one.
+ */
 async function leaveDeadSocket(path: string): Promise<void> {
   const server = createServer().listen(`${path}-`)
   await once(server, 'listening')

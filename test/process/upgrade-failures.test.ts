@@ -41,7 +41,10 @@ const versions: readonly Failing[] = [
   },
 ]
 
-/** By the documents' way in each run: the two in which the process between the two has something to pass on. */
+/**
+ * In the way of the original Go API in each run: the two in which the process between the two has something to
+ * pass on.
+ */
 const parentExamples: readonly string[] = ['exits', 'says no and stays']
 
 // Those that never answer take this long; it must be enough for two boots on a slow machine.
@@ -78,7 +81,8 @@ test('nobody meets a new version before its commit: one that listens, and then f
     await open()
     await listen()
   })
-  // The kernel wakes whoever accepts: among so many at once the new version had some, and mostly most.
+  // The kernel wakes whoever accepts: among so many at once the new version had some, and mostly
+  // most.
   const clients = await Promise.all(Array.from({ length: 100 }, () => HttpConnection.open(port)))
   assert.deepEqual(await askAll(clients), [{ status: 200, body: String(old.pid), closes: false }])
   young.run(() => process.exit(1)).catch(() => {})
@@ -129,7 +133,8 @@ test('after a failed upgrade the listener of the old process is not blocking, an
   const port = await openListener(old)
   assert.equal(await isBlocking(old), false)
   for (const stage of ['daemon', 'parent'] as const) {
-    // One that never touched its handles, one that listened on them, and one that was killed while it did.
+    // One that never touched its handles, one that listened on them, and one that was killed while
+    // it did.
     await failedUpgrade(old, { stage, script: fixturePath('bad-version'), args: ['exit', '3'] })
     for (const end of [() => process.exit(3), () => process.kill(process.pid, 'SIGKILL')]) {
       const upgrading = old.run(({ cook }, options) => cook.upgrade(options), { stage, args: ['--daemonize={}'] })
@@ -226,7 +231,10 @@ function countDescriptors(puppet: Puppet): Promise<number> {
   return puppet.run(({ fs }) => fs.readdirSync('/proc/self/fd').length)
 }
 
-/** The mode belongs to the socket, and not to the process: whoever changes it does so for all that share it. */
+/**
+ * The mode belongs to the socket, and not to the process: whoever changes it does so for all that
+ * share it.
+ */
 function isBlocking(puppet: Puppet): Promise<boolean> {
   return puppet.run(({ kept, fs }) => {
     const { fd } = (kept.server as unknown as { _handle: { fd: number } })._handle

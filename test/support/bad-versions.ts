@@ -1,15 +1,23 @@
-/** The ways in which a new version fails in the middle of many upgrades, and what its predecessor must say of it. */
+/**
+ * The ways in which a new version fails in the middle of many upgrades, and what its predecessor
+ * must say of it.
+ */
 import type { DaemonUpgradeOptions } from 'cook-daemon'
 
 export type BadVersion = {
   readonly what: string
   readonly code: string
-  /** Of test/fixtures/bad-version; without them it is the good version, which dies in its overlap. */
+  /**
+   * Of test/fixtures/bad-version; without them it is the good version, which dies in its overlap.
+   */
   readonly args?: readonly string[]
   readonly options?: DaemonUpgradeOptions
 }
 
-/** How long one that never answers may take, in milliseconds: it is as good as dead from its start, so a slow machine changes nothing. */
+/**
+ * How long one that never answers may take, in milliseconds: it is as good as dead from its start,
+ * so a slow machine changes nothing.
+ */
 const hangs = { code: 'ERR_COOK_SUCCESSOR_TIMEOUT', options: { readyTimeout: 1_500 } }
 const ends = { code: 'ERR_COOK_SUCCESSOR_EXITED' }
 const breaks = { code: 'ERR_COOK_LINK_BROKEN' }

@@ -1,4 +1,7 @@
-/** Clients of protocols whose connections do not move: they ask one thing after the other, never again what was lost, and count how often they had to connect. */
+/**
+ * Clients of protocols whose connections do not move: they ask one thing after the other, never
+ * again what was lost, and count how often they had to connect.
+ */
 import { once } from 'node:events'
 import { connect as connectHttp2 } from 'node:http2'
 import { Agent, get } from 'node:https'
@@ -30,7 +33,8 @@ export class Callers {
       this.all.map(async (caller) => {
         const { ask, end } = open(caller)
         this.#ends.push(end)
-        // Without a pause: over TLS the one GOAWAY refuses what is sent while it is on its way (docs/limits.md).
+        // Without a pause: over TLS the one GOAWAY refuses what is sent while it is on its way
+        // (docs/limits.md).
         while (!this.#isStopping) {
           try {
             caller.answer = await within('an answer', ask(caller))
@@ -146,7 +150,8 @@ export function socketIoCallers(port: number, count: number, transports?: string
       ...(transports && { transports }),
     })
     socket.on('connect', () => caller.connections++)
-    // A connect_error is no failure: the requests of one handshake by polling may reach two versions while both accept, and the client tries again.
+    // A connect_error is no failure: the requests of one handshake by polling may reach two
+    // versions while both accept, and the client tries again.
     return {
       // What a disconnect takes with it is asked again, as every program of socket.io has to.
       async ask(): Promise<string> {

@@ -1,4 +1,7 @@
-/** A certificate for localhost that nobody signed. It is in the repository, since not every machine has a program that makes one. */
+/**
+ * A certificate for localhost that nobody signed. It is in the repository, since not every machine
+ * has a program that makes one.
+ */
 import { copyFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import type { Lab } from './lab.ts'

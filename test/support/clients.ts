@@ -4,7 +4,10 @@ import { once } from 'node:events'
 import { connect, type NetConnectOpts } from 'node:net'
 import { within } from './waiting.ts'
 
-/** Connects once and gives what the server says until it closes; rejects on a refused or reset connection. */
+/**
+ * Connects once and gives what the server says until it closes; rejects on a refused or reset
+ * connection.
+ */
 export async function ask(where: NetConnectOpts): Promise<string> {
   const socket = connect(where)
   let said = ''

@@ -1,4 +1,7 @@
-/** The command `cook-daemon` as an operator types it, in a run directory of its own; what it started does not outlive the test. */
+/**
+ * The command `cook-daemon` as an operator types it, in a run directory of its own; what it started
+ * does not outlive the test.
+ */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { lstatSync, readdirSync, writeFileSync } from 'node:fs'
@@ -101,7 +104,10 @@ export function portOf({ listeners }: Status): number {
   return Number(/:(\d+)$/.exec(listeners[0]?.address ?? '')?.[1])
 }
 
-/** Writes a program that serves with this library: what it says to a request, and what it does before that. */
+/**
+ * Writes a program that serves with this library: what it says to a request, and what it does
+ * before that.
+ */
 export function writeProgram(lab: Lab, file: string, answer: string, before = ''): string {
   writeFileSync(
     lab.path(file),

@@ -25,7 +25,10 @@ export async function begin(socketPath: string, what: string, body?: object | st
   return response as IncomingMessage
 }
 
-/** Who was asked in the moment in which it handed over says so; the one that has taken over answers the next time. */
+/**
+ * Who was asked in the moment in which it handed over says so; the one that has taken over answers
+ * the next time.
+ */
 export async function statusOf(socketPath: string): Promise<Status> {
   const answer = JSON.parse((await control(socketPath, 'GET /status')).body) as Status & { readonly code?: string }
   return answer.code === 'ERR_COOK_UPGRADED' ? statusOf(socketPath) : answer

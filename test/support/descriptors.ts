@@ -1,12 +1,19 @@
-/** What the descriptors of a process are, by kind: to see whether one generation holds more than another. Linux only. */
+/**
+ * What the descriptors of a process are, by kind: to see whether one generation holds more than
+ * another. Linux only.
+ */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 
 /** How many there are of each kind. */
 export type Descriptors = Readonly<Record<string, number>>
 
-/** The fewest of each kind in many looks: connections of clients that come and go are in some of them, what is kept is in all. */
+/**
+ * The fewest of each kind in many looks: connections of clients that come and go are in some of
+ * them, what is kept is in all.
+ */
 export async function keptDescriptors(pid: number, looks = 60): Promise<Descriptors> {
-  // Once: the kernel's tables are those of the whole machine, and reading them again and again would starve the clients in this process.
+  // Once: the kernel's tables are those of the whole machine, and reading them again and again
+  // would starve the clients in this process.
   const sockets = socketsOf(pid)
   let fewest = descriptorsOf(pid, sockets)
   for (let look = 1; look < looks; look++) {
@@ -43,7 +50,10 @@ function targetOf(pid: number, fd: string): string | undefined {
   }
 }
 
-/** proc_pid_net(5): of tcp, state 0A = LISTEN in column 4 and inode in column 10; of unix, __SO_ACCEPTCON in flags (4) and inode in 7. */
+/**
+ * proc_pid_net(5): of tcp, state 0A = LISTEN in column 4 and inode in column 10; of unix,
+ * __SO_ACCEPTCON in flags (4) and inode in 7.
+ */
 function socketsOf(pid: number): ReadonlyMap<string, string> {
   const rows = (table: string) =>
     readFileSync(`/proc/${pid}/net/${table}`, 'latin1')

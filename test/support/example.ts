@@ -1,4 +1,7 @@
-/** A running example, known by what it prints alone: each generation tells its pid, where it listens, and its exit code. */
+/**
+ * A running example, known by what it prints alone: each generation tells its pid, where it
+ * listens, and its exit code.
+ */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { tmpdir } from 'node:os'
@@ -6,7 +9,10 @@ import { fileURLToPath } from 'node:url'
 import { system } from '../../src/node/system.ts'
 import { eventually, within } from './waiting.ts'
 
-/** Loaded into each generation: nobody else can know the exit code of a process whose parent is gone. */
+/**
+ * Loaded into each generation: nobody else can know the exit code of a process whose parent is
+ * gone.
+ */
 const tellExit = `process.on('exit', (code) => process.getBuiltinModule('node:fs').writeSync(1, 'exit ' + process.pid + ' ' + code + '\\n'))`
 
 export class Example {
@@ -24,7 +30,8 @@ export class Example {
         this.output += text
       })
     }
-    // The descriptors of stdout and stderr go on to every generation: closed, they tell that none is left.
+    // The descriptors of stdout and stderr go on to every generation: closed, they tell that none
+    // is left.
     child.once('close', () => {
       this.#isOver = true
     })
@@ -53,7 +60,10 @@ export class Example {
     await this.exits(generation)
   }
 
-  /** Stops it as an operator does; resolves when no process of it is left, and gives the exit codes of all generations. */
+  /**
+   * Stops it as an operator does; resolves when no process of it is left, and gives the exit codes
+   * of all generations.
+   */
   async stop(): Promise<number[]> {
     this.#kill([...this.#startTimes.keys()].at(-1), 'SIGTERM')
     return this.exits(this.#startTimes.size, true)

@@ -3,7 +3,10 @@ import assert from 'node:assert/strict'
 
 export type Family = { readonly help: string; readonly type: string; readonly samples: Map<string, number> }
 
-/** The metrics by their names; samples by their labels as JSON. Throws at the first line that is wrong. */
+/**
+ * The metrics by their names; samples by their labels as JSON. Throws at the first line that is
+ * wrong.
+ */
 export function readExposition(text: string): Map<string, Family> {
   assert.ok(text.endsWith('\n'), 'the last line has an end')
   const families = new Map<string, Family>()

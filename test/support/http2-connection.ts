@@ -1,4 +1,7 @@
-/** One HTTP/2 connection, frame by frame: it sends what it is told to, whatever the server has announced. */
+/**
+ * One HTTP/2 connection, frame by frame: it sends what it is told to, whatever the server has
+ * announced.
+ */
 import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import { eventually, within } from './waiting.ts'

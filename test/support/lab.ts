@@ -1,4 +1,7 @@
-/** A lab for one test: a temporary folder, real processes that report to it, and a disposer that leaves nothing of either. */
+/**
+ * A lab for one test: a temporary folder, real processes that report to it, and a disposer that
+ * leaves nothing of either.
+ */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
@@ -44,7 +47,10 @@ export class Puppet {
     this.gone = this.#read(lines)
   }
 
-  /** Runs a function in the process and gives what it returns; what it throws rejects here, with its code. */
+  /**
+   * Runs a function in the process and gives what it returns; what it throws rejects here, with its
+   * code.
+   */
   async run<Arg, Value>(task: (scope: PuppetScope, arg: Arg) => Value, arg?: Arg): Promise<Awaited<Value>> {
     const answer = ++this.#runs
     const answered = new Promise<Answer>((settle) => this.#answers.set(answer, settle))
@@ -185,7 +191,8 @@ export class Lab {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#isClosing = true
     for (const child of this.#children) child.kill('SIGKILL')
-    // A process that is killed may have started another that reports only now: as long as one is there, so are we.
+    // A process that is killed may have started another that reports only now: as long as one is
+    // there, so are we.
     while (this.#sockets.size > 0) {
       for (const puppet of this.#all) puppet.kill('SIGKILL')
       await Promise.race([...this.#sockets].map((socket) => new Promise((closed) => socket.once('close', closed))))
@@ -197,7 +204,10 @@ export class Lab {
   }
 }
 
-/** Ends with the process at the other end, however that ended: one that is killed with something unread resets the socket, and one that is told something then breaks the pipe. */
+/**
+ * Ends with the process at the other end, however that ended: one that is killed with something
+ * unread resets the socket, and one that is told something then breaks the pipe.
+ */
 async function* linesOf(socket: Socket): AsyncGenerator<string> {
   try {
     for await (const line of createInterface({ input: socket })) yield line

@@ -1,6 +1,7 @@
 /**
- * A Next.js site, built as its documentation says. Next.js is too large to be installed with this package (400 MB with its compiler): it is installed, and the site
- * built, when a test asks for it first, and kept.
+ * A Next.js site, built as its documentation says. Next.js is too large to be installed with this
+ * package (400 MB with its compiler): it is installed, and the site built, when a test asks for it
+ * first, and kept.
  */
 import { spawnSync } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -23,7 +24,8 @@ export function nextServer(): { readonly server: string } | { readonly why: stri
   const wanted = JSON.stringify([versions, textsIn(sources)])
   if (existsSync(built) && readFileSync(built, 'utf8') === wanted) return { server }
   mkdirSync(folder, { recursive: true })
-  // Its compiler is an optional package for each platform; it needs none of the others that are optional.
+  // Its compiler is an optional package for each platform; it needs none of the others that are
+  // optional.
   const compiler = `@next/swc-${process.platform}-${process.arch}${process.platform === 'linux' ? '-gnu' : ''}`
   if (!existsSync(join(folder, 'node_modules', compiler))) {
     const dependencies = { ...versions, [compiler]: versions.next }

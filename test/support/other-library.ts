@@ -5,7 +5,10 @@ import { fileURLToPath } from 'node:url'
 
 const bundle = fileURLToPath(new URL('../../bundle', import.meta.url))
 
-/** Copies the bundle with its protocol, and the oldest that it speaks, as many versions after the present one; gives the file to import. */
+/**
+ * Copies the bundle with its protocol, and the oldest that it speaks, as many versions after the
+ * present one; gives the file to import.
+ */
 export function copyLibrary(folder: string, later: { readonly protocol: number; readonly oldest: number }): string {
   cpSync(bundle, folder, { recursive: true })
   writeFileSync(join(folder, 'package.json'), '{ "type": "module" }')

@@ -1,4 +1,7 @@
-/** A program that knows nothing of the library, started as the command line does it, and known by its pid file and by what it prints. */
+/**
+ * A program that knows nothing of the library, started as the command line does it, and known by
+ * its pid file and by what it prints.
+ */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
@@ -8,7 +11,10 @@ import { fileURLToPath } from 'node:url'
 import { isAlive, system } from '../../src/node/system.ts'
 import { eventually, within } from './waiting.ts'
 
-/** Loaded into each generation: nobody else can know the exit code of a process whose parent is gone. */
+/**
+ * Loaded into each generation: nobody else can know the exit code of a process whose parent is
+ * gone.
+ */
 const tellExit = `process.on('exit', (code) => process.getBuiltinModule('node:fs').writeSync(1, 'exit ' + process.pid + ' ' + code + '\\n'))`
 
 /** The preload as it is in the package. */
@@ -45,7 +51,8 @@ export class Program {
         this.output += text
       })
     }
-    // The descriptors of stdout and stderr go on to every generation: closed, they tell that none is left.
+    // The descriptors of stdout and stderr go on to every generation: closed, they tell that none
+    // is left.
     child.once('close', () => {
       this.#isOver = true
     })
@@ -117,7 +124,10 @@ export class Program {
     if (identity !== undefined) system.kill(identity, signal)
   }
 
-  /** Stops it as an operator does; resolves when no process of it is left, and gives the exit codes of all generations. */
+  /**
+   * Stops it as an operator does; resolves when no process of it is left, and gives the exit codes
+   * of all generations.
+   */
   async stop(): Promise<number[]> {
     this.kill('SIGTERM')
     return this.exits()

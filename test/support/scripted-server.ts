@@ -68,13 +68,19 @@ export function answerWith({
   return Buffer.concat([Buffer.from(head), body])
 }
 
-/** resetAndDestroy() sends an end before its reset, so that it is a matter of luck what the client sees. */
+/**
+ * resetAndDestroy() sends an end before its reset, so that it is a matter of luck what the client
+ * sees.
+ */
 export function reset(socket: Socket): void {
   const { _handle } = socket as unknown as { readonly _handle?: { reset(done: () => void): number } }
   _handle?.reset(() => socket.destroy())
 }
 
-/** Together with bytes that the client has not read a reset looks like an end (libuv); a poll of the loop that both live in comes first. */
+/**
+ * Together with bytes that the client has not read a reset looks like an end (libuv); a poll of the
+ * loop that both live in comes first.
+ */
 export function resetWhenRead(socket: Socket): void {
   setTimeout(() => setImmediate(() => reset(socket)), 20)
 }

@@ -1,4 +1,7 @@
-/** Upgrade after upgrade under load, every third version a bad one; and whether the last generation has more on it than an early one. */
+/**
+ * Upgrade after upgrade under load, every third version a bad one; and whether the last generation
+ * has more on it than an early one.
+ */
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { type AddressInfo, createServer, type Server } from 'node:net'
@@ -46,7 +49,10 @@ export type SoakResult = {
   /** Generation 10, or the middle of a shorter run, and the last. */
   readonly early: Generation
   readonly late: Generation
-  /** Resident after a full collection, in megabytes, of every generation at the same moment of its life; of each the median of ten. */
+  /**
+   * Resident after a full collection, in megabytes, of every generation at the same moment of its
+   * life; of each the median of ten.
+   */
   readonly memory: { readonly early: number; readonly late: number; readonly growth: number }
   /** What is not as it should be, in words. */
   readonly faults: readonly string[]
@@ -63,7 +69,9 @@ type Environment = { readonly start: readonly string[]; readonly now: readonly s
 
 /** What two cores stand beside the upgrades. */
 const clients = { keepAlive: 30, unix: 10, single: 8, ws: 20 }
-/** The early generation, and how many from there on, and of the last ones, are weighed for a median. */
+/**
+ * The early generation, and how many from there on, and of the last ones, are weighed for a median.
+ */
 const earlyGeneration = 10
 const weighed = 10
 /** The most that memory may grow from the early generations to the last. */
@@ -77,7 +85,8 @@ export async function soak({ upgrades, onUpgrade, signal }: SoakPlan): Promise<S
   let server = await lab.start('soak-server', { execArgv: ['--expose-gc'] })
   const { port } = (await server.event('serving')) as { port: number }
   const tcp = { host: '127.0.0.1', port }
-  // They pause, so that on two cores there is time for upgrades, which is what there must be many of: what is sent, and when, is as ugly as ever.
+  // They pause, so that on two cores there is time for upgrades, which is what there must be many
+  // of: what is sent, and when, is as ugly as ever.
   await using keepAlive = keepAliveClients(tcp, { count: clients.keepAlive, pause: [0, 300] })
   await using unix = keepAliveClients({ path: lab.path('socket') }, { count: clients.unix, pause: [0, 300], seed: 2 })
   await using single = connectionClients(tcp, { count: clients.single, pause: [0, 100] })
@@ -176,7 +185,8 @@ async function upgradeToBad(
   if (args === undefined) {
     const young = await lab.next()
     await old.event('overlapping')
-    // A request that it has in hand dies with it, and no predecessor can know of that one: so it dies between two.
+    // A request that it has in hand dies with it, and no predecessor can know of that one: so it
+    // dies between two.
     young.run(dieBetweenRequests).catch(() => {})
   }
   const told = await upgrading
@@ -185,7 +195,10 @@ async function upgradeToBad(
   if (phase !== 'ready') faults.push(`after a version that ${what} the old one is ${phase}`)
 }
 
-/** After its first one, and when none of its connections is open: what still waits in the queue is also its predecessor's. */
+/**
+ * After its first one, and when none of its connections is open: what still waits in the queue is
+ * also its predecessor's.
+ */
 const dieBetweenRequests: Program = ({ kept }) => {
   const server = kept.server as unknown as { readonly _connections: number } & Pick<Server, 'once'>
   const die = () => {

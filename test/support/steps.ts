@@ -11,7 +11,10 @@ export function openListener(puppet: Puppet): Promise<number> {
   })
 }
 
-/** A successor claims the listener, listens, says that it is up, and registers it for the next upgrade. */
+/**
+ * A successor claims the listener, listens, says that it is up, and registers it for the next
+ * upgrade.
+ */
 export function takeListener(puppet: Puppet): Promise<void> {
   return puppet.run(async ({ cook, kept, echo }) => {
     const [listener] = cook.inheritTcpListeners('listen')
@@ -51,7 +54,10 @@ export type Report = {
   readonly listeners: Readonly<Record<string, unknown>>
 }
 
-/** One upgrade of a server under load, as an operator triggers it; resolves when the old process is gone. */
+/**
+ * One upgrade of a server under load, as an operator triggers it; resolves when the old process is
+ * gone.
+ */
 export async function upgradeBySignal(lab: Lab, old: Puppet): Promise<{ young: Puppet; report: Report }> {
   old.kill('SIGUSR2')
   const young = await lab.next()

@@ -1,4 +1,6 @@
-/** What goes along with the control socket: its texts, its names, and what it adds to the contract. */
+/**
+ * What goes along with the control socket: its texts, its names, and what it adds to the contract.
+ */
 import assert from 'node:assert/strict'
 import { Readable } from 'node:stream'
 import { test } from 'node:test'

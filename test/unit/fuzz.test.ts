@@ -1,4 +1,7 @@
-/** What comes from outside, whatever it is: variables, messages, values, words, arguments. Nothing throws but the errors of this library, nothing reaches a prototype. */
+/**
+ * What comes from outside, whatever it is: variables, messages, values, words, arguments. Nothing
+ * throws but the errors of this library, nothing reaches a prototype.
+ */
 
 import assert from 'node:assert/strict'
 import { Readable } from 'node:stream'
@@ -90,7 +93,8 @@ const message: fc.Arbitrary<unknown> = fc
     cmd: fc.constantFrom('NODE_COOK', 'NODE_COOK', 'NODE_COOK', 'NODE_HANDLE', ''),
   })
   .map(({ type, right, wrong, cmd }) => {
-    // As it comes over the channel: JSON, in which a key may be there twice and be called __proto__.
+    // As it comes over the channel: JSON, in which a key may be there twice and be called
+    // __proto__.
     const parts = [{ cmd, type }, right, wrong].map((part) => JSON.stringify(part).slice(1, -1)).filter(Boolean)
     return JSON.parse(`{${parts.join(',')}}`)
   })

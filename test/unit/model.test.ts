@@ -1,4 +1,7 @@
-/** Generations one after the other, and everything that can happen to them in any order: in the end exactly one serves. `COOK_MODEL_RUNS=1000000` plays more. */
+/**
+ * Generations one after the other, and everything that can happen to them in any order: in the end
+ * exactly one serves. `COOK_MODEL_RUNS=1000000` plays more.
+ */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { stepNew } from '../../src/contract/new-side.ts'
@@ -8,11 +11,16 @@ import { everythingPlayed, searchFault, trueContract } from '../support/model/pl
 import type { Contract } from '../support/model/world.ts'
 
 const runs = Number(process.env.COOK_MODEL_RUNS ?? (takesAll ? 100_000 : 10_000))
-/** Where something is to be found, the worlds are the same each time: the claims are held in new ones. */
+/**
+ * Where something is to be found, the worlds are the same each time: the claims are held in new
+ * ones.
+ */
 const fixed = { seed: 1 }
 const search = 20_000
 
-/** As with a version of protocol 1, which sends no spares and knows no `replacing`: a chain waits. */
+/**
+ * As with a version of protocol 1, which sends no spares and knows no `replacing`: a chain waits.
+ */
 const plain = { contract: trueContract, keepsSpare: false, chains: 'wait' } as const
 const withSpare = { ...plain, keepsSpare: true } as const
 
@@ -106,7 +114,8 @@ for (const { what, contract, found } of faults) {
   })
 }
 
-// What follows would be no fault of the contract's two tables, but of what is done with them in the drain.
+// What follows would be no fault of the contract's two tables, but of what is done with them in the
+// drain.
 
 test('the model finds that without the word `replacing` the first and the last of three generations may both serve', () => {
   const fault = searchFault({ ...plain, chains: 'at once' }, search, fixed)

@@ -1,4 +1,7 @@
-/** The contract, one process at a time: what an environment says, what a message is, and each side under any order of events. */
+/**
+ * The contract, one process at a time: what an environment says, what a message is, and each side
+ * under any order of events.
+ */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
@@ -116,7 +119,10 @@ test('an environment without our variables, or with an empty stage, is a fresh s
   assert.deepEqual(readStart({ [ENV_NAME_DAEMON_STAGE]: '' }), { stage: '' })
 })
 
-/** Reads what is half there: an error that names one of the variables, or the start; never anything else. */
+/**
+ * Reads what is half there: an error that names one of the variables, or the start; never anything
+ * else.
+ */
 function readDamaged(env: Environment): Start | 'refused' {
   try {
     return readStart(env)
@@ -137,7 +143,8 @@ test('an environment of which a part was deleted is an error that names the vari
       const rest = Object.fromEntries(Object.entries(env).filter(([name]) => !deleted.some((one) => one === name)))
       fc.pre(Object.keys(rest).length > 0 && Object.keys(rest).length < Object.keys(env).length)
       const read = readDamaged(rest)
-      // A successor of the way of the original Go API without its launcher is one of the direct way: an upgrade all the same.
+      // A successor of the way of the original Go API without its launcher is one of the direct
+      // way: an upgrade all the same.
       if (read !== 'refused') assert.deepEqual(read, { stage: 'daemon', link: written.link })
     }),
     { numRuns: 1_000 },

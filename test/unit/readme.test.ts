@@ -1,4 +1,7 @@
-/** Holds the pages to the code: promises are titles of tests, examples compile, links lead somewhere. */
+/**
+ * Holds the pages to the code: promises are titles of tests, examples compile, links lead
+ * somewhere.
+ */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -13,7 +16,10 @@ const pages = [
   ...readdirSync(join(root, 'docs')).flatMap((name) => (name.endsWith('.md') ? [`docs/${name}`] : [])),
 ].map((path) => ({ path, text: readFileSync(join(root, path), 'utf8') }))
 
-/** A title as it stands in a test file; what a template fills in is in some other string of that file. */
+/**
+ * A title as it stands in a test file; what a template fills in is in some other string of that
+ * file.
+ */
 type Title = { readonly pattern: RegExp; readonly file: string }
 
 test('each promise of the README is the title of a test with real processes', () => {

@@ -1,4 +1,7 @@
-/** The contract in the documents' way, with a process between the two: every interleaving, delay and death. The direct way is in model.test.ts. */
+/**
+ * The contract of the original Go API, with a process between the two: every interleaving, delay and
+ * death. The direct way is in model.test.ts.
+ */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
@@ -71,7 +74,10 @@ class World {
     return this.isOldAlive && this.old.at !== 'committed' && this.old.at !== 'offered'
   }
 
-  /** Everything that can happen next. Deaths and timers stand apart: a fair world does without the ones and waits with the others. */
+  /**
+   * Everything that can happen next. Deaths and timers stand apart: a fair world does without the
+   * ones and waits with the others.
+   */
   actions(): { readonly usual: (() => void)[]; readonly late: (() => void)[]; readonly bad: (() => void)[] } {
     const usual: (() => void)[] = []
     const late: (() => void)[] = []
@@ -173,7 +179,8 @@ class World {
       })
       return
     }
-    // Until it lets go of the link, it takes what comes down: nobody may say anything there before hello.
+    // Until it lets go of the link, it takes what comes down: nobody may say anything there before
+    // hello.
     if (this.doesBetweenHold && this.down.length > 0) usual.push(() => void this.down.shift())
     if (this.doesBetweenHold) {
       usual.push(() => {
@@ -292,7 +299,10 @@ const course: fc.Arbitrary<Course> = fc.record({
 // Without a size fast-check makes no more than ten of them.
 const choices = fc.array(fc.nat(1_000), { maxLength: 40, size: 'max' })
 
-/** Any order first, in which everything may happen at any time; then a fair world in which nobody dies any more by itself. */
+/**
+ * Any order first, in which everything may happen at any time; then a fair world in which nobody
+ * dies any more by itself.
+ */
 function play(given: Course, order: readonly number[], look: (world: World) => void): World {
   const world = new World(given)
   for (const choice of order) {

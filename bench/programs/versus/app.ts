@@ -1,4 +1,7 @@
-/** The service of the comparison, the same in all systems: answers the load over HTTP and WebSockets, and says its version and its pid. */
+/**
+ * The service of the comparison, the same in all systems: answers the load over HTTP and
+ * WebSockets, and says its version and its pid.
+ */
 import { readFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import { Server as NetServer } from 'node:net'
@@ -33,12 +36,16 @@ export function createApp(): App {
   return { server, webSockets, states }
 }
 
-/** Time for a drain, in milliseconds: a client that never stops asking would keep a closed server for ever. */
+/**
+ * Time for a drain, in milliseconds: a client that never stops asking would keep a closed server
+ * for ever.
+ */
 const drainTimeout = 5_000
 
 /**
- * What programs do at the end by themselves. `close`: stop with `server.close()`, which ends idle connections at once. `soft`: stop accepting
- * only, and end each connection with its next answer; those that ask for nothing end at their keep-alive timeout.
+ * What programs do at the end by themselves. `close`: stop with `server.close()`, which ends idle
+ * connections at once. `soft`: stop accepting only, and end each connection with its next answer;
+ * those that ask for nothing end at their keep-alive timeout.
  */
 export function drain({ server, webSockets }: App, how: 'close' | 'soft', done: () => void): void {
   for (const socket of webSockets.clients) socket.close(1001)

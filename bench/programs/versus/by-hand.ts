@@ -1,4 +1,7 @@
-/** The service with an upgrade written by hand: at SIGUSR2 the listener's descriptor goes to a new process, and when that listens the old one drains. */
+/**
+ * The service with an upgrade written by hand: at SIGUSR2 the listener's descriptor goes to a new
+ * process, and when that listens the old one drains.
+ */
 import { spawn } from 'node:child_process'
 import { createApp, drain, host, port } from './app.ts'
 

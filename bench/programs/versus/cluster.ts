@@ -1,4 +1,7 @@
-/** The service as a worker of node:cluster, which its primary replaces at SIGUSR2 as Node's documentation of `worker.disconnect()` shows. */
+/**
+ * The service as a worker of node:cluster, which its primary replaces at SIGUSR2 as Node's
+ * documentation of `worker.disconnect()` shows.
+ */
 import cluster, { type Worker } from 'node:cluster'
 import { createApp, drain, host, port } from './app.ts'
 

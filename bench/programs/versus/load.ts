@@ -1,4 +1,6 @@
-/** The clients, in a process of their own: what the bench does beside them is not in their numbers. */
+/**
+ * The clients, in a process of their own: what the bench does beside them is not in their numbers.
+ */
 import { connectionClients } from '../../../test/support/load/connection-clients.ts'
 import { keepAliveClients } from '../../../test/support/load/keep-alive-clients.ts'
 import type { FailureKind } from '../../../test/support/load/kinds.ts'
@@ -49,9 +51,15 @@ export type Felt = {
   readonly timeline: { readonly answers: readonly AnswersOf[]; readonly lost: readonly number[] }
 }
 
-/** Small requests, and among them those that a drain has to wait for: pieces, bodies, and answers that take up to 300 ms. */
+/**
+ * Small requests, and among them those that a drain has to wait for: pieces, bodies, and answers
+ * that take up to 300 ms.
+ */
 const weights: Weights = { small: 94, chunked: 2, post: 2, late: 2 }
-/** Between an answer and the next request of a client, in milliseconds: 100 clients leave two cores time to deploy. */
+/**
+ * Between an answer and the next request of a client, in milliseconds: 100 clients leave two cores
+ * time to deploy.
+ */
 const pause = [10, 40] as const
 const deadline = 10_000
 

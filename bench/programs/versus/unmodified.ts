@@ -1,4 +1,7 @@
-/** The service as a program that knows of no system, only of signals: runs alone, under PM2, behind a proxy, and under the preload. */
+/**
+ * The service as a program that knows of no system, only of signals: runs alone, under PM2, behind
+ * a proxy, and under the preload.
+ */
 import { createApp, drain, host, port } from './app.ts'
 
 const app = createApp()

@@ -1,4 +1,7 @@
-/** Runs one cell of the fault matrix: the fault, at its step, on its side; then everything that must hold whatever the fault was. */
+/**
+ * Runs one cell of the fault matrix: the fault, at its step, on its side; then everything that must
+ * hold whatever the fault was.
+ */
 import assert from 'node:assert/strict'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import type { DaemonUpgradeOptions, DrainReport, UpgradeOptions } from 'cook-daemon'
@@ -20,7 +23,10 @@ export type Place = {
   readonly stage: 'daemon' | 'parent'
 }
 
-/** Deadlines of the library, in milliseconds: where a fault has to outlast one, enough for a boot on a slow machine and little enough to wait for. */
+/**
+ * Deadlines of the library, in milliseconds: where a fault has to outlast one, enough for a boot on
+ * a slow machine and little enough to wait for.
+ */
 const short = { readyTimeout: 4_000, drainTimeout: 2_000 }
 /** For a drain that a fault makes wait for its end, and that has something to do before. */
 const middle = { drainTimeout: 5_000 }
@@ -137,7 +143,10 @@ class Run {
     }
   }
 
-  /** Short only where it has to pass; what comes before the fault must fit in it on a slow machine too. */
+  /**
+   * Short only where it has to pass; what comes before the fault must fit in it on a slow machine
+   * too.
+   */
   #drainTimeout(): number {
     const { side, fault, step } = this.#place
     const stands = fault === 'SIGSTOP' || fault === 'loop'
@@ -185,7 +194,8 @@ class Run {
       else this.#slow([pid, system.startTime(pid) ?? ''])
       writeFileSync(this.#lab.path('bin', 'go'), '')
     }
-    // What is dead, stands still or is killed at once runs no program; one without its link finds out in its program.
+    // What is dead, stands still or is killed at once runs no program; one without its link finds
+    // out in its program.
     const runsOn =
       side === 'old' ? fault !== 'descriptors' && fault !== 'garbage' : ['slow', 'disk', 'link'].includes(fault)
     if (!runsOn) return
@@ -209,7 +219,8 @@ class Run {
     const young = await this.#lab.next()
     this.#young = young
     const comesFromOutside = fault === 'slow' || fault === 'disk'
-    // The new version waits at the step until the fault is there; after the commit nothing can be held.
+    // The new version waits at the step until the fault is there; after the commit nothing can be
+    // held.
     const isHeld = !this.#isAfter && (side === 'new' ? comesFromOutside : !ownSteps.includes(step))
     const plan: Plan = isHeld
       ? { ...this.#options(), step, fault: 'hold' }
@@ -286,7 +297,10 @@ class Run {
     if (clients.hasSlow) await this.old.run(({ kept }) => (kept.finish as () => void)()).catch(() => {})
   }
 
-  /** Until the other side's deadline has passed; the owner before the commit has none but the operator's. */
+  /**
+   * Until the other side's deadline has passed; the owner before the commit has none but the
+   * operator's.
+   */
   async #outlast(): Promise<void> {
     const { side, step, fault } = this.#place
     if (side === 'old' && !this.#isAfter) {
@@ -354,7 +368,8 @@ class Run {
     const serving = this.#serving
     this.#disk?.empty()
     const before = clients.failures
-    // A version that has closed the link never hears the bye of its predecessor, and waits for it as long as it may.
+    // A version that has closed the link never hears the bye of its predecessor, and waits for it
+    // as long as it may.
     const { drainTimeout } = this.#place.fault === 'link' ? middle : long
     const plain: DaemonUpgradeOptions = {
       stage: 'daemon',

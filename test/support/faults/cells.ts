@@ -1,4 +1,7 @@
-/** Makes tests of the cells of the fault matrix: of an example of each fault, or of all; of some with COOK_TEST_CELLS, a pattern of their titles. */
+/**
+ * Makes tests of the cells of the fault matrix: of an example of each fault, or of all; of some
+ * with COOK_TEST_CELLS, a pattern of their titles.
+ */
 import { describe, test } from 'node:test'
 import { takesAll } from '../extent.ts'
 import { noFullDisk } from '../full-disk.ts'

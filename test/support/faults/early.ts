@@ -1,4 +1,7 @@
-/** Faults of a new version whose program has not come to its first line: in a script in the place of Node, or before `daemonize()`. */
+/**
+ * Faults of a new version whose program has not come to its first line: in a script in the place of
+ * Node, or before `daemonize()`.
+ */
 import { existsSync, writeFileSync } from 'node:fs'
 import type { Lab } from '../lab.ts'
 import type { Fault } from './table.ts'
@@ -24,7 +27,10 @@ export function spawnScript(lab: Lab, fault: Fault | 'hold'): string {
   return `${bin}/node`
 }
 
-/** The same in the way of the original Go API for the daemon that the process between the two has started: an argument of the puppet. */
+/**
+ * The same in the way of the original Go API for the daemon that the process between the two has
+ * started: an argument of the puppet.
+ */
 export function beforeDaemonize(lab: Lab, fault: Fault | 'hold'): string {
   const bin = JSON.stringify(binOf(lab))
   const end = fault === 'hold' ? `while (!fs.existsSync(${bin} + '/go'));` : `process.kill(process.pid, 'SIGKILL')`

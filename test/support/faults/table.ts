@@ -1,6 +1,6 @@
 /**
- * The fault matrix: what becomes of an upgrade when one side has a fault at one of its steps. The tests run each cell and hold it to this table; docs/reliability.md is made from
- * it. Pure.
+ * The fault matrix: what becomes of an upgrade when one side has a fault at one of its steps. The
+ * tests run each cell and hold it to this table; docs/reliability.md is made from it. Pure.
  */
 
 /** How far the new version has come. */
@@ -35,7 +35,10 @@ export type Fault = keyof typeof faults
 
 export type Side = 'old' | 'new'
 
-/** What clients that never retry may see at most. Refused are none in any cell, and none waits for ever. */
+/**
+ * What clients that never retry may see at most. Refused are none in any cell, and none waits for
+ * ever.
+ */
 export const losses = {
   nothing: 'nothing',
   accepted:
@@ -53,7 +56,10 @@ export type Loss = keyof typeof losses
 export type Cell = {
   /** Who serves afterwards. */
   readonly serves: Side
-  /** What upgrade() gives in the old version: that it succeeds, or the code of its error and words of it; `–` where nobody is left to be told. */
+  /**
+   * What upgrade() gives in the old version: that it succeeds, or the code of its error and words
+   * of it; `–` where nobody is left to be told.
+   */
   readonly upgrade: string
   /** Events of either version, beside phases. */
   readonly events: readonly string[]
@@ -156,7 +162,10 @@ function newBefore(lateWords: string, accepted: Loss = 'nothing'): Row {
   }
 }
 
-/** The old version, before the commit; what a new one that loses its link had accepted in an overlap ends with it. */
+/**
+ * The old version, before the commit; what a new one that loses its link had accepted in an overlap
+ * ends with it.
+ */
 const oldBefore = (accepted: Loss = 'nothing'): Row => ({
   SIGKILL: ownerDies,
   SIGSTOP: ownerStops,
@@ -190,7 +199,10 @@ const newAfter: Row = {
 
 const oldDies: Cell = { ...succeeds, clients: 'stayed' }
 
-/** It dies in the turn in which it moves the first ones, before its caller hears that the upgrade has succeeded. */
+/**
+ * It dies in the turn in which it moves the first ones, before its caller hears that the upgrade
+ * has succeeded.
+ */
 const oldDiesUntold: Cell = { ...oldDies, upgrade: '–' }
 
 const oldAfter = {
@@ -287,7 +299,10 @@ export const parentTable: Readonly<Record<Side, Readonly<Record<Step, Cell>>>> =
 
 // ------------------------------------------------------------------------------------------------ its examples
 
-/** What `npm test` runs: each fault of each side once, and each step that a side can be at. The others come to the same by the same code. */
+/**
+ * What `npm test` runs: each fault of each side once, and each step that a side can be at. The
+ * others come to the same by the same code.
+ */
 export const examples: Readonly<Record<Side, Readonly<Record<Fault, Step | undefined>>>> = {
   new: {
     SIGKILL: 'handover',

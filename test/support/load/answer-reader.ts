@@ -1,4 +1,7 @@
-/** Reads HTTP/1.1 answers from the bytes of one connection: as strict as a client may be, so that a server cannot get away with anything. */
+/**
+ * Reads HTTP/1.1 answers from the bytes of one connection: as strict as a client may be, so that a
+ * server cannot get away with anything.
+ */
 
 export type AnswerHead = { readonly status: number; readonly headers: ReadonlyMap<string, string> }
 
@@ -85,7 +88,8 @@ export class AnswerReader {
       this.#go('chunkSize')
       return
     }
-    // An answer that only the end of the connection ends is no answer to a client that wants to keep it.
+    // An answer that only the end of the connection ends is no answer to a client that wants to
+    // keep it.
     this.#expect('body', head.headers.get('content-length') ?? '', 10)
     if (this.#missing === 0) this.#end()
   }

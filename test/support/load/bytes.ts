@@ -1,4 +1,7 @@
-/** The bytes that clients and servers of the load exchange: both sides know them, so that every one of them can be checked. */
+/**
+ * The bytes that clients and servers of the load exchange: both sides know them, so that every one
+ * of them can be checked.
+ */
 import { crc32 } from 'node:zlib'
 import { randomFrom } from './random.ts'
 

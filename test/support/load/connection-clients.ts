@@ -10,11 +10,21 @@ export type ConnectionOptions = {
   readonly count: number
   /** Which kinds of requests, how often. @default smallOnly */
   readonly weights?: Weights
-  /** Least and most time between the end of a connection and the next, in milliseconds. @default [0, 0] */
+  /**
+   * Least and most time between the end of a connection and the next, in milliseconds.
+   * @default [0, 0]
+   */
   readonly pause?: readonly [number, number]
-  /** Time for an answer, and then for the server to close, in milliseconds; then it is late. @default 30,000 */
+  /**
+   * Time for an answer, and then for the server to close, in milliseconds; then it is late.
+   * @default 30,000
+   */
   readonly deadline?: number
-  /** Every request asks for the end; without it, every other leaves that to the server, which one behind a proxy cannot do. @default false */
+  /**
+   * Every request asks for the end; without it, every other leaves that to the server, which one
+   * behind a proxy cannot do.
+   * @default false
+   */
   readonly asksForEnd?: boolean
   /** A client that has failed goes on; without it, it stays failed. @default false */
   readonly goOn?: boolean

@@ -1,4 +1,7 @@
-/** One raw connection: sends requests, checks every byte of their answers, and is over at the first fault. */
+/**
+ * One raw connection: sends requests, checks every byte of their answers, and is over at the first
+ * fault.
+ */
 import { connect, type NetConnectOpts, type Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type AnswerHead, AnswerReader, NoAnswer } from './answer-reader.ts'
@@ -10,7 +13,10 @@ import type { Tally } from './tally.ts'
 export type ConnectionOwner = {
   readonly client: number
   readonly tally: Tally
-  /** Time for an answer, in milliseconds; then the request counts as late and the connection is given up. */
+  /**
+   * Time for an answer, in milliseconds; then the request counts as late and the connection is
+   * given up.
+   */
   readonly deadline: number
 }
 
@@ -19,7 +25,9 @@ type Asked = Request & { readonly at: number }
 /** Pause between two pieces of a request that is sent in pieces, in milliseconds. */
 const piecePause = 1
 
-/** All connections read into the same memory: what is not used up at once is copied by the reader. */
+/**
+ * All connections read into the same memory: what is not used up at once is copied by the reader.
+ */
 const inbox = Buffer.allocUnsafeSlow(64 * 1024)
 
 export class Connection {
@@ -42,7 +50,10 @@ export class Connection {
   #waitsForEnd: number | undefined
   #settle: () => void = () => {}
 
-  /** Undefined, and counted, if nobody accepts: one request, for which the connection was meant, has failed then. */
+  /**
+   * Undefined, and counted, if nobody accepts: one request, for which the connection was meant, has
+   * failed then.
+   */
   static open(where: NetConnectOpts, owner: ConnectionOwner, first: Batch): Promise<Connection | undefined> {
     return new Promise((opened) => {
       let connection: Connection | undefined
@@ -80,7 +91,10 @@ export class Connection {
     socket.once('end', () => this.#onEnd()).on('error', (error) => this.#onError(error))
   }
 
-  /** Sends a batch; resolves when everything in it is answered, or the connection over. The latency counts from `at`. */
+  /**
+   * Sends a batch; resolves when everything in it is answered, or the connection over. The latency
+   * counts from `at`.
+   */
   async exchange(batch: Batch, at = performance.now()): Promise<void> {
     if (this.isOver) return
     for (const request of batch.requests) {

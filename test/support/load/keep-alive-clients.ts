@@ -10,19 +10,35 @@ export type KeepAliveOptions = {
   readonly count: number
   /** Which kinds of requests, how often. @default mixed */
   readonly weights?: Weights
-  /** Least and most time between an answer and the next request, in milliseconds; Infinity: until `stop()`. @default [0, 0] */
+  /**
+   * Least and most time between an answer and the next request, in milliseconds; Infinity: until
+   * `stop()`.
+   * @default [0, 0]
+   */
   readonly pause?: readonly [number, number]
-  /** Every how-manieth client says nothing at first, and for at most how many milliseconds; Infinity: until `stop()`. @default every 10th, 1,000 ms */
+  /**
+   * Every how-manieth client says nothing at first, and for at most how many milliseconds;
+   * Infinity: until `stop()`.
+   * @default every 10th, 1,000 ms
+   */
   readonly silence?: { readonly every: number; readonly most: number }
-  /** Time for an answer, in milliseconds; then the request is late and its client has failed. @default 30,000 */
+  /**
+   * Time for an answer, in milliseconds; then the request is late and its client has failed.
+   * @default 30,000
+   */
   readonly deadline?: number
-  /** A client that has failed connects again, which is counted; without it, it stays failed. @default false */
+  /**
+   * A client that has failed connects again, which is counted; without it, it stays failed.
+   * @default false
+   */
   readonly reconnect?: boolean
   /** The same seed sends the same requests. @default 1 */
   readonly seed?: number
 }
 
-/** Time before the next try of a client that was refused, in milliseconds: only with `reconnect`. */
+/**
+ * Time before the next try of a client that was refused, in milliseconds: only with `reconnect`.
+ */
 const refusedPause = 10
 
 export function keepAliveClients(where: NetConnectOpts, options: KeepAliveOptions): Load {

@@ -10,7 +10,10 @@ export type Load = {
   result(): LoadResult
   /** Of a part of the run, of one kind of request or of all. */
   latency(window: Window & { readonly kind?: RequestKind }): Latency
-  /** The longest time without an answer to any client that ended in this part of the run, in milliseconds. */
+  /**
+   * The longest time without an answer to any client that ended in this part of the run, in
+   * milliseconds.
+   */
   longestGap(window: Window): number
   /** Every answer, for other questions. */
   readonly timeline: Timeline
@@ -24,9 +27,14 @@ export type Load = {
 export type Course = {
   readonly tally: Tally
   readonly isStopping: boolean
-  /** Waits, in milliseconds, Infinity included; shorter when the load stops or the connection is over. */
+  /**
+   * Waits, in milliseconds, Infinity included; shorter when the load stops or the connection is
+   * over.
+   */
   pause(ms: number, connection?: Watched): Promise<void>
-  /** Has a connection looked after until it is over: its deadline, and its end when the load is cut. */
+  /**
+   * Has a connection looked after until it is over: its deadline, and its end when the load is cut.
+   */
   watch(connection: Watched): void
   unwatch(connection: Watched): void
 }
@@ -36,7 +44,9 @@ export type Watched = { readonly onOver: Set<() => void>; checkDeadline(now: num
 /** Connections that a load opens at once: a listener's queue holds 511. */
 const connectingAtOnce = 100
 
-/** `client` runs until its course is stopping; it calls `isReady` when it has its first connection. */
+/**
+ * `client` runs until its course is stopping; it calls `isReady` when it has its first connection.
+ */
 export function runLoad(
   { count, deadline }: { readonly count: number; readonly deadline: number },
   client: (index: number, course: Course, isReady: () => void) => Promise<void>,

@@ -48,7 +48,10 @@ export type Batch = {
 /** Most time that a `late` answer waits, in milliseconds. */
 const latest = 300
 
-/** Whether a connection ends after its answer, and who says so: `both` is the client now, the server then. */
+/**
+ * Whether a connection ends after its answer, and who says so: `both` is the client now, the server
+ * then.
+ */
 export type Closing = 'no' | 'both' | 'asked'
 
 /** The requests of one client, the same for the same seed. */

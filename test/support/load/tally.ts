@@ -30,7 +30,10 @@ export type LoadResult = {
   readonly answersByKind: Counts<RequestKind>
   /** Answers by who gave them: `x-generation`, '' when an answer did not say. */
   readonly generations: Counts<string>
-  /** Empty when nothing failed. One for each request that was lost, or one for a connection that was lost between two. */
+  /**
+   * Empty when nothing failed. One for each request that was lost, or one for a connection that was
+   * lost between two.
+   */
   readonly failures: Counts<FailureKind>
   /** WebSockets that the server closed, by code. */
   readonly closes: Counts<string>

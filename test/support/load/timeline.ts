@@ -1,4 +1,7 @@
-/** When each answer came and how long it took: percentiles and gaps, for the whole run or any part of it. */
+/**
+ * When each answer came and how long it took: percentiles and gaps, for the whole run or any part
+ * of it.
+ */
 import { type RequestKind, requestKinds } from './kinds.ts'
 
 /** A part of the run: from and to on the clock of `performance.now()`, in milliseconds. */

@@ -1,4 +1,7 @@
-/** Clients that each hold one WebSocket and send numbered messages on it; the server numbers them too. They never reconnect unasked. */
+/**
+ * Clients that each hold one WebSocket and send numbered messages on it; the server numbers them
+ * too. They never reconnect unasked.
+ */
 import type { NetConnectOpts } from 'node:net'
 import { bytesFrom, places } from './bytes.ts'
 import { type Load, runLoad } from './load.ts'
@@ -10,13 +13,25 @@ export type WebSocketOptions = {
   readonly count: number
   /** Messages of one client without an answer at a time. @default 2 */
   readonly inFlight?: number
-  /** Size of the biggest message, in bytes; small ones are as frequent as big ones. @default 10,000 */
+  /**
+   * Size of the biggest message, in bytes; small ones are as frequent as big ones.
+   * @default 10,000
+   */
   readonly mostBytes?: number
-  /** Least and most time between an answer and the next message, in milliseconds. @default [0, 50] */
+  /**
+   * Least and most time between an answer and the next message, in milliseconds.
+   * @default [0, 50]
+   */
   readonly pause?: readonly [number, number]
-  /** Time for an answer, in milliseconds; then the message is late and its client has failed. @default 30,000 */
+  /**
+   * Time for an answer, in milliseconds; then the message is late and its client has failed.
+   * @default 30,000
+   */
   readonly deadline?: number
-  /** A client that has failed connects again, which is counted; without it, it stays failed. @default false */
+  /**
+   * A client that has failed connects again, which is counted; without it, it stays failed.
+   * @default false
+   */
   readonly reconnect?: boolean
   /** Offers permessage-deflate. @default false */
   readonly compress?: boolean
@@ -26,7 +41,9 @@ export type WebSocketOptions = {
   readonly seed?: number
 }
 
-/** Time before the next try of a client that was refused, in milliseconds: only with `reconnect`. */
+/**
+ * Time before the next try of a client that was refused, in milliseconds: only with `reconnect`.
+ */
 const refusedPause = 10
 
 export function webSocketClients(where: NetConnectOpts, options: WebSocketOptions): Load {

@@ -1,4 +1,7 @@
-/** One WebSocket of a load: numbers what it sends, and finds out what is lost, doubled, overtaken or answered from a wrong state. */
+/**
+ * One WebSocket of a load: numbers what it sends, and finds out what is lost, doubled, overtaken or
+ * answered from a wrong state.
+ */
 import { connect, type NetConnectOpts } from 'node:net'
 import { WebSocket } from 'ws'
 import { type ConnectionOwner, kindOfError } from './connection.ts'
@@ -21,7 +24,9 @@ export class NumberedWebSocket {
   /** Messages that a later one overtook: lost, unless they come after all. */
   readonly #skipped = new Map<number, Sent>()
   #numbers = 0
-  /** How far the server's counter is behind our number: what it never saw, less what it saw twice. */
+  /**
+   * How far the server's counter is behind our number: what it never saw, less what it saw twice.
+   */
   #behind = 0
   #lastCount = 0
   #generation = ''

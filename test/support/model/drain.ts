@@ -1,6 +1,8 @@
 /**
- * What an old process does after the commit, as far as others can see it: the rules of src/handover/leave.ts. With `keepsSpare` it holds a spare of each listener until the new one has answered its bye, and
- * takes the service back if that one is lost; without, it is one whose successor sends none.
+ * What an old process does after the commit, as far as others can see it: the rules of
+ * src/handover/leave.ts. With `keepsSpare` it holds a spare of each listener until the new one has
+ * answered its bye, and takes the service back if that one is lost; without, it is one whose
+ * successor sends none.
  */
 import { type Action, doom, type Link, late, type Process, usual, type World } from './world.ts'
 

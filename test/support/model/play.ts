@@ -1,4 +1,7 @@
-/** Plays a world: first in any order, then fairly until nothing happens any more, with the claims of the contract held at each step. */
+/**
+ * Plays a world: first in any order, then fairly until nothing happens any more, with the claims of
+ * the contract held at each step.
+ */
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import { stepNew } from '../../../src/contract/new-side.ts'
@@ -15,10 +18,16 @@ const course: fc.Arbitrary<Course> = fc.record({
   evil: fc.subarray<Evil>([...evils]),
 })
 
-/** Which of the actions that are possible comes next, again and again. Without a size fast-check makes no more than ten of them. */
+/**
+ * Which of the actions that are possible comes next, again and again. Without a size fast-check
+ * makes no more than ten of them.
+ */
 const choices = fc.array(fc.nat(10_000), { maxLength: 80, size: 'max' })
 
-/** How often a run is longer than this by itself is never: each step of a fair world brings an end nearer. */
+/**
+ * How often a run is longer than this by itself is never: each step of a fair world brings an end
+ * nearer.
+ */
 const mostFair = 500
 
 /** One run: what happened, in order, and what of it is broken. */
@@ -54,14 +63,20 @@ function play(
   }
 }
 
-/** Mostly what leads on; a deadline passes, or the world interferes, at every eighth step at most: else nothing ever comes about. */
+/**
+ * Mostly what leads on; a deadline passes, or the world interferes, at every eighth step at most:
+ * else nothing ever comes about.
+ */
 function choose(actions: readonly Action[], choice: number): Action | undefined {
   const likely = actions.filter(({ kind }) => kind === 'usual' || (kind === 'late' && choice % 8 === 1))
   const from = choice % 8 === 0 || likely.length === 0 ? actions : likely
   return from[Math.floor(choice / 8) % from.length]
 }
 
-/** Timers and deadlines come when there is nothing else to do; upgrades that nobody began by then are not begun. */
+/**
+ * Timers and deadlines come when there is nothing else to do; upgrades that nobody began by then
+ * are not begun.
+ */
 function nextFair(world: World, thaws: boolean): Action | undefined {
   const actions = world.actions().filter(({ name }) => !name.includes(' starts generation '))
   return (
@@ -80,7 +95,8 @@ function checkAlways(world: World): void {
     const hasFailed = phase === 'ready' && old === undefined && !isFailing && successor?.isAlive === true
     assert.ok(!hasFailed, `${name} is rid of ${successor?.name}, which lives`)
   }
-  // The heir of one that was slain may not have come to listen; it holds the listeners open, so that whoever connects waits.
+  // The heir of one that was slain may not have come to listen; it holds the listeners open, so
+  // that whoever connects waits.
   if (world.wasStopped || world.heirs !== undefined) return
   assert.ok(
     world.living.some((one) => world.holdsListeners(one)),
@@ -101,7 +117,10 @@ function checkEnd(world: World): void {
   assert.ok(isNamed, `in the end ${names} serves, and the pid file names ${pidFile.name}`)
 }
 
-/** An owner was slain, and nobody was there who could have served on, or they were slain too or stand still for ever. */
+/**
+ * An owner was slain, and nobody was there who could have served on, or they were slain too or
+ * stand still for ever.
+ */
 function isExcused({ heirs, slain, living }: World): boolean {
   // One that stands still for ever takes the service back, or the offer, when it goes on.
   const isHeld = living.some(({ isFrozen, drain, old }) => isFrozen && (drain !== undefined || old?.at === 'offered'))

@@ -1,6 +1,7 @@
 /**
- * A service in a world that is played: up to four generations, ordered links with any delay, and everything that can happen next as a list of named actions. What
- * processes do is contract/; what the drain does is in drain.ts, since only its rules are pure.
+ * A service in a world that is played: up to four generations, ordered links with any delay, and
+ * everything that can happen next as a list of named actions. What processes do is contract/; what
+ * the drain does is in drain.ts, since only its rules are pure.
  */
 
 import type { Downward, Upward } from '../../../src/contract/messages.ts'
@@ -22,14 +23,18 @@ export type Rules = {
   /** The old one keeps a spare of its listeners until the new one has answered its bye. */
   readonly keepsSpare: boolean
   /**
-   * What a process does about a predecessor that still drains when it starts its own successor: nothing; it waits for its end; or, once it has heard that its confirmation has
-   * arrived, it tells it, with the answer to the bye that is still to come, that it need not come back.
+   * What a process does about a predecessor that still drains when it starts its own successor:
+   * nothing; it waits for its end; or, once it has heard that its confirmation has arrived, it
+   * tells it, with the answer to the bye that is still to come, that it need not come back.
    */
   readonly chains: 'at once' | 'wait' | 'release'
 }
 
 export const evils = ['die', 'freeze', 'garbage', 'close', 'stop'] as const
-/** The last is none that a process can be defended against by the contract alone: its program closes a descriptor that is not its own, when it serves already. */
+/**
+ * The last is none that a process can be defended against by the contract alone: its program closes
+ * a descriptor that is not its own, when it serves already.
+ */
 export type Evil = (typeof evils)[number] | 'close late'
 
 export type Action = { readonly name: string; readonly kind: 'usual' | 'late' | 'evil'; act(): void }
@@ -102,7 +107,10 @@ export class World {
     return this.processes.filter(({ isAlive }) => isAlive)
   }
 
-  /** Those that hold themselves for the owner, and have not offered the service to another that lives. */
+  /**
+   * Those that hold themselves for the owner, and have not offered the service to another that
+   * lives.
+   */
   get owners(): readonly Process[] {
     return this.living.filter((one) => isServing(one) && !(one.old?.at === 'offered' && one.successor?.isAlive))
   }
@@ -290,7 +298,8 @@ export class World {
     if (one.writesPid) {
       add('writes the pid file', () => {
         one.writesPid = false
-        // As process/pid-file.ts does it: never over a living process that is not one of those before it.
+        // As process/pid-file.ts does it: never over a living process that is not one of those
+        // before it.
         if (!this.pidFile.isAlive || this.pidFile.generation < one.generation) this.pidFile = one
       })
     }
@@ -419,7 +428,8 @@ export class World {
     for (const effect of effects) {
       if (effect.do === 'send' && one.link.isOldOpen && one.link.isNewOpen) one.link.up.push(effect.message)
       if (effect.do === 'commit') {
-        // A program that said no, or never says yes, and finds nobody to hear it: it is its own affair.
+        // A program that said no, or never says yes, and finds nobody to hear it: it is its own
+        // affair.
         if (one.answer !== 'yes') one.isLeaving = true
         this.step(one, 'serve')
         one.accepts = true
