@@ -1,7 +1,4 @@
-/**
- * The daemon inside of this process: its options, listeners, handles, phase, history and events.
- * One object, passed whole.
- */
+/** The daemon inside: options, listeners, phase, history, events. One object, passed whole. */
 import type { Server, Socket } from 'node:net'
 import { runName } from './contract/environment.ts'
 import type { GenerationRecord } from './contract/messages.ts'

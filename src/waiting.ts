@@ -1,7 +1,4 @@
-/**
- * What one waits for: a promise that others settle, a latch, a deadline that another process has to
- * keep.
- */
+/** What one waits for: a deferred promise, a latch, a deadline for another process. */
 import { throwLater } from './errors.ts'
 
 export type Deferred<Value> = {

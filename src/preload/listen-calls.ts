@@ -1,7 +1,4 @@
-/**
- * Every listen() of an unmodified program: it gets the predecessor's listener of that address, or a
- * new one that the next version will get.
- */
+/** Every listen() of an unmodified program: on the predecessor's listener, or on a new one. */
 import type { Server } from 'node:net'
 import { acceptFromCommit, isOwnListen, takeTicketKeys } from '../listen/listening.ts'
 import { bindBeside, ownUnixPath, restoreUnixPath } from '../listen/unix-path.ts'

@@ -1,7 +1,4 @@
-/**
- * When an unmodified program is up: nobody asks it, so it is what it listens on that tells, or with
- * waitReady a word of its own.
- */
+/** When an unmodified program is up: when it listens, or with waitReady when it says so. */
 import type { Service } from '../service.ts'
 import { deferred } from '../waiting.ts'
 

@@ -1,7 +1,4 @@
-/**
- * What a program under the preload may not do, since half of an upgrade would be worse than none:
- * node:cluster, and servers in worker threads.
- */
+/** What a program under the preload may not do: node:cluster, and servers in worker threads. */
 import type { Server } from 'node:net'
 import { envProgram } from '../contract/environment.ts'
 import { CookError } from '../errors.ts'

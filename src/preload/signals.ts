@@ -1,7 +1,4 @@
-/**
- * Signals of an unmodified program: SIGUSR2 upgrades, and what the program does at SIGTERM itself
- * stays its own.
- */
+/** Signals of an unmodified program: SIGUSR2 upgrades; what it does at SIGTERM stays its own. */
 import { replaceAndLeave, stopService } from '../handover/leave.ts'
 import { restoreUnixPaths } from '../listen/unix-path.ts'
 import { type Emitter, wrapEmit } from '../node/emitters.ts'

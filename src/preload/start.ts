@@ -1,7 +1,4 @@
-/**
- * What the preload does in a process that the command line started: it is to the program what
- * serve() is to one that calls it.
- */
+/** What the preload does: to an unmodified program it is what serve() is to others. */
 import { openControl } from '../control/server.ts'
 import { beginDaemon } from '../daemon.ts'
 import { enter } from '../enter.ts'

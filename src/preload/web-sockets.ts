@@ -1,7 +1,4 @@
-/**
- * The WebSockets of an unmodified program: nobody here knows what it keeps for them, so they do not
- * move; they are told to come back, not all at once.
- */
+/** The WebSockets of an unmodified program: they do not move, and are closed over time. */
 import type { IncomingMessage } from 'node:http'
 import type { Server, Socket } from 'node:net'
 import { closeCodes, closeOverTime, defaultSpread } from '../handover/close-slowly.ts'

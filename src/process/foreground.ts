@@ -1,7 +1,4 @@
-/**
- * What each generation tells the waiting process of `cook-daemon run`, which started the first one
- * only.
- */
+/** What each generation tells `cook-daemon run`, which started the first one only. */
 
 import { isCount, isIdentity } from '../contract/environment.ts'
 import { type Emitter, wrapEmit } from '../node/emitters.ts'

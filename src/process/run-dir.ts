@@ -1,7 +1,4 @@
-/**
- * The run directory: where the control sockets of one user's daemons are, and the logs of those
- * that name no other place.
- */
+/** The run directory: the control sockets of one user's daemons, and logs without another place. */
 
 import { envHome } from '../contract/environment.ts'
 import { CookError, messageOf } from '../errors.ts'

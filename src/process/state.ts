@@ -1,7 +1,4 @@
-/**
- * What this process is: how it was started, and what it was told. One object, shared by all copies
- * of the library.
- */
+/** What this process is and was told at its start. One object for all copies of the library. */
 
 import {
   envLaunch,

@@ -1,7 +1,4 @@
-/**
- * Whether what stands at a path may be a trap: a daemon that runs as root must not write through,
- * replace or remove what another user has put there.
- */
+/** Whether what stands at a path may be a trap that another user has set. */
 import type { Stats } from 'node:fs'
 
 const fs = process.getBuiltinModule('node:fs')

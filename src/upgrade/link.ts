@@ -1,7 +1,4 @@
-/**
- * The link: Node's IPC channel between an old and a new process, carrying the messages of
- * contract/messages.ts and nothing else.
- */
+/** The link: Node's IPC channel between old and new process, with our messages alone. */
 import type { ChildProcess } from 'node:child_process'
 import type { Socket } from 'node:net'
 import { fromWire, type Message, toWire } from '../contract/messages.ts'

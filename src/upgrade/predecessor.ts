@@ -1,7 +1,4 @@
-/**
- * The old process's end of an upgrade: starts the new version, hears whether it is up, and returns
- * at the commit.
- */
+/** The old process's end of an upgrade: starts the new version, and returns at the commit. */
 import type { ChildProcess } from 'node:child_process'
 import { type Identity, writeStart } from '../contract/environment.ts'
 import { endGrace, type OldEffect, type OldEvent, type OldSide, oldSide, stepOld } from '../contract/old-side.ts'

@@ -1,7 +1,4 @@
-/**
- * This process says that it serves, and at the commit takes over what the service has: control
- * socket, pid file, hooks.
- */
+/** This process serves: at the commit it takes over control socket, pid file and hooks. */
 import { writePidFile } from '../process/pid-file.ts'
 import type { Service } from '../service.ts'
 import type { Predecessor } from '../service-parts.ts'

@@ -1,7 +1,4 @@
-/**
- * One upgrade of this process: what keeps it from beginning, what the new version gets, and what is
- * put back if it fails.
- */
+/** One upgrade: what keeps it from beginning, what the new version gets, what is rolled back. */
 import { writeProgram } from '../contract/environment.ts'
 import { CookError, type CookErrorCode } from '../errors.ts'
 import { ticketKeys } from '../listen/listening.ts'

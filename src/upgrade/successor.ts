@@ -1,7 +1,4 @@
-/**
- * The new process's end of an upgrade, until the commit. What comes after it is
- * handover/receive.ts.
- */
+/** The new process's end of an upgrade, until the commit. Then: handover/receive.ts. */
 import { envLink, type Identity, type LinkRecord, linkFd } from '../contract/environment.ts'
 import { type Message, type MessageOf, takeoverName } from '../contract/messages.ts'
 import { type NewEffect, type NewEvent, newSide, stepNew } from '../contract/new-side.ts'

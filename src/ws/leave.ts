@@ -1,7 +1,4 @@
-/**
- * How the open WebSockets of a `ws` server leave: what is free moves, what is busy moves when it is
- * free, and what cannot move is closed over time.
- */
+/** How the WebSockets of a `ws` server leave: free ones move, busy ones later, others close. */
 import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import type { WebSocket, WebSocketServer } from 'ws'

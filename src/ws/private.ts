@@ -1,7 +1,4 @@
-/**
- * The only file that touches private parts of `ws`: where a connection of it can be cut, and how
- * one is built on a socket that was handed over.
- */
+/** The only file that touches private parts of `ws`. */
 import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
