@@ -21,7 +21,7 @@ test('a name that nobody registered is told with those that there are', async ()
   const { young, upgrading } = await startSuccessor(lab, old)
   await assert.rejects(
     young.run(({ cook }) => cook.inheritTcpListeners('admin')),
-    { code: 'ERR_COOK_UNKNOWN_NAME', message: /no tcp handle named "admin"; it handed over: listen \(tcp\)/ },
+    { code: 'ERR_COOK_UNKNOWN_NAME', message: /no tcp handle named "admin"; it passed: listen \(tcp\)/ },
   )
   await assert.rejects(
     young.run(({ cook }) => cook.inheritUdpSockets('listen')),

@@ -100,7 +100,7 @@ test('state has the version that the program gave it, and a new version that can
   const { young, upgrading } = await beginReplace(lab, old)
   await assert.rejects(
     young.run(async ({ open }) => (await open()).inherited('sessions', { versions: [1, 2] })),
-    { code: 'ERR_COOK_STATE_VERSION', message: /the state sessions has version 3, and this program takes 1, 2/ },
+    { code: 'ERR_COOK_STATE_VERSION', message: /the state sessions has version 3, but this program reads 1, 2/ },
   )
   young.run(() => process.exit(1)).catch(() => {})
   await assert.rejects(upgrading, { code: 'ERR_COOK_SUCCESSOR_EXITED' })

@@ -147,7 +147,7 @@ test('a path that is too long is told, and no shorter one is made', async () => 
   await using lab = await Lab.open()
   const puppet = await lab.start()
   const path = lab.path('x'.repeat(107 - lab.folder.length))
-  await assert.rejects(listenUnix(puppet, path), { code: 'ERR_COOK_PATH_TOO_LONG', message: /the platform takes 10\d/ })
+  await assert.rejects(listenUnix(puppet, path), { code: 'ERR_COOK_PATH_TOO_LONG', message: /this system takes 10\d/ })
   assert.deepEqual(readdirSync(lab.folder), ['lab'])
 })
 
