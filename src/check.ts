@@ -98,11 +98,14 @@ export function checkServeOptions(
   for (const [option, names] of Object.entries(signals)) {
     for (const name of [names].flat()) {
       if (Object.hasOwn(known, name) && name !== 'SIGKILL' && name !== 'SIGSTOP') continue
-      throw new CookError('ERR_COOK_OPTION', { option, why: `${name} is no signal that can be handled` })
+      throw new CookError('ERR_COOK_OPTION', { option, why: `cannot be ${name}` })
     }
   }
   if (signals.upgrade !== undefined && (signals.stop ?? defaults.stopSignals).includes(signals.upgrade)) {
-    throw new CookError('ERR_COOK_OPTION', { option: 'upgrade', why: `${signals.upgrade} stops already` })
+    throw new CookError('ERR_COOK_OPTION', {
+      option: 'upgrade',
+      why: `cannot be ${signals.upgrade}, which stops the service`,
+    })
   }
 }
 
@@ -127,7 +130,7 @@ export function checkWebSocketOptions(options: object): void {
 export function checkListenOptions(options: { readonly port?: unknown; readonly path?: unknown }): void {
   check(options, listenKinds)
   if ((options.port === undefined) === (options.path === undefined)) {
-    throw new CookError('ERR_COOK_OPTION', { option: 'port', why: 'either port or path must be given' })
+    throw new CookError('ERR_COOK_OPTION', { option: 'port', why: 'or path must be given, and not both' })
   }
 }
 
@@ -181,16 +184,15 @@ function isVersion(value: unknown): boolean {
 /** A misspelt option is an error: silently it would be one that does nothing in production. */
 function check(options: object, kinds: Readonly<Record<string, Kind>>): void {
   if (typeof options !== 'object' || options === null) {
-    throw new CookError('ERR_COOK_OPTION', { option: 'options', why: 'they are no object' })
+    throw new CookError('ERR_COOK_OPTION', { option: 'options', why: 'must be an object' })
   }
   for (const [option, value] of Object.entries(options)) {
     const kind = Object.hasOwn(kinds, option) ? kinds[option] : undefined
     if (kind === undefined) {
-      const why = `there is no such option; there are ${Object.keys(kinds).join(', ')}`
+      const why = `is not an option; the options are ${Object.keys(kinds).join(', ')}`
       throw new CookError('ERR_COOK_OPTION', { option, why })
     }
     const [isIt, what] = tests[kind]
-    if (value !== undefined && !isIt(value))
-      throw new CookError('ERR_COOK_OPTION', { option, why: `it must be ${what}` })
+    if (value !== undefined && !isIt(value)) throw new CookError('ERR_COOK_OPTION', { option, why: `must be ${what}` })
   }
 }

@@ -30,7 +30,7 @@ export const errorTexts = {
     help: 'Install one version: npm ls cook-daemon shows who brings the other.',
   },
   ERR_COOK_OPTION: {
-    text: 'option {option}: {why}',
+    text: '{option} {why}',
     help: 'Correct the option; nothing was started or changed.',
   },
   ERR_COOK_ENVIRONMENT: {

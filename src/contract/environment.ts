@@ -139,11 +139,11 @@ export function readStart(env: Readonly<Record<string, string | undefined>>): St
   const link = linkText === undefined ? undefined : parse<LinkRecord>(envLink, linkText, linkFault)
   const launch = launchText === undefined ? undefined : parse<LaunchRecord>(envLaunch, launchText, launchFault)
   if (link !== undefined && living !== summary(link.handles)) {
-    throw broken(ENV_NAME_LIVING_UPGRADE, `it does not say the same as ${envLink}`)
+    throw broken(ENV_NAME_LIVING_UPGRADE, `it does not match ${envLink}`)
   }
   const launchFd = link === undefined ? linkFd : firstHandleFd + link.handles.length
   if (launch !== undefined && launch.fd !== launchFd) {
-    throw broken(envLaunch, `it names descriptor ${launch.fd}, and by ${envLink} it is ${launchFd}`)
+    throw broken(envLaunch, `it names descriptor ${launch.fd}, but it must be ${launchFd} by ${envLink}`)
   }
   return { stage, ...(link && { link }), ...(launch && { launch }) }
 }

@@ -151,9 +151,9 @@ function offer(side: OldSide): Step {
 }
 
 const timedOut: Readonly<Partial<Record<OldSide['at'], string>>> = {
-  waiting: 'it never said hello',
-  greeted: 'it said hello, but not that it is up',
-  offered: 'it was accepted, but did not confirm',
+  waiting: 'last step: started',
+  greeted: 'last step: booted',
+  offered: 'last step: ready, not confirmed',
 }
 
 function onTimer(side: OldSide): Step {
@@ -184,9 +184,9 @@ function fail(side: OldSide, failure: Failure): Step {
 
 function reasonOf(failure: Failure): string {
   const reasons = {
-    exited: 'it ended',
+    exited: 'it exited',
     'said-no': 'it refused to start',
-    timeout: 'it was too late',
+    timeout: 'it timed out',
     broken: 'the link broke',
     stopped: 'the upgrade was stopped',
   }

@@ -115,7 +115,7 @@ async function beginOnce(name: string, path: string, what: string, options?: obj
   const stat = fs.lstatSync(path, { throwIfNoEntry: false })
   if (stat === undefined) throw new CookError('ERR_COOK_NOT_RUNNING', { name })
   if (!stat.isSocket() || stat.uid !== process.getuid?.()) {
-    throw noAnswer(name, path, stat.isSocket() ? `the socket belongs to user ${stat.uid}` : 'it is no socket')
+    throw noAnswer(name, path, stat.isSocket() ? `the socket belongs to user ${stat.uid}` : 'it is not a socket')
   }
   const { request } = process.getBuiltinModule('node:http')
   const [method, url] = what.split(' ')
@@ -159,13 +159,13 @@ function isSilence(error: unknown): boolean {
 
 /** What a process does that does not come to answer. */
 const doings: Readonly<Record<string, string>> = {
-  R: 'runs without a pause, as in an endless loop',
-  D: 'waits in the kernel for a disk or a network file system',
-  T: 'is stopped by a signal (SIGCONT lets it go on)',
-  t: 'is stopped by a debugger',
+  R: 'its event loop is blocked: it runs without a pause',
+  D: 'it waits in the kernel for a disk or a network file system',
+  T: 'it is stopped by a signal (SIGCONT lets it go on)',
+  t: 'it is stopped by a debugger',
 }
 
 export function whoText({ pid, generation, since }: FoundOwner): string {
-  const doing = doings[processState(pid) ?? ''] ?? 'is there, and does not come to its event loop'
-  return `pid ${pid}, generation ${generation}, which serves since ${new Date(since).toISOString()}, ${doing}`
+  const doing = doings[processState(pid) ?? ''] ?? 'its event loop is blocked'
+  return `pid ${pid}, generation ${generation}, since ${new Date(since).toISOString()}: ${doing}`
 }

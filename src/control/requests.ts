@@ -41,7 +41,7 @@ async function route(service: Service, request: IncomingMessage, response: Serve
       await stream(response, (onProgress) => stopByRequest(service, onProgress))
       return
     default:
-      sendFailure(response, new CookError('ERR_COOK_CONTROL', { why: `there is no ${asked}` }), 404)
+      sendFailure(response, new CookError('ERR_COOK_CONTROL', { why: `${asked} does not exist` }), 404)
   }
 }
 

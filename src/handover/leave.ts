@@ -266,7 +266,7 @@ class Leaving implements Departure {
   async handOver(name: string, socket: Socket, state: unknown): Promise<boolean> {
     const refuse = (why: string) => new CookError('ERR_COOK_HAND_OVER', { why })
     if (this.mover?.isOpen !== true) throw refuse('there is no successor')
-    if (socket.destroyed) throw refuse('it is closed')
+    if (socket.destroyed) throw refuse('it is already closed')
     if ('encrypted' in socket) throw refuse('it is a TLS connection, whose keys cannot move')
     const text = toText(name, state)
     const counts = this.countsOf(socket)

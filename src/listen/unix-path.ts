@@ -196,7 +196,7 @@ function besides(path: string): string {
 async function clear(file: string): Promise<void> {
   const stat = fs.lstatSync(file, { throwIfNoEntry: false })
   if (stat === undefined) return
-  if (!stat.isSocket()) throw new CookError('ERR_COOK_PATH_IN_USE', { path: file, why: 'it is a file, but no socket' })
+  if (!stat.isSocket()) throw new CookError('ERR_COOK_PATH_IN_USE', { path: file, why: 'it is not a socket' })
   const fault = faultOnTheWay(file) ?? faultAt(file, { mayHaveNames: true })
   if (fault !== undefined) throw new CookError('ERR_COOK_PATH_IN_USE', { path: file, why: fault })
   const answer = await knock(file)

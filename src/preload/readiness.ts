@@ -37,7 +37,7 @@ export function watchReadiness(service: Service, start: () => Promise<void>): Re
     const parts = [
       names.length > 0 &&
         `the program has not opened ${names.join(' and ')}, which the old version handed over (upgrade with --release to let that go)`,
-      waitReady && !hasSaid && 'the program has not said that it is ready',
+      waitReady && !hasSaid && 'the program has not sent "ready"',
       !waitReady && !hasOpened && 'no server of the program listens',
     ]
     const words = parts.filter(Boolean).join(', and ')

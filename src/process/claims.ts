@@ -97,7 +97,7 @@ function checkHandle({ fd, kind, name, inode }: Inherited): void {
   const stat = statOf(fd)
   const fault =
     (stat === undefined && 'it is not open') ||
-    (stat?.ino !== inode && 'it is another one') ||
+    (stat?.ino !== inode && 'it is another socket or file') ||
     (Object.hasOwn(socketKinds, kind) && stat?.isSocket() !== true && 'it is not a socket')
   if (fault === false) return
   const why = `descriptor ${fd} is not the ${wordOf(kind)} named ${JSON.stringify(name)}: ${fault}`

@@ -136,7 +136,7 @@ function packed(
   const fd = descriptorOf(source)
   const inode = fd === undefined ? undefined : inodeOf(fd)
   if (fd === undefined || inode === undefined) {
-    const why = fd === undefined ? 'it is not listening (any more)' : `descriptor ${fd} is closed`
+    const why = fd === undefined ? 'it is not listening' : `descriptor ${fd} is closed`
     throw new CookError('ERR_COOK_NOT_LISTENING', { name, kind, why })
   }
   const shape = shapeOf(source, path)

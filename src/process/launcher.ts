@@ -45,7 +45,7 @@ export async function launchDaemon(plan: LaunchPlan): Promise<void> {
   plan.onSpawned?.(child, foreground)
   const words = readWords(pipe)
   const exited = exitOf(child)
-  const goal = plan.waitReady ? 'was up' : 'called the library'
+  const goal = plan.waitReady ? 'was ready' : 'called the library'
   let stopTimer = () => {}
   const late = new Promise<'late'>((settle) => {
     stopTimer = deadline(plan.readyTimeout, () => settle('late'))
@@ -58,7 +58,7 @@ export async function launchDaemon(plan: LaunchPlan): Promise<void> {
         await exited
         throw new CookError('ERR_COOK_DAEMON_TIMEOUT', {
           pid,
-          goal: plan.waitReady ? 'up' : 'started',
+          goal: plan.waitReady ? 'ready' : 'started',
           ms: plan.readyTimeout,
         })
       }

@@ -15,7 +15,7 @@ export function openLog(file: string): number {
   try {
     return openTrusted(file)
   } catch (cause) {
-    throw new CookError('ERR_COOK_OPTION', { option: 'logFile', why: messageOf(cause) }, { cause })
+    throw new CookError('ERR_COOK_OPTION', { option: 'logFile', why: `cannot be used: ${messageOf(cause)}` }, { cause })
   }
 }
 
@@ -28,7 +28,7 @@ function openTrusted(file: string): number {
   // As often as a link leads on, or the file comes or goes in between.
   for (let step = 0; step < mostLinks; step++) {
     const fault = faultOnTheWay(path) ?? faultAt(path)
-    if (fault !== undefined) throw new Error(`${path} is refused: ${fault}`)
+    if (fault !== undefined) throw new Error(`${path}: ${fault}`)
     const stat = fs.lstatSync(path, { throwIfNoEntry: false })
     if (stat?.isSymbolicLink() === true) {
       // /dev/stdout leads to a descriptor, which has no path: the kernel alone can follow it.
@@ -44,7 +44,7 @@ function openTrusted(file: string): number {
       if (stat === undefined && (error as NodeJS.ErrnoException).code === 'ENOENT') throw error
     }
   }
-  throw new Error(`${file} leads from link to link`)
+  throw new Error(`${file} is a symlink that leads to no file`)
 }
 
 function openFile(path: string, stat: Stats | undefined): number {
@@ -56,7 +56,7 @@ function openFile(path: string, stat: Stats | undefined): number {
   const fault = faultOf(path, opened)
   if (fault === undefined) return fd
   fs.closeSync(fd)
-  throw new Error(`${path} is refused: ${fault}`)
+  throw new Error(`${path}: ${fault}`)
 }
 
 /**
@@ -109,7 +109,7 @@ function reopen(fd: number): number | undefined {
 
 /** What is known of an end, as a sentence for an error. */
 export function lastWords(told: string | undefined, lines: string): string {
-  const parts = [told && `It said: ${told}`, lines && `Its last lines:\n${lines}\n`]
+  const parts = [told && `Its error: ${told}`, lines && `Its last lines:\n${lines}\n`]
   return parts
     .filter(Boolean)
     .map((part) => ` ${part}`)

@@ -43,9 +43,9 @@ function checkRunDirectory(folder: string): boolean {
 
 function fault(stat: ReturnType<typeof fs.lstatSync> & object): string | undefined {
   if (stat.isSymbolicLink()) return 'it is a symlink'
-  if (!stat.isDirectory()) return 'it is no directory'
+  if (!stat.isDirectory()) return 'it is not a directory'
   const self = process.getuid?.()
-  if (stat.uid !== self) return `it belongs to user ${stat.uid}, and this is user ${self}`
+  if (stat.uid !== self) return `it belongs to user ${stat.uid}, not to this user (${self})`
   const mode = (Number(stat.mode) & 0o777).toString(8).padStart(4, '0')
   return (Number(stat.mode) & 0o022) === 0 ? undefined : `others can write in it (its mode is ${mode})`
 }

@@ -23,11 +23,11 @@ export function faultOf(file: string, stat: Stats, mayHaveNames = false): string
   const isHis = !isShared && stat.uid === folder.uid && stat.isFile()
   if (!isTrusted(stat.uid) && !isHis) {
     const what = stat.isSymbolicLink() ? 'it is a symlink that' : 'it'
-    return `${what} belongs to user ${stat.uid}, in a folder in which others than this user and root can write`
+    return `${what} belongs to user ${stat.uid}, and others than this user and root can write in its folder`
   }
   // A folder has as many names as it has folders in it.
   const hasNames = stat.nlink > 1 && stat.isFile() && !mayHaveNames
-  return hasNames ? 'it has a second name (a hard link), in a folder in which others can write' : undefined
+  return hasNames ? 'it has a hard link, and others can write in its folder' : undefined
 }
 
 /** Whether a user is this one or root: nobody else is believed. */

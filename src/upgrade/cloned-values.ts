@@ -55,7 +55,10 @@ function serialize(name: string, value: unknown): Buffer {
     throw new CookError('ERR_COOK_STATE', { name, why: `it cannot be cloned: ${messageOf(cause)}` }, { cause })
   }
   if (bytes.length <= largestValue) return bytes
-  throw new CookError('ERR_COOK_STATE', { name, why: `it has ${bytes.length} bytes, and ${largestValue} is the most` })
+  throw new CookError('ERR_COOK_STATE', {
+    name,
+    why: `it has ${bytes.length} bytes; at most ${largestValue} are allowed`,
+  })
 }
 
 /** Puts the pieces of values together again, by name. */
@@ -77,7 +80,7 @@ export class Assembly {
     // An endless number of empty pieces, or of names, is too large as well.
     if (this.#bytes > mostAtOnce || parts.length > mostPieces || this.#parts.size > mostNames) {
       this.#forget(name, parts)
-      throw new CookError('ERR_COOK_STATE', { name, why: 'it is larger than it may be' })
+      throw new CookError('ERR_COOK_STATE', { name, why: 'it is too large' })
     }
     if (!isLast) return undefined
     this.#forget(name, parts)

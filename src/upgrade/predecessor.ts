@@ -245,7 +245,7 @@ function failed(end: OldSide, started: number, lines: string): CookError {
       return new CookError('ERR_COOK_SUCCESSOR_EXITED', { who, how, words, self })
     }
     case 'said-no':
-      return new CookError('ERR_COOK_SUCCESSOR_SAID_NO', { pid, reason: failure.reason || 'it gave no reason', self })
+      return new CookError('ERR_COOK_SUCCESSOR_SAID_NO', { pid, reason: failure.reason || 'no reason given', self })
     case 'timeout':
       return new CookError('ERR_COOK_SUCCESSOR_TIMEOUT', { who, ms: failure.ms, step: failure.step, words, self })
     case 'broken':

@@ -84,7 +84,7 @@ function changeDirectory(cwd: string): void {
   try {
     process.chdir(cwd)
   } catch (cause) {
-    throw new CookError('ERR_COOK_OPTION', { option: 'cwd', why: messageOf(cause) }, { cause })
+    throw new CookError('ERR_COOK_OPTION', { option: 'cwd', why: `cannot be entered: ${messageOf(cause)}` }, { cause })
   }
   process.env.PWD = cwd
 }

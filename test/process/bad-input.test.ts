@@ -57,7 +57,7 @@ test('notifyUpgradeDone() takes one answer, and that stands', async () => {
   const { young, upgrading } = await startSuccessor(lab, old)
   await assert.rejects(
     young.run(({ cook }) => cook.notifyUpgradeDone('yes' as unknown as boolean)),
-    { code: 'ERR_COOK_OPTION', message: /option ok: it must be true or false/ },
+    { code: 'ERR_COOK_OPTION', message: /ok must be true or false/ },
   )
   await young.run(({ cook }) => cook.notifyUpgradeDone())
   await assert.rejects(

@@ -24,14 +24,17 @@ test('start of a program that does not exist, is none, throws or exits tells why
   writeFileSync(lab.path('notes.txt'), 'these are notes\n')
   failed(
     await operator.types(['start', 'notes.txt']),
-    /exited before it was up: exit code 1\.[\s\S]*notes\.txt:1[\s\S]*SyntaxError/,
+    /exited before it was ready: exit code 1\.[\s\S]*notes\.txt:1[\s\S]*SyntaxError/,
   )
   writeProgram(lab, 'throws.mjs', '', "throw new Error('no database here')")
-  failed(await operator.types(['start', 'throws.mjs']), /exited before it was up: exit code 1\.[\s\S]*no database here/)
+  failed(
+    await operator.types(['start', 'throws.mjs']),
+    /exited before it was ready: exit code 1\.[\s\S]*no database here/,
+  )
   writeProgram(lab, 'exits.mjs', '', "process.stderr.write('I say no\\n'); process.exit(9)")
   failed(await operator.types(['start', 'exits.mjs']), /exit code 9\.[\s\S]*I say no/)
   mkdirSync(lab.path('folder'))
-  failed(await operator.types(['start', 'folder']), /exited before it was up/)
+  failed(await operator.types(['start', 'folder']), /exited before it was ready/)
   assert.equal(await operator.does(['list']), 'no daemon runs\n')
 })
 
@@ -44,7 +47,10 @@ test('start of a program that never listens ends with 1 at the timeout, and the 
     '',
     "console.error('waiting for the database'); await createDaemon(); await new Promise((done) => setTimeout(done, 60_000))",
   )
-  failed(await operator.types(['start', 'app.mjs', '--ready-timeout', '700']), /was not up after 700 ms and was killed/)
+  failed(
+    await operator.types(['start', 'app.mjs', '--ready-timeout', '700']),
+    /was not ready after 700 ms and was killed/,
+  )
   assert.equal(await operator.does(['list']), 'no daemon runs\n')
   writeFileSync(lab.path('idle.mjs'), 'setInterval(() => {}, 1000)')
   failed(await operator.types(['start', 'idle.mjs', '--ready-timeout', '300']), /after 300 ms and was killed/)
@@ -145,7 +151,7 @@ test('a foreign process behind a socket is told, and never signalled', async () 
     await once(stranger, 'close')
   }
   symlinkSync(lab.path('elsewhere'), operator.socket('app'))
-  failed(await operator.types(['stop', 'app']), /it is no socket/)
+  failed(await operator.types(['stop', 'app']), /it is not a socket/)
   assert.equal(lstatSync(operator.socket('app')).isSymbolicLink(), true)
 })
 
@@ -210,7 +216,7 @@ test('a log that cannot be opened keeps a program from starting, with a clear me
   await using lab = await Lab.open()
   await using operator = new Operator(lab)
   writeProgram(lab, 'app.mjs', 'one')
-  failed(await operator.types(['start', 'app.mjs', '--log', 'missing/log']), /option logFile: ENOENT/)
+  failed(await operator.types(['start', 'app.mjs', '--log', 'missing/log']), /logFile cannot be used: ENOENT/)
   assert.equal(await operator.does(['list']), 'no daemon runs\n')
 })
 

@@ -46,7 +46,7 @@ describe('a daemon that does not answer', { concurrency: 3 }, () => {
       operator.types(['start', 'app.mjs']),
     ])
     const who = new RegExp(
-      `^cook-daemon: app does not respond: pid ${daemon.pid}, generation 1, which serves since \\d{4}-\\S+Z, runs without a pause.*; nothing was changed\n.*restart`,
+      `^cook-daemon: app does not respond: pid ${daemon.pid}, generation 1, since \\d{4}-\\S+Z: its event loop is blocked.*; nothing was changed\n.*restart`,
     )
     for (const ended of [status, statusJson, upgrade, start]) {
       assert.match(ended.stderr, who)
@@ -62,9 +62,9 @@ describe('a daemon that does not answer', { concurrency: 3 }, () => {
     assert.deepEqual(
       stopped.stdout
         .split('\n')
-        .map((line) => line.replace(/^ +\d+\.\d{3} s {2}/, '').replace(/since [^,]+/, 'since then')),
+        .map((line) => line.replace(/^ +\d+\.\d{3} s {2}/, '').replace(/since \S+:/, 'since then:')),
       [
-        `app does not answer: pid ${daemon.pid}, generation 1, which serves since then, runs without a pause, as in an endless loop`,
+        `app does not answer: pid ${daemon.pid}, generation 1, since then: its event loop is blocked: it runs without a pause`,
         `SIGTERM to pid ${daemon.pid}`,
         'SIGKILL in 1 s',
         `SIGKILL to pid ${daemon.pid}`,

@@ -104,7 +104,7 @@ test("a run directory of another user's is refused", {
   chownSync(lab.path('run'), 12_345, 12_345)
   for (const args of [['start', 'app.mjs'], ['stop', 'app'], ['list']]) {
     const { code, stdout, stderr } = await operator.types(args)
-    assert.match(stderr, /the run directory \S+ cannot be used: it belongs to user 12345, and this is user 0/)
+    assert.match(stderr, /the run directory \S+ cannot be used: it belongs to user 12345, not to this user \(0\)/)
     assert.deepEqual([code, stdout], [1, ''])
   }
 })

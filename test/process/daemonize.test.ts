@@ -138,7 +138,7 @@ test('the launcher of a daemon that exits before it is up tells its exit code an
   const message = await failure(lab, launcher, 'ERR_COOK_DAEMON_EXITED')
   assert.match(
     message,
-    new RegExp(`pid ${daemon.pid}\\) exited before it was up: exit code 7.*no database\nI give up`, 's'),
+    new RegExp(`pid ${daemon.pid}\\) exited before it was ready: exit code 7.*no database\nI give up`, 's'),
   )
 })
 
@@ -177,7 +177,7 @@ test('a daemon that is not up in time is killed, and its launcher says so', asyn
   await using lab = await Lab.open()
   const launcher = launch(lab, { waitReady: true, readyTimeout: 1_000 })
   const daemon = await lab.next()
-  assert.match(await failure(lab, launcher, 'ERR_COOK_DAEMON_TIMEOUT'), /not up after 1 s and was killed/)
+  assert.match(await failure(lab, launcher, 'ERR_COOK_DAEMON_TIMEOUT'), /not ready after 1 s and was killed/)
   await daemon.gone
 })
 
@@ -230,7 +230,7 @@ const bad: readonly { what: string; options: DaemonizeOptions; code: CookErrorCo
     what: 'a log in a folder that does not exist',
     options: { logFile: 'nowhere/log' },
     code: 'ERR_COOK_OPTION',
-    text: /option logFile: ENOENT/,
+    text: /logFile cannot be used: ENOENT/,
   },
 ]
 

@@ -99,10 +99,14 @@ const lies: Readonly<Record<string, (lab: Lab) => Promise<Lie>>> = {
     return { open, told: tcp(80), words: /it is a Unix socket/ }
   },
   'a file in the place of a TCP listener': async (lab) => {
-    return { open: file(lab.path('file')), told: tcp(80), words: /it is no socket/ }
+    return { open: file(lab.path('file')), told: tcp(80), words: /it is not a socket/ }
   },
   'a file in the place of a Unix listener': async (lab) => {
-    return { open: file(lab.path('file')), told: { kind: 'unix', path: lab.path('socket') }, words: /it is no socket/ }
+    return {
+      open: file(lab.path('file')),
+      told: { kind: 'unix', path: lab.path('socket') },
+      words: /it is not a socket/,
+    }
   },
 }
 
@@ -134,7 +138,7 @@ test('a handle of a kind that nobody knows yet is told too if it is another one'
     const { puppet } = await startForged(lab, { given: [{ fd: open.fd, record: { kind: 'later', inode: 1 } }] })
     await assert.rejects(
       puppet.run(({ cook }) => cook.inUpgrade()),
-      { code: 'ERR_COOK_ENVIRONMENT', message: /the handle named "web": it is another one/ },
+      { code: 'ERR_COOK_ENVIRONMENT', message: /the handle named "web": it is another socket or file/ },
     )
   } finally {
     open.close()

@@ -67,7 +67,7 @@ test('a new version behind a shell script, which is all that the old one has sta
   const bad = { stage: 'daemon', execPath: wrapper, script: fixturePath('bad-version'), args: ['loop'] } as const
   await assert.rejects(
     old.run(({ cook }, options) => cook.upgrade(options), { ...bad, readyTimeout: 4_000 }),
-    { code: 'ERR_COOK_SUCCESSOR_TIMEOUT', message: /said hello, but not that it is up/ },
+    { code: 'ERR_COOK_SUCCESSOR_TIMEOUT', message: /last step: booted/ },
   )
   const pid = Number(/^pid (\d+)$/m.exec(lab.read('log'))?.[1])
   assert.equal(system.startTime(pid), undefined)

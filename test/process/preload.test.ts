@@ -298,7 +298,7 @@ test('a version that never says that it is ready fails with these words, and the
   )
   const { pid, port } = program
   program.kill('SIGUSR2')
-  await program.printed(/the program has not said that it is ready/)
+  await program.printed(/the program has not sent "ready"/)
   assert.equal(await pidAt(port), pid)
 })
 

@@ -135,7 +135,7 @@ test('state that cannot be handed over is told with its reason, and the new vers
   const faults: Readonly<Record<string, RegExp>> = {
     uncloneable:
       /^the state uncloneable cannot be handed over: it cannot be cloned: \(\) => \{\s*\} could not be cloned/,
-    large: /^the state large cannot be handed over: it has 671\d+ bytes, and 67108864 is the most/,
+    large: /^the state large cannot be handed over: it has 671\d+ bytes; at most 67108864 are allowed/,
     broken: /^the state broken cannot be handed over: the database is gone$/,
     rejected: /^the state rejected cannot be handed over: no answer$/,
     slow: /^the state slow cannot be handed over: its save\(\) took longer than 200 ms$/,

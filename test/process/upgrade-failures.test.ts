@@ -30,7 +30,7 @@ const versions: readonly Failing[] = [
     what: 'stops right after its yes',
     args: ['yes-and-stop'],
     code: 'ERR_COOK_SUCCESSOR_TIMEOUT',
-    text: /did not confirm/,
+    text: /last step: ready, not confirmed/,
   },
   { what: 'sends what Node chokes on', args: ['stray-ack'], code: 'ERR_COOK_LINK_BROKEN', text: /link .* broke/ },
   {

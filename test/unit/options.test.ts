@@ -62,18 +62,14 @@ test('an option of a wrong type or out of its range is an error that names it an
 
 test('a misspelt option is told, with those that there are, also where an object has something of that name', () => {
   for (const option of ['readytimeout', 'constructor', '__proto__ ', 'toString']) {
-    refuses(
-      () => checkUpgradeOptions({ [option]: 1 }),
-      option,
-      /there is no such option; there are stage, readyTimeout/,
-    )
+    refuses(() => checkUpgradeOptions({ [option]: 1 }), option, /is not an option; the options are stage, readyTimeout/)
   }
-  refuses(() => checkUpgradeOptions({ logFile: 'x' } as object), 'logFile', /no such option/)
+  refuses(() => checkUpgradeOptions({ logFile: 'x' } as object), 'logFile', /is not an option/)
 })
 
 test('options that are no object are told', () => {
   for (const value of [null, 5, 'parent', true] as unknown[])
-    refuses(() => checkUpgradeOptions(value as object), 'options', /no object/)
+    refuses(() => checkUpgradeOptions(value as object), 'options', /must be an object/)
 })
 
 test('whatever is passed, it is taken or refused with the code that users match on', () => {

@@ -180,7 +180,7 @@ const oldBefore = (accepted: Loss = 'nothing'): Row => ({
   slow,
 })
 
-const hello = 'it said hello, but not that it is up'
+const hello = 'last step: booted'
 
 /** The new version, after the commit. */
 const newAfter: Row = {
@@ -224,12 +224,12 @@ const oldAfter = {
 export const table: Readonly<Record<Side, Readonly<Record<Step, Row>>>> = {
   new: {
     spawn: {
-      ...newBefore('it never said hello'),
+      ...newBefore('last step: started'),
       exception: { skip: 'noProgram' },
       descriptors: exits('exited before it was ready'),
       garbage: fails('ERR_COOK_LINK_BROKEN: no message'),
     },
-    boot: newBefore('it never said hello'),
+    boot: newBefore('last step: started'),
     hello: newBefore(hello),
     claim: newBefore(hello),
     listen: newBefore(hello),
