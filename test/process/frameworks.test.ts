@@ -10,7 +10,7 @@ import { constants } from 'node:os'
 import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
 import { type Callers, http2Callers, httpsCallers, socketIoCallers, webSocketCallers } from '../support/callers.ts'
-import { takesAll } from '../support/extent.ts'
+import { onlyInMatrix, takesAll } from '../support/extent.ts'
 import { HttpConnection } from '../support/http-connection.ts'
 import { keepAliveClients } from '../support/load/keep-alive-clients.ts'
 import type { Weights } from '../support/load/requests.ts'
@@ -47,8 +47,6 @@ for (const [name, file, weights, times = usual] of programs) {
 }
 
 // It is installed and built first: 400 MB and a minute.
-const onlyInMatrix = { skip: !takesAll && 'npm run test:matrix runs it' }
-
 test(
   'Next.js as its standalone output serves it: keep-alive clients that never retry lose nothing in five upgrades, and none reconnects',
   onlyInMatrix,
