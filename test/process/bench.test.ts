@@ -9,7 +9,7 @@ import { benchmarksPage, picturesOf, readmePart } from '../../bench/report/page.
 import type { Scaling } from '../../bench/scaling.ts'
 import type { Measured, Result } from '../../bench/versus/result.ts'
 import { findMarked } from '../../scripts/leftovers.ts'
-import { takesAll } from '../support/extent.ts'
+import { onlyInMatrix } from '../support/extent.ts'
 import { Lab } from '../support/lab.ts'
 import { eventually, within } from '../support/waiting.ts'
 
@@ -17,8 +17,6 @@ import { eventually, within } from '../support/waiting.ts'
 const patience = 300_000
 
 // It repeats at length what the tests of upgrades claim.
-const onlyInMatrix = { skip: !takesAll && 'npm run test:matrix runs it' }
-
 test(
   'the benchmark runs this project beside another, no request of ours fails, and the pages can be made of what it writes',
   onlyInMatrix,

@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { test } from 'node:test'
 import { drained } from '../support/daemons.ts'
-import { takesAll } from '../support/extent.ts'
+import { onlyInMatrix } from '../support/extent.ts'
 import { HttpConnection } from '../support/http-connection.ts'
 import { Lab } from '../support/lab.ts'
 import { keepAliveClients } from '../support/load/keep-alive-clients.ts'
@@ -12,8 +12,6 @@ import { type Report, upgradeBySignal } from '../support/steps.ts'
 import { eventually } from '../support/waiting.ts'
 
 // A hundred upgrades of the same are in each run.
-const onlyInMatrix = { skip: !takesAll && 'npm run test:matrix runs it' }
-
 test(
   '100 keep-alive clients that never retry lose nothing in 20 upgrades, and none reconnects',
   onlyInMatrix,

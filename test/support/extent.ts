@@ -3,3 +3,6 @@
  * test:matrix` takes all. Decided here and nowhere else.
  */
 export const takesAll = process.env.COOK_TEST_ALL === '1'
+
+/** For a test that stays out of `npm test`; no promise of the README may. */
+export const onlyInMatrix = { skip: !takesAll && 'npm run test:matrix runs it' }

@@ -165,7 +165,10 @@ export class Lab {
 
   /** The next process that reports. */
   async next(): Promise<Puppet> {
-    return eventually(`a process that reports (output: ${this.output})`, () => this.#waiting.shift())
+    return eventually(
+      () => `a process that reports (output: ${this.output})`,
+      () => this.#waiting.shift(),
+    )
   }
 
   environment(): Record<string, string> {

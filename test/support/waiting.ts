@@ -16,9 +16,9 @@ export async function within<Value>(name: string, promise: Promise<Value>, ms = 
   }
 }
 
-/** Looks again and again for what has no event of its own: the state of another process, a file. */
+/** Looks again and again for what has no event of its own: the state of another process, a file. A name that is not known before is a function. */
 export async function eventually<Value>(
-  name: string,
+  name: string | (() => string),
   look: () => Value | undefined | Promise<Value | undefined>,
   ms = deadline,
 ): Promise<Value> {
@@ -26,7 +26,7 @@ export async function eventually<Value>(
   for (;;) {
     const found = await look()
     if (found !== undefined) return found
-    if (performance.now() > end) throw new Error(`waited ${ms} ms for ${name}`)
+    if (performance.now() > end) throw new Error(`waited ${ms} ms for ${typeof name === 'string' ? name : name()}`)
     await new Promise((done) => setTimeout(done, 2))
   }
 }
