@@ -42,7 +42,8 @@ export class Service {
    */
   readonly onDrain: (() => unknown)[] = []
   readonly ownDrains: ((departure: Departure) => OwnDrain)[] = []
-  /** The end of the service in this process. */
+  /** The end of the service in this process: all connections, and then all that there was to do. */
+  readonly drained = deferred<DrainReport>()
   readonly gone = deferred<DrainReport>()
   options: DaemonOptions = {}
   /** False where the original API alone is used: its programs close and drain themselves. */

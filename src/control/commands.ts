@@ -24,8 +24,11 @@ export async function upgradeByRequest(
   })
   onProgress({ type: 'serves', ms: ms(), pid, generation })
   const { departure } = service
-  await watchDrain(service, drained, ms, onProgress)
-  if (departure?.returned !== undefined) throw departure.returned
+  const ended = Promise.race([service.drained.promise, drained]).then((report) => {
+    if (departure?.returned !== undefined) throw departure.returned
+    return report
+  })
+  await watchDrain(service, ended, ms, onProgress)
 }
 
 /** Resolves when this process has drained. */
@@ -33,7 +36,7 @@ export async function stopByRequest(service: Service, onProgress: OnProgress): P
   const ms = stopwatch()
   const { drainTimeout, history, record } = service
   onProgress({ type: 'stopping', ms: ms(), drainTimeout, generations: [...history.older, record] })
-  const drained = watchDrain(service, service.gone.promise, ms, onProgress)
+  const drained = watchDrain(service, service.drained.promise, ms, onProgress)
   // A program that handles SIGTERM ends as it is used to; where nothing does, the daemon alone is
   // stopped.
   if (isHandled('SIGTERM')) process.kill(process.pid, 'SIGTERM')

@@ -222,6 +222,8 @@ class Leaving implements Departure {
   async #end(report: DrainReport): Promise<DrainReport> {
     const service = this.#service
     this.#spares?.close()
+    // Who waits for this on the control socket is answered before that closes.
+    service.drained.resolve(report)
     await service.control?.idle
     if (this.#committed === undefined && service.pidFile !== undefined) releasePidFile(service.pidFile)
     service.control?.release()

@@ -186,3 +186,23 @@ export function isTls(server: Server): boolean {
 export function isHttp2(server: Server): boolean {
   return 'updateSettings' in server
 }
+
+/**
+ * What a socket is, without listening on it, reading from it or closing it: lib/net.js opens a
+ * handle by the type of the descriptor, and refuses one that is neither TCP nor Unix. The handle is
+ * left open for good, since its close would close the descriptor.
+ */
+export function socketKind(fd: number): 'tcp' | 'unix' | 'udp' {
+  const { Socket } = process.getBuiltinModule('node:net')
+  try {
+    const socket = new Socket({ fd, readable: false, writable: false })
+    const own = socket as unknown as { _handle: { unref(): void } | null }
+    const isTcp = own._handle?.constructor.name === 'TCP'
+    own._handle?.unref()
+    own._handle = null
+    return isTcp ? 'tcp' : 'unix'
+  } catch {
+    // ERR_INVALID_FD_TYPE.
+    return 'udp'
+  }
+}

@@ -2,7 +2,7 @@
 import type { Server } from 'node:net'
 import { envLink, firstHandleFd, type HandleKind, type HandleRecord } from '../contract/environment.ts'
 import { CookError } from '../errors.ts'
-import { listenerDescriptor } from '../node/listeners.ts'
+import { listenerDescriptor, socketKind } from '../node/listeners.ts'
 import { type Inherited, inodeOf, isReserved, statOf, wordOf } from './handles.ts'
 
 const fs = process.getBuiltinModule('node:fs')
@@ -89,20 +89,24 @@ export class Claims {
   }
 }
 
-/**
- * A number that was given to something else meanwhile would make this process listen on a
- * stranger's socket.
- */
-function checkHandle({ fd, kind, name, inode }: Inherited): void {
-  const stat = statOf(fd)
-  const fault =
-    (stat === undefined && 'it is not open') ||
-    (stat?.ino !== inode && 'it is another socket or file') ||
-    (Object.hasOwn(socketKinds, kind) && stat?.isSocket() !== true && 'it is not a socket')
-  if (fault === false) return
+/** What was given to something else would make this process listen on a stranger's socket. */
+function checkHandle(handle: Inherited): void {
+  const fault = faultOf(handle)
+  if (fault === undefined) return
+  const { fd, kind, name } = handle
   const why = `descriptor ${fd} is not the ${wordOf(kind)} named ${JSON.stringify(name)}: ${fault}`
   throw new CookError('ERR_COOK_ENVIRONMENT', { variable: envLink, why })
 }
 
-/** A file may be anything, and what a later version hands over nobody here can judge. */
-const socketKinds = { tcp: true, unix: true, udp: true }
+function faultOf({ fd, kind, inode }: Inherited): string | undefined {
+  const stat = statOf(fd)
+  if (stat === undefined) return 'it is not open'
+  if (stat.ino !== inode) return 'it is another one'
+  // A file may be anything, and what a later version hands over nobody here can judge.
+  if (!Object.hasOwn(sockets, kind)) return undefined
+  if (!stat.isSocket()) return 'it is not a socket'
+  const found = socketKind(fd)
+  return found === kind ? undefined : `it is ${sockets[found]}`
+}
+
+const sockets = { tcp: 'a TCP socket', unix: 'a Unix socket', udp: 'a UDP socket' }

@@ -1,5 +1,5 @@
 /**
- * One probe for each private part of Node that src/node/sockets.ts touches, in the situation in
+ * One probe for each private part of Node that src/node/ touches, in the situation in
  * which it is used: what a new Node changes fails here.
  */
 import assert from 'node:assert/strict'
@@ -31,7 +31,8 @@ import { ask } from '../support/clients.ts'
 import { Lab } from '../support/lab.ts'
 import { eventually, within } from '../support/waiting.ts'
 
-const socketsUrl = new URL('../../src/node/sockets.js', import.meta.url).href
+/** The compiled file of src/node/, for a process of its own. */
+const urlOf = (file: string) => JSON.stringify(new URL(`../../src/node/${file}.js`, import.meta.url).href)
 
 test('server._handle.fd is the descriptor of the listener, for every kind of server', async () => {
   const servers = [net.createServer(), http.createServer(), https.createServer(), http2.createServer()]
@@ -71,10 +72,12 @@ test('without listen() of its handle a server listens and accepts nobody: who co
     }
     const child = speak(
       `const server = require('node:net').createServer((socket) => socket.end('second'))
-      const listen = () => server.listen({ fd: 4 }, () => process.send([server.listening, server.address()]))
-      const accept = sockets.listenWithoutAccepting(server, listen)
+      const accept = module.listenWithoutAccepting(server)
+      // Also where the real listen() comes in a later turn.
+      setImmediate(() => server.listen({ fd: 4 }, () => process.send([server.listening, server.address()])))
       process.once('message', () => { accept(); process.send('accepts') })`,
       ['ignore', 'inherit', 'inherit', 'ipc', listenerDescriptor(first) ?? assert.fail('no descriptor')],
+      'listeners',
     )
     try {
       assert.deepEqual((await within('that it listens', once(child, 'message')))[0], [
@@ -133,7 +136,7 @@ test("a cluster worker's server has a _handle without a usable descriptor", asyn
     script,
     `import cluster from 'node:cluster'
      import net from 'node:net'
-     import { listenerDescriptor } from ${JSON.stringify(socketsUrl)}
+     import { listenerDescriptor } from ${urlOf('listeners')}
      if (cluster.isPrimary) cluster.fork().on('exit', (code) => process.exit(code))
      else {
        const server = net.createServer().listen(0, '127.0.0.1', () => {
@@ -189,7 +192,7 @@ test('a close hook on a server that does not listen is nothing', () => {
 })
 
 test('process.channel.fd is the descriptor of the channel', async () => {
-  const child = speak('console.log(String(sockets.channelDescriptor())); process.disconnect()', [
+  const child = speak('console.log(String(module.channelDescriptor())); process.disconnect()', [
     'ignore',
     'pipe',
     'inherit',
@@ -198,7 +201,7 @@ test('process.channel.fd is the descriptor of the channel', async () => {
   const [said] = await once(child.stdout ?? assert.fail(), 'data')
   assert.equal(String(said).trim(), '3')
   await once(child, 'exit')
-  const without = speak('console.log(String(sockets.channelDescriptor()))', ['ignore', 'pipe', 'inherit'])
+  const without = speak('console.log(String(module.channelDescriptor()))', ['ignore', 'pipe', 'inherit'])
   const [nothing] = await once(without.stdout ?? assert.fail(), 'data')
   assert.equal(String(nothing).trim(), 'undefined')
   await once(without, 'exit')
@@ -249,7 +252,7 @@ test('a message with a cmd of NODE_ is seen by the watch, in order, and by nobod
 
 test('a hello over the channel and its answer meet, though the channel does not hold the process by itself', async () => {
   const child = speak(
-    `const unwatch = sockets.watchChannel(process, {
+    `const unwatch = module.watchChannel(process, {
        message: (raw) => { process.send({ cmd: 'NODE_COOK', heard: raw.said }); return true },
        closed: () => unwatch(),
        broken: () => process.exit(9),
@@ -279,7 +282,7 @@ test('a channel goes on to a third process by its descriptor and NODE_CHANNEL_FD
   const third = "process.send({ cmd: 'NODE_COOK', pid: process.pid }); process.channel.ref()"
   const child = speak(
     `require('node:child_process').spawn(process.execPath, ['-e', ${JSON.stringify(third)}], {
-       stdio: ['ignore', 'inherit', 'inherit', sockets.channelDescriptor()],
+       stdio: ['ignore', 'inherit', 'inherit', module.channelDescriptor()],
        env: { ...process.env, NODE_CHANNEL_FD: '3' },
      }).on('spawn', () => process.exit(0))`,
     ['ignore', 'inherit', 'inherit', 'ipc'],
@@ -306,7 +309,7 @@ test('a channel goes on to a third process by its descriptor and NODE_CHANNEL_FD
 
 test('process.chdir tells a worker thread from the main one', async () => {
   assert.equal(isWorkerThread(), false)
-  const code = `import(${JSON.stringify(socketsUrl)}).then(({ isWorkerThread }) => {
+  const code = `import(${urlOf('system')}).then(({ isWorkerThread }) => {
     require('node:worker_threads').parentPort.postMessage(isWorkerThread())
   })`
   const [told] = await once(new Worker(code, { eval: true }), 'message')
@@ -399,7 +402,7 @@ test('a connection that is sent away leaves its server, whose close comes, and i
     process.execPath,
     [
       '-e',
-      `import(${JSON.stringify(socketsUrl)}).then(({ adoptConnection }) => {
+      `import(${urlOf('connections')}).then(({ adoptConnection }) => {
         const server = require('node:http').createServer((_, response) => {
           server.getConnections((_, count) => response.end(process.pid + ' ' + count))
         })
@@ -473,8 +476,12 @@ function listenElsewhere(fd: number): ChildProcess {
   return spawn(process.execPath, ['-e', code], { stdio: ['ignore', 'pipe', 'inherit', fd] })
 }
 
-/** A process that runs this code with the compiled sockets.ts as `sockets`. */
-function speak(code: string, stdio: ('ignore' | 'inherit' | 'pipe' | 'ipc' | number)[]): ChildProcess {
-  const program = `import(${JSON.stringify(socketsUrl)}).then((sockets) => { ${code} })`
+/** A process that runs this code with a compiled file of src/node/ as `module`. */
+function speak(
+  code: string,
+  stdio: ('ignore' | 'inherit' | 'pipe' | 'ipc' | number)[],
+  file = 'channel',
+): ChildProcess {
+  const program = `import(${urlOf(file)}).then((module) => { ${code} })`
   return spawn(process.execPath, ['-e', program], { stdio })
 }

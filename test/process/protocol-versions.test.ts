@@ -17,10 +17,10 @@ import { leave, openListener, upgradeOnce } from '../support/steps.ts'
  * one.
  */
 const libraries = {
-  'the present version': () => 'cook-daemon',
+  'the present version': async () => 'cook-daemon',
   'the next one': (lab: Lab) => copyLibrary(lab.makeFolder('next'), { protocol: 1, oldest: 0 }),
   'a much later one': (lab: Lab) => copyLibrary(lab.makeFolder('later'), { protocol: 2, oldest: 1 }),
-} as const satisfies Record<string, (lab: Lab) => string>
+} as const satisfies Record<string, (lab: Lab) => Promise<string>>
 
 type Library = keyof typeof libraries
 
@@ -33,7 +33,7 @@ for (const chain of chains) {
   const words = chain.join(', then ')
   test(`three generations with ${words}: connections and state go along, and a no costs nothing`, async () => {
     await using lab = await Lab.open()
-    const [first, ...later] = argsOf(lab, chain)
+    const [first, ...later] = await argsOf(lab, chain)
     let old = await lab.start('puppet', { args: first ?? [] })
     const port = await old.run(begin)
     const idle = await idleConnections(port, 20)
@@ -66,7 +66,7 @@ for (const chain of chains) {
 
   test(`three generations with ${words}, by the verbs of the original Go API`, async () => {
     await using lab = await Lab.open()
-    const [first, ...later] = argsOf(lab, chain)
+    const [first, ...later] = await argsOf(lab, chain)
     let old = await lab.start('puppet', { args: [...(first ?? []), '--daemonize={}'] })
     const port = await openListener(old)
     for (const args of later) {
@@ -105,7 +105,7 @@ test('by way of a version between the two, versions that do not speak with each 
     'the next one',
     'the present version',
   ] as const
-  const [first, ...later] = argsOf(lab, chain)
+  const [first, ...later] = await argsOf(lab, chain)
   let old = await lab.start('puppet', { args: first ?? [] })
   const port = await openListener(old)
   for (const args of later) {
@@ -136,7 +136,7 @@ const sayNo: Program = async ({ cook }) => {
 
 /** An upgrade of which the new version asks for its listener, as it would if all were well. */
 async function beginUpgrade(lab: Lab, [from, to]: readonly [Library, Library], stage: 'daemon' | 'parent') {
-  const [first = [], args = []] = argsOf(lab, [from, to])
+  const [first = [], args = []] = await argsOf(lab, [from, to])
   const old = await lab.start('puppet', { args: [...first, '--daemonize={"logFile":"log"}'] })
   const port = await openListener(old)
   const given = { stage, args: [...args, '--daemonize={}'] }
@@ -146,8 +146,9 @@ async function beginUpgrade(lab: Lab, [from, to]: readonly [Library, Library], s
 }
 
 /** What makes a puppet take each library. */
-function argsOf(lab: Lab, chain: readonly Library[]): readonly string[][] {
-  const files = new Map([...new Set(chain)].map((name) => [name, libraries[name](lab)]))
+async function argsOf(lab: Lab, chain: readonly Library[]): Promise<readonly string[][]> {
+  const names = [...new Set(chain)]
+  const files = new Map(await Promise.all(names.map(async (name) => [name, await libraries[name](lab)] as const)))
   return chain.map((name) => [`--library=${files.get(name)}`])
 }
 
