@@ -179,7 +179,7 @@ test('POST /stop drains a daemon in which nobody handles SIGTERM but the package
   })
   const client = await HttpConnection.open(port)
   await client.ask()
-  const [, drained] = linesOf(await control(socketOf(lab), 'POST /stop'))
+  const drained = linesOf(await control(socketOf(lab), 'POST /stop')).at(-1)
   assert.deepEqual({ ...drained, ms: 0 }, { type: 'drained', ms: 0, handedOver: 0, served: 0, closed: 1, cut: 0 })
 })
 
@@ -189,7 +189,8 @@ test('POST /stop ends the service and its socket, and tells what became of the c
   const port = await daemon.run(({ serve }) => serve({ name: 'web' }))
   const client = await HttpConnection.open(port)
   await client.ask()
-  const lines = linesOf(await control(socketOf(lab), 'POST /stop'))
+  // How far it is comes now and then, on a slow machine only.
+  const lines = linesOf(await control(socketOf(lab), 'POST /stop')).filter(({ type }) => type !== 'draining')
   assert.deepEqual(
     lines.map((line) => ({ ...line, ms: 0, ...('generations' in line && { generations: line.generations.length }) })),
     [
