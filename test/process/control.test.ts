@@ -260,10 +260,10 @@ test('wrong requests are told what is wrong, and what is too large or too slow e
     assert.equal(answer.status, status, `${what} ${body}`)
     assert.match(answer.body, words)
   }
-  await wrong('GET /', 404, /there is no GET \//)
+  await wrong('GET /', 404, /GET \/ does not exist/)
   await wrong('DELETE /status', 404, /ERR_COOK_CONTROL/)
-  await wrong('POST /upgrade', 400, /no JSON/, '{')
-  await wrong('POST /upgrade', 400, /must be an object/, '[]')
+  await wrong('POST /upgrade', 400, /is not JSON/, '{')
+  await wrong('POST /upgrade', 400, /is not an object/, '[]')
   await wrong('POST /upgrade', 400, /there is no option script/, { script: '/bin/sh' })
   await wrong('POST /upgrade', 400, /readyTimeout/, { readyTimeout: -1 })
   await wrong('POST /upgrade', 400, /more than 1048576 bytes/, JSON.stringify({ env: { BIG: 'x'.repeat(1_100_000) } }))
