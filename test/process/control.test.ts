@@ -179,7 +179,7 @@ test('POST /stop drains a daemon in which nobody handles SIGTERM but the package
   })
   const client = await HttpConnection.open(port)
   await client.ask()
-  const [, drained] = linesOf(await control(socketOf(lab), 'POST /stop'))
+  const drained = linesOf(await control(socketOf(lab), 'POST /stop')).at(-1)
   assert.deepEqual({ ...drained, ms: 0 }, { type: 'drained', ms: 0, handedOver: 0, served: 0, closed: 1, cut: 0 })
 })
 
@@ -189,7 +189,8 @@ test('POST /stop ends the service and its socket, and tells what became of the c
   const port = await daemon.run(({ serve }) => serve({ name: 'web' }))
   const client = await HttpConnection.open(port)
   await client.ask()
-  const lines = linesOf(await control(socketOf(lab), 'POST /stop'))
+  // How far it is comes now and then, on a slow machine only.
+  const lines = linesOf(await control(socketOf(lab), 'POST /stop')).filter(({ type }) => type !== 'draining')
   assert.deepEqual(
     lines.map((line) => ({ ...line, ms: 0, ...('generations' in line && { generations: line.generations.length }) })),
     [
@@ -259,10 +260,10 @@ test('wrong requests are told what is wrong, and what is too large or too slow e
     assert.equal(answer.status, status, `${what} ${body}`)
     assert.match(answer.body, words)
   }
-  await wrong('GET /', 404, /GET \//)
+  await wrong('GET /', 404, /GET \/ does not exist/)
   await wrong('DELETE /status', 404, /ERR_COOK_CONTROL/)
-  await wrong('POST /upgrade', 400, /not JSON/, '{')
-  await wrong('POST /upgrade', 400, /must be an object/, '[]')
+  await wrong('POST /upgrade', 400, /is not JSON/, '{')
+  await wrong('POST /upgrade', 400, /is not an object/, '[]')
   await wrong('POST /upgrade', 400, /there is no option script/, { script: '/bin/sh' })
   await wrong('POST /upgrade', 400, /readyTimeout/, { readyTimeout: -1 })
   await wrong('POST /upgrade', 400, /more than 1048576 bytes/, JSON.stringify({ env: { BIG: 'x'.repeat(1_100_000) } }))
