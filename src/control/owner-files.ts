@@ -3,6 +3,7 @@
 import type { Identity, ProgramRecord } from '../contract/environment.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { placeOfPids } from '../node/processes.ts'
+import { removeFile, statPath } from '../node/stat.ts'
 import { type Command, isAlive } from '../node/system.ts'
 
 const fs = process.getBuiltinModule('node:fs')
@@ -31,11 +32,11 @@ export function writeOwner(folder: string, name: string, owner: Owner): void {
   // Both sides may write at once.
   const temporary = `${file}.${process.pid}.tmp`
   try {
-    fs.rmSync(temporary, { force: true })
+    removeFile(temporary)
     fs.writeFileSync(temporary, `${JSON.stringify({ ...owner, place: placeOfPids() })}\n`, { flag: 'wx', mode: 0o600 })
     fs.renameSync(temporary, file)
   } catch (cause) {
-    fs.rmSync(temporary, { force: true })
+    removeFile(temporary)
     const why = `${file} could not be written: ${messageOf(cause)}`
     throw new CookError('ERR_COOK_RUN_DIR', { folder, why }, { cause })
   }
@@ -43,7 +44,7 @@ export function writeOwner(folder: string, name: string, owner: Owner): void {
 
 /** At the end of a process, or of its service. */
 export function removeOwner(folder: string, name: string, pid: number): void {
-  fs.rmSync(ownerPath(folder, name, pid), { force: true })
+  removeFile(ownerPath(folder, name, pid))
 }
 
 /**
@@ -98,8 +99,8 @@ function pidsIn(folder: string, name: string): number[] {
 /** What is written to be believed by whoever sends signals is looked at closely. */
 function readOwner(file: string, pid: number): FoundOwner[] {
   try {
-    const stat = fs.lstatSync(file)
-    if (!stat.isFile() || stat.uid !== process.getuid?.()) return []
+    const stat = statPath(file)
+    if (stat?.isFile !== true || stat.uid !== process.getuid?.()) return []
     const owner = JSON.parse(fs.readFileSync(file, 'utf8')) as Partial<Owner & { readonly place: string }>
     const isWhole =
       owner.pid === pid &&

@@ -1,8 +1,8 @@
 /** Unix listeners whose path lives through upgrades: under a private name, and a public link. */
-import type { Stats } from 'node:fs'
 import type { Server } from 'node:net'
 import { CookError, messageOf } from '../errors.ts'
 import { afterListenerClose } from '../node/listeners.ts'
+import { removeFile, type Stat, statDescriptor, statPath } from '../node/stat.ts'
 import { faultAt, faultOnTheWay, isTrusted, removeOwn } from '../process/trust.ts'
 import type { Service } from '../service.ts'
 import { listening } from './listening.ts'
@@ -43,7 +43,7 @@ async function bindUnixPath(server: Server, path: string, { mode, backlog }: Ope
     server.close()
     throw isCode(cause, 'EEXIST') ? justBound(path, cause) : unixPathError(path, cause)
   } finally {
-    fs.rmSync(bound, { force: true })
+    removeFile(bound)
   }
   return file
 }
@@ -79,7 +79,7 @@ export function bindBeside(service: Service, server: Server, file: string, liste
     listen(file)
     return
   }
-  fs.rmSync(bound, { force: true })
+  removeFile(bound)
   listen(bound)
   // What keeps it from listening is told in an event.
   if (!server.listening) return
@@ -93,7 +93,7 @@ export function bindBeside(service: Service, server: Server, file: string, liste
     const error = Object.assign(unixPathError(file, cause), { cause })
     process.nextTick(() => server.emit('error', error))
   } finally {
-    fs.rmSync(bound, { force: true })
+    removeFile(bound)
   }
 }
 
@@ -101,7 +101,7 @@ export function bindBeside(service: Service, server: Server, file: string, liste
 export function restoreUnixPath(file: string): void {
   if (fs.existsSync(file)) return
   try {
-    if (isTrusted(fs.lstatSync(spareOf(file)).uid)) fs.linkSync(spareOf(file), file)
+    if (isTrusted(statPath(spareOf(file))?.uid ?? -1)) fs.linkSync(spareOf(file), file)
   } catch {
     // It was bound without a second name, as by createDaemon(): there is nothing to put it back
     // from.
@@ -125,7 +125,7 @@ function setMode(path: string, mode: number): void {
   // O_PATH, which Node has no name for.
   const fd = fs.openSync(path, 0o10000000 | fs.constants.O_NOFOLLOW)
   try {
-    if (!fs.fstatSync(fd).isSocket()) throw new Error(`${path} was exchanged`)
+    if (statDescriptor(fd)?.isSocket !== true) throw new Error(`${path} was exchanged`)
     fs.chmodSync(`/proc/self/fd/${fd}`, mode)
   } finally {
     fs.closeSync(fd)
@@ -152,8 +152,8 @@ function removePathAtClose(server: Server, path: string, isOurs: () => boolean):
   const inode = inodeOf(path)
   afterListenerClose(server, () => {
     if (!isOurs() || inodeOf(path) !== inode) return
-    fs.rmSync(path, { force: true })
-    if (inodeOf(spareOf(path)) === inode) fs.rmSync(spareOf(path))
+    removeFile(path)
+    if (inodeOf(spareOf(path)) === inode) removeFile(spareOf(path))
   })
 }
 
@@ -170,7 +170,7 @@ export function keepPathAtClose(server: Server, path: string): void {
     // The file is gone already: there is nothing to keep.
     return
   }
-  const removeSpare = () => fs.rmSync(spare, { force: true })
+  const removeSpare = () => removeFile(spare)
   process.once('exit', removeSpare)
   afterListenerClose(server, () => {
     try {
@@ -194,9 +194,9 @@ function besides(path: string): string {
 
 /** Removes the file of a dead owner; throws if somebody lives there, or if it is no socket. */
 async function clear(file: string): Promise<void> {
-  const stat = fs.lstatSync(file, { throwIfNoEntry: false })
+  const stat = statPath(file)
   if (stat === undefined) return
-  if (!stat.isSocket()) throw new CookError('ERR_COOK_PATH_IN_USE', { path: file, why: 'it is not a socket' })
+  if (!stat.isSocket) throw new CookError('ERR_COOK_PATH_IN_USE', { path: file, why: 'it is not a socket' })
   const fault = faultOnTheWay(file) ?? faultAt(file, { mayHaveNames: true })
   if (fault !== undefined) throw new CookError('ERR_COOK_PATH_IN_USE', { path: file, why: fault })
   const answer = await knock(file)
@@ -220,9 +220,9 @@ const claimAge = 5_000
  * dead one is there nobody can publish another. (Moving it aside to look at it took the path from
  * living ones.)
  */
-function removeDead(file: string, dead: Stats): void {
+function removeDead(file: string, dead: Stat): void {
   const claim = `${file}.dead-${dead.ino}`
-  const claimed = fs.lstatSync(claim, { throwIfNoEntry: false })
+  const claimed = statPath(claim)
   if (claimed !== undefined && Date.now() - claimed.ctimeMs > claimAge) removeOwn(claim)
   try {
     fs.linkSync(file, claim)
@@ -232,12 +232,12 @@ function removeDead(file: string, dead: Stats): void {
     throw isCode(error, 'EEXIST') ? justBound(file, error) : error
   }
   try {
-    const found = fs.lstatSync(claim)
+    const found = statPath(claim)
     // File systems give a freed inode number again at once: the time belongs to it.
-    if (found.ino !== dead.ino || found.mtimeMs !== dead.mtimeMs) throw justBound(file)
-    fs.rmSync(file)
+    if (found?.ino !== dead.ino || found.mtimeMs !== dead.mtimeMs) throw justBound(file)
+    removeFile(file)
   } finally {
-    fs.rmSync(claim)
+    removeFile(claim)
   }
 }
 
@@ -258,7 +258,7 @@ function knock(file: string): Promise<string> {
 }
 
 function inodeOf(path: string): number | undefined {
-  return fs.lstatSync(path, { throwIfNoEntry: false })?.ino
+  return statPath(path)?.ino
 }
 
 function isCode(error: unknown, code: string): boolean {

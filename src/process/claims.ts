@@ -3,7 +3,8 @@ import type { Server } from 'node:net'
 import { envLink, firstHandleFd, type HandleKind, type HandleRecord } from '../contract/environment.ts'
 import { CookError } from '../errors.ts'
 import { listenerDescriptor, socketKind } from '../node/listeners.ts'
-import { type Inherited, inodeOf, isReserved, statOf, wordOf } from './handles.ts'
+import { removeFile, statDescriptor } from '../node/stat.ts'
+import { type Inherited, isReserved, wordOf } from './handles.ts'
 
 const fs = process.getBuiltinModule('node:fs')
 
@@ -81,9 +82,9 @@ export class Claims {
     this.#unclaimed.clear()
     for (const handle of unclaimed) {
       // A program may have closed it itself, and the number may be another file's by now.
-      if (inodeOf(handle.fd) === handle.inode) fs.closeSync(handle.fd)
+      if (statDescriptor(handle.fd)?.ino === handle.inode) fs.closeSync(handle.fd)
       // The predecessor leaves the path to us, and nobody else could take it as long as it lived.
-      if (handle.kind === 'unix') fs.rmSync(handle.path, { force: true })
+      if (handle.kind === 'unix') removeFile(handle.path)
     }
     return unclaimed.map(({ name }) => name)
   }
@@ -99,12 +100,12 @@ function checkHandle(handle: Inherited): void {
 }
 
 function faultOf({ fd, kind, inode }: Inherited): string | undefined {
-  const stat = statOf(fd)
+  const stat = statDescriptor(fd)
   if (stat === undefined) return 'it is not open'
-  if (stat.ino !== inode) return 'it is another one'
+  if (stat.ino !== inode) return 'it is another socket or file'
   // A file may be anything, and what a later version hands over nobody here can judge.
   if (!Object.hasOwn(sockets, kind)) return undefined
-  if (!stat.isSocket()) return 'it is not a socket'
+  if (!stat.isSocket) return 'it is not a socket'
   const found = socketKind(fd)
   return found === kind ? undefined : `it is ${sockets[found]}`
 }

@@ -1,6 +1,5 @@
 /** Named handles: what this process hands to its successor, each with its descriptor. */
 import type { Socket as UdpSocket } from 'node:dgram'
-import type { Stats } from 'node:fs'
 import type { Server } from 'node:net'
 import {
   controlName,
@@ -12,8 +11,7 @@ import {
 } from '../contract/environment.ts'
 import { CookError } from '../errors.ts'
 import { listenerDescriptor, udpDescriptor } from '../node/listeners.ts'
-
-const fs = process.getBuiltinModule('node:fs')
+import { statDescriptor } from '../node/stat.ts'
 
 /** What a program can register, or has claimed: anything with a descriptor. */
 export type HandleSource = Server | UdpSocket | Inherited | { readonly fd: number } | number
@@ -134,7 +132,7 @@ function packed(
   { path, backlog }: { readonly path?: string | undefined; readonly backlog?: number | undefined },
 ): Packed {
   const fd = descriptorOf(source)
-  const inode = fd === undefined ? undefined : inodeOf(fd)
+  const inode = fd === undefined ? undefined : statDescriptor(fd)?.ino
   if (fd === undefined || inode === undefined) {
     const why = fd === undefined ? 'it is not listening' : `descriptor ${fd} is closed`
     throw new CookError('ERR_COOK_NOT_LISTENING', { name, kind, why })
@@ -202,17 +200,4 @@ const adders: Readonly<Record<HandleKind, string>> = {
 /** For people; of a later version, it may be of a kind without a word. */
 export function wordOf(kind: HandleKind): string {
   return Object.hasOwn(words, kind) ? words[kind].replace(/^an? /, '') : 'handle'
-}
-
-export function inodeOf(fd: number): number | undefined {
-  return statOf(fd)?.ino
-}
-
-/** Undefined for a number that is not open. */
-export function statOf(fd: number): Stats | undefined {
-  try {
-    return fs.fstatSync(fd)
-  } catch {
-    return undefined
-  }
 }

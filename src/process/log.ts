@@ -1,6 +1,6 @@
 /** The log that a daemon's stdout and stderr go to, and what a process that died left in it. */
-import type { Stats } from 'node:fs'
 import { CookError, messageOf } from '../errors.ts'
+import { type Stat, statDescriptor, statPath } from '../node/stat.ts'
 import { faultAt, faultOf, faultOnTheWay } from './trust.ts'
 
 const fs = process.getBuiltinModule('node:fs')
@@ -29,8 +29,8 @@ function openTrusted(file: string): number {
   for (let step = 0; step < mostLinks; step++) {
     const fault = faultOnTheWay(path) ?? faultAt(path)
     if (fault !== undefined) throw new Error(`${path}: ${fault}`)
-    const stat = fs.lstatSync(path, { throwIfNoEntry: false })
-    if (stat?.isSymbolicLink() === true) {
+    const stat = statPath(path)
+    if (stat?.isSymlink === true) {
       // /dev/stdout leads to a descriptor, which has no path: the kernel alone can follow it.
       if (path.startsWith('/proc/')) return fs.openSync(path, O_RDWR | O_APPEND)
       path = resolve(dirname(path), fs.readlinkSync(path))
@@ -47,13 +47,13 @@ function openTrusted(file: string): number {
   throw new Error(`${file} is a symlink that leads to no file`)
 }
 
-function openFile(path: string, stat: Stats | undefined): number {
+function openFile(path: string, stat: Stat | undefined): number {
   if (stat === undefined) return fs.openSync(path, O_RDWR | O_APPEND | O_CREAT | O_EXCL | O_NOFOLLOW, 0o640)
   // Read and write: a named pipe that nobody reads does not hold us so (fifo(7)).
   const fd = fs.openSync(path, O_RDWR | O_APPEND | O_NOFOLLOW)
   // Another one may have come into its place since we looked.
-  const opened = fs.fstatSync(fd)
-  const fault = faultOf(path, opened)
+  const opened = statDescriptor(fd)
+  const fault = opened && faultOf(path, opened)
   if (fault === undefined) return fd
   fs.closeSync(fd)
   throw new Error(`${path}: ${fault}`)
@@ -64,13 +64,8 @@ function openFile(path: string, stat: Stats | undefined): number {
  * closed descriptor.
  */
 export function markLog(fd: number): LogMark | undefined {
-  try {
-    const stat = fs.fstatSync(fd)
-    return stat.isFile() ? { fd, offset: stat.size } : undefined
-  } catch {
-    // The program closed its stderr: no reason not to upgrade.
-    return undefined
-  }
+  const stat = statDescriptor(fd)
+  return stat?.isFile === true ? { fd, offset: stat.size } : undefined
 }
 
 export type LogMark = { readonly fd: number; readonly offset: number }
@@ -85,7 +80,7 @@ export function linesSince(mark: LogMark | undefined): string {
   // when its name has moved.
   const again = process.platform === 'linux' ? reopen(mark.fd) : undefined
   try {
-    const size = fs.fstatSync(mark.fd).size
+    const size = statDescriptor(mark.fd)?.size ?? 0
     const from = Math.max(mark.offset, size - mostBytes)
     const bytes = Buffer.alloc(Math.max(0, size - from))
     const count = fs.readSync(again ?? mark.fd, bytes, 0, bytes.length, from)

@@ -3,6 +3,7 @@
 import type { Identity } from '../contract/environment.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { startedAt } from '../node/processes.ts'
+import { removeFile, statDescriptor } from '../node/stat.ts'
 import { system } from '../node/system.ts'
 import { faultAt, faultOnTheWay, removeOwn } from './trust.ts'
 
@@ -37,7 +38,7 @@ export function reclaimPidFile(file: string): void {
 
 /** Removes the file at the end of a service, if it is still ours. */
 export function releasePidFile(file: string): void {
-  if (readPid(file) === process.pid && faultAt(file) === undefined) fs.rmSync(file, { force: true })
+  if (readPid(file) === process.pid && faultAt(file) === undefined) removeFile(file)
 }
 
 /**
@@ -54,7 +55,7 @@ function replacePidFile(file: string): void {
     fs.renameSync(temporary, file)
   } catch (cause) {
     // What was there before was somebody else's; on a full disk it is ours, and empty.
-    if (isWritten || isFull(cause)) fs.rmSync(temporary, { force: true })
+    if (isWritten || isFull(cause)) removeFile(temporary)
     if (isFull(cause) && overwritePidFile(file)) return
     throw new CookError('ERR_COOK_PID_FILE', { file, why: messageOf(cause) }, { cause })
   }
@@ -73,10 +74,10 @@ function overwritePidFile(file: string): boolean {
   let fd: number | undefined
   try {
     fd = fs.openSync(file, O_RDWR | O_NOFOLLOW | O_NONBLOCK)
-    const stat = fs.fstatSync(fd)
+    const stat = statDescriptor(fd)
     // Through a second name we might write into a file that somebody wants spoilt, and what is no
     // pid file is nothing of ours.
-    if (!stat.isFile() || stat.nlink !== 1 || readPid(file) === undefined) return false
+    if (stat?.isFile !== true || stat.nlink !== 1 || readPid(file) === undefined) return false
     const text = `${process.pid}\n`.padEnd(stat.size, '\n')
     return fs.writeSync(fd, text, 0) === text.length
   } catch {
@@ -119,7 +120,7 @@ function readPid(file: string): number | undefined {
     return undefined
   }
   try {
-    if (!fs.fstatSync(fd).isFile()) return undefined
+    if (statDescriptor(fd)?.isFile !== true) return undefined
     const bytes = Buffer.alloc(32)
     const pid = Number(bytes.toString('latin1', 0, fs.readSync(fd, bytes)).trim())
     return Number.isSafeInteger(pid) && pid > 0 ? pid : undefined

@@ -13,11 +13,10 @@ import {
 import { toWire } from '../contract/messages.ts'
 import { CookError } from '../errors.ts'
 import { keepInspectorShut } from '../node/signals.ts'
+import { statDescriptor } from '../node/stat.ts'
 import { type Command, isWorkerThread, startCommand, startEnvironment } from '../node/system.ts'
 import { version } from '../version.ts'
 import { type Launch, reportTo, tellLauncher, wordOf } from './launched.ts'
-
-const { fstatSync } = process.getBuiltinModule('node:fs')
 
 export type ProcessState = {
   readonly version: string
@@ -84,7 +83,7 @@ function makeState(): ProcessState {
  */
 function checkStart({ link, launch }: Start, environment: ProcessState['environment']): void {
   for (const fd of launch === undefined ? [] : [launch.fd, ...(launch.run === undefined ? [] : [launch.run])]) {
-    if (isSocket(fd)) continue
+    if (statDescriptor(fd)?.isSocket) continue
     const why = `descriptor ${fd} is not the pipe to the process that started this one`
     throw new CookError('ERR_COOK_ENVIRONMENT', { variable: envLaunch, why })
   }
@@ -95,15 +94,6 @@ function checkStart({ link, launch }: Start, environment: ProcessState['environm
   // that is gone has no link any more.
   const hasLink = process.platform !== 'linux' || launch !== undefined || environment.NODE_CHANNEL_FD === String(linkFd)
   if (!hasLink) throw broken('no process gave this one a link')
-}
-
-function isSocket(fd: number): boolean {
-  try {
-    return fstatSync(fd).isSocket()
-  } catch {
-    // Not open.
-    return false
-  }
 }
 
 /**

@@ -1,5 +1,5 @@
 /** Whether what stands at a path may be a trap that another user has set. */
-import type { Stats } from 'node:fs'
+import { removeFile, type Stat, statPath } from '../node/stat.ts'
 
 const fs = process.getBuiltinModule('node:fs')
 const { dirname, resolve } = process.getBuiltinModule('node:path')
@@ -11,22 +11,22 @@ const { dirname, resolve } = process.getBuiltinModule('node:path')
  * in whose folder alone it stands has it as his own.
  */
 export function faultAt(file: string, { mayHaveNames = false } = {}): string | undefined {
-  const stat = fs.lstatSync(file, { throwIfNoEntry: false })
+  const stat = statPath(file)
   return stat === undefined ? undefined : faultOf(file, stat, mayHaveNames)
 }
 
 /** The same for what was opened. */
-export function faultOf(file: string, stat: Stats, mayHaveNames = false): string | undefined {
+export function faultOf(file: string, stat: Stat, mayHaveNames = false): string | undefined {
   const folder = fs.statSync(dirname(file))
   const isShared = (folder.mode & 0o022) !== 0
   if (isTrusted(folder.uid) && !isShared) return undefined
-  const isHis = !isShared && stat.uid === folder.uid && stat.isFile()
+  const isHis = !isShared && stat.uid === folder.uid && stat.isFile
   if (!isTrusted(stat.uid) && !isHis) {
-    const what = stat.isSymbolicLink() ? 'it is a symlink that' : 'it'
+    const what = stat.isSymlink ? 'it is a symlink that' : 'it'
     return `${what} belongs to user ${stat.uid}, and others than this user and root can write in its folder`
   }
   // A folder has as many names as it has folders in it.
-  const hasNames = stat.nlink > 1 && stat.isFile() && !mayHaveNames
+  const hasNames = stat.nlink > 1 && stat.isFile && !mayHaveNames
   return hasNames ? 'it has a hard link, and others can write in its folder' : undefined
 }
 
@@ -39,7 +39,7 @@ export function isTrusted(uid: number): boolean {
 export function removeOwn(file: string): void {
   const fault = faultAt(file, { mayHaveNames: true })
   if (fault !== undefined) throw new Error(`${file} is in the way: ${fault}`)
-  fs.rmSync(file, { force: true })
+  removeFile(file)
 }
 
 /**
@@ -47,8 +47,7 @@ export function removeOwn(file: string): void {
  */
 export function faultOnTheWay(file: string): string | undefined {
   for (let at = dirname(resolve(file)); at !== dirname(at); at = dirname(at)) {
-    const stat = fs.lstatSync(at, { throwIfNoEntry: false })
-    if (stat?.isSymbolicLink() !== true) continue
+    if (statPath(at)?.isSymlink !== true) continue
     const fault = faultAt(at)
     if (fault !== undefined) return `${at} on the way to it: ${fault}`
   }

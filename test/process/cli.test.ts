@@ -379,6 +379,39 @@ createServer((socket) => socket.on('data', () => process.exit())).listen('${lab.
   await within('its end', once(socket.resume(), 'close'))
 })
 
+test('packages that are symlinks, as pnpm makes them, are found with those beside them, in every generation and at any time', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  for (const [name, code] of [
+    ['early', "exports.answer = require('beside').answer"],
+    ['late', "exports.answer = require('beside').answer"],
+    ['beside', "exports.answer = 'found'"],
+  ] as const) {
+    mkdirSync(lab.path(`store/node_modules/${name}`), { recursive: true })
+    writeFileSync(lab.path(`store/node_modules/${name}/index.js`), code)
+  }
+  mkdirSync(lab.path('node_modules'))
+  for (const name of ['early', 'late']) {
+    symlinkSync(`../store/node_modules/${name}`, lab.path(`node_modules/${name}`))
+  }
+  writeFileSync(
+    lab.path('app.mjs'),
+    `import { createServer } from 'node:http'
+import { answer } from 'early'
+const server = createServer(async (_, response) => {
+  const late = await import('late').catch((error) => ({ answer: String(error) }))
+  response.end(answer + ' ' + late.answer)
+})
+server.listen(0, '127.0.0.1')`,
+  )
+  await operator.does(['start', 'app.mjs'])
+  assert.equal(await operator.asks('app'), 'found found')
+  for (let generation = 2; generation <= 3; generation++) {
+    await operator.does(['upgrade', 'app'])
+    assert.equal(await operator.asks('app'), 'found found', `generation ${generation}`)
+  }
+})
+
 test('every command has a help with an example, and a wrong word is exit code 2', async () => {
   await using lab = await Lab.open()
   await using operator = new Operator(lab)
