@@ -73,7 +73,7 @@ test('stop ends the new version too that took over when it had looked who serves
   await using lab = await Lab.open()
   await using operator = new Operator(lab)
   const holding = `server.removeAllListeners('request').on('request', (_, response) => {
-process.once('SIGTERM', () => setTimeout(() => response.end('late'), 500))
+process.once('SIGHUP', () => setTimeout(() => response.end('late'), 500))
 })`
   writeProgram(lab, 'app.mjs', 'one', holding)
   await operator.does(['start', 'app.mjs'])
@@ -84,6 +84,7 @@ process.once('SIGTERM', () => setTimeout(() => response.end('late'), 500))
   const upgraded = async () => {
     const status = await real.status()
     await operator.does(['upgrade', '--no-wait'])
+    process.kill(status.pid, 'SIGHUP')
     return status
   }
   const end = await endAll({ ...real, status: upgraded }, { json: true })

@@ -147,7 +147,7 @@ test('the launcher of a daemon that is killed before it is up tells the signal',
   const launcher = launch(lab, { waitReady: true })
   const daemon = await lab.next()
   daemon.kill('SIGSEGV')
-  assert.match(await failure(lab, launcher, 'ERR_COOK_DAEMON_EXITED'), /before it was up: signal SIGSEGV/)
+  assert.match(await failure(lab, launcher, 'ERR_COOK_DAEMON_EXITED'), /before it was ready: signal SIGSEGV/)
 })
 
 test('the launcher of a daemon that says no tells the reason', async () => {
@@ -200,7 +200,7 @@ test('the launcher tells the exception that ended the daemon, without any log', 
   const launcher = launch(lab, { waitReady: true })
   const daemon = await lab.next()
   await daemon.run(() => void setImmediate(() => Promise.reject(new Error('no licence'))))
-  assert.match(await failure(lab, launcher, 'ERR_COOK_DAEMON_EXITED'), /exit code 1\. It said: Error: no licence\n/)
+  assert.match(await failure(lab, launcher, 'ERR_COOK_DAEMON_EXITED'), /exit code 1\. Its error: Error: no licence\n/)
 })
 
 test('the launcher tells the exception that ended the daemon before it called the library, without any log', async () => {
@@ -210,7 +210,7 @@ test('the launcher tells the exception that ended the daemon before it called th
   }
   const launcher = launch(lab, {}, { before: fail })
   const message = await failure(lab, launcher, 'ERR_COOK_DAEMON_EXITED')
-  assert.match(message, /before it called the library: exit code 1\. It said: Error: no configuration\n/)
+  assert.match(message, /before it called the library: exit code 1\. Its error: Error: no configuration\n/)
 })
 
 const bad: readonly { what: string; options: DaemonizeOptions; code: CookErrorCode; text: RegExp }[] = [
