@@ -1,5 +1,7 @@
 /** A daemon in steps: the public face of the service. `serve()` is all of them in one call. */
+
 import type { Server, Socket } from 'node:net'
+import { resolve } from 'node:path'
 import { checkDaemonOptions } from './check.ts'
 import type { ProgramRecord } from './contract/environment.ts'
 import type { Phase } from './contract/phase.ts'
@@ -19,8 +21,6 @@ import {
 import type { Service } from './service.ts'
 import { ready } from './upgrade/ready.ts'
 import { becomeDaemon } from './upgrade/stages.ts'
-
-const { resolve } = process.getBuiltinModule('node:path')
 
 export type { Daemon, DaemonReport }
 

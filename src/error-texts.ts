@@ -126,8 +126,8 @@ export const errorTexts = {
     help: 'Deploy a version of cook-daemon between the two first and upgrade in two steps, or stop the service and start it with the new version.',
   },
   ERR_COOK_STOPPED: {
-    text: 'the upgrade was aborted and the new version ({who}) was killed. The old version (pid {self}) still serves',
-    help: 'The caller aborted the upgrade, or the service is being stopped.',
+    text: 'the upgrade was aborted, since {why}; the new version ({who}) was killed. The old version (pid {self}) still serves',
+    help: 'Upgrade again, or if the service was stopped, start it.',
   },
   ERR_COOK_REFUSED: {
     text: 'the old process (pid {predecessor}) refused this one: {reason}. The old process still serves; this one must exit',

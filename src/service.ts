@@ -1,4 +1,5 @@
 /** The daemon inside: options, listeners, phase, history, events. One object, passed whole. */
+import { channel as diagnosticsChannel } from 'node:diagnostics_channel'
 import type { Server, Socket } from 'node:net'
 import { runName } from './contract/environment.ts'
 import type { GenerationRecord } from './contract/messages.ts'
@@ -15,7 +16,7 @@ import type { EnteredState } from './process/state.ts'
 import type { ControlSocket, Departure, OwnDrain, Predecessor, Preload, Receiving } from './service-parts.ts'
 import { deferred } from './waiting.ts'
 
-const channel = process.getBuiltinModule('node:diagnostics_channel').channel('cook-daemon')
+const channel = diagnosticsChannel('cook-daemon')
 
 export type Listener = {
   readonly name: string

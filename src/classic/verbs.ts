@@ -1,6 +1,8 @@
 /** The verbs of the original Go API: daemonize, inherit and hand on handles, upgrade, notify. */
+
 import type { Socket as UdpSocket } from 'node:dgram'
 import type { Server } from 'node:net'
+import { resolve } from 'node:path'
 import { checkDaemonizeOptions, checkListenUnixOptions, checkUpgradeOptions } from '../check.ts'
 import type { HandleKind } from '../contract/environment.ts'
 import { enter, preloadInCharge } from '../enter.ts'
@@ -14,8 +16,6 @@ import { upgradeText, withText } from '../report.ts'
 import type { Service } from '../service.ts'
 import { demandCommit, replace } from '../upgrade/replace.ts'
 import { becomeDaemon } from '../upgrade/stages.ts'
-
-const { resolve } = process.getBuiltinModule('node:path')
 
 /** A TCP listener of the predecessor: give it to `server.listen(inherited)`. */
 export type InheritedListener = {

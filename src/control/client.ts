@@ -1,5 +1,7 @@
 /** Asks a control socket. */
+
 import { once } from 'node:events'
+import fs from 'node:fs'
 import type { IncomingMessage } from 'node:http'
 import { text } from 'node:stream/consumers'
 import { CookError, type CookErrorCode, messageOf } from '../errors.ts'
@@ -8,8 +10,6 @@ import { parseJson, readJsonLines } from '../process/json-lines.ts'
 import { controlPath } from '../process/run-dir.ts'
 import { type FoundOwner, livingOwners } from './owner-files.ts'
 import type { Failure, Progress, Status } from './status.ts'
-
-const fs = process.getBuiltinModule('node:fs')
 
 export type Client = {
   readonly name: string

@@ -1,13 +1,12 @@
 /** Who owns a control socket, in a file for each process: known when nobody answers. */
+import fs from 'node:fs'
+import { join } from 'node:path'
 
 import type { Identity, ProgramRecord } from '../contract/environment.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { placeOfPids } from '../node/processes.ts'
 import { removeFile, statPath } from '../node/stat.ts'
 import { type Command, isAlive } from '../node/system.ts'
-
-const fs = process.getBuiltinModule('node:fs')
-const { join } = process.getBuiltinModule('node:path')
 
 export type Owner = {
   readonly pid: number

@@ -1,12 +1,11 @@
 /** HTTP/1.1: idle connections move, busy ones after their answer; others close with it. */
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import type { ServerResponse } from 'node:http'
 import type { Server, Socket } from 'node:net'
 import { httpConnections, receivingHttpConnections, responseInProgress } from '../node/connections.ts'
 import { isTls } from '../node/listeners.ts'
 import { countMove } from './counts.ts'
 import type { Draining, ProtocolDrain } from './protocol-drain.ts'
-
-const { subscribe, unsubscribe } = process.getBuiltinModule('node:diagnostics_channel')
 
 /**
  * What Node publishes of a request: `http.server.request.start` and `http.server.response.finish`.

@@ -1,5 +1,7 @@
 /** How a server of a daemon listens: on the predecessor's listener of its name, or a new one. */
+
 import type { Server } from 'node:net'
+import { resolve } from 'node:path'
 import { checkListenOptions } from '../check.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { trackSessions } from '../node/http2-sessions.ts'
@@ -8,8 +10,6 @@ import { checkName, type Inherited, tcpName, unixName } from '../process/handles
 import type { Service } from '../service.ts'
 import { acceptFromCommit, listening, takeTicketKeys } from './listening.ts'
 import { openUnixPath, ownUnixPath } from './unix-path.ts'
-
-const { resolve } = process.getBuiltinModule('node:path')
 
 /**
  * Rejects with `ERR_COOK_LISTEN`, `ERR_COOK_OPTION`, `ERR_COOK_HANDLE_NAME`, and what a Unix path

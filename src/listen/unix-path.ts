@@ -1,14 +1,13 @@
 /** Unix listeners whose path lives through upgrades: under a private name, and a public link. */
+import fs from 'node:fs'
 import type { Server } from 'node:net'
+import { resolve } from 'node:path'
 import { CookError, messageOf } from '../errors.ts'
 import { afterListenerClose } from '../node/listeners.ts'
 import { removeFile, type Stat, statDescriptor, statPath } from '../node/stat.ts'
 import { faultAt, faultOnTheWay, isTrusted, removeOwn } from '../process/trust.ts'
 import type { Service } from '../service.ts'
 import { listening } from './listening.ts'
-
-const fs = process.getBuiltinModule('node:fs')
-const { resolve } = process.getBuiltinModule('node:path')
 
 /**
  * sun_path of unix(7) less its final zero. Node 20 and 22 cut a longer one silently and bind

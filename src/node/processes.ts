@@ -1,8 +1,7 @@
 /** What the system tells of this process and of others, beside who they are. */
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import type { Identity } from '../contract/environment.ts'
 import { isAlive, isGone } from './system.ts'
-
-const { readdirSync, readFileSync, readlinkSync } = process.getBuiltinModule('node:fs')
 
 /**
  * Resolves to true when these processes are gone, to the last thread; to false if that takes longer

@@ -1,4 +1,5 @@
 /** Signals: who handles one, their numbers, and the one that must not open an inspector. */
+import { constants } from 'node:os'
 import { isWorkerThread } from './system.ts'
 
 /**
@@ -21,7 +22,7 @@ function signalExits(): number {
 
 /** Signals by name. */
 export function signalNumbers(): Readonly<Record<NodeJS.Signals, number>> {
-  return process.getBuiltinModule('node:os').constants.signals
+  return constants.signals
 }
 
 let isShut = false

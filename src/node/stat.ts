@@ -1,7 +1,7 @@
 /** Looking at and removing what may be a socket or a pipe, without a trap for the module loader. */
-import type { BigIntStats } from 'node:fs'
 
-const fs = process.getBuiltinModule('node:fs')
+import type { BigIntStats } from 'node:fs'
+import fs from 'node:fs'
 
 export type Stat = {
   readonly ino: number

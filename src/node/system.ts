@@ -1,11 +1,12 @@
 /** The operating system: processes and who they are, and how this one was started. */
+
 import type { ChildProcess } from 'node:child_process'
+import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
 import type { Identity } from '../contract/environment.ts'
 
 // Named exports of node:child_process cost an ES module 15 % of its boot (measured), so built-ins
 // are asked for when they are needed. Our own files are all loaded at the start: what stands in
 // their place after a deployment is another version.
-const { readdirSync, readFileSync, readlinkSync, statSync } = process.getBuiltinModule('node:fs')
 
 /** How a process of ours is started: what the operator typed, with nothing resolved. */
 export type Command = {

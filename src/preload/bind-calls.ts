@@ -1,5 +1,7 @@
 /** Every bind() of an unmodified program: it gets the predecessor's socket of that port. */
+
 import type { Socket } from 'node:dgram'
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { type Emitter, wrapEmit } from '../node/emitters.ts'
 import { startDatagrams, stopDatagrams } from '../node/listeners.ts'
 import type { DaemonEvent } from '../options.ts'
@@ -7,7 +9,6 @@ import type { Service } from '../service.ts'
 import { askOfBind } from './listen-arguments.ts'
 import type { Readiness } from './readiness.ts'
 
-const { subscribe, unsubscribe } = process.getBuiltinModule('node:diagnostics_channel')
 /**
  * Node tells of each UDP socket that is made: until the first one its module need not be loaded.
  */

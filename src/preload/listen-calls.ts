@@ -1,5 +1,8 @@
 /** Every listen() of an unmodified program: on the predecessor's listener, or on a new one. */
+
+import { errorMonitor } from 'node:events'
 import type { Server } from 'node:net'
+import { resolve } from 'node:path'
 import { acceptFromCommit, isOwnListen, takeTicketKeys } from '../listen/listening.ts'
 import { bindBeside, ownUnixPath, restoreUnixPath } from '../listen/unix-path.ts'
 import { trackSessions } from '../node/http2-sessions.ts'
@@ -9,9 +12,6 @@ import type { Service } from '../service.ts'
 import { type Ask, askOfListen, backlogOf, isSameAddress, listenFields } from './listen-arguments.ts'
 import type { Readiness } from './readiness.ts'
 import { WebSockets } from './web-sockets.ts'
-
-const { resolve } = process.getBuiltinModule('node:path')
-const { errorMonitor } = process.getBuiltinModule('node:events')
 
 /** What a server is about to listen on, or listens on. */
 type Opening = { readonly ask: Ask; readonly name: string; readonly inherited: Inherited | undefined }

@@ -1,12 +1,11 @@
 /** What this process was handed by its predecessor, and what it claims of it. */
+import fs from 'node:fs'
 import type { Server } from 'node:net'
 import { envLink, firstHandleFd, type HandleKind, type HandleRecord } from '../contract/environment.ts'
 import { CookError } from '../errors.ts'
 import { listenerDescriptor, socketKind } from '../node/listeners.ts'
 import { removeFile, statDescriptor } from '../node/stat.ts'
 import { type Inherited, isReserved, wordOf } from './handles.ts'
-
-const fs = process.getBuiltinModule('node:fs')
 
 export class Claims {
   readonly #handles: readonly Inherited[]

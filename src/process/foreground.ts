@@ -1,10 +1,9 @@
 /** What each generation tells `cook-daemon run`, which started the first one only. */
+import { writeSync } from 'node:fs'
 
 import { isCount, isIdentity } from '../contract/environment.ts'
 import { type Emitter, wrapEmit } from '../node/emitters.ts'
 import { identify } from '../node/system.ts'
-
-const { writeSync } = process.getBuiltinModule('node:fs')
 
 /** A line of JSON on the pipe. Its end-of-file says that no generation is left. */
 export type ForegroundWord =

@@ -1,8 +1,7 @@
 /** What a daemon tells the process that started it and waits for it: the daemon's end. */
+import fs from 'node:fs'
 import { cutReason } from '../contract/messages.ts'
 import { CookError, messageOf } from '../errors.ts'
-
-const fs = process.getBuiltinModule('node:fs')
 
 /** A line of JSON each. */
 export type Word = {

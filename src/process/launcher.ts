@@ -1,5 +1,7 @@
 /** Starting a `daemon` stage and waiting until it is there: the end of the process that exits. */
+
 import type { ChildProcess } from 'node:child_process'
+import fs from 'node:fs'
 import type { Duplex } from 'node:stream'
 import { firstHandleFd, type LinkRecord, linkFd, writeStart } from '../contract/environment.ts'
 import { cutReason } from '../contract/messages.ts'
@@ -9,8 +11,6 @@ import { deadline } from '../waiting.ts'
 import { readJsonLines } from './json-lines.ts'
 import type { Word } from './launched.ts'
 import { type LogMark, lastWords, linesSince, markLog } from './log.ts'
-
-const fs = process.getBuiltinModule('node:fs')
 
 export type LaunchPlan = {
   readonly command: Command

@@ -1,10 +1,9 @@
 /** The log that a daemon's stdout and stderr go to, and what a process that died left in it. */
+import fs from 'node:fs'
+import { dirname, resolve } from 'node:path'
 import { CookError, messageOf } from '../errors.ts'
 import { type Stat, statDescriptor, statPath } from '../node/stat.ts'
 import { faultAt, faultOf, faultOnTheWay } from './trust.ts'
-
-const fs = process.getBuiltinModule('node:fs')
-const { dirname, resolve } = process.getBuiltinModule('node:path')
 
 /**
  * Opens a log to append to, 0640 if it is new. Readable too: the last lines of a failed start are

@@ -1,4 +1,5 @@
 /** The pid file: written whole or not at all, and never over that of another living process. */
+import fs from 'node:fs'
 
 import type { Identity } from '../contract/environment.ts'
 import { CookError, messageOf } from '../errors.ts'
@@ -6,8 +7,6 @@ import { startedAt } from '../node/processes.ts'
 import { removeFile, statDescriptor } from '../node/stat.ts'
 import { system } from '../node/system.ts'
 import { faultAt, faultOnTheWay, removeOwn } from './trust.ts'
-
-const fs = process.getBuiltinModule('node:fs')
 
 /**
  * A clock that is set while the machine runs moves what we compute as the start of a process; file

@@ -1,11 +1,12 @@
 /** The run directory: the control sockets of one user's daemons, and logs without another place. */
 
+import fs from 'node:fs'
+import { homedir } from 'node:os'
+import { join, resolve } from 'node:path'
+
 import { envHome } from '../contract/environment.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { faultAbove } from './trust.ts'
-
-const fs = process.getBuiltinModule('node:fs')
-const { join, resolve } = process.getBuiltinModule('node:path')
 
 type Environment = Readonly<Record<string, string | undefined>>
 
@@ -14,7 +15,7 @@ export function runDirectory(env: Environment): string {
   const home = env[envHome]
   if (home !== undefined && home !== '') return resolve(home)
   if (process.getuid?.() === 0) return '/run/cook-daemon'
-  return join(process.getBuiltinModule('node:os').homedir(), '.cook-daemon')
+  return join(homedir(), '.cook-daemon')
 }
 
 /** Makes it, and throws `ERR_COOK_RUN_DIR` unless it is ours alone. */

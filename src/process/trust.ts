@@ -1,8 +1,7 @@
 /** Whether what stands at a path may be a trap that another user has set. */
+import fs from 'node:fs'
+import { dirname, resolve } from 'node:path'
 import { removeFile, type Stat, statPath } from '../node/stat.ts'
-
-const fs = process.getBuiltinModule('node:fs')
-const { dirname, resolve } = process.getBuiltinModule('node:path')
 
 /**
  * Why a file must not be touched; undefined: it may be, or is not there. What stands in a folder in

@@ -70,7 +70,9 @@ export async function startSuccessor(
     ...(drainTimeout !== undefined && { drainTimeout }),
   })
   const { end, times, ...line } = await converse(service, version, child, begin, onStep)
-  if (end.at !== 'committed' || end.successor === undefined) throw failed(end, child.pid ?? 0, linesSince(mark))
+  if (end.at !== 'committed' || end.successor === undefined) {
+    throw failed(service, end, child.pid ?? 0, linesSince(mark))
+  }
   child.unref()
   const { greeted = started, ready = greeted, committed = ready } = times
   const phases = { spawn: started - called, boot: greeted - started, ready: ready - greeted, commit: committed - ready }
@@ -231,7 +233,7 @@ async function endKnown(identities: readonly Identity[]): Promise<void> {
 }
 
 /** The failure in words. */
-function failed(end: OldSide, started: number, lines: string): CookError {
+function failed({ upgrading }: Service, end: OldSide, started: number, lines: string): CookError {
   const self = process.pid
   const pid = end.successor?.identity[0] ?? end.known.at(-1)?.[0] ?? started
   const who = `pid ${pid}`
@@ -252,7 +254,10 @@ function failed(end: OldSide, started: number, lines: string): CookError {
       return new CookError('ERR_COOK_LINK_BROKEN', { who, why: failure.detail, self })
     case 'protocol':
       return new CookError('ERR_COOK_PROTOCOL', { why: failure.reason, pid: self })
-    case 'stopped':
-      return new CookError('ERR_COOK_STOPPED', { who, self })
+    case 'stopped': {
+      const isStopping = upgrading?.stop.signal.aborted === true
+      const why = isStopping ? 'the service is being stopped' : 'its caller aborted it'
+      return new CookError('ERR_COOK_STOPPED', { why, who, self })
+    }
   }
 }

@@ -1,9 +1,8 @@
 /** This process serves: at the commit it takes over control socket, pid file and hooks. */
+import { resolve } from 'node:path'
 import { writePidFile } from '../process/pid-file.ts'
 import type { Service } from '../service.ts'
 import type { Predecessor } from '../service-parts.ts'
-
-const { resolve } = process.getBuiltinModule('node:path')
 
 /**
  * Resolves at the commit. Rejects with `ERR_COOK_REFUSED` or `ERR_COOK_PROTOCOL`, and in a first

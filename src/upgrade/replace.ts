@@ -1,4 +1,5 @@
 /** One upgrade: what keeps it from beginning, what the new version gets, what is rolled back. */
+import { closeSync, existsSync } from 'node:fs'
 import { writeProgram } from '../contract/environment.ts'
 import { CookError, type CookErrorCode } from '../errors.ts'
 import { ticketKeys } from '../listen/listening.ts'
@@ -10,8 +11,6 @@ import { reclaimPidFile } from '../process/pid-file.ts'
 import type { Service } from '../service.ts'
 import { deferred } from '../waiting.ts'
 import { type Committed, type NewVersion, startSuccessor, type UpgradeStep } from './predecessor.ts'
-
-const { closeSync, existsSync } = process.getBuiltinModule('node:fs')
 
 /**
  * Resolves at the commit, with the link to the successor still open; rejects with everything as it

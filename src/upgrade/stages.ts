@@ -1,4 +1,6 @@
 /** How a process becomes a daemon: by starting itself again, since Node cannot fork. */
+import { closeSync } from 'node:fs'
+import { resolve } from 'node:path'
 
 import { type LinkRecord, linkFd } from '../contract/environment.ts'
 import { cutReason } from '../contract/messages.ts'
@@ -12,9 +14,6 @@ import { type LaunchPlan, launchDaemon } from '../process/launcher.ts'
 import { openLog } from '../process/log.ts'
 import type { EnteredState } from '../process/state.ts'
 import { takeLink } from './link.ts'
-
-const { closeSync } = process.getBuiltinModule('node:fs')
-const { resolve } = process.getBuiltinModule('node:path')
 
 /** True in the daemon, false in the process that must exit. */
 export async function becomeDaemon(state: EnteredState, options: DaemonizeOptions): Promise<boolean> {

@@ -460,7 +460,7 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     old.kill('SIGUSR2')
     const young = await lab.next()
     old.kill(signal)
-    assert.match(String((await failure(old)).error), /the upgrade was stopped/)
+    assert.match(String((await failure(old)).error), /the upgrade was aborted, since the service is being stopped/)
     await young.gone
     await old.gone
   })
@@ -474,7 +474,7 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     young.run(({ serve }) => serve()).catch(() => {})
     await phase(old, 'overlapping')
     old.kill(signal)
-    assert.match(String((await failure(old)).error), /the upgrade was stopped/)
+    assert.match(String((await failure(old)).error), /the upgrade was aborted, since the service is being stopped/)
     await young.gone
     await old.gone
   })
