@@ -1,8 +1,7 @@
-/** Asks a control socket. */
-
+/** Asks a control socket, by HTTP/1.0 over a bare socket. */
 import { once } from 'node:events'
 import fs from 'node:fs'
-import type { IncomingMessage } from 'node:http'
+import type { Socket } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { CookError, type CookErrorCode, messageOf } from '../errors.ts'
 import { processState } from '../node/processes.ts'
@@ -91,7 +90,7 @@ export class RemoteError extends Error {
   }
 }
 
-async function begin(name: string, path: string, what: string, options?: object): Promise<IncomingMessage> {
+async function begin(name: string, path: string, what: string, options?: object): Promise<Socket> {
   for (let left = tries; ; left--) {
     try {
       return await beginOnce(name, path, what, options)
@@ -106,30 +105,30 @@ async function begin(name: string, path: string, what: string, options?: object)
 function isHandingOver(error: unknown): boolean {
   if (error instanceof RemoteError) return error.code === 'ERR_COOK_UPGRADED'
   const { code, syscall } = ((error as Error).cause ?? {}) as NodeJS.ErrnoException
-  // Without a system call it is Node's word for an end before the answer: it has been read, and may
-  // be begun.
+  // One that is closed without an answer has been read, and what it asked for may have begun.
   return syscall !== undefined && (code === 'ECONNRESET' || code === 'EPIPE')
 }
 
-async function beginOnce(name: string, path: string, what: string, options?: object): Promise<IncomingMessage> {
+async function beginOnce(name: string, path: string, what: string, options?: object): Promise<Socket> {
   const stat = fs.lstatSync(path, { throwIfNoEntry: false })
   if (stat === undefined) throw new CookError('ERR_COOK_NOT_RUNNING', { name })
   if (!stat.isSocket() || stat.uid !== process.getuid?.()) {
     throw noAnswer(name, path, stat.isSocket() ? `the socket belongs to user ${stat.uid}` : 'it is not a socket')
   }
-  const { request } = process.getBuiltinModule('node:http')
-  const [method, url] = what.split(' ')
-  const asked = request({ socketPath: path, method, path: url, agent: false })
-  // After the answer has begun its end is that of the answer.
-  asked.on('error', () => {})
+  const socket = process.getBuiltinModule('node:net').connect(path)
+  // Whoever reads the answer meets the error too.
+  socket.on('error', () => {})
+  const body = options === undefined ? '' : JSON.stringify(options)
+  // 1.0: the answer comes in no chunks, and its end is the end of the connection.
+  socket.write(`${what} HTTP/1.0\r\nhost: cook-daemon\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`)
   const silence = Object.assign(new Error(`no answer within ${patience} ms`), { code: 'ETIMEDOUT' })
   // The first word of an upgrade comes when its process has been started, which may take its time.
-  const timer = what === 'POST /upgrade' ? undefined : setTimeout(() => asked.destroy(silence), patience)
-  asked.end(options && JSON.stringify(options))
-  let answer: IncomingMessage
+  const timer = what === 'POST /upgrade' ? undefined : setTimeout(() => socket.destroy(silence), patience)
+  let status: number
   try {
-    ;[answer] = await once(asked, 'response')
+    status = await readStatus(socket)
   } catch (error) {
+    socket.destroy()
     // Nobody listens at a socket whose process is dead.
     const { code } = error as NodeJS.ErrnoException
     if (code === 'ECONNREFUSED' || code === 'ENOENT') throw new CookError('ERR_COOK_NOT_RUNNING', { name })
@@ -137,10 +136,28 @@ async function beginOnce(name: string, path: string, what: string, options?: obj
   } finally {
     clearTimeout(timer)
   }
-  if (answer.statusCode === 200) return answer
-  const failure = parseJson(await text(answer)) as Failure | undefined
+  if (status === 200) return socket
+  const failure = parseJson(await text(socket)) as Failure | undefined
   if (failure?.type === 'error') throw new RemoteError(failure)
-  throw noAnswer(name, path, `it answered ${answer.statusCode} to ${what}`)
+  throw noAnswer(name, path, `it answered ${status} to ${what}`)
+}
+
+const longestHead = 64 * 1024
+
+/** Reads the head of an answer; its body stays in the socket. */
+async function readStatus(socket: Socket): Promise<number> {
+  let head = Buffer.alloc(0)
+  while (!head.includes('\r\n\r\n')) {
+    await once(socket, 'readable')
+    const piece = socket.read() as Buffer | null
+    if (piece === null) throw new Error('it closed the connection without an answer')
+    head = Buffer.concat([head, piece])
+    if (head.length > longestHead) break
+  }
+  const [, status] = /^HTTP\/1\.[01] (\d{3}) /.exec(head.toString('latin1')) ?? []
+  if (status === undefined) throw new Error('what answered is not HTTP')
+  socket.unshift(head.subarray(head.indexOf('\r\n\r\n') + 4))
+  return Number(status)
 }
 
 function noAnswer(name: string, path: string, why: string, cause?: unknown): CookError {

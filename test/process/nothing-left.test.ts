@@ -144,9 +144,9 @@ test('each generation knows those that live, not all that there ever were', asyn
   for (let generation = 2; generation <= 4; generation++) {
     const young = await upgradeOnce(lab, puppet, { stage: 'daemon' })
     const living = await young.run(() => {
-      type Shared = { entered: { succession: { living: readonly (readonly [number, string])[] } } }
-      const state = (globalThis as unknown as Record<symbol, Shared>)[Symbol.for('cook-daemon.state.1')]
-      return state?.entered.succession.living.map(([pid]) => pid)
+      type Shared = { predecessor: { living: readonly (readonly [number, string])[] } }
+      const service = (globalThis as unknown as Record<symbol, Shared>)[Symbol.for('cook-daemon.service.1')]
+      return service?.predecessor.living.map(([pid]) => pid)
     })
     assert.deepEqual(living, [puppet.pid])
     await leave(puppet)

@@ -701,7 +701,7 @@ test('node:cluster is refused at the first fork, with a clear text', async () =>
     { isUp: false },
   )
   assert.deepEqual(await program.exits(), [1])
-  assert.match(program.output, /node:cluster does not work under the preload/)
+  assert.match(program.output, /node:cluster does not work with the preload/)
 })
 
 test('a server in a worker thread is refused with a clear text, unless its port is for the system to choose', async () => {
