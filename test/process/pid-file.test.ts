@@ -27,7 +27,7 @@ test('the pid file names the old process until the commit, and then the new one'
   const young = await lab.next()
   await assert.rejects(writePid(young, lab), {
     code: 'ERR_COOK_NOT_COMMITTED',
-    message: new RegExp(`until then the predecessor \\(pid ${old.pid}\\) owns`),
+    message: new RegExp(`until then the old process \\(pid ${old.pid}\\) owns`),
   })
   assert.equal(lab.read('pid'), `${old.pid}\n`)
   await young.run(({ cook }) => cook.notifyUpgradeDone())
