@@ -20,7 +20,7 @@ const fileTimeout = 1_200_000
  * Process tests start several processes each; with more files at once they would measure the
  * scheduler.
  */
-const filesAtOnce = 2
+const filesAtOnce = 3
 
 /** Those that take longest begin first, so that no core waits for one of them at the end. */
 const longest = ['hundred-upgrades', 'frameworks', 'soak']

@@ -90,9 +90,7 @@ export function checkServeOptions(
   { signals, ...options }: ServingOptions,
   known: Readonly<Record<string, number>>,
 ): void {
-  for (const key of Object.keys(options)) {
-    if (!(key in daemonKinds) && !(key in listenKinds)) check(options, { ...listenKinds, ...daemonKinds })
-  }
+  check(options, { ...listenKinds, ...daemonKinds })
   if (signals === undefined) return
   check(signals, { upgrade: 'string', stop: 'strings' })
   for (const [option, names] of Object.entries(signals)) {

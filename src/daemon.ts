@@ -150,7 +150,7 @@ class Daemon {
     name: string,
     { versions }: { readonly versions?: readonly number[] } = {},
   ): Promise<Type | undefined> {
-    if (this.#service.isReady) throw new CookError('ERR_COOK_STATE_LATE', {})
+    if (this.#service.hasAnswered) throw new CookError('ERR_COOK_STATE_LATE', {})
     const answer = await this.#service.predecessor?.ask(name)
     if (answer === undefined || (answer.value === undefined && answer.version === 0)) return undefined
     if (versions !== undefined && !versions.includes(answer.version)) {

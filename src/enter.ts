@@ -9,8 +9,8 @@ const key = Symbol.for('cook-daemon.service.1')
 const shared = globalThis as { [key]?: Service }
 
 /**
- * The first call takes up the link to the predecessor. One that only asks leaves the preload in
- * charge.
+ * The service of this process. The first call makes it, and takes up the link to the predecessor.
+ * A verb that only asks a question leaves the preload in charge.
  */
 export function enter(verb: string, { isQuestion = false } = {}): Service {
   const state = enterProcess(verb)

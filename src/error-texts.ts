@@ -197,6 +197,10 @@ export const errorTexts = {
     text: 'no service named {name} is running',
     help: 'The command list shows what runs, and start starts a program. Each user, and each run directory, has services of its own.',
   },
+  ERR_COOK_NONE_RUNNING: {
+    text: 'no service is running (looked in {folder})',
+    help: 'The command start starts one. Each user, and each run directory, has services of its own.',
+  },
   ERR_COOK_NO_ANSWER: {
     text: '{name} did not respond on {path}: {why}',
     help: 'Nothing was changed. If its process is alive, it may be overloaded; if another program listens there, remove the file.',

@@ -1,17 +1,20 @@
 /** What later folders register on the service, as the others see it. */
-import type { Socket } from 'node:net'
+import type { Server, Socket } from 'node:net'
 import type { Identity } from './contract/environment.ts'
 import type { CookError } from './errors.ts'
-import type { DrainCounts, DrainReport } from './options.ts'
+import type { DrainCounts, DrainReport, MoveRule } from './options.ts'
 import type { Latch } from './waiting.ts'
 
-/** The predecessor until the commit (upgrade/successor.ts). */
+/** The predecessor, and what is asked of it until the commit (upgrade/successor.ts). */
 export type Predecessor = {
   readonly identity: Identity
   /** Generations that lived when the predecessor welcomed us, itself among them. */
   readonly living: readonly Identity[]
   readonly isCommitted: boolean
-  /** Resolves at the commit, or after a no when that was heard. Rejects with `ERR_COOK_REFUSED`. */
+  /**
+   * Resolves at the commit, or with `ok` false when the predecessor has read it. Rejects with
+   * `ERR_COOK_REFUSED`.
+   */
   notify(ok: boolean, reason: string): Promise<void>
   /**
    * True as soon as this process may accept on the listeners of the predecessor: at the commit, or
@@ -40,9 +43,7 @@ export type Value = { readonly value: unknown; readonly version: number }
 export type Receiving = {
   /** Resolves when the predecessor needs us no more: it said bye, or is gone. */
   readonly bye: Promise<void>
-  /**
-   * Resolves when it has left, or was killed because it had not long after the end of its drain.
-   */
+  /** Resolves when it has left, or was killed long after the end of its drain. */
   readonly left: Promise<void>
   /**
    * Sends it second handles of its listeners: should this process die while it drains, it takes the
@@ -54,8 +55,8 @@ export type Receiving = {
    * then.
    */
   tellReplacing(isOn: boolean): void
-  /** The service ends. */
-  stop(): void
+  /** Tells it that the service ends. */
+  tellStop(): void
 }
 
 /** The control socket (control/server.ts). */
@@ -121,16 +122,42 @@ export type ConnectionMover = {
   /** False once the successor takes nothing any more. */
   readonly isOpen: boolean
   move(socket: Socket, destination: Destination, options: MoveOptions): Promise<Moved>
+  /** Moves nothing any more: there is no time left, or no successor. */
+  giveUp(): void
 }
 
 export type Counting = { -readonly [Name in keyof DrainCounts]: number }
+
+/** A server that drains, and where its connections go. */
+export type Draining = {
+  readonly name: string
+  readonly server: Server
+  readonly counts: Counting
+  /** Undefined: there is no successor, or it takes no connections. */
+  readonly mover: ConnectionMover | undefined
+  readonly rule: MoveRule
+  /** When the drain ends at the latest, by performance.now(). */
+  readonly endsAt: number
+}
+
+/** The drain of one protocol (handover/http.ts, http2.ts). */
+export type ProtocolDrain = {
+  /** Before we stop accepting: connections that move without disturbing anybody. */
+  moveIdle(): Promise<void>
+  /** When we stop accepting: everything else is told to come to an end. */
+  finish(): void
+  /** Closes what is idle, now and from now on; returns how many it closed at once. */
+  closeIdle(): number
+  /** Releases what the drain listened to. */
+  dispose(): void
+}
 
 /** What drains beside the listeners: the WebSockets of ws/ and of preload/. */
 export type OwnDrain = {
   /** Before we stop accepting; resolves when what was idle has moved, or stays after all. */
   moveIdle(): Promise<unknown>
   /** When we stop accepting: the successor is there to stay. */
-  begin?(): void
+  finish?(): void
   /** Resolves when nothing of it is left here. At the deadline it cuts, and counts, by itself. */
   readonly done: Promise<unknown>
   /** Releases what it listened to: the drain is over, or the service is ours again. */
@@ -164,7 +191,7 @@ export type Departure = {
   passOn(arrival: Arrival, socket: Socket, keep: () => boolean): boolean
   /** A connection of the program's own protocol, on the program's word. */
   handOver(name: string, socket: Socket, state: unknown): Promise<boolean>
-  /** Those before us are shown by those after us. */
+  /** Sends the successor what `status` shows of this process and of those before it. */
   tellNews(): void
   /** Closes what is idle; once more, it cuts the rest. */
   stop(): Promise<DrainReport>

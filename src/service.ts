@@ -49,16 +49,19 @@ export class Service {
   options: DaemonOptions = {}
   /** False where the original API alone is used: its programs close and drain themselves. */
   isDaemon = false
-  /** The program has said that it serves. */
-  isReady = false
+  /** ready() or notifyUpgradeDone() was called. */
+  hasAnswered = false
   /** A successor has taken over: what is named here, a path or a pid file, is its own. */
   hasSuccessor = false
   /** What this process wrote last. */
   pidFile: string | undefined
   upgrading: Upgrading | undefined
+  /** Registered by upgrade/successor.ts and handover/receive.ts, in a process with a predecessor. */
   predecessor: Predecessor | undefined
   receiving: Receiving | undefined
+  /** By handover/leave.ts, while this process leaves. */
   departure: Departure | undefined
+  /** By control/server.ts and preload/start.ts. */
   control: ControlSocket | undefined
   preload: Preload | undefined
   #phase: Phase
@@ -152,7 +155,7 @@ export class Service {
   }
 
   /** Once in a life, unless the successor is lost and everything comes back. */
-  takeOver(value: unknown, { isReturn = false } = {}): void {
+  runOnTakeover(value: unknown, { isReturn = false } = {}): void {
     if (this.#wasTakenOver && !isReturn) return
     this.#wasTakenOver = true
     void this.runHook('onTakeover', () => this.options.onTakeover?.(value))

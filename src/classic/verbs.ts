@@ -251,8 +251,8 @@ export async function notifyUpgradeDone(ok = true, reason = ''): Promise<void> {
   if (start.stage === 'parent') throw new CookError('ERR_COOK_STAGE', { verb })
   if (predecessor === undefined && launch?.waitReady !== true) throw new CookError('ERR_COOK_NOT_IN_UPGRADE', { verb })
   if (typeof ok !== 'boolean') throw new CookError('ERR_COOK_OPTION', { option: 'ok', why: 'must be true or false' })
-  if (service.isReady) throw new CookError('ERR_COOK_NOTIFIED_TWICE', {})
-  service.isReady = true
+  if (service.hasAnswered) throw new CookError('ERR_COOK_NOTIFIED_TWICE', {})
+  service.hasAnswered = true
   if (predecessor !== undefined) {
     await predecessor.notify(ok, reason)
     // Its listeners are the program's, and so is what becomes of them.

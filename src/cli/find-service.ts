@@ -28,7 +28,7 @@ export async function which(name: string | undefined): Promise<Client> {
   if (names.length === 1) return clientOf(folder, String(names[0]))
   const running = await allRunning()
   const [first] = running
-  if (first === undefined) throw new CookError('ERR_COOK_NOT_RUNNING', { name: `anything in ${folder}` })
+  if (first === undefined) throw new CookError('ERR_COOK_NONE_RUNNING', { folder })
   if (running.length === 1) return first.client
   throw new UsageError(`which one? There are ${running.map(({ client }) => client.name).join(', ')}`)
 }
@@ -79,6 +79,6 @@ export function ifNotRunning(error: unknown): undefined {
 export function checkedName(name: string): string {
   if (isDaemonName(name)) return name
   throw new UsageError(
-    `${JSON.stringify(name)} is no name: letters, digits, '.', '_' and '-', at most 64, and the first a letter or digit`,
+    `${JSON.stringify(name)} is not a name: letters, digits, '.', '_' and '-', at most 64, and the first a letter or digit`,
   )
 }

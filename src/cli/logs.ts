@@ -23,12 +23,12 @@ export async function logs(name: string | undefined, options: LogsOptions): Prom
   return exitCodes.done
 }
 
-/** Of a daemon that is dead too: that is when one wants to read it. */
+/** The log of a service, also of one that does not run any more. */
 async function logOf(name: string | undefined): Promise<string> {
   const folder = runDirectory(process.env)
   namesIn(folder)
   const client = name === undefined ? await which(name) : clientOf(folder, checkedName(name))
-  // One that stands still is one whose last words are wanted.
+  // The log of a service that does not respond is known from its owner file.
   const status = await client.status().catch((error: unknown) => {
     const silent = silentOf(client, error) && client.owners().at(-1)
     return silent === undefined ? ifNotRunning(error) : { logFile: silent.program?.logFile }

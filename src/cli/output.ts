@@ -35,7 +35,9 @@ export function tell(error: unknown): number {
   const isKnown = error instanceof CookError || error instanceof RemoteError
   if (isKnown && error.help !== '') process.stderr.write(`${paint('dim', error.help, 'stderr')}\n`)
   if (error instanceof UsageError) return exitCodes.usage
-  return isKnown && error.code === 'ERR_COOK_NOT_RUNNING' ? exitCodes.notRunning : exitCodes.failed
+  return isKnown && (error.code === 'ERR_COOK_NOT_RUNNING' || error.code === 'ERR_COOK_NONE_RUNNING')
+    ? exitCodes.notRunning
+    : exitCodes.failed
 }
 
 /** Columns as wide as they need to be. */

@@ -75,7 +75,7 @@ function watchGenerations(child: ChildProcess, pipe: Duplex): Generations {
       }
       const code = exits.get(current.generation)
       if (code !== undefined) return code
-      process.stderr.write(`cook-daemon: generation ${current.generation} ended without a word\n`)
+      process.stderr.write(`cook-daemon: generation ${current.generation} exited without reporting its exit code\n`)
       return exitCodes.failed
     }),
     firstExit: () => exits.get(1),

@@ -22,7 +22,7 @@ export async function status(name: string | undefined, { json }: Options): Promi
 export async function list({ json }: Options): Promise<number> {
   const all = (await allRunning()).map((running) => running.status)
   if (json === true) printJson(all)
-  else print(all.length === 0 ? 'no daemon runs' : listText(all))
+  else print(all.length === 0 ? 'no service is running' : listText(all))
   return exitCodes.done
 }
 

@@ -10,9 +10,7 @@ export const ENV_NAME_DAEMON_STAGE = 'COOK_DAEMON_STAGE'
 export const ENV_NAME_LIVING_UPGRADE = 'COOK_DAEMON_LIVING_UPGRADE'
 /** What the library believes: a {@link LinkRecord}. Its presence alone makes a start an upgrade. */
 export const envLink = 'COOK_DAEMON_LINK'
-/**
- * What the process that started a `daemon` stage and waits for it tells it: a {@link LaunchRecord}.
- */
+/** From the process that starts a `daemon` stage and waits for it: a {@link LaunchRecord}. */
 export const envLaunch = 'COOK_DAEMON_LAUNCH'
 /**
  * What the command line was told of the program, a {@link ProgramRecord}: handed on to every

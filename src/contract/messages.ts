@@ -99,7 +99,7 @@ const lastUpgrade = object({
 const upward = {
   /** From a `parent` stage: the daemon that it started, so that a timeout can end that too. */
   spawned: { pid, startTime: text },
-  /** Whoever it is that came to speak, for a kill: not always the process that was started. */
+  /** Who speaks, so that it can be killed: not always the process that was started. */
   hello: { protocol: count, nonce: text, pid, startTime: text },
   /** Why it ends: an uncaught exception, or what a `parent` stage saw of its daemon. */
   dying: { reason },
@@ -162,8 +162,8 @@ const downward = {
     names: optional(list(text)),
   },
   /**
-   * With the time that the old version's drain may take, in milliseconds. Such a one takes the
-   * service back if it must.
+   * The answer to `done`. An old version that sends the time of its drain, in milliseconds, takes
+   * the service back if the new one dies in that time.
    */
   accepted: { drainTimeout: optional(count) },
   /** A live connection comes with this message. */

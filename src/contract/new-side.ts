@@ -5,7 +5,7 @@ import { protocolVersion, tooOld } from './protocol.ts'
 
 /** The successor's end of the upgrade that started it. */
 export type NewSide = {
-  readonly at: 'silent' | 'greeting' | 'welcomed' | 'asking' | 'accepted' | 'refused' | 'free'
+  readonly at: 'silent' | 'greeting' | 'welcomed' | 'answered' | 'accepted' | 'refused' | 'free'
   readonly nonce: string
   readonly self: Identity
   /** That of the predecessor. */
@@ -46,7 +46,7 @@ export function stepNew(side: NewSide, event: NewEvent): Step {
       return side.at === 'silent' ? greet(side) : stay(side)
     case 'notify': {
       const answered = { ...side, answer: { ok: event.ok, reason: cutReason(event.reason) } }
-      return side.at === 'welcomed' ? ask(answered) : stay(answered)
+      return side.at === 'welcomed' ? sendDone(answered) : stay(answered)
     }
     case 'message':
       return isOver(side) ? stay(side) : onMessage(side, event.message)
@@ -65,8 +65,7 @@ function greet(side: NewSide): Step {
   const hello = { type: 'hello', protocol: protocolVersion, nonce, pid: self[0], startTime: self[1] } as const
   const reason = tooOld('old', protocol)
   if (reason === undefined) return to(side, 'greeting', send(hello))
-  // The program does not come to say it: this predecessor hears no but in these two words. It
-  // closes the link.
+  // A predecessor that is too old understands these two messages, and closes the link itself.
   const no = { type: 'done', ok: false, reason } as const
   return to(side, 'refused', send(hello), send(no), { do: 'refuse', reason, isTooOld: true })
 }
@@ -77,9 +76,9 @@ function onMessage(side: NewSide, message: Message | 'unknown' | 'broken'): Step
   switch (message.type) {
     case 'welcome':
       if (side.at !== 'greeting') return stay(side)
-      return side.answer === undefined ? to(side, 'welcomed') : ask(side)
+      return side.answer === undefined ? to(side, 'welcomed') : sendDone(side)
     case 'accepted':
-      if (side.at !== 'asking') return stay(side)
+      if (side.at !== 'answered') return stay(side)
       return to(side, 'accepted', send({ type: 'confirmed' }), { do: 'commit' })
     case 'refused':
       return side.at === 'accepted' ? stay(side) : refuse(side, message.reason)
@@ -90,9 +89,9 @@ function onMessage(side: NewSide, message: Message | 'unknown' | 'broken'): Step
   }
 }
 
-function ask(side: NewSide): Step {
+function sendDone(side: NewSide): Step {
   const { ok = true, reason = '' } = side.answer ?? {}
-  return to(side, 'asking', send({ type: 'done', ok, reason }))
+  return to(side, 'answered', send({ type: 'done', ok, reason }))
 }
 
 function refuse(side: NewSide, reason: string): Step {

@@ -9,7 +9,7 @@ export type Failure =
   | { readonly why: 'said-no'; readonly reason: string }
   | { readonly why: 'timeout'; readonly step: string; readonly ms: number }
   | { readonly why: 'broken'; readonly detail: string }
-  | { readonly why: 'protocol'; readonly protocol: number; readonly reason: string }
+  | { readonly why: 'protocol'; readonly reason: string }
   | { readonly why: 'stopped' }
 
 export type Exit = { readonly code: number | null; readonly signal: string | null }
@@ -28,8 +28,8 @@ export type OldSide = {
   readonly overlap: number
   /** Undefined in the original API, whose programs drain themselves. */
   readonly drainTimeout?: number
-  /** Who said hello, and the version of the contract that it speaks. */
-  readonly successor?: { readonly identity: Identity; readonly protocol: number }
+  /** Who said hello. */
+  readonly successor?: Identity
   /**
    * Processes of the new version that the link told of: the one that we started may not be among
    * them.
@@ -126,8 +126,8 @@ function onHello(side: OldSide, message: MessageOf<'hello'>): Step {
   if (nonce !== side.nonce) return fail(side, { why: 'broken', detail: 'a hello with a wrong nonce' })
   const known = know(side, message)
   const reason = tooOld('new', protocol)
-  if (reason !== undefined) return fail(known, { why: 'protocol', protocol, reason })
-  return to({ ...known, successor: { identity: [pid, startTime], protocol } }, 'greeted', send(welcome(side)))
+  if (reason !== undefined) return fail(known, { why: 'protocol', reason })
+  return to({ ...known, successor: [pid, startTime] }, 'greeted', send(welcome(side)))
 }
 
 function welcome({ living, tickets, overlap }: OldSide): Downward {

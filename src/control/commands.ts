@@ -20,7 +20,7 @@ export async function upgradeByRequest(
 ): Promise<void> {
   const ms = stopwatch()
   const { pid, generation, drained }: DaemonReport = await replaceAndLeave(service, options, (type) => {
-    if (type !== 'serves') onProgress({ type, ms: ms() })
+    onProgress({ type, ms: ms() })
   })
   onProgress({ type: 'serves', ms: ms(), pid, generation })
   const { departure } = service

@@ -21,7 +21,7 @@ export async function comeBack(
   service.emit({ type: 'successor-lost', generation })
   const error = new CookError('ERR_COOK_SUCCESSOR_LOST', { generation, self: process.pid })
   service.history.add({ generation, begin: performance.now(), code: error.code })
-  service.takeOver(undefined, { isReturn: true })
+  service.runOnTakeover(undefined, { isReturn: true })
   void service.runHook('control', () => service.control?.reopen())
   return error
 }

@@ -2,11 +2,10 @@
 import type { Server } from 'node:net'
 import { connectionsOf } from '../node/connections.ts'
 import { isHttp, isHttp2, stopAccepting } from '../node/listeners.ts'
-import type { OwnDrain } from '../service-parts.ts'
+import type { Draining, OwnDrain, ProtocolDrain } from '../service-parts.ts'
 import type { Latch } from '../waiting.ts'
 import { drainHttp } from './http.ts'
 import { drainHttp2 } from './http2.ts'
-import type { Draining, ProtocolDrain } from './protocol-drain.ts'
 
 export type DrainPlan = {
   readonly servers: readonly Draining[]
@@ -17,11 +16,11 @@ export type DrainPlan = {
   readonly hurry: Latch
   /** Set when the successor is lost. */
   readonly lost: Latch
-  /** Whether it is, where that is being looked at. */
+  /** Whether it is; waits if that is not known yet. */
   isLost(): Promise<boolean>
-  /** What has stopped accepting could begin again. */
+  /** Whether each listener is open, or could be opened again. */
   canReturn(): boolean
-  /** Until this resolves it could not. */
+  /** Resolves when all second handles have come: before that we do not stop accepting. */
   readonly spares: Promise<void> | undefined
   /** The last word to the successor: false if it is lost. */
   sayBye(): Promise<boolean>
@@ -63,8 +62,8 @@ async function moveIdle(parts: readonly Part[], plan: DrainPlan): Promise<boolea
   const movers = [...parts.map(({ protocol }) => protocol), ...plan.others]
   const idle = Promise.all([...movers.map((mover) => mover.moveIdle()), plan.spares])
   const first = await Promise.race([idle, plan.deadline.wait('late' as const), plan.lost.wait()])
-  // A successor that does not respond takes none and is not lost: it is asked, as long as we still
-  // accept.
+  // A successor that does not respond takes no connection. It must answer a bye before we stop
+  // accepting.
   if (first === 'late') giveUpMoving(parts)
   if (await plan.isLost()) return false
   return first !== 'late' || plan.sayBye()
@@ -77,7 +76,7 @@ async function finish(parts: readonly Part[], plan: DrainPlan): Promise<'closed'
     ...plan.others.map(({ done }) => done),
   ]).then(() => 'closed' as const)
   for (const { protocol } of parts) protocol.finish()
-  for (const other of plan.others) other.begin?.()
+  for (const other of plan.others) other.finish?.()
   const hurryUp = () => closeIdle(parts)
   if (plan.hurry.isSet) hurryUp()
   plan.hurry.onSet(hurryUp)

@@ -29,9 +29,7 @@ export class Farewell {
     this.#committed = committed
   }
 
-  /**
-   * The link has ended without a word of why: the successor is lost, unless it turns out to live.
-   */
+  /** The link has ended and nothing explains why: the successor is lost, unless it still lives. */
   get mayBeLost(): boolean {
     return this.#linkEnded.isSet && !this.#isPassedOn
   }
@@ -51,14 +49,14 @@ export class Farewell {
     if (event.message.type === 'replacing') this.#isReplacing = event.message.isOn
   }
 
-  /** Whether the successor is lost, where that is being looked at. */
+  /** Whether the successor is lost; waits if that is not known yet. */
   isLost(): Promise<boolean> {
     return this.#look
   }
 
   #onEnd(): void {
     this.#linkEnded.set()
-    // Behind the bye its end is looked at there.
+    // After the bye an end of the link is its answer.
     if (this.#isPassedOn || this.#bye !== undefined) return
     this.#look = livesOn(this.#committed.identity).then((lives) => {
       if (!lives) this.lost.set()

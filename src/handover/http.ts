@@ -4,8 +4,8 @@ import type { ServerResponse } from 'node:http'
 import type { Server, Socket } from 'node:net'
 import { httpConnections, receivingHttpConnections, responseInProgress } from '../node/connections.ts'
 import { isTls } from '../node/listeners.ts'
+import type { Draining, ProtocolDrain } from '../service-parts.ts'
 import { countMove } from './counts.ts'
-import type { Draining, ProtocolDrain } from './protocol-drain.ts'
 
 /**
  * What Node publishes of a request: `http.server.request.start` and `http.server.response.finish`.
@@ -16,10 +16,7 @@ type Exchange = {
   readonly server: Server
 }
 
-/**
- * To Node a connection is idle whose answer is given, written or not, and whatever pipelined
- * answers wait behind it.
- */
+/** No answer is being given. What Node calls idle may still have one to write. */
 function isQuiet(socket: Socket): boolean {
   return !socket.destroyed && !socket.writableEnded && responseInProgress(socket) === undefined
 }

@@ -3,8 +3,8 @@ import type { IncomingHttpHeaders, ServerHttp2Session, ServerHttp2Stream } from 
 import { writeBetweenFrames } from '../node/connections.ts'
 import { sessionsOf } from '../node/http2-sessions.ts'
 import { isHttp } from '../node/listeners.ts'
+import type { Draining, ProtocolDrain } from '../service-parts.ts'
 import { drainHttp } from './http.ts'
-import type { Draining, ProtocolDrain } from './protocol-drain.ts'
 
 type StreamListener = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, flags: number) => void
 

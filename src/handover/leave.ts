@@ -66,7 +66,7 @@ export async function stopService(service: Service): Promise<DrainReport> {
 function stopNow(service: Service): Promise<DrainReport> {
   if (service.departure !== undefined) return service.departure.stop()
   service.takeStep('stop')
-  service.receiving?.stop()
+  service.receiving?.tellStop()
   return new Leaving(service, service.drainTimeout).ended
 }
 
@@ -130,7 +130,7 @@ class Leaving implements Departure {
       // The service ends: what is idle goes now, and the rest with the link.
       if (event.type === 'closed') this.deadline.set()
       this.hurry.set()
-      if (!this.#hasPassedStop) this.#service.receiving?.stop()
+      if (!this.#hasPassedStop) this.#service.receiving?.tellStop()
       this.#hasPassedStop = true
     })
   }

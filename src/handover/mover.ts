@@ -40,10 +40,7 @@ type Parcel = {
 
 export class Mover implements ConnectionMover {
   readonly #link: Link
-  /**
-   * One a connection: an order replaces the one before, which has waited for longer than the
-   * connection was free.
-   */
+  /** At most one order for each connection: a new one replaces the one before. */
   readonly #urgent = new Map<Socket, Order>()
   #waiting: Order[] = []
   /** First in #waiting that has not had its turn: shift() of a long array is slow. */
@@ -106,8 +103,7 @@ export class Mover implements ConnectionMover {
   giveUp(): void {
     this.#close()
     for (const [id, { hasArrived, socket }] of [...this.#sentOrders]) {
-      // The second waits in Node's queue with its socket whole: it may have been closed, and
-      // counted, there.
+      // The second one is still in Node's queue here. If its client has closed it, it is counted.
       this.#settle(id, hasArrived ? 'moved' : socket.destroyed ? 'busy' : 'lost')
     }
     for (const { order, socket } of this.#refused.splice(0)) {

@@ -46,7 +46,7 @@ export function receive(service: Service, predecessor: Identity, { link, onLink 
         answers.add(message.id, take(message, handle as Socket | undefined))
         return
       case 'value':
-        if (message.name === takeoverName) takeOver(message)
+        if (message.name === takeoverName) takeReleased(message)
         return
       case 'news':
         service.history.take(message)
@@ -94,10 +94,10 @@ export function receive(service: Service, predecessor: Identity, { link, onLink 
     return isKept
   }
 
-  function takeOver(message: MessageOf<'value'>): void {
+  function takeReleased(message: MessageOf<'value'>): void {
     try {
       const value = assembly.add(message)
-      if (value !== undefined) service.takeOver(value.value)
+      if (value !== undefined) service.runOnTakeover(value.value)
     } catch {
       // A newer Node may have cloned what this one cannot read: onTakeover is called at the bye,
       // without it.
@@ -115,7 +115,7 @@ export function receive(service: Service, predecessor: Identity, { link, onLink 
     tellReplacing(isOn) {
       if (service.predecessor?.isCommitted === true) link?.send({ type: 'replacing', isOn })
     },
-    stop() {
+    tellStop() {
       if (service.predecessor?.isCommitted === true) link?.send({ type: 'stop' })
     },
   } satisfies Receiving

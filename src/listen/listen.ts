@@ -19,7 +19,7 @@ export async function listen(service: Service, server: Server, options: ListenOp
   checkListenOptions(options)
   const name = options.name ?? addressName(options)
   checkName(name)
-  if (service.isReady) throw new CookError('ERR_COOK_LISTEN', { name, why: 'ready() was called already' })
+  if (service.hasAnswered) throw new CookError('ERR_COOK_LISTEN', { name, why: 'ready() was called already' })
   if (service.listeners.some((one) => one.name === name || one.server === server)) {
     throw new CookError('ERR_COOK_LISTEN', { name, why: 'another server has this name, or this server has another' })
   }

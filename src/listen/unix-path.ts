@@ -113,8 +113,8 @@ export function restoreUnixPaths({ handles }: Service): void {
 }
 
 /**
- * Of the socket itself, whatever stands at its name by now: chmod(2) follows a symlink, and a
- * socket cannot be opened to be changed, but for its path alone.
+ * Sets the mode of the socket itself. Not by its name: chmod(2) follows a symlink that somebody may
+ * have put there meanwhile.
  */
 function setMode(path: string, mode: number): void {
   if (process.platform !== 'linux') {

@@ -26,7 +26,7 @@ export function watchSignals(service: Service): { end(): void } {
     else if (isProgramOwn) leaveToProgram(service)
     // Before it serves there is nothing to finish, and whoever waits for it reads in the exit code
     // what ended it.
-    else if (!service.isReady) process.exit(128 + signalNumbers()[signal])
+    else if (!service.hasAnswered) process.exit(128 + signalNumbers()[signal])
     else void stopService(service)
   }
   // Programs have a use of their own for it (nodemon's restart; Nest ends at every signal there
@@ -75,5 +75,5 @@ export function watchSignals(service: Service): { end(): void } {
  */
 function leaveToProgram({ upgrading, receiving }: Service): void {
   upgrading?.stop.abort()
-  receiving?.stop()
+  receiving?.tellStop()
 }

@@ -37,7 +37,7 @@ export function takeUpProgram(): void {
   })
   service.preload = {
     stepAside(verb) {
-      if (service.isReady || listens.isUsed()) throw new CookError('ERR_COOK_PRELOADED', { verb })
+      if (service.hasAnswered || listens.isUsed()) throw new CookError('ERR_COOK_PRELOADED', { verb })
       for (const part of [signals, listens, binds, readiness, cluster]) part.end()
       service.endPreload()
     },

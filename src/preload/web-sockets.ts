@@ -65,7 +65,7 @@ export function drainWebSockets(webSockets: WebSockets, departure: Departure): O
   return {
     // With a successor, once that is known to stay: only then do they come back to it.
     moveIdle: async () => {},
-    begin() {
+    finish() {
       closes.plan(webSockets.open.size)
       for (const socket of webSockets.open) close(socket)
       webSockets.onOpen = close

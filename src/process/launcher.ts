@@ -153,7 +153,7 @@ function exitError(pid: number, goal: string, how: string, dying: Word | undefin
   return new CookError('ERR_COOK_DAEMON_EXITED', values, { cause: causeOf(dying) })
 }
 
-/** A daemon that said no may still write its log and go; then it is helped. */
+/** A daemon that refused to start has 2 s to write its log and exit; then it is killed. */
 async function refused(child: ChildProcess, pid: number, word: Word): Promise<CookError> {
   const timer = setTimeout(() => child.kill('SIGKILL'), 2_000)
   await exitOf(child)

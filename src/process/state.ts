@@ -97,8 +97,8 @@ function checkStart({ link, launch }: Start, environment: ProcessState['environm
 }
 
 /**
- * Whoever waits for this process reads why it died, even where stderr is /dev/null. Both are deaf
- * once it is up.
+ * The launcher or the predecessor, whichever waits for this process, reads why it died, even where
+ * stderr is /dev/null. Once it is up, neither listens any more.
  */
 function tellWhyItDies(state: ProcessState, { launch }: Start): void {
   process.on('uncaughtExceptionMonitor', (error) => {

@@ -34,7 +34,7 @@ export type NewVersion = {
   readonly tickets: Readonly<Record<string, string>>
 }
 
-export type UpgradeStep = 'started' | 'booted' | 'ready' | 'serves'
+export type UpgradeStep = 'started' | 'booted' | 'ready'
 
 /** What follows the commit begins with this: the successor, and the link to it, still open. */
 export type Committed = {
@@ -76,7 +76,7 @@ export async function startSuccessor(
   child.unref()
   const { greeted = started, ready = greeted, committed = ready } = times
   const phases = { spawn: started - called, boot: greeted - started, ready: ready - greeted, commit: committed - ready }
-  return { identity: end.successor.identity, generation: version.generation, phases, ...line }
+  return { identity: end.successor, generation: version.generation, phases, ...line }
 }
 
 async function spawnSuccessor(version: NewVersion, nonce: string): Promise<ChildProcess> {
@@ -86,6 +86,7 @@ async function spawnSuccessor(version: NewVersion, nonce: string): Promise<Child
   const env = writeStart(environment, { stage, link })
   const stdio = ['ignore', output ?? 1, output ?? 2, 'ipc', ...version.handles.map(({ fd }) => fd)] as const
   try {
+    // Goes on in enter.ts of the new process.
     return await spawned(() => system.spawn(command, { env, stdio }))
   } catch (cause) {
     const values = { command: command.execPath, why: spawnFault(command, cause), self: process.pid }
@@ -235,7 +236,7 @@ async function endKnown(identities: readonly Identity[]): Promise<void> {
 /** The failure in words. */
 function failed({ upgrading }: Service, end: OldSide, started: number, lines: string): CookError {
   const self = process.pid
-  const pid = end.successor?.identity[0] ?? end.known.at(-1)?.[0] ?? started
+  const pid = end.successor?.[0] ?? end.known.at(-1)?.[0] ?? started
   const who = `pid ${pid}`
   const words = lastWords(end.dying ?? end.waits, lines)
   const failure = end.failure ?? { why: 'exited' }

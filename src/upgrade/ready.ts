@@ -10,9 +10,9 @@ import type { Predecessor } from '../service-parts.ts'
  */
 export async function ready(service: Service): Promise<void> {
   const { predecessor, state } = service
-  service.isReady = true
+  service.hasAnswered = true
   if (predecessor === undefined) startServing(service)
-  else await takeOver(service, predecessor)
+  else await readyAsSuccessor(service, predecessor)
   const { launch } = state.entered
   launch?.tell({ type: 'ready' })
   launch?.close()
@@ -21,10 +21,10 @@ export async function ready(service: Service): Promise<void> {
 function startServing(service: Service): void {
   writePid(service)
   service.takeStep('serve')
-  service.takeOver(undefined)
+  service.runOnTakeover(undefined)
 }
 
-async function takeOver(service: Service, predecessor: Predecessor): Promise<void> {
+async function readyAsSuccessor(service: Service, predecessor: Predecessor): Promise<void> {
   const { claims, control, history, receiving } = service
   await predecessor.notify(true, '')
   receiving?.sendSpares()
@@ -33,7 +33,7 @@ async function takeOver(service: Service, predecessor: Predecessor): Promise<voi
   if (names.length > 0) service.emit({ type: 'unclaimed', names })
   // A predecessor that was lost cannot tell what its onRelease returned.
   void receiving?.bye.then(() => {
-    service.takeOver(undefined)
+    service.runOnTakeover(undefined)
     history.forget()
   })
   // Too late for a no: the service is ours, and goes on.

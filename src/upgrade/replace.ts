@@ -1,7 +1,7 @@
 /** One upgrade: what keeps it from beginning, what the new version gets, what is rolled back. */
 import { closeSync, existsSync } from 'node:fs'
 import { writeProgram } from '../contract/environment.ts'
-import { CookError, type CookErrorCode } from '../errors.ts'
+import { CookError } from '../errors.ts'
 import { ticketKeys } from '../listen/listening.ts'
 import { keepPathAtClose } from '../listen/unix-path.ts'
 import { type Command, isAlive, withoutInspectorIn, workingDirectory } from '../node/system.ts'
@@ -30,21 +30,23 @@ export async function replace(
     history.add({ generation, begin })
     return committed
   } catch (error) {
-    const { code } = error as CookError
-    if (!notBegun.includes(code)) history.add({ generation, begin, code })
+    history.add({ generation, begin, code: (error as CookError).code })
     throw error
   }
 }
 
-/** Upgrades that another one kept from beginning. */
-const notBegun: readonly CookErrorCode[] = ['ERR_COOK_UPGRADE_IN_PROGRESS', 'ERR_COOK_UPGRADED', 'ERR_COOK_STOPPING']
-
 function checkMayBegin(service: Service): void {
-  const { state, predecessor, options, phase } = service
+  const { state, predecessor, options, phase, upgrading } = service
   const pid = process.pid
   if (state.entered.start.stage === 'parent') throw new CookError('ERR_COOK_STAGE', { verb: 'upgrade()' })
   demandCommit(service, 'upgrade()')
   if (phase === 'starting') throw new CookError('ERR_COOK_NOT_READY', { verb: 'upgrade()', self: pid })
+  if (upgrading !== undefined) {
+    throw new CookError('ERR_COOK_UPGRADE_IN_PROGRESS', { generation: upgrading.generation, pid })
+  }
+  if (phase === 'draining' || phase === 'gone') {
+    throw new CookError(service.hasSuccessor ? 'ERR_COOK_UPGRADED' : 'ERR_COOK_STOPPING', { pid })
+  }
   const most = options.maxGenerations ?? defaults.maxGenerations
   const older = service.isDaemon ? (predecessor?.living ?? []).filter((identity) => isAlive(identity)) : []
   const count = older.length + 1
@@ -65,14 +67,7 @@ async function runUpgrade(
   options: DaemonUpgradeOptions & { readonly stage: 'parent' | 'daemon' },
   onStep: (step: UpgradeStep) => void,
 ): Promise<Committed> {
-  const { state, receiving, upgrading } = service
-  const pid = process.pid
-  if (upgrading !== undefined) {
-    throw new CookError('ERR_COOK_UPGRADE_IN_PROGRESS', { generation: upgrading.generation, pid })
-  }
-  if (service.phase === 'draining' || service.phase === 'gone') {
-    throw new CookError(service.hasSuccessor ? 'ERR_COOK_UPGRADED' : 'ERR_COOK_STOPPING', { pid })
-  }
+  const { state, receiving } = service
   const handles = service.handles.pack()
   const stop = new AbortController()
   const signal = options.signal === undefined ? stop.signal : AbortSignal.any([stop.signal, options.signal])

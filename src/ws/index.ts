@@ -27,7 +27,7 @@ export function handOverWebSockets<State = unknown>(
   checkWebSocketOptions(options)
   const { name = 'ws', onHandedOver } = options
   const service = serviceOf(daemon)
-  if (service.isReady) throw new CookError('ERR_COOK_WS', { why: 'ready() was called already' })
+  if (service.hasAnswered) throw new CookError('ERR_COOK_WS', { why: 'ready() was called already' })
   const ws = new WsInside(server)
   const requests = new WeakMap<WebSocket, RequestParts>()
   // Undefined with `clientTracking: false`, whatever the types say.

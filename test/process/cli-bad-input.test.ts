@@ -35,7 +35,7 @@ test('start of a program that does not exist, is none, throws or exits tells why
   failed(await operator.types(['start', 'exits.mjs']), /exit code 9\.[\s\S]*I say no/)
   mkdirSync(lab.path('folder'))
   failed(await operator.types(['start', 'folder']), /exited before it was ready/)
-  assert.equal(await operator.does(['list']), 'no daemon runs\n')
+  assert.equal(await operator.does(['list']), 'no service is running\n')
 })
 
 test('start of a program that never listens ends with 1 at the timeout, and the program is killed', async () => {
@@ -51,7 +51,7 @@ test('start of a program that never listens ends with 1 at the timeout, and the 
     await operator.types(['start', 'app.mjs', '--ready-timeout', '700']),
     /was not ready after 700 ms and was killed/,
   )
-  assert.equal(await operator.does(['list']), 'no daemon runs\n')
+  assert.equal(await operator.does(['list']), 'no service is running\n')
   writeFileSync(lab.path('idle.mjs'), 'setInterval(() => {}, 1000)')
   failed(await operator.types(['start', 'idle.mjs', '--ready-timeout', '300']), /after 300 ms and was killed/)
 })
@@ -123,7 +123,7 @@ test('the socket of a dead daemon counts for nothing, and the next start takes i
   process.kill((await operator.status('app')).pid, 'SIGKILL')
   await eventually('its end', async () => (await operator.status('app').catch(() => 'gone')) === 'gone' || undefined)
   assert.equal(existsSync(operator.socket('app')), true)
-  assert.equal(await operator.does(['list']), 'no daemon runs\n')
+  assert.equal(await operator.does(['list']), 'no service is running\n')
   for (const command of ['status', 'stop', 'upgrade']) assert.equal((await operator.types([command, 'app'])).code, 3)
   await operator.does(['start', 'app.mjs'])
   assert.match(await operator.asks('app'), /^one /)
@@ -218,7 +218,7 @@ test('a log that cannot be opened keeps a program from starting, with a clear me
   await using operator = new Operator(lab)
   writeProgram(lab, 'app.mjs', 'one')
   failed(await operator.types(['start', 'app.mjs', '--log', 'missing/log']), /logFile cannot be used: ENOENT/)
-  assert.equal(await operator.does(['list']), 'no daemon runs\n')
+  assert.equal(await operator.does(['list']), 'no service is running\n')
 })
 
 test('a pid file that cannot be written keeps a program from starting, with a clear message', async () => {
@@ -229,7 +229,7 @@ test('a pid file that cannot be written keeps a program from starting, with a cl
     await operator.types(['start', 'app.mjs', '--pid', 'missing/pid']),
     /the pid file \S+\/missing\/pid could not be written: ENOENT/,
   )
-  assert.equal(await operator.does(['list']), 'no daemon runs\n')
+  assert.equal(await operator.does(['list']), 'no service is running\n')
 })
 
 test('on a full disk a start fails with what could not be written, and leaves nothing behind', {
@@ -244,7 +244,7 @@ test('on a full disk a start fails with what could not be written, and leaves no
     await operator.types(['start', 'app.mjs', '--pid', 'disk/pid']),
     /the pid file \S+\/disk\/pid could not be written: ENOSPC/,
   )
-  assert.equal(await operator.does(['list']), 'no daemon runs\n')
+  assert.equal(await operator.does(['list']), 'no service is running\n')
   const env = { COOK_DAEMON_HOME: lab.path('disk/run') }
   const args = ['start', 'app.mjs', '--log', lab.path('log')]
   failed(await operator.types(args, { env }), /the run directory \S+ cannot be used: .*ENOSPC/)
@@ -273,7 +273,7 @@ test('a disk that fills up while a daemon runs keeps it from nothing: it is upgr
   assert.notEqual(now.pid, pid)
   assert.deepEqual([now.generation, now.phase], [2, 'ready'])
   await operator.does(['stop'], { env })
-  assert.deepEqual(await operator.does(['list'], { env }), 'no daemon runs\n')
+  assert.deepEqual(await operator.does(['list'], { env }), 'no service is running\n')
 })
 
 test('a new version that cannot write its log fails, and the old one serves on', async () => {

@@ -24,8 +24,10 @@ const looping = `let late
 server.prependListener('request', (request) => { if (request.url === '/loop') for (;;) {} })
 server.removeAllListeners('request').on('request', (request, response) => {
   if (request.url === '/loop') for (;;) {}
-  if (request.url === '/late') late = response
-  else response.end(String(process.pid))
+  if (request.url === '/late') {
+    late = response
+    console.log('asked')
+  } else response.end(String(process.pid))
 })`
 
 // They wait for a silence to be long enough, most of the time.
@@ -102,7 +104,7 @@ describe('a daemon that does not answer', { concurrency: 3 }, () => {
     const { pid } = status
     const client = await HttpConnection.open(portOf(status))
     const asked = client.ask('/late')
-    await eventually('the request', async () => (await operator.status('app')).connections === 1 || undefined)
+    await operator.untilAsked('app')
     process.kill(pid, 'SIGSTOP')
     const { stderr } = await operator.types(['status'])
     assert.match(stderr, new RegExp(`pid ${pid}, .* is stopped by a signal`))
@@ -123,7 +125,7 @@ describe('a daemon that does not answer', { concurrency: 3 }, () => {
       const status = await operator.status('app')
       const client = await HttpConnection.open(portOf(status))
       client.socket.write('GET /late HTTP/1.1\r\nhost: x\r\n\r\n')
-      await eventually('the request', async () => (await operator.status('app')).connections === 1 || undefined)
+      await operator.untilAsked('app', generation)
       pids.push(status.pid)
       clients.push(client)
       await operator.does(['upgrade', 'app', '--no-wait'])
@@ -162,7 +164,7 @@ describe('a daemon that does not answer', { concurrency: 3 }, () => {
     assert.deepEqual([code, stderr], [0, ''])
     gate.close()
     assert.match((await upgrading).stderr, /ended during the upgrade/)
-    assert.equal(await operator.does(['list']), 'no daemon runs\n')
+    assert.equal(await operator.does(['list']), 'no service is running\n')
   })
 
   test('a daemon that stands still while it stops is killed, and stop does not wait for ever', async () => {

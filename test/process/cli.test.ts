@@ -36,12 +36,13 @@ test('stop sends SIGTERM once, and waits for what was accepted', async () => {
 process.on('SIGTERM', () => terms++)
 server.removeAllListeners('request').on('request', (_, response) => {
   process.once('SIGTERM', () => setTimeout(() => response.end(String(terms)), 500))
+  console.log('asked')
 })`
   writeProgram(lab, 'app.mjs', 'one', counting)
   await operator.does(['start', 'app.mjs'])
   const client = await HttpConnection.open(portOf(await operator.status('app')))
   const asked = client.ask()
-  await eventually('the request', async () => (await operator.status('app')).connections === 1 || undefined)
+  await operator.untilAsked('app')
   assert.equal(await operator.does(['stop']), 'app has stopped\n')
   assert.equal((await asked).body, '1')
   client.socket.destroy()
@@ -55,7 +56,7 @@ test('stop ends a daemon that SIGTERM would kill by its control socket, and wait
     `import { createServer } from 'node:http'
 import { serve } from '${operator.library}'
 let late
-const server = createServer((_, response) => { late = response })
+const server = createServer((_, response) => { late = response; console.log('asked') })
 const daemon = await serve(server, { host: '127.0.0.1', port: 0, signals: { stop: ['SIGINT'] } })
 daemon.onDrain(() => late.end('late'))`,
   )
@@ -63,7 +64,7 @@ daemon.onDrain(() => late.end('late'))`,
   const status = await operator.status('app')
   const client = await HttpConnection.open(portOf(status))
   const asked = client.ask()
-  await eventually('the request', async () => (await operator.status('app')).connections === 1 || undefined)
+  await operator.untilAsked('app')
   assert.equal(await operator.does(['stop']), 'app has stopped\n')
   assert.equal((await asked).body, 'late')
   client.socket.destroy()
@@ -74,13 +75,14 @@ test('stop ends the new version too that took over when it had looked who serves
   await using operator = new Operator(lab)
   const holding = `server.removeAllListeners('request').on('request', (_, response) => {
 process.once('SIGHUP', () => setTimeout(() => response.end('late'), 500))
+console.log('asked')
 })`
   writeProgram(lab, 'app.mjs', 'one', holding)
   await operator.does(['start', 'app.mjs'])
   const real = clientOf(lab.path('run'), 'app')
   const client = await HttpConnection.open(portOf(await operator.status('app')))
   const asked = client.ask()
-  await eventually('the request', async () => (await operator.status('app')).connections === 1 || undefined)
+  await operator.untilAsked('app')
   const upgraded = async () => {
     const status = await real.status()
     await operator.does(['upgrade', '--no-wait'])
@@ -246,7 +248,7 @@ test('start of a name that runs says so, and upgrade --or-start does either', as
 test('status and list tell people and scripts of every daemon', async () => {
   await using lab = await Lab.open()
   await using operator = new Operator(lab)
-  assert.equal(await operator.does(['list']), 'no daemon runs\n')
+  assert.equal(await operator.does(['list']), 'no service is running\n')
   assert.equal(await operator.does(['list', '--json']), '[]\n')
   assert.equal((await operator.types(['status'])).code, 3)
   writeProgram(lab, 'app.mjs', 'one')

@@ -45,7 +45,7 @@ test('with detach, the launcher exits with 1 and tells the last words of a daemo
   await launcher.gone
   assert.equal(child.exitCode ?? (await once(child, 'exit'))[0], 1)
   await eventually('its words', () => lab.output.includes('no database here') || undefined)
-  assert.match(lab.output, /the daemon \(pid \d+\) exited before it was ready: exit code 7/)
+  assert.match(lab.output, /the program \(pid \d+\) exited before it was ready: exit code 7/)
 })
 
 // ---------------------------------------------------------------------------------------------- listeners

@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { lstatSync, readdirSync, writeFileSync } from 'node:fs'
+import { lstatSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { get } from 'node:http'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
@@ -81,6 +81,16 @@ export class Operator {
     const port = portOf(await this.status(name))
     const [response] = await once(get({ port, host: '127.0.0.1', agent: false }), 'response')
     return text(response)
+  }
+
+  /**
+   * Until the program of this name has printed `asked` as often: a connection that is counted may
+   * not have said anything yet.
+   */
+  async untilAsked(name: string, times = 1): Promise<void> {
+    const log = this.#lab.path(`run/${name}.log`)
+    const count = () => readFileSync(log, 'utf8').split('asked\n').length - 1
+    await eventually('the request', () => count() >= times || undefined)
   }
 
   async #note(): Promise<void> {

@@ -80,7 +80,7 @@ export class Program {
           ...process.env,
           PORT: '0',
           PWD: folder,
-          COOK_DAEMON_PROGRAM: JSON.stringify({ protocol: 1, pidFile: join(folder, 'pid'), ...record }),
+          COOK_DAEMON_PROGRAM: JSON.stringify({ pidFile: join(folder, 'pid'), ...record }),
           ...env,
         },
         stdio: ['ignore', 'pipe', 'pipe'],

@@ -100,7 +100,7 @@ const faults: readonly { readonly what: string; readonly contract: Partial<Contr
     contract: {
       stepNew(state, event) {
         const [next, effects] = stepNew(state, event)
-        const isAsking = next.at === 'asking' && state.at !== 'asking' && next.answer?.ok === true
+        const isAsking = next.at === 'answered' && state.at !== 'answered' && next.answer?.ok === true
         return isAsking ? [{ ...next, at: 'accepted' }, [...effects, { do: 'commit' }]] : [next, effects]
       },
     },
