@@ -152,7 +152,14 @@ const tests: Readonly<Record<Kind, readonly [isIt: (value: unknown) => boolean, 
     'a number from 0 to 0o777',
   ],
   strings: [(value) => Array.isArray(value) && value.every((one) => typeof one === 'string'), 'an array of strings'],
-  record: [(value) => typeof value === 'object' && value !== null && !Array.isArray(value), 'an object of strings'],
+  record: [
+    (value) =>
+      typeof value === 'object' &&
+      value !== null &&
+      !Array.isArray(value) &&
+      Object.values(value).every((one) => one === undefined || typeof one === 'string'),
+    'an object of strings',
+  ],
   function: [(value) => typeof value === 'function', 'a function'],
   rule: [(value) => typeof value === 'boolean' || typeof value === 'function', 'true, false or a function'],
   count: [(value) => Number.isInteger(value) && Number(value) >= 1, 'a whole number of at least 1'],

@@ -178,8 +178,10 @@ export type Departure = {
   readonly handedOver: number
   /** With what became of the connections, when this process is done or has the service again. */
   readonly ended: Promise<DrainReport>
-  /** Set by then if the service came back. */
-  readonly returned: CookError | undefined
+  /** Resolves when the service is ours again instead. */
+  readonly returned: Promise<CookError>
+  /** The successor has vanished, and nothing explains why. */
+  readonly mayBeLost: boolean
   /** The successor is lost and we take the service back: nothing is to be closed. */
   isComingBack(): boolean
   /** Where what becomes of a connection is counted. */

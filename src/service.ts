@@ -9,7 +9,7 @@ import { connectionsOf, serverOf } from './node/connections.ts'
 import { residentMemory } from './node/processes.ts'
 import { identify } from './node/system.ts'
 import { type DaemonEvent, type DaemonOptions, type DrainReport, defaults } from './options.ts'
-import { Claims } from './process/claims.ts'
+import type { Claims } from './process/claims.ts'
 import { type Foreground, foreground } from './process/foreground.ts'
 import { Registry } from './process/handles.ts'
 import type { EnteredState } from './process/state.ts'
@@ -49,14 +49,18 @@ export class Service {
   options: DaemonOptions = {}
   /** False where the original API alone is used: its programs close and drain themselves. */
   isDaemon = false
-  /** ready() or notifyUpgradeDone() was called. */
+  /** ready() was called. */
   hasAnswered = false
+  /** notifyUpgradeDone() was called. */
+  wasNotified = false
   /** A successor has taken over: what is named here, a path or a pid file, is its own. */
   hasSuccessor = false
   /** What this process wrote last. */
   pidFile: string | undefined
   upgrading: Upgrading | undefined
-  /** Registered by upgrade/successor.ts and handover/receive.ts, in a process with a predecessor. */
+  /**
+   * Registered by upgrade/successor.ts and handover/receive.ts, in a process with a predecessor.
+   */
   predecessor: Predecessor | undefined
   receiving: Receiving | undefined
   /** By handover/leave.ts, while this process leaves. */
@@ -73,7 +77,7 @@ export class Service {
     this.state = state
     const { start, generation } = state.entered
     const isBetween = start.stage === 'parent'
-    this.claims = new Claims(isBetween ? [] : (start.link?.handles ?? []))
+    this.claims = state.entered.claims
     this.#phase = start.link === undefined || isBetween ? 'ready' : 'starting'
     const run = isBetween ? undefined : (start.launch?.run ?? this.claims.claimOne(runName, 'file')?.fd)
     if (run === undefined) return
@@ -124,6 +128,7 @@ export class Service {
     if (this.predecessor === undefined) this.#phase = 'ready'
     this.preload = undefined
     this.options = {}
+    delete this.state.logFile
     this.isDaemon = false
     this.ownDrains.length = 0
   }

@@ -213,9 +213,16 @@ export async function listenUnix(server: Server, path: string, options: ListenUn
 export async function upgrade(options: UpgradeOptions = {}): Promise<UpgradeResult> {
   const service = enter('upgrade()')
   checkUpgradeOptions(options)
-  const { identity, generation, phases, link } = await replace(service, { stage: 'parent', ...options }, () => {})
-  link.send({ type: 'bye' }, () => link.close())
-  return withText({ pid: identity[0], generation, phases }, upgradeText)
+  const given = { ...options, stage: options.stage ?? 'parent' }
+  return replace(
+    service,
+    given,
+    () => {},
+    ({ identity, generation, phases, link }) => {
+      link.send({ type: 'bye' }, () => link.close())
+      return withText({ pid: identity[0], generation, phases }, upgradeText)
+    },
+  )
 }
 
 /**
@@ -251,8 +258,8 @@ export async function notifyUpgradeDone(ok = true, reason = ''): Promise<void> {
   if (start.stage === 'parent') throw new CookError('ERR_COOK_STAGE', { verb })
   if (predecessor === undefined && launch?.waitReady !== true) throw new CookError('ERR_COOK_NOT_IN_UPGRADE', { verb })
   if (typeof ok !== 'boolean') throw new CookError('ERR_COOK_OPTION', { option: 'ok', why: 'must be true or false' })
-  if (service.hasAnswered) throw new CookError('ERR_COOK_NOTIFIED_TWICE', {})
-  service.hasAnswered = true
+  if (service.wasNotified) throw new CookError('ERR_COOK_NOTIFIED_TWICE', {})
+  service.wasNotified = true
   if (predecessor !== undefined) {
     await predecessor.notify(ok, reason)
     // Its listeners are the program's, and so is what becomes of them.

@@ -23,11 +23,10 @@ export async function upgradeByRequest(
     onProgress({ type, ms: ms() })
   })
   onProgress({ type: 'serves', ms: ms(), pid, generation })
-  const { departure } = service
-  const ended = Promise.race([service.drained.promise, drained]).then((report) => {
-    if (departure?.returned !== undefined) throw departure.returned
-    return report
+  const lost = service.departure?.returned.then((error) => {
+    throw error
   })
+  const ended = Promise.race([service.drained.promise, drained, ...(lost === undefined ? [] : [lost])])
   await watchDrain(service, ended, ms, onProgress)
 }
 

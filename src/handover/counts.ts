@@ -16,8 +16,8 @@ export function countMove(counts: Counting, moved: Moved): void {
 }
 
 /** `others` are connections of no listener, as those that the program opened itself. */
-export function toReport(listeners: ReadonlyMap<string, Counting>, others: Counting): DrainReport {
-  const all = [...listeners.values(), others]
+export function toReport(listeners: readonly (readonly [name: string, Counting])[], others: Counting): DrainReport {
+  const all = [...listeners.map(([, counts]) => counts), others]
   const sum = (name: keyof DrainCounts) => all.reduce((total, one) => total + one[name], 0)
   const total = { handedOver: sum('handedOver'), served: sum('served'), closed: sum('closed'), cut: sum('cut') }
   return withText({ ...total, listeners: Object.fromEntries(listeners) }, drainText)

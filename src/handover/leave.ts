@@ -1,9 +1,8 @@
 /** How a process ends its service: it drains, and leaves when its successor has answered. */
-import type { Socket } from 'node:net'
-import { checkDaemonUpgradeOptions } from '../check.ts'
+import type { Server, Socket } from 'node:net'
 import { takeoverName } from '../contract/messages.ts'
 import { CookError } from '../errors.ts'
-import { startReading, stopReading } from '../node/connections.ts'
+import { serverOf, startReading, stopReading } from '../node/connections.ts'
 import type { DaemonUpgradeOptions, DrainReport, MoveRule, UpgradeResult } from '../options.ts'
 import { releasePidFile } from '../process/pid-file.ts'
 import { upgradeText, withText } from '../report.ts'
@@ -38,18 +37,13 @@ export async function replaceAndLeave(
   options: DaemonUpgradeOptions,
   onStep: (step: UpgradeStep) => void = () => {},
 ): Promise<DaemonReport> {
-  try {
-    checkDaemonUpgradeOptions(options)
-    const committed = await replace(service, { stage: 'daemon', ...options }, onStep)
+  return replace(service, options, onStep, (committed) => {
     const { identity, generation, phases } = committed
     const result = { pid: identity[0], generation, phases }
     service.emit(withText({ type: 'upgraded', ...result } as const, upgradeText))
     const { ended } = new Leaving(service, options.drainTimeout ?? service.drainTimeout, committed)
     return withText({ ...result, drained: ended }, upgradeText)
-  } catch (error) {
-    service.emit({ type: 'upgrade-failed', error: error as Error })
-    throw error
-  }
+  })
 }
 
 /**
@@ -60,14 +54,14 @@ export async function stopService(service: Service): Promise<DrainReport> {
   service.upgrading?.stop.abort()
   await service.upgrading?.ended
   if (service.phase === 'starting') await service.predecessor?.notify(false, 'it was stopped')
-  return stopNow(service)
+  return stopNow(service, service.drainTimeout)
 }
 
-function stopNow(service: Service): Promise<DrainReport> {
+function stopNow(service: Service, time: number): Promise<DrainReport> {
   if (service.departure !== undefined) return service.departure.stop()
   service.takeStep('stop')
   service.receiving?.tellStop()
-  return new Leaving(service, service.drainTimeout).ended
+  return new Leaving(service, time).ended
 }
 
 /** One departure: made at a commit or at a stop, and dropped if the service comes back. */
@@ -82,9 +76,9 @@ class Leaving implements Departure {
   readonly #farewell: Farewell | undefined
   readonly #spares: Spares | undefined
   /** Those that listened when it began. */
-  readonly #listening: readonly Listener[]
-  /** What becomes of the connections, by listener. */
-  readonly #counts: ReadonlyMap<string, Counting>
+  #listening: readonly Listener[] = []
+  /** What becomes of the connections, by the server that accepted them. */
+  readonly #counts: ReadonlyMap<Server, Counting>
   readonly #otherCounts = noCounts()
   /** Set when the successor is lost; never at a stop. */
   readonly #lost: Latch
@@ -93,15 +87,14 @@ class Leaving implements Departure {
   /** Our predecessor knows that the service ends. */
   #hasPassedStop = false
   readonly ended: Promise<DrainReport>
-  returned: CookError | undefined
+  readonly #returned = deferred<CookError>()
 
   constructor(service: Service, time: number, committed?: Committed) {
     this.#service = service
     this.#committed = committed
     this.time = time
     this.endsAt = performance.now() + time
-    this.#listening = service.listeners.filter(({ server }) => server.listening)
-    this.#counts = new Map(service.listeners.map(({ name }) => [name, noCounts()]))
+    this.#counts = new Map(service.listeners.map(({ server }) => [server, noCounts()]))
     if (committed === undefined) this.hurry.set()
     else {
       this.mover = new Mover(committed.link)
@@ -141,13 +134,21 @@ class Leaving implements Departure {
     const news = setInterval(() => this.tellNews(), newsInterval).unref()
     this.tellNews()
     const hasDrained = await this.#drain()
-    const report = toReport(this.#counts, this.#otherCounts)
+    const report = this.#report()
     await this.#unlessOver(released)
     if (hasDrained) await this.#untilPredecessorLeft()
     const isLeft = hasDrained && (await this.#sayBye())
     clearTimeout(timer)
     clearInterval(news)
     return isLeft || !this.#canReturn() ? this.#end(report) : this.#return(report)
+  }
+
+  #report(): DrainReport {
+    const all = this.#service.listeners.flatMap(({ name, server }) => {
+      const counts = this.#counts.get(server)
+      return counts === undefined ? [] : [[name, counts] as const]
+    })
+    return toReport(all, this.#otherCounts)
   }
 
   /** Runs onRelease, and sends what it returns. */
@@ -168,10 +169,11 @@ class Leaving implements Departure {
   async #drain(): Promise<boolean> {
     const service = this.#service
     const rule = moveRule(service)
+    this.#listening = service.listeners.filter(({ server }) => server.listening)
     const servers = service.listeners.map(({ name, server }) => {
       // One that does not listen any more has no counterpart in the successor.
       const mover = server.listening ? this.mover : undefined
-      return { name, server, mover, rule, counts: this.#counts.get(name) ?? noCounts(), endsAt: this.endsAt }
+      return { name, server, mover, rule, counts: this.#counts.get(server) ?? this.#otherCounts, endsAt: this.endsAt }
     })
     const told = Promise.all(service.onDrain.map((listener) => service.runHook('onDrain', listener)))
     const hasDrained = await drain({
@@ -207,7 +209,7 @@ class Leaving implements Departure {
     if (this.#farewell === undefined) return true
     return this.#farewell.sayBye(this.deadline, this.hurry, () => {
       // Of those that are left at the deadline it is known before they are cut.
-      const { cut, ...others } = toReport(this.#counts, this.#otherCounts)
+      const { cut, ...others } = this.#report()
       history.drained({ ...others, cut: cut + record.connections })
       this.tellNews()
     })
@@ -239,16 +241,25 @@ class Leaving implements Departure {
     const isStopping = this.hurry.isSet
     service.emit({ type: 'drained', report })
     const listening = isStopping ? [] : this.#listening
-    this.returned = await comeBack(service, listening, this.#spares, this.#committed?.generation ?? 0)
-    return isStopping ? stopNow(service) : report
+    this.#returned.resolve(await comeBack(service, listening, this.#spares, this.#committed?.generation ?? 0))
+    return isStopping ? stopNow(service, this.time) : report
+  }
+
+  get returned(): Promise<CookError> {
+    return this.#returned.promise
+  }
+
+  get mayBeLost(): boolean {
+    return this.#farewell?.mayBeLost === true
   }
 
   isComingBack(): boolean {
-    return this.#farewell?.mayBeLost === true && this.#canReturn()
+    return this.mayBeLost && this.#canReturn()
   }
 
   countsOf(socket: Socket): Counting {
-    return this.#counts.get(this.#service.listenerOf(socket)?.name ?? '') ?? this.#otherCounts
+    const server = serverOf(socket)
+    return (server && this.#counts.get(server)) ?? this.#otherCounts
   }
 
   passOn(arrival: Arrival, socket: Socket, keep: () => boolean): boolean {

@@ -5,7 +5,6 @@ import { type MessageOf, takeoverName } from '../contract/messages.ts'
 import { throwLater } from '../errors.ts'
 import { adoptConnection, tieConnection } from '../node/connections.ts'
 import { isHttp, type ListenerHandle, listenerHandle } from '../node/listeners.ts'
-import { livesOn } from '../node/processes.ts'
 import { isAlive, system } from '../node/system.ts'
 import type { Service } from '../service.ts'
 import type { Arrival, Receiving } from '../service-parts.ts'
@@ -33,8 +32,6 @@ export function receive(service: Service, predecessor: Identity, { link, onLink 
   function hear(event: LinkEvent): void {
     if (event.type === 'closed') {
       bye.resolve()
-      // One that lives on without a word is still watched.
-      void livesOn(predecessor).then((lives) => lives || left.resolve())
     }
     if (event.type !== 'message' || typeof event.message !== 'object') return
     const { message, handle } = event
@@ -108,7 +105,11 @@ export function receive(service: Service, predecessor: Identity, { link, onLink 
   if (link === undefined) hear({ type: 'closed' })
   service.receiving = {
     bye: bye.promise,
-    left: left.promise,
+    get left() {
+      // One that has vanished without a word has left; one that lives on is watched.
+      if (link?.isOpen !== true && !isAlive(predecessor)) left.resolve()
+      return left.promise
+    },
     sendSpares() {
       if (mayReturn && link?.isOpen === true) sendHandles(link, inheritedHandles(service))
     },

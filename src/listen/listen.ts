@@ -49,8 +49,7 @@ async function listenOn(service: Service, server: Server, inherited: Inherited, 
   const backlog = options.backlog ?? inherited.backlog
   if (backlog !== undefined) service.handles.backlogs.set(server, backlog)
   await takeTicketKeys(service, server, inherited.name)
-  acceptFromCommit(service, server)
-  await listening(server, () => server.listen(inherited, backlog))
+  await acceptFromCommit(service, server, () => listening(server, () => server.listen(inherited, backlog)))
   if (inherited.kind === 'unix') ownUnixPath(service, server, inherited.path)
 }
 

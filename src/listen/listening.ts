@@ -1,7 +1,9 @@
 /** Making a server listen: unseen by the preload, and without accepting before the commit. */
+import { errorMonitor } from 'node:events'
 import type { Server } from 'node:net'
 import { isTls, listenWithoutAccepting } from '../node/listeners.ts'
 import type { Service } from '../service.ts'
+import { deferred } from '../waiting.ts'
 
 let depth = 0
 
@@ -30,17 +32,32 @@ export function listening(server: Server, call: () => void): Promise<void> {
 }
 
 /**
- * Has the next listen() of a server, on a listener of the predecessor, accept nobody before this
- * process may: as long as the predecessor owns the service, whoever met a version that then fails
- * would be lost with it.
+ * Runs a listen() of a server on a listener of the predecessor, and has it accept nobody before
+ * this process may: as long as the predecessor owns the service, whoever met a version that then
+ * fails would be lost with it.
  */
-export function acceptFromCommit({ predecessor }: Service, server: Server): void {
-  if (predecessor === undefined) return
-  const accept = listenWithoutAccepting(server)
-  const closed = new Promise<false>((done) => server.once('close', () => done(false)))
-  void predecessor.mayAccept(closed).then((may) => {
+export function acceptFromCommit<Result>({ predecessor }: Service, server: Server, listen: () => Result): Result {
+  if (predecessor === undefined) return listen()
+  const { accept, cancel } = listenWithoutAccepting(server)
+  const over = deferred<false>()
+  const giveUp = () => {
+    if (server.listening) return
+    cancel()
+    over.resolve(false)
+  }
+  // Seen without being handled: what nobody handles must still end the program.
+  const failed = errorMonitor as unknown as 'error'
+  server.on('close', giveUp).on(failed, giveUp)
+  void predecessor.mayAccept(over.promise).then((may) => {
+    server.removeListener('close', giveUp).removeListener(failed, giveUp)
     if (may) accept()
   })
+  try {
+    return listen()
+  } catch (error) {
+    giveUp()
+    throw error
+  }
 }
 
 type TicketServer = { getTicketKeys(): Buffer; setTicketKeys(keys: Buffer): void }

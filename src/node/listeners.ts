@@ -88,17 +88,16 @@ export function keepListener(server: Server, isKept: () => boolean, onKept: (kep
 }
 
 /**
- * Lets a server listen on a listener that others listen on too, without accepting: to itself and
- * its program it listens, and who connects waits in the kernel, for the others. Called before
- * listen(), whenever that comes: the handle is caught as the server gets it, since from listen() of
- * the handle on libuv accepts (lib/net.js, setupListenHandle). Accepts from the call of the
- * returned function on.
+ * Lets the next listen() of a server, on a listener that others listen on too, accept nobody: to
+ * itself and its program the server listens, and who connects waits in the kernel, for the others.
+ * The handle is caught when the server gets it, whenever that is, since from listen() of the handle
+ * on libuv accepts (lib/net.js, setupListenHandle).
  */
-export function listenWithoutAccepting(server: Server): () => void {
+export function listenWithoutAccepting(server: Server): { accept(): void; cancel(): void } {
   const own = server as unknown as { _handle: ListenHandle | null }
   // Of one that listens already, which Node refuses.
   const before = own._handle
-  let mayAccept = false
+  let isOver = false
   let held: { readonly handle: ListenHandle; backlog?: number | undefined } | undefined
   const define = (property: PropertyDescriptor) =>
     Object.defineProperty(server, '_handle', { configurable: true, enumerable: true, ...property })
@@ -106,7 +105,7 @@ export function listenWithoutAccepting(server: Server): () => void {
     get: () => before,
     set(handle: ListenHandle | null) {
       define({ value: handle, writable: true })
-      if (handle === null || mayAccept) return
+      if (handle === null || isOver) return
       const holding: typeof held = { handle }
       held = holding
       handle.listen = (backlog) => {
@@ -115,15 +114,24 @@ export function listenWithoutAccepting(server: Server): () => void {
       }
     },
   })
-  return () => {
-    mayAccept = true
-    // Otherwise it does not listen yet, or was closed meanwhile and may listen elsewhere.
-    if (held === undefined || own._handle !== held.handle) return
-    Reflect.deleteProperty(held.handle, 'listen')
-    const code = held.handle.listen(held.backlog)
-    // Others listen on it, so that this is no more than the length of the queue. As Node would tell
-    // it all the same.
-    if (code !== 0) server.emit('error', Object.assign(new Error('listen failed'), { errno: code, syscall: 'listen' }))
+  return {
+    /** From now on. */
+    accept() {
+      isOver = true
+      // Otherwise it does not listen yet, or was closed meanwhile and may listen elsewhere.
+      if (held === undefined || own._handle !== held.handle) return
+      Reflect.deleteProperty(held.handle, 'listen')
+      const code = held.handle.listen(held.backlog)
+      if (code === 0) return
+      // Others listen on it, so that this is no more than the length of the queue. As Node would
+      // tell it all the same.
+      server.emit('error', Object.assign(new Error('listen failed'), { errno: code, syscall: 'listen' }))
+    },
+    /** It did not listen after all: its next listen() is like any other. */
+    cancel() {
+      isOver = true
+      if (held === undefined) define({ value: before, writable: true })
+    },
   }
 }
 

@@ -68,8 +68,7 @@ export function watchListens(service: Service, readiness: Readiness) {
     kept.delete(inherited)
     const where = again === undefined ? { fd: inherited.fd, signal } : { handle: again.handle, signal }
     void takeTicketKeys(service, server, inherited.name)
-    acceptFromCommit(service, server)
-    call([where, backlog, ...(typeof done === 'function' ? [done] : [])])
+    acceptFromCommit(service, server, () => call([where, backlog, ...(typeof done === 'function' ? [done] : [])]))
     if (again !== undefined) server.once('listening', () => again.resume())
     if (inherited.kind === 'tcp') keepIfClosed(server, inherited)
     if (inherited.kind !== 'unix') return

@@ -1,4 +1,5 @@
 /** What the preload does: to an unmodified program it is what serve() is to others. */
+import { checkDaemonOptions } from '../check.ts'
 import { openControl } from '../control/server.ts'
 import { beginDaemon } from '../daemon.ts'
 import { enter } from '../enter.ts'
@@ -55,6 +56,7 @@ async function start(service: Service): Promise<void> {
   try {
     // In a turn of its own: behind everything that the program does in the one in which it listens.
     await new Promise((turned) => setImmediate(turned))
+    checkDaemonOptions(service.options)
     await openControl(service)
     await ready(service)
   } catch (error) {

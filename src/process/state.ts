@@ -16,6 +16,7 @@ import { keepInspectorShut } from '../node/signals.ts'
 import { statDescriptor } from '../node/stat.ts'
 import { type Command, isWorkerThread, startCommand, startEnvironment } from '../node/system.ts'
 import { version } from '../version.ts'
+import { Claims } from './claims.ts'
 import { type Launch, reportTo, tellLauncher, wordOf } from './launched.ts'
 
 export type ProcessState = {
@@ -41,6 +42,8 @@ export type ProcessState = {
 export type Entered = {
   readonly start: Start
   readonly generation: number
+  /** What it was handed. */
+  readonly claims: Claims
   /** The process that waits for this daemon to come up. */
   readonly launch?: Launch
 }
@@ -100,17 +103,17 @@ function checkStart({ link, launch }: Start, environment: ProcessState['environm
  * The launcher or the predecessor, whichever waits for this process, reads why it died, even where
  * stderr is /dev/null. Once it is up, neither listens any more.
  */
-function tellWhyItDies(state: ProcessState, { launch }: Start): void {
+function tellWhyItDies(state: ProcessState, { launch, link }: Start): void {
   process.on('uncaughtExceptionMonitor', (error) => {
     const word = wordOf('dying', error)
     const { reason = '' } = word
-    if (state.entered !== undefined) {
-      state.entered.launch?.tell(word)
-      state.tellPredecessor?.(reason)
-    }
-    // Before the first verb nobody has taken up either yet.
+    if (state.entered !== undefined) state.entered.launch?.tell(word)
     else if (launch !== undefined) tellLauncher(launch.fd, word)
-    else process.send?.(toWire({ type: 'dying', reason }), undefined, undefined, () => {})
+    if (state.tellPredecessor !== undefined) state.tellPredecessor(reason)
+    // Nobody has taken up the link yet.
+    else if (link !== undefined && launch === undefined) {
+      process.send?.(toWire({ type: 'dying', reason }), undefined, undefined, () => {})
+    }
   })
 }
 
@@ -138,8 +141,10 @@ export function enterProcess(verb: string): EnteredState {
 function takeUp(start: Start): Entered {
   for (const name of ownVariables) delete process.env[name]
   const generation = start.link?.generation ?? 1
-  const launch = start.stage === 'parent' || start.launch === undefined ? undefined : reportTo(start.launch)
-  return { start, generation, ...(launch && { launch }) }
+  const isBetween = start.stage === 'parent'
+  const claims = new Claims(isBetween ? [] : (start.link?.handles ?? []))
+  const launch = isBetween || start.launch === undefined ? undefined : reportTo(start.launch)
+  return { start, generation, claims, ...(launch && { launch }) }
 }
 
 function isClusterWorker(): boolean {

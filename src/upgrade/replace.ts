@@ -1,5 +1,6 @@
 /** One upgrade: what keeps it from beginning, what the new version gets, what is rolled back. */
 import { closeSync, existsSync } from 'node:fs'
+import { checkDaemonUpgradeOptions } from '../check.ts'
 import { writeProgram } from '../contract/environment.ts'
 import { CookError } from '../errors.ts'
 import { ticketKeys } from '../listen/listening.ts'
@@ -13,25 +14,36 @@ import { deferred } from '../waiting.ts'
 import { type Committed, type NewVersion, startSuccessor, type UpgradeStep } from './predecessor.ts'
 
 /**
- * Resolves at the commit, with the link to the successor still open; rejects with everything as it
- * was.
+ * Replaces this process by its new version. At the commit, with the link to the successor still
+ * open, `follow` does what comes next, in the same turn; what it returns is resolved to. Rejects
+ * with everything as it was. Until either is done, whoever stops the service waits.
  */
-export async function replace(
+export async function replace<Result>(
   service: Service,
-  options: DaemonUpgradeOptions & { readonly stage: 'parent' | 'daemon' },
+  options: DaemonUpgradeOptions,
   onStep: (step: UpgradeStep) => void,
-): Promise<Committed> {
-  checkMayBegin(service)
+  follow: (committed: Committed) => Result,
+): Promise<Result> {
   const { history } = service
   const generation = service.generation + 1
   const begin = performance.now()
+  const stop = new AbortController()
+  const ended = deferred()
+  const own = { generation, stop, ended: ended.promise }
   try {
-    const committed = await runUpgrade(service, options, onStep)
+    checkDaemonUpgradeOptions(options)
+    checkMayBegin(service)
+    service.upgrading = own
+    const committed = await runUpgrade(service, options, stop.signal, onStep)
     history.add({ generation, begin })
-    return committed
+    return follow(committed)
   } catch (error) {
-    history.add({ generation, begin, code: (error as CookError).code })
+    if (service.upgrading === own) history.add({ generation, begin, code: (error as CookError).code })
+    if (service.isDaemon) service.emit({ type: 'upgrade-failed', error: error as Error })
     throw error
+  } finally {
+    if (service.upgrading === own) service.upgrading = undefined
+    ended.resolve()
   }
 }
 
@@ -62,37 +74,21 @@ export function demandCommit({ predecessor }: Service, verb: string): void {
   throw new CookError('ERR_COOK_NOT_COMMITTED', { verb, predecessor: predecessor.identity[0] })
 }
 
+/** Resolves at the commit. If it fails, everything is put back. */
 async function runUpgrade(
   service: Service,
-  options: DaemonUpgradeOptions & { readonly stage: 'parent' | 'daemon' },
+  options: DaemonUpgradeOptions,
+  stop: AbortSignal,
   onStep: (step: UpgradeStep) => void,
 ): Promise<Committed> {
   const { state, receiving } = service
-  const handles = service.handles.pack()
-  const stop = new AbortController()
-  const signal = options.signal === undefined ? stop.signal : AbortSignal.any([stop.signal, options.signal])
-  const drainTimeout = service.isDaemon ? Math.round(options.drainTimeout ?? service.drainTimeout) : undefined
+  const version = newVersion(service, options, stop)
   const output = reopenedLog(state.logFile)
-  const ended = deferred()
-  service.upgrading = { generation: service.generation + 1, stop, ended: ended.promise }
   service.takeStep('upgrade')
   // Should this process die now, the new one takes over, and not the one that drains before us.
   receiving?.tellReplacing(true)
-  const version: NewVersion = {
-    stage: options.stage,
-    command: commandFor(service, options),
-    environment: environmentFor(service, options),
-    generation: service.generation + 1,
-    handles,
-    output,
-    readyTimeout: options.readyTimeout ?? service.options.readyTimeout ?? defaults.readyTimeout,
-    overlap: options.overlap ?? service.options.overlap ?? 0,
-    drainTimeout,
-    signal,
-    tickets: ticketKeys(service),
-  }
   try {
-    const committed = await startSuccessor(service, version, onStep)
+    const committed = await startSuccessor(service, { ...version, output }, onStep)
     commit(service, committed)
     return committed
   } catch (error) {
@@ -101,9 +97,24 @@ async function runUpgrade(
     if (service.pidFile !== undefined) reclaimPidFile(service.pidFile)
     throw error
   } finally {
-    service.upgrading = undefined
-    ended.resolve()
     if (output !== undefined) closeSync(output)
+  }
+}
+
+/** All that the new version is started with but its output; what cannot cross throws here. */
+function newVersion(service: Service, options: DaemonUpgradeOptions, stop: AbortSignal): Omit<NewVersion, 'output'> {
+  const own = service.options
+  return {
+    stage: options.stage ?? (service.isDaemon ? 'daemon' : 'parent'),
+    command: commandFor(service, options),
+    environment: environmentFor(service, options),
+    generation: service.generation + 1,
+    handles: service.handles.pack(),
+    readyTimeout: options.readyTimeout ?? own.readyTimeout ?? defaults.readyTimeout,
+    overlap: options.overlap ?? own.overlap ?? 0,
+    drainTimeout: service.isDaemon ? Math.round(options.drainTimeout ?? service.drainTimeout) : undefined,
+    signal: options.signal === undefined ? stop : AbortSignal.any([stop, options.signal]),
+    tickets: ticketKeys(service),
   }
 }
 

@@ -258,7 +258,7 @@ export function drainWebSockets<State>(home: Server<State>, departure: Departure
       if (leaver.at !== 'closing' || leaver.webSocket.readyState !== leaver.webSocket.OPEN) return
       leaver.counts.closed++
       // A successor that takes nothing any more without being lost is being stopped itself.
-      const isEnd = mover === undefined || (!mover.isOpen && !departure.isComingBack())
+      const isEnd = mover === undefined || (!mover.isOpen && !departure.mayBeLost)
       leaver.webSocket.close(isEnd ? closeCodes.end : closeCodes.restart)
     })
   }

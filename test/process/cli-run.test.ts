@@ -55,7 +55,7 @@ test('cook-daemon run ends with 128 and the signal when that ends its first gene
   const second = await operator.status('app')
   process.kill(second.pid, 'SIGKILL')
   assert.deepEqual(await ended(again.child), [1, null])
-  assert.match(again.output(), /generation 2 ended without a word/)
+  assert.match(again.output(), /generation 2 exited without reporting its exit code/)
 })
 
 test('a signal before the program serves reaches it too', async () => {

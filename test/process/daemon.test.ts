@@ -222,7 +222,7 @@ test('what is no options of an upgrade is refused at once, and starts nothing', 
   await using lab = await Lab.open()
   const puppet = await lab.start()
   await puppet.run(({ start }) => start())
-  for (const options of [null, 30_000, 'now', { drainTimeout: '1' }, { retries: 1 }]) {
+  for (const options of [null, 30_000, 'now', { drainTimeout: '1' }, { retries: 1 }, { env: { NODE_OPTIONS: null } }]) {
     await assert.rejects(
       puppet.run(({ kept }, given) => kept.daemon?.upgrade(given as never).then(() => {}), options),
       { code: 'ERR_COOK_OPTION' },

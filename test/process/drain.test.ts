@@ -415,6 +415,26 @@ test('a request that is not answered by drainTimeout is cut', async () => {
 
 // ---------------------------------------------------------------------------------------------- signals
 
+test('a stop at the very commit answers what is in flight, and leaves the service to the new version', async () => {
+  await using lab = await Lab.open()
+  const old = await lab.start()
+  const port = await old.run(({ serve, kept }) => {
+    process.getBuiltinModule('node:diagnostics_channel').subscribe('cook-daemon', (event) => {
+      const { type, phase: at } = event as { readonly type: string; readonly phase?: string }
+      if (type === 'phase' && at === 'draining') void kept.daemon?.stop()
+    })
+    return serve({ moveConnections: false })
+  })
+  const busy = await HttpConnection.open(port)
+  const asked = busy.ask('/slow')
+  await old.event('asked')
+  const next = await replace(lab, old, ({ serve }) => serve())
+  await old.run(({ finish }) => finish())
+  assert.equal((await asked).body, String(old.pid))
+  await old.gone
+  assert.deepEqual(await (await HttpConnection.open(port)).ask(), answer(next))
+})
+
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   test(`${signal} finishes what is in flight, closes what is idle, and ends the process with 0`, async () => {
     await using lab = await Lab.open()

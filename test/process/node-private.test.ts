@@ -25,7 +25,13 @@ import {
   startReading,
   stopReading,
 } from '../../src/node/connections.ts'
-import { afterListenerClose, listenerDescriptor, stopAccepting, udpDescriptor } from '../../src/node/listeners.ts'
+import {
+  afterListenerClose,
+  listenerDescriptor,
+  listenWithoutAccepting,
+  stopAccepting,
+  udpDescriptor,
+} from '../../src/node/listeners.ts'
 import { isWorkerThread } from '../../src/node/system.ts'
 import { ask } from '../support/clients.ts'
 import { Lab } from '../support/lab.ts'
@@ -72,7 +78,7 @@ test('without listen() of its handle a server listens and accepts nobody: who co
     }
     const child = speak(
       `const server = require('node:net').createServer((socket) => socket.end('second'))
-      const accept = module.listenWithoutAccepting(server)
+      const { accept } = module.listenWithoutAccepting(server)
       // Also where the real listen() comes in a later turn.
       setImmediate(() => server.listen({ fd: 4 }, () => process.send([server.listening, server.address()])))
       process.once('message', () => { accept(); process.send('accepts') })`,
@@ -314,6 +320,17 @@ test('process.chdir tells a worker thread from the main one', async () => {
   })`
   const [told] = await once(new Worker(code, { eval: true }), 'message')
   assert.equal(told, true)
+})
+
+test('a server whose listen() came to nothing listens elsewhere as any other', async () => {
+  const server = net.createServer((socket) => socket.end('here'))
+  listenWithoutAccepting(server).cancel()
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as net.AddressInfo
+  const [data] = await within('an answer', once(net.connect(port, '127.0.0.1'), 'data'))
+  assert.equal(String(data), 'here')
+  server.close()
 })
 
 /**
