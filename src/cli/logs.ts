@@ -1,5 +1,5 @@
 /** `logs`: what the program wrote, as it was written. */
-import fs from 'node:fs'
+import { closeSync, existsSync, fstatSync, openSync, readSync, statSync } from 'node:fs'
 import { clientOf } from '../control/client.ts'
 import { CookError } from '../errors.ts'
 import { logPath, namesIn, runDirectory } from '../process/run-dir.ts'
@@ -34,7 +34,7 @@ async function logOf(name: string | undefined): Promise<string> {
     return silent === undefined ? ifNotRunning(error) : { logFile: silent.program?.logFile }
   })
   const file = status?.logFile ?? logPath(folder, client.name)
-  if (fs.existsSync(file)) return file
+  if (existsSync(file)) return file
   if (status === undefined) throw new CookError('ERR_COOK_NOT_RUNNING', { name: client.name })
   throw new Error(`the daemon named ${client.name} knows no log file: it writes where it was started to write`)
 }
@@ -43,9 +43,9 @@ const piece = 64 * 1024
 
 /** Prints the last lines and returns where the file ended. */
 function printLast(file: string, lines: number): number {
-  const fd = fs.openSync(file, 'r')
+  const fd = openSync(file, 'r')
   try {
-    const { size } = fs.fstatSync(fd)
+    const { size } = fstatSync(fd)
     let from = size
     let text = Buffer.alloc(0)
     while (from > 0 && count(text) <= lines) {
@@ -59,7 +59,7 @@ function printLast(file: string, lines: number): number {
     if (lines > 0) process.stdout.write(last.join('\n'))
     return size
   } finally {
-    fs.closeSync(fd)
+    closeSync(fd)
   }
 }
 
@@ -71,7 +71,7 @@ function count(text: Buffer): number {
 
 function readPiece(fd: number, from: number, length: number): Buffer {
   const bytes = Buffer.alloc(length)
-  return bytes.subarray(0, fs.readSync(fd, bytes, 0, length, from))
+  return bytes.subarray(0, readSync(fd, bytes, 0, length, from))
 }
 
 /**
@@ -79,7 +79,7 @@ function readPiece(fd: number, from: number, length: number): Buffer {
  * is interrupted, or nobody reads any more.
  */
 async function follow(file: string, start: number): Promise<void> {
-  let fd = fs.openSync(file, 'r')
+  let fd = openSync(file, 'r')
   let at = start
   const copy = () => {
     for (;;) {
@@ -91,13 +91,13 @@ async function follow(file: string, start: number): Promise<void> {
   }
   const look = () => {
     copy()
-    const now = fs.statSync(file, { throwIfNoEntry: false })
-    const open = fs.fstatSync(fd)
+    const now = statSync(file, { throwIfNoEntry: false })
+    const open = fstatSync(fd)
     // It was cut in place.
     if (open.size < at) at = 0
     if (now === undefined || (now.ino === open.ino && now.dev === open.dev)) return
-    fs.closeSync(fd)
-    fd = fs.openSync(file, 'r')
+    closeSync(fd)
+    fd = openSync(file, 'r')
     at = 0
     copy()
   }

@@ -1,5 +1,5 @@
 /** The program to start, as the operator typed it, with the preload that makes it upgradable. */
-import fs from 'node:fs'
+import { existsSync, lstatSync, readlinkSync } from 'node:fs'
 import { basename, dirname, extname, join, resolve } from 'node:path'
 import { type ProgramRecord, writeProgram } from '../contract/environment.ts'
 import { inheritableDescriptors } from '../node/processes.ts'
@@ -76,7 +76,7 @@ export function nameOf(file: string): string {
 
 /** Node tries these too for a CommonJS program, and takes a folder with an index. */
 function isThere(file: string): boolean {
-  return ['', '.js', '.json', '.node'].some((ending) => fs.existsSync(file + ending))
+  return ['', '.js', '.json', '.node'].some((ending) => existsSync(file + ending))
 }
 
 const preload = 'dist/bundle/preload.cjs'
@@ -87,7 +87,7 @@ const preload = 'dist/bundle/preload.cjs'
  */
 function preloadPath(script: string): string | undefined {
   const candidates = [...packagesAbove(script), ownPackage()]
-  return candidates.map((folder) => join(folder, preload)).find((file) => fs.existsSync(file))
+  return candidates.map((folder) => join(folder, preload)).find((file) => existsSync(file))
 }
 
 function packagesAbove(file: string): string[] {
@@ -107,10 +107,10 @@ const mostLinks = 40
  */
 function ownPackage(): string {
   let file = process.argv[1] ?? ''
-  for (let step = 0; step < mostLinks && isSymlink(file); step++) file = resolve(dirname(file), fs.readlinkSync(file))
+  for (let step = 0; step < mostLinks && isSymlink(file); step++) file = resolve(dirname(file), readlinkSync(file))
   return resolve(dirname(file), '../..')
 }
 
 function isSymlink(file: string): boolean {
-  return fs.lstatSync(file, { throwIfNoEntry: false })?.isSymbolicLink() === true
+  return lstatSync(file, { throwIfNoEntry: false })?.isSymbolicLink() === true
 }

@@ -1,6 +1,6 @@
 /** `prove`: the user's own program under load, upgraded to good versions and to bad ones. */
 
-import fs from 'node:fs'
+import { closeSync, existsSync, mkdtempSync, realpathSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { envHome } from '../contract/environment.ts'
@@ -62,7 +62,7 @@ type Round = {
 }
 
 export async function prove(script: string, args: readonly string[], options: ProveOptions): Promise<number> {
-  const folder = fs.mkdtempSync(join(fs.realpathSync(tmpdir()), 'cook-prove-'))
+  const folder = mkdtempSync(join(realpathSync(tmpdir()), 'cook-prove-'))
   const logFile = join(folder, 'log')
   // Its own run directory: the daemon that is proved meets no other.
   const environment = { ...process.env, [envHome]: folder }
@@ -74,9 +74,9 @@ export async function prove(script: string, args: readonly string[], options: Pr
     hasStarted = true
     return await proveRunning(folder, environment, options)
   } finally {
-    fs.closeSync(log)
+    closeSync(log)
     if (hasStarted) await end(folder)
-    fs.rmSync(folder, { recursive: true, force: true })
+    rmSync(folder, { recursive: true, force: true })
   }
 }
 
@@ -218,7 +218,7 @@ function explanation(rounds: readonly Round[], { counts, failures }: Load, targe
 
 /** What it has accepted is of no interest any more, and what does not answer ends too. */
 async function end(folder: string): Promise<void> {
-  if (fs.existsSync(controlPath(folder, 'prove')))
+  if (existsSync(controlPath(folder, 'prove')))
     await endAll(clientOf(folder, 'prove'), { killAfter: 5_000, json: true })
 }
 

@@ -1,5 +1,5 @@
 /** `start`: a daemon, and the wait until it serves. */
-import fs from 'node:fs'
+import { closeSync, lstatSync, rmSync, symlinkSync } from 'node:fs'
 import { clientOf } from '../control/client.ts'
 import type { Status } from '../control/status.ts'
 import { CookError, type CookErrorCode } from '../errors.ts'
@@ -29,7 +29,7 @@ export async function startProgram(program: Program, isJson: boolean): Promise<n
     const other = isNameTaken(error) ? await client.status().catch(() => undefined) : undefined
     return other === undefined ? tell(error) : tellRunning(other)
   } finally {
-    fs.closeSync(log)
+    closeSync(log)
   }
   linkLog(folder, name, logFile)
   const status = await client.status().catch(ifNotRunning)
@@ -63,8 +63,8 @@ function linkLog(folder: string, name: string, logFile: string): void {
   const link = logPath(folder, name)
   if (link === logFile) return
   try {
-    if (fs.lstatSync(link, { throwIfNoEntry: false })?.isSymbolicLink()) fs.rmSync(link)
-    fs.symlinkSync(logFile, link)
+    if (lstatSync(link, { throwIfNoEntry: false })?.isSymbolicLink()) rmSync(link)
+    symlinkSync(logFile, link)
   } catch {
     // There is a log of an earlier start, and it stays.
   }

@@ -1,6 +1,6 @@
 /** Asks a control socket, by HTTP/1.0 over a bare socket. */
 import { once } from 'node:events'
-import fs from 'node:fs'
+import { lstatSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { CookError, type CookErrorCode, messageOf } from '../errors.ts'
@@ -110,7 +110,7 @@ function isHandingOver(error: unknown): boolean {
 }
 
 async function beginOnce(name: string, path: string, what: string, options?: object): Promise<Socket> {
-  const stat = fs.lstatSync(path, { throwIfNoEntry: false })
+  const stat = lstatSync(path, { throwIfNoEntry: false })
   if (stat === undefined) throw new CookError('ERR_COOK_NOT_RUNNING', { name })
   if (!stat.isSocket() || stat.uid !== process.getuid?.()) {
     throw noAnswer(name, path, stat.isSocket() ? `the socket belongs to user ${stat.uid}` : 'it is not a socket')

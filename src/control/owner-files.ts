@@ -1,5 +1,5 @@
 /** Who owns a control socket, in a file for each process: known when nobody answers. */
-import fs from 'node:fs'
+import { readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import type { Identity, ProgramRecord } from '../contract/environment.ts'
@@ -32,8 +32,8 @@ export function writeOwner(folder: string, name: string, owner: Owner): void {
   const temporary = `${file}.${process.pid}.tmp`
   try {
     removeFile(temporary)
-    fs.writeFileSync(temporary, `${JSON.stringify({ ...owner, place: placeOfPids() })}\n`, { flag: 'wx', mode: 0o600 })
-    fs.renameSync(temporary, file)
+    writeFileSync(temporary, `${JSON.stringify({ ...owner, place: placeOfPids() })}\n`, { flag: 'wx', mode: 0o600 })
+    renameSync(temporary, file)
   } catch (cause) {
     removeFile(temporary)
     const why = `${file} could not be written: ${messageOf(cause)}`
@@ -83,7 +83,7 @@ function ownerPath(folder: string, name: string, pid: number): string {
 function pidsIn(folder: string, name: string): number[] {
   let files: readonly string[]
   try {
-    files = fs.readdirSync(folder)
+    files = readdirSync(folder)
   } catch {
     // Gone with the daemon, as in a test or a container that ends: nobody is there.
     return []
@@ -100,7 +100,7 @@ function readOwner(file: string, pid: number): FoundOwner[] {
   try {
     const stat = statPath(file)
     if (stat?.isFile !== true || stat.uid !== process.getuid?.()) return []
-    const owner = JSON.parse(fs.readFileSync(file, 'utf8')) as Partial<Owner & { readonly place: string }>
+    const owner = JSON.parse(readFileSync(file, 'utf8')) as Partial<Owner & { readonly place: string }>
     const isWhole =
       owner.pid === pid &&
       Number.isSafeInteger(pid) &&

@@ -1,5 +1,5 @@
 /** Unix listeners whose path lives through upgrades: under a private name, and a public link. */
-import fs from 'node:fs'
+import { chmodSync, closeSync, constants, existsSync, linkSync, openSync } from 'node:fs'
 import type { Server } from 'node:net'
 import { resolve } from 'node:path'
 import { CookError, messageOf } from '../errors.ts'
@@ -37,7 +37,7 @@ async function bindUnixPath(server: Server, path: string, { mode, backlog }: Ope
     if (mode !== undefined) setMode(bound, mode)
     // Unlike rename(2), link(2) does not take a path from a process that has just bound it
     // (measured).
-    fs.linkSync(bound, file)
+    linkSync(bound, file)
   } catch (cause) {
     server.close()
     throw isCode(cause, 'EEXIST') ? justBound(path, cause) : unixPathError(path, cause)
@@ -69,7 +69,7 @@ type OpenOptions = { readonly mode?: number | undefined; readonly backlog?: numb
  */
 export function bindBeside(service: Service, server: Server, file: string, listen: (path: string) => void): void {
   const bound = besides(file)
-  if (Buffer.byteLength(bound) > longest || fs.existsSync(file)) {
+  if (Buffer.byteLength(bound) > longest || existsSync(file)) {
     listen(file)
     return
   }
@@ -83,9 +83,9 @@ export function bindBeside(service: Service, server: Server, file: string, liste
   // What keeps it from listening is told in an event.
   if (!server.listening) return
   try {
-    fs.linkSync(bound, file)
+    linkSync(bound, file)
     removeOwn(spareOf(file))
-    fs.linkSync(bound, spareOf(file))
+    linkSync(bound, spareOf(file))
     ownUnixPath(service, server, file)
   } catch (cause) {
     server.close()
@@ -98,9 +98,9 @@ export function bindBeside(service: Service, server: Server, file: string, liste
 
 /** Puts back a path that a program has removed although somebody listens there. */
 export function restoreUnixPath(file: string): void {
-  if (fs.existsSync(file)) return
+  if (existsSync(file)) return
   try {
-    if (isTrusted(statPath(spareOf(file))?.uid ?? -1)) fs.linkSync(spareOf(file), file)
+    if (isTrusted(statPath(spareOf(file))?.uid ?? -1)) linkSync(spareOf(file), file)
   } catch {
     // It was bound without a second name, as by createDaemon(): there is nothing to put it back
     // from.
@@ -118,16 +118,16 @@ export function restoreUnixPaths({ handles }: Service): void {
  */
 function setMode(path: string, mode: number): void {
   if (process.platform !== 'linux') {
-    fs.chmodSync(path, mode)
+    chmodSync(path, mode)
     return
   }
   // O_PATH, which Node has no name for.
-  const fd = fs.openSync(path, 0o10000000 | fs.constants.O_NOFOLLOW)
+  const fd = openSync(path, 0o10000000 | constants.O_NOFOLLOW)
   try {
     if (statDescriptor(fd)?.isSocket !== true) throw new Error(`${path} was exchanged`)
-    fs.chmodSync(`/proc/self/fd/${fd}`, mode)
+    chmodSync(`/proc/self/fd/${fd}`, mode)
   } finally {
-    fs.closeSync(fd)
+    closeSync(fd)
   }
 }
 
@@ -164,7 +164,7 @@ function removePathAtClose(server: Server, path: string, isOurs: () => boolean):
 export function keepPathAtClose(server: Server, path: string): void {
   const spare = besides(path)
   try {
-    fs.linkSync(path, spare)
+    linkSync(path, spare)
   } catch {
     // The file is gone already: there is nothing to keep.
     return
@@ -173,7 +173,7 @@ export function keepPathAtClose(server: Server, path: string): void {
   process.once('exit', removeSpare)
   afterListenerClose(server, () => {
     try {
-      fs.linkSync(spare, path)
+      linkSync(spare, path)
     } catch {
       // Somebody was quicker and has published the path: it is there, which is what matters.
     }
@@ -224,7 +224,7 @@ function removeDead(file: string, dead: Stat): void {
   const claimed = statPath(claim)
   if (claimed !== undefined && Date.now() - claimed.ctimeMs > claimAge) removeOwn(claim)
   try {
-    fs.linkSync(file, claim)
+    linkSync(file, claim)
   } catch (error) {
     // Another start has just removed it: which of us publishes is for link(2) to decide.
     if (isCode(error, 'ENOENT')) return

@@ -1,7 +1,7 @@
 /** Looking at and removing what may be a socket or a pipe, without a trap for the module loader. */
 
 import type { BigIntStats } from 'node:fs'
-import fs from 'node:fs'
+import { fstatSync, lstatSync, unlinkSync } from 'node:fs'
 
 export type Stat = {
   readonly ino: number
@@ -20,14 +20,14 @@ export type Stat = {
 
 /** Of a path, not of what a symlink there leads to; undefined if nothing is there. */
 export function statPath(path: string): Stat | undefined {
-  const stat = fs.lstatSync(path, { bigint: true, throwIfNoEntry: false })
+  const stat = lstatSync(path, { bigint: true, throwIfNoEntry: false })
   return stat && plain(stat)
 }
 
 /** Undefined for a number that is not open. */
 export function statDescriptor(fd: number): Stat | undefined {
   try {
-    return plain(fs.fstatSync(fd, { bigint: true }))
+    return plain(fstatSync(fd, { bigint: true }))
   } catch {
     return undefined
   }
@@ -36,7 +36,7 @@ export function statDescriptor(fd: number): Stat | undefined {
 /** Removes a file, if it is there. Not rmSync(), which looks at it with numbers. */
 export function removeFile(path: string): void {
   try {
-    fs.unlinkSync(path)
+    unlinkSync(path)
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
   }

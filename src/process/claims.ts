@@ -1,5 +1,5 @@
 /** What this process was handed by its predecessor, and what it claims of it. */
-import fs from 'node:fs'
+import { closeSync } from 'node:fs'
 import type { Server } from 'node:net'
 import { envLink, firstHandleFd, type HandleKind, type HandleRecord } from '../contract/environment.ts'
 import { CookError } from '../errors.ts'
@@ -81,7 +81,7 @@ export class Claims {
     this.#unclaimed.clear()
     for (const handle of unclaimed) {
       // A program may have closed it itself, and the number may be another file's by now.
-      if (statDescriptor(handle.fd)?.ino === handle.inode) fs.closeSync(handle.fd)
+      if (statDescriptor(handle.fd)?.ino === handle.inode) closeSync(handle.fd)
       // The predecessor leaves the path to us, and nobody else could take it as long as it lived.
       if (handle.kind === 'unix') removeFile(handle.path)
     }

@@ -1,5 +1,5 @@
 /** What a daemon tells the process that started it and waits for it: the daemon's end. */
-import fs from 'node:fs'
+import { closeSync, read, writeSync } from 'node:fs'
 import { cutReason } from '../contract/messages.ts'
 import { CookError, messageOf } from '../errors.ts'
 
@@ -41,7 +41,7 @@ export function reportTo({
   // would any child of a shell.
   const untilReleased = () =>
     new Promise<void>((done) => {
-      fs.read(fd, Buffer.alloc(1), 0, 1, null, () => {
+      read(fd, Buffer.alloc(1), 0, 1, null, () => {
         if (!waitReady) launch.close()
         done()
       })
@@ -69,7 +69,7 @@ export function reportTo({
 /** A word of the daemon to the process that started it. */
 export function tellLauncher(fd: number, word: Word): void {
   try {
-    fs.writeSync(fd, `${JSON.stringify(word)}\n`)
+    writeSync(fd, `${JSON.stringify(word)}\n`)
   } catch {
     // Nobody waits any more: a launcher may be interrupted, the daemon goes on.
   }
@@ -86,7 +86,7 @@ export function wordOf(type: 'refused' | 'dying', error: unknown): Word {
 
 function closeQuietly(fd: number): void {
   try {
-    fs.closeSync(fd)
+    closeSync(fd)
   } catch {
     // It is closed already.
   }

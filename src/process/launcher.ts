@@ -1,7 +1,7 @@
 /** Starting a `daemon` stage and waiting until it is there: the end of the process that exits. */
 
 import type { ChildProcess } from 'node:child_process'
-import fs from 'node:fs'
+import { accessSync, constants, existsSync } from 'node:fs'
 import type { Duplex } from 'node:stream'
 import { firstHandleFd, type LinkRecord, linkFd, writeStart } from '../contract/environment.ts'
 import { cutReason } from '../contract/messages.ts'
@@ -128,9 +128,9 @@ export function spawnFault(command: Command, cause: unknown): string {
 }
 
 function directoryFault(cwd: string): string | undefined {
-  if (!fs.existsSync(cwd)) return `the working directory ${cwd} does not exist`
+  if (!existsSync(cwd)) return `the working directory ${cwd} does not exist`
   try {
-    fs.accessSync(`${cwd}/.`, fs.constants.X_OK)
+    accessSync(`${cwd}/.`, constants.X_OK)
   } catch (error) {
     return `the working directory ${cwd} cannot be entered: ${messageOf(error)}`
   }

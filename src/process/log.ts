@@ -1,5 +1,5 @@
 /** The log that a daemon's stdout and stderr go to, and what a process that died left in it. */
-import fs from 'node:fs'
+import { closeSync, constants, openSync, readlinkSync, readSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { CookError, messageOf } from '../errors.ts'
 import { type Stat, statDescriptor, statPath } from '../node/stat.ts'
@@ -18,7 +18,7 @@ export function openLog(file: string): number {
   }
 }
 
-const { O_APPEND, O_CREAT, O_EXCL, O_NOFOLLOW, O_RDWR } = fs.constants
+const { O_APPEND, O_CREAT, O_EXCL, O_NOFOLLOW, O_RDWR } = constants
 /** As of the kernel. */
 const mostLinks = 40
 
@@ -31,8 +31,8 @@ function openTrusted(file: string): number {
     const stat = statPath(path)
     if (stat?.isSymlink === true) {
       // /dev/stdout leads to a descriptor, which has no path: the kernel alone can follow it.
-      if (path.startsWith('/proc/')) return fs.openSync(path, O_RDWR | O_APPEND)
-      path = resolve(dirname(path), fs.readlinkSync(path))
+      if (path.startsWith('/proc/')) return openSync(path, O_RDWR | O_APPEND)
+      path = resolve(dirname(path), readlinkSync(path))
       continue
     }
     try {
@@ -47,14 +47,14 @@ function openTrusted(file: string): number {
 }
 
 function openFile(path: string, stat: Stat | undefined): number {
-  if (stat === undefined) return fs.openSync(path, O_RDWR | O_APPEND | O_CREAT | O_EXCL | O_NOFOLLOW, 0o640)
+  if (stat === undefined) return openSync(path, O_RDWR | O_APPEND | O_CREAT | O_EXCL | O_NOFOLLOW, 0o640)
   // Read and write: a named pipe that nobody reads does not hold us so (fifo(7)).
-  const fd = fs.openSync(path, O_RDWR | O_APPEND | O_NOFOLLOW)
+  const fd = openSync(path, O_RDWR | O_APPEND | O_NOFOLLOW)
   // Another one may have come into its place since we looked.
   const opened = statDescriptor(fd)
   const fault = opened && faultOf(path, opened)
   if (fault === undefined) return fd
-  fs.closeSync(fd)
+  closeSync(fd)
   throw new Error(`${path}: ${fault}`)
 }
 
@@ -82,19 +82,19 @@ export function linesSince(mark: LogMark | undefined): string {
     const size = statDescriptor(mark.fd)?.size ?? 0
     const from = Math.max(mark.offset, size - mostBytes)
     const bytes = Buffer.alloc(Math.max(0, size - from))
-    const count = fs.readSync(again ?? mark.fd, bytes, 0, bytes.length, from)
+    const count = readSync(again ?? mark.fd, bytes, 0, bytes.length, from)
     return bytes.toString('utf8', 0, count).trimEnd().split('\n').slice(-mostLines).join('\n')
   } catch {
     // It cannot be read: the error of the start counts, not that of its log.
     return ''
   } finally {
-    if (again !== undefined) fs.closeSync(again)
+    if (again !== undefined) closeSync(again)
   }
 }
 
 function reopen(fd: number): number | undefined {
   try {
-    return fs.openSync(`/proc/self/fd/${fd}`, 'r')
+    return openSync(`/proc/self/fd/${fd}`, 'r')
   } catch {
     // Not ours to read, or no /proc: the descriptor itself may do.
     return undefined

@@ -1,5 +1,5 @@
 /** The pid file: written whole or not at all, and never over that of another living process. */
-import fs from 'node:fs'
+import { closeSync, constants, openSync, readSync, renameSync, statSync, writeFileSync, writeSync } from 'node:fs'
 
 import type { Identity } from '../contract/environment.ts'
 import { CookError, messageOf } from '../errors.ts'
@@ -49,9 +49,9 @@ function replacePidFile(file: string): void {
   try {
     removeOwn(temporary)
     // With x a symlink in its place is not followed.
-    fs.writeFileSync(temporary, `${process.pid}\n`, { flag: 'wx', mode: 0o644 })
+    writeFileSync(temporary, `${process.pid}\n`, { flag: 'wx', mode: 0o644 })
     isWritten = true
-    fs.renameSync(temporary, file)
+    renameSync(temporary, file)
   } catch (cause) {
     // What was there before was somebody else's; on a full disk it is ours, and empty.
     if (isWritten || isFull(cause)) removeFile(temporary)
@@ -69,21 +69,21 @@ function isFull(cause: unknown): boolean {
  * the old pid or the new one, with empty lines behind a shorter one.
  */
 function overwritePidFile(file: string): boolean {
-  const { O_RDWR, O_NOFOLLOW, O_NONBLOCK } = fs.constants
+  const { O_RDWR, O_NOFOLLOW, O_NONBLOCK } = constants
   let fd: number | undefined
   try {
-    fd = fs.openSync(file, O_RDWR | O_NOFOLLOW | O_NONBLOCK)
+    fd = openSync(file, O_RDWR | O_NOFOLLOW | O_NONBLOCK)
     const stat = statDescriptor(fd)
     // Through a second name we might write into a file that somebody wants spoilt, and what is no
     // pid file is nothing of ours.
     if (stat?.isFile !== true || stat.nlink !== 1 || readPid(file) === undefined) return false
     const text = `${process.pid}\n`.padEnd(stat.size, '\n')
-    return fs.writeSync(fd, text, 0) === text.length
+    return writeSync(fd, text, 0) === text.length
   } catch {
     // The error of the usual way is the one to tell.
     return false
   } finally {
-    if (fd !== undefined) fs.closeSync(fd)
+    if (fd !== undefined) closeSync(fd)
   }
 }
 
@@ -102,7 +102,7 @@ function livingOwner(file: string): Identity | undefined {
   const startTime = system.startTime(pid)
   if (startTime === undefined) return undefined
   const started = startedAt(startTime)
-  return started !== undefined && started > fs.statSync(file).mtimeMs + slack ? undefined : [pid, startTime]
+  return started !== undefined && started > statSync(file).mtimeMs + slack ? undefined : [pid, startTime]
 }
 
 /**
@@ -110,10 +110,10 @@ function livingOwner(file: string): Identity | undefined {
  * us, or never end.
  */
 function readPid(file: string): number | undefined {
-  const { O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = fs.constants
+  const { O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = constants
   let fd: number
   try {
-    fd = fs.openSync(file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+    fd = openSync(file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
   } catch {
     // There is none, or it is not for us to read; writing will tell which.
     return undefined
@@ -121,9 +121,9 @@ function readPid(file: string): number | undefined {
   try {
     if (statDescriptor(fd)?.isFile !== true) return undefined
     const bytes = Buffer.alloc(32)
-    const pid = Number(bytes.toString('latin1', 0, fs.readSync(fd, bytes)).trim())
+    const pid = Number(bytes.toString('latin1', 0, readSync(fd, bytes)).trim())
     return Number.isSafeInteger(pid) && pid > 0 ? pid : undefined
   } finally {
-    fs.closeSync(fd)
+    closeSync(fd)
   }
 }

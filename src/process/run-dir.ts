@@ -1,6 +1,6 @@
 /** The run directory: the control sockets of one user's daemons, and logs without another place. */
 
-import fs from 'node:fs'
+import { lstatSync, mkdirSync, readdirSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 
@@ -22,7 +22,7 @@ export function runDirectory(env: Environment): string {
 export function openRunDirectory(env: Environment): string {
   const folder = runDirectory(env)
   try {
-    fs.mkdirSync(folder, { recursive: true, mode: 0o700 })
+    mkdirSync(folder, { recursive: true, mode: 0o700 })
   } catch (cause) {
     throw new CookError('ERR_COOK_RUN_DIR', { folder, why: messageOf(cause) }, { cause })
   }
@@ -35,14 +35,14 @@ export function openRunDirectory(env: Environment): string {
  * place of a daemon's.
  */
 function checkRunDirectory(folder: string): boolean {
-  const stat = fs.lstatSync(folder, { throwIfNoEntry: false })
+  const stat = lstatSync(folder, { throwIfNoEntry: false })
   if (stat === undefined) return false
   const why = fault(stat) ?? faultAbove(folder)
   if (why !== undefined) throw new CookError('ERR_COOK_RUN_DIR', { folder, why })
   return true
 }
 
-function fault(stat: ReturnType<typeof fs.lstatSync> & object): string | undefined {
+function fault(stat: ReturnType<typeof lstatSync> & object): string | undefined {
   if (stat.isSymbolicLink()) return 'it is a symlink'
   if (!stat.isDirectory()) return 'it is not a directory'
   const self = process.getuid?.()
@@ -65,8 +65,7 @@ export function logPath(folder: string, name: string): string {
 /** Names whose socket is there: their daemons may be dead. */
 export function namesIn(folder: string): string[] {
   if (!checkRunDirectory(folder)) return []
-  return fs
-    .readdirSync(folder)
+  return readdirSync(folder)
     .filter((file) => file.endsWith(suffix))
     .map((file) => file.slice(0, -suffix.length))
     .sort()

@@ -1,5 +1,5 @@
 /** Whether what stands at a path may be a trap that another user has set. */
-import fs from 'node:fs'
+import { realpathSync, statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { removeFile, type Stat, statPath } from '../node/stat.ts'
 
@@ -16,7 +16,7 @@ export function faultAt(file: string, { mayHaveNames = false } = {}): string | u
 
 /** The same for what was opened. */
 export function faultOf(file: string, stat: Stat, mayHaveNames = false): string | undefined {
-  const folder = fs.statSync(dirname(file))
+  const folder = statSync(dirname(file))
   const isShared = (folder.mode & 0o022) !== 0
   if (isTrusted(folder.uid) && !isShared) return undefined
   const isHis = !isShared && stat.uid === folder.uid && stat.isFile
@@ -60,8 +60,8 @@ export function faultOnTheWay(file: string): string | undefined {
 export function faultAbove(folder: string): string | undefined {
   const onTheWay = faultOnTheWay(folder)
   if (onTheWay !== undefined) return onTheWay
-  for (let at = dirname(fs.realpathSync(folder)); ; at = dirname(at)) {
-    const stat = fs.statSync(at)
+  for (let at = dirname(realpathSync(folder)); ; at = dirname(at)) {
+    const stat = statSync(at)
     if (!isTrusted(stat.uid)) return `${at} above it belongs to user ${stat.uid}`
     const ofOthers = stat.gid === process.getegid?.() ? 0o002 : 0o022
     const sticky = 0o1000
