@@ -128,7 +128,6 @@ export class Service {
     if (this.predecessor === undefined) this.#phase = 'ready'
     this.preload = undefined
     this.options = {}
-    delete this.state.logFile
     this.isDaemon = false
     this.ownDrains.length = 0
   }

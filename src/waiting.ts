@@ -1,4 +1,4 @@
-/** What one waits for: a deferred promise, a latch, a deadline for another process. */
+/** What one waits for: a deferred promise, a latch, a timer for another process. */
 import { throwLater } from './errors.ts'
 
 export type Deferred<Value> = {
@@ -66,7 +66,7 @@ const longestSlice = 250
  * slices, so that time in which this process was stopped or blocked does not count against the
  * other one, and with a turn of the loop before the verdict, in which what has arrived is heard.
  */
-export function deadline(ms: number, late: () => void): () => void {
+export function patientTimer(ms: number, late: () => void): () => void {
   let timer: NodeJS.Timeout | undefined
   function begin(left: number): void {
     const slice = Math.min(left, longestSlice)

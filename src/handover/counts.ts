@@ -1,6 +1,5 @@
 /** What becomes of the connections of one listener, while it is counted. */
-
-import type { DrainCounts, DrainReport } from '../options.ts'
+import type { DrainReport } from '../options.ts'
 import { drainText, withText } from '../report.ts'
 import type { Counting, Moved } from '../service-parts.ts'
 
@@ -16,9 +15,18 @@ export function countMove(counts: Counting, moved: Moved): void {
 }
 
 /** `others` are connections of no listener, as those that the program opened itself. */
-export function toReport(listeners: readonly (readonly [name: string, Counting])[], others: Counting): DrainReport {
-  const all = [...listeners.map(([, counts]) => counts), others]
-  const sum = (name: keyof DrainCounts) => all.reduce((total, one) => total + one[name], 0)
-  const total = { handedOver: sum('handedOver'), served: sum('served'), closed: sum('closed'), cut: sum('cut') }
-  return withText({ ...total, listeners: Object.fromEntries(listeners) }, drainText)
+export function toReport(
+  listeners: readonly { readonly name: string; readonly counts: Counting }[],
+  others: Counting,
+): DrainReport {
+  const byName = new Map<string, Counting>()
+  // A server that was closed and another of its address may have one name.
+  for (const { name, counts } of listeners) byName.set(name, sum([byName.get(name) ?? noCounts(), counts]))
+  const total = sum([...byName.values(), others])
+  return withText({ ...total, listeners: Object.fromEntries(byName) }, drainText)
+}
+
+function sum(all: readonly Counting[]): Counting {
+  const of = (name: keyof Counting) => all.reduce((total, one) => total + one[name], 0)
+  return { handedOver: of('handedOver'), served: of('served'), closed: of('closed'), cut: of('cut') }
 }

@@ -3,7 +3,7 @@ import { livesOn } from '../node/processes.ts'
 import { isAlive, system } from '../node/system.ts'
 import type { LinkEvent } from '../upgrade/link.ts'
 import type { Committed } from '../upgrade/predecessor.ts'
-import { deadline, Latch } from '../waiting.ts'
+import { Latch, patientTimer } from '../waiting.ts'
 
 /**
  * How long beyond the end of the drain a successor may take to answer the last word, in
@@ -22,7 +22,7 @@ export class Farewell {
    */
   #wasStopped = false
   #isReplacing = false
-  #look = Promise.resolve(false)
+  #isFoundLost = Promise.resolve(false)
   #bye: Promise<boolean> | undefined
 
   constructor(committed: Committed) {
@@ -51,14 +51,14 @@ export class Farewell {
 
   /** Whether the successor is lost; waits if that is not known yet. */
   isLost(): Promise<boolean> {
-    return this.#look
+    return this.#isFoundLost
   }
 
   #onEnd(): void {
     this.#linkEnded.set()
     // After the bye an end of the link is its answer.
     if (this.#isPassedOn || this.#bye !== undefined) return
-    this.#look = livesOn(this.#committed.identity).then((lives) => {
+    this.#isFoundLost = livesOn(this.#committed.identity).then((lives) => {
       if (!lives) this.lost.set()
       return !lives
     })
@@ -77,7 +77,10 @@ export class Farewell {
   async #sayBye(late: Latch, hurry: Latch, beforehand: () => void): Promise<boolean> {
     const { link, identity } = this.#committed
     // It was looked for when the link ended.
-    if (this.#linkEnded.isSet) return this.#isPassedOn || (!(await this.#look) && isAlive(identity))
+    if (this.#linkEnded.isSet) {
+      if (this.#isPassedOn) return true
+      return !(await this.#isFoundLost) && isAlive(identity)
+    }
     beforehand()
     link.send({ type: 'bye' })
     if (await this.#isAnswered(late, hurry)) return this.#isPassedOn || isAlive(identity)
@@ -96,7 +99,7 @@ export class Farewell {
     let stop = () => {}
     const tooLate = new Promise<false>((settle) => {
       void late.wait().then(() => {
-        stop = deadline(hurry.isSet ? 0 : answerTime, () => settle(false))
+        stop = patientTimer(hurry.isSet ? 0 : answerTime, () => settle(false))
       })
     })
     try {

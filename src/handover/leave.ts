@@ -41,6 +41,7 @@ export async function replaceAndLeave(
     const { identity, generation, phases } = committed
     const result = { pid: identity[0], generation, phases }
     service.emit(withText({ type: 'upgraded', ...result } as const, upgradeText))
+    // Its constructor begins it.
     const { ended } = new Leaving(service, options.drainTimeout ?? service.drainTimeout, committed)
     return withText({ ...result, drained: ended }, upgradeText)
   })
@@ -51,8 +52,10 @@ export async function replaceAndLeave(
  * it cuts the rest.
  */
 export async function stopService(service: Service): Promise<DrainReport> {
-  service.upgrading?.stop.abort()
-  await service.upgrading?.ended
+  while (service.upgrading !== undefined) {
+    service.upgrading.stop.abort()
+    await service.upgrading.ended
+  }
   if (service.phase === 'starting') await service.predecessor?.notify(false, 'it was stopped')
   return stopNow(service, service.drainTimeout)
 }
@@ -78,7 +81,7 @@ class Leaving implements Departure {
   /** Those that listened when it began. */
   #listening: readonly Listener[] = []
   /** What becomes of the connections, by the server that accepted them. */
-  readonly #counts: ReadonlyMap<Server, Counting>
+  readonly #counts: ReadonlyMap<Server, { readonly name: string; readonly counts: Counting }>
   readonly #otherCounts = noCounts()
   /** Set when the successor is lost; never at a stop. */
   readonly #lost: Latch
@@ -94,13 +97,13 @@ class Leaving implements Departure {
     this.#committed = committed
     this.time = time
     this.endsAt = performance.now() + time
-    this.#counts = new Map(service.listeners.map(({ server }) => [server, noCounts()]))
+    this.#counts = new Map(service.listeners.map(({ name, server }) => [server, { name, counts: noCounts() }]))
     if (committed === undefined) this.hurry.set()
     else {
       this.mover = new Mover(committed.link)
       this.#farewell = new Farewell(committed)
       this.#spares = new Spares()
-      this.#listen(committed)
+      this.#hearSuccessor(committed)
     }
     this.#lost = this.#farewell?.lost ?? new Latch()
     const { promise, resolve } = deferred<DrainReport>()
@@ -110,12 +113,12 @@ class Leaving implements Departure {
   }
 
   get handedOver(): number {
-    return [...this.#counts.values(), this.#otherCounts].reduce((sum, counts) => sum + counts.handedOver, 0)
+    return this.#report().handedOver
   }
 
   /** From now on what the successor sends is about connections, second handles, and the end. */
-  #listen({ onLink }: Committed): void {
-    onLink((event) => {
+  #hearSuccessor({ hear }: Committed): void {
+    hear((event) => {
       this.#farewell?.onLink(event)
       this.#spares?.onLink(event)
       this.mover?.onLink(event)
@@ -137,6 +140,7 @@ class Leaving implements Departure {
     const report = this.#report()
     await this.#unlessOver(released)
     if (hasDrained) await this.#untilPredecessorLeft()
+    // After act three this is the answer that it had.
     const isLeft = hasDrained && (await this.#sayBye())
     clearTimeout(timer)
     clearInterval(news)
@@ -144,11 +148,7 @@ class Leaving implements Departure {
   }
 
   #report(): DrainReport {
-    const all = this.#service.listeners.flatMap(({ name, server }) => {
-      const counts = this.#counts.get(server)
-      return counts === undefined ? [] : [[name, counts] as const]
-    })
-    return toReport(all, this.#otherCounts)
+    return toReport([...this.#counts.values()], this.#otherCounts)
   }
 
   /** Runs onRelease, and sends what it returns. */
@@ -173,7 +173,14 @@ class Leaving implements Departure {
     const servers = service.listeners.map(({ name, server }) => {
       // One that does not listen any more has no counterpart in the successor.
       const mover = server.listening ? this.mover : undefined
-      return { name, server, mover, rule, counts: this.#counts.get(server) ?? this.#otherCounts, endsAt: this.endsAt }
+      return {
+        name,
+        server,
+        mover,
+        rule,
+        counts: this.#counts.get(server)?.counts ?? this.#otherCounts,
+        endsAt: this.endsAt,
+      }
     })
     const told = Promise.all(service.onDrain.map((listener) => service.runHook('onDrain', listener)))
     const hasDrained = await drain({
@@ -200,7 +207,7 @@ class Leaving implements Departure {
     const { receiving } = this.#service
     await Promise.race([receiving?.bye, this.deadline.wait()])
     // One that does not respond would stay for ever with nobody to see it.
-    if (!this.hurry.isSet) await Promise.race([receiving?.left, this.#lost.wait()])
+    if (!this.hurry.isSet) await Promise.race([receiving?.left, this.#lost.wait(), this.hurry.wait()])
     await Promise.race([Promise.all(this.#passing), this.deadline.wait()])
   }
 
@@ -259,7 +266,7 @@ class Leaving implements Departure {
 
   countsOf(socket: Socket): Counting {
     const server = serverOf(socket)
-    return (server && this.#counts.get(server)) ?? this.#otherCounts
+    return (server && this.#counts.get(server)?.counts) ?? this.#otherCounts
   }
 
   passOn(arrival: Arrival, socket: Socket, keep: () => boolean): boolean {

@@ -11,7 +11,7 @@ type Order = {
   /** Nothing is read of it until its turn. */
   isHeld?: boolean
   readonly socket: Socket
-  readonly arrival: Destination
+  readonly destination: Destination
   readonly state: MoveOptions['state']
   readonly isFree: MoveOptions['isFree']
   readonly done: (moved: Moved) => void
@@ -65,13 +65,13 @@ export class Mover implements ConnectionMover {
   }
 
   /** Moves a connection when its turn comes. */
-  move(socket: Socket, arrival: Destination, { isFree, state, isUrgent = false }: MoveOptions): Promise<Moved> {
+  move(socket: Socket, destination: Destination, { isFree, state, isUrgent = false }: MoveOptions): Promise<Moved> {
     return new Promise((done) => {
       if (!this.#isOpen) {
         done('busy')
         return
       }
-      const order: Order = { socket, arrival, state, isFree, done }
+      const order: Order = { socket, destination, state, isFree, done }
       if (isUrgent) {
         const before = this.#urgent.get(socket)
         this.#urgent.delete(socket)
@@ -153,7 +153,7 @@ export class Mover implements ConnectionMover {
   }
 
   #send(order: Order): void {
-    const { socket, arrival } = order
+    const { socket, destination } = order
     // First of all, and in one turn with the look: bytes that came in between would be read here
     // and be lost there (measured).
     stopReading(socket)
@@ -167,7 +167,7 @@ export class Mover implements ConnectionMover {
     const state = typeof order.state === 'function' ? order.state() : order.state
     // Each by its name: a connection that passes through comes with the message of another link,
     // and its id.
-    const { to, listener } = arrival
+    const { to, listener } = destination
     this.#dispatch({ order, message: { type: 'connection', to, listener, state, unread }, socket })
   }
 

@@ -5,13 +5,14 @@ import { type MessageOf, takeoverName } from '../contract/messages.ts'
 import { throwLater } from '../errors.ts'
 import { adoptConnection, tieConnection } from '../node/connections.ts'
 import { isHttp, type ListenerHandle, listenerHandle } from '../node/listeners.ts'
+import { livesOn } from '../node/processes.ts'
 import { isAlive, system } from '../node/system.ts'
 import type { Service } from '../service.ts'
 import type { Arrival, Receiving } from '../service-parts.ts'
 import { Assembly, fromText } from '../upgrade/cloned-values.ts'
 import type { Link, LinkEvent } from '../upgrade/link.ts'
 import type { Succession } from '../upgrade/successor.ts'
-import { deadline, deferred } from '../waiting.ts'
+import { deferred, patientTimer } from '../waiting.ts'
 import { armKeepAlive } from './http.ts'
 
 /**
@@ -21,7 +22,7 @@ import { armKeepAlive } from './http.ts'
 const overdueAfter = 10_000
 
 /** Registers on the service what follows the commit in the new process. */
-export function receive(service: Service, predecessor: Identity, { link, onLink }: Succession): void {
+export function receive(service: Service, predecessor: Identity, { link, hear }: Succession): void {
   const bye = deferred()
   const left = deferred()
   const assembly = new Assembly()
@@ -29,9 +30,11 @@ export function receive(service: Service, predecessor: Identity, { link, onLink 
   /** The predecessor would take the service back: not so in the original API. */
   let mayReturn = false
 
-  function hear(event: LinkEvent): void {
+  function onLink(event: LinkEvent): void {
     if (event.type === 'closed') {
       bye.resolve()
+      // One that lives on without a word is still watched.
+      if (service.predecessor?.isCommitted) void livesOn(predecessor).then((lives) => lives || left.resolve())
     }
     if (event.type !== 'message' || typeof event.message !== 'object') return
     const { message, handle } = event
@@ -63,7 +66,7 @@ export function receive(service: Service, predecessor: Identity, { link, onLink 
       return
     }
     mayReturn = true
-    const stop = deadline(drainTimeout + overdueAfter, () => {
+    const stop = patientTimer(drainTimeout + overdueAfter, () => {
       if (isAlive(predecessor)) {
         system.kill(predecessor, 'SIGKILL')
         service.emit({ type: 'predecessor-killed', pid: predecessor[0] })
@@ -101,12 +104,12 @@ export function receive(service: Service, predecessor: Identity, { link, onLink 
     }
   }
 
-  onLink(hear)
-  if (link === undefined) hear({ type: 'closed' })
+  hear(onLink)
+  if (link === undefined) onLink({ type: 'closed' })
   service.receiving = {
     bye: bye.promise,
     get left() {
-      // One that has vanished without a word has left; one that lives on is watched.
+      // It was gone before this process was accepted.
       if (link?.isOpen !== true && !isAlive(predecessor)) left.resolve()
       return left.promise
     },

@@ -41,19 +41,23 @@ export function acceptFromCommit<Result>({ predecessor }: Service, server: Serve
   const { accept, cancel } = listenWithoutAccepting(server)
   const over = deferred<false>()
   const giveUp = () => {
-    if (server.listening) return
     cancel()
     over.resolve(false)
   }
+  const look = () => {
+    if (!server.listening) giveUp()
+  }
   // Seen without being handled: what nobody handles must still end the program.
   const failed = errorMonitor as unknown as 'error'
-  server.on('close', giveUp).on(failed, giveUp)
+  server.on('close', look).on(failed, look)
   void predecessor.mayAccept(over.promise).then((may) => {
-    server.removeListener('close', giveUp).removeListener(failed, giveUp)
+    server.removeListener('close', look).removeListener(failed, look)
     if (may) accept()
   })
   try {
-    return listen()
+    const result = listen()
+    if (result instanceof Promise) result.catch(giveUp)
+    return result
   } catch (error) {
     giveUp()
     throw error

@@ -98,12 +98,14 @@ export function listenWithoutAccepting(server: Server): { accept(): void; cancel
   // Of one that listens already, which Node refuses.
   const before = own._handle
   let isOver = false
+  let wasSet = false
   let held: { readonly handle: ListenHandle; backlog?: number | undefined } | undefined
   const define = (property: PropertyDescriptor) =>
     Object.defineProperty(server, '_handle', { configurable: true, enumerable: true, ...property })
   define({
     get: () => before,
     set(handle: ListenHandle | null) {
+      wasSet = true
       define({ value: handle, writable: true })
       if (handle === null || isOver) return
       const holding: typeof held = { handle }
@@ -130,7 +132,7 @@ export function listenWithoutAccepting(server: Server): { accept(): void; cancel
     /** It did not listen after all: its next listen() is like any other. */
     cancel() {
       isOver = true
-      if (held === undefined) define({ value: before, writable: true })
+      if (!wasSet) define({ value: before, writable: true })
     },
   }
 }

@@ -8,7 +8,6 @@ import { isWorkerThread } from '../node/system.ts'
  */
 declare const require: <Module>(file: string) => Module
 
-// The program's forks are none of our business: only the command line's own child has this
-// variable.
+// Only the generations of the program have this variable; its forks do not.
 if (isWorkerThread()) require<typeof import('./refusals.ts')>('./worker.cjs').refuseListens()
 else if (process.env[envProgram] !== undefined) require<typeof import('./start.ts')>('./program.cjs').takeUpProgram()

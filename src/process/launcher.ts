@@ -7,7 +7,7 @@ import { firstHandleFd, type LinkRecord, linkFd, writeStart } from '../contract/
 import { cutReason } from '../contract/messages.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { type Command, system } from '../node/system.ts'
-import { deadline } from '../waiting.ts'
+import { patientTimer } from '../waiting.ts'
 import { readJsonLines } from './json-lines.ts'
 import type { Word } from './launched.ts'
 import { type LogMark, lastWords, linesSince, markLog } from './log.ts'
@@ -48,7 +48,7 @@ export async function launchDaemon(plan: LaunchPlan): Promise<void> {
   const goal = plan.waitReady ? 'was ready' : 'called the library'
   let stopTimer = () => {}
   const late = new Promise<'late'>((settle) => {
-    stopTimer = deadline(plan.readyTimeout, () => settle('late'))
+    stopTimer = patientTimer(plan.readyTimeout, () => settle('late'))
   })
   try {
     for (;;) {

@@ -12,7 +12,7 @@ import { exitWords, spawned, spawnFault } from '../process/launcher.ts'
 import { lastWords, linesSince, markLog } from '../process/log.ts'
 import type { Service } from '../service.ts'
 import type { Value } from '../service-parts.ts'
-import { deadline } from '../waiting.ts'
+import { patientTimer } from '../waiting.ts'
 import { sendValue } from './cloned-values.ts'
 import { type Link, type LinkEvent, openLink } from './link.ts'
 
@@ -44,7 +44,7 @@ export type Committed = {
   /** Whoever has it says `bye` and closes it. */
   readonly link: Link
   /** Takes what comes over the link from now on. */
-  onLink(listener: (event: LinkEvent) => void): void
+  hear(listener: (event: LinkEvent) => void): void
 }
 
 /**
@@ -97,7 +97,7 @@ async function spawnSuccessor(version: NewVersion, nonce: string): Promise<Child
 /** When our side of the contract came to each point, by performance.now(). */
 type Times = { greeted?: number; ready?: number; committed?: number }
 
-type Conversation = { readonly end: OldSide; readonly times: Times } & Pick<Committed, 'link' | 'onLink'>
+type Conversation = { readonly end: OldSide; readonly times: Times } & Pick<Committed, 'link' | 'hear'>
 
 /** Plays our side of the contract until it is decided. */
 function converse(
@@ -155,7 +155,7 @@ function converse(
           return
         case 'timer':
           stopTimer()
-          stopTimer = deadline(effect.ms, () => step({ type: 'timer' }))
+          stopTimer = patientTimer(effect.ms, () => step({ type: 'timer' }))
           return
         case 'kill':
           child.kill('SIGKILL')
@@ -178,7 +178,7 @@ function converse(
         end: side,
         times,
         link,
-        onLink(listener) {
+        hear(listener) {
           later = listener
           for (const event of early.splice(0)) listener(event)
         },

@@ -38,7 +38,11 @@ export async function replace<Result>(
     history.add({ generation, begin })
     return follow(committed)
   } catch (error) {
-    if (service.upgrading === own) history.add({ generation, begin, code: (error as CookError).code })
+    if (service.upgrading === own) {
+      history.add({ generation, begin, code: (error as CookError).code })
+      // Whoever hears of the failure may try again at once.
+      service.upgrading = undefined
+    }
     if (service.isDaemon) service.emit({ type: 'upgrade-failed', error: error as Error })
     throw error
   } finally {

@@ -13,7 +13,7 @@ import { Assembly } from './cloned-values.ts'
 import { type Link, type LinkEvent, takeLink } from './link.ts'
 
 /** The link to the predecessor, for what follows the commit; undefined: the predecessor is gone. */
-export type Succession = { readonly link: Link | undefined; onLink(listener: (event: LinkEvent) => void): void }
+export type Succession = { readonly link: Link | undefined; hear(listener: (event: LinkEvent) => void): void }
 
 /**
  * Takes up the link to the predecessor that the environment names, and registers it on the service.
@@ -154,7 +154,7 @@ export function succeed(service: Service, record: LinkRecord): Succession {
   else void state.entered.launch.released.then(() => step({ type: 'go' }))
   return {
     link,
-    onLink(given) {
+    hear(given) {
       listener = given
     },
   }

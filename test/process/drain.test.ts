@@ -415,6 +415,29 @@ test('a request that is not answered by drainTimeout is cut', async () => {
 
 // ---------------------------------------------------------------------------------------------- signals
 
+test('whoever hears that an upgrade failed can try again at once', async () => {
+  await using lab = await Lab.open()
+  const old = await lab.start()
+  await old.run(({ serve, kept, tell }) => {
+    const { subscribe } = process.getBuiltinModule('node:diagnostics_channel')
+    let tries = 0
+    subscribe('cook-daemon', (event) => {
+      const { type, error } = event as { readonly type: string; readonly error?: { readonly code: string } }
+      if (type !== 'upgrade-failed') return
+      tell('failed', [error?.code])
+      if (++tries < 2) kept.daemon?.upgrade().catch(() => {})
+    })
+    return serve()
+  })
+  old.kill('SIGUSR2')
+  for (let turn = 0; turn < 2; turn++) {
+    const young = await lab.next()
+    young.run(() => process.exit(3)).catch(() => {})
+    assert.match(String(await old.event('failed')), /ERR_COOK_SUCCESSOR_EXITED/)
+  }
+  await replace(lab, old)
+})
+
 test('a stop at the very commit answers what is in flight, and leaves the service to the new version', async () => {
   await using lab = await Lab.open()
   const old = await lab.start()
