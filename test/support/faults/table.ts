@@ -234,7 +234,7 @@ export const table: Readonly<Record<Side, Readonly<Record<Step, Row>>>> = {
     claim: newBefore(hello),
     listen: newBefore(hello),
     state: newBefore(hello),
-    done: newBefore('it was accepted, but did not confirm', 'accepted'),
+    done: newBefore('last step: ready, not confirmed', 'accepted'),
     handover: { ...newAfter, descriptors: { ...succeeds, clients: 'noRoom', note: 'noRoom' } },
     drain: newAfter,
     exit: newAfter,
