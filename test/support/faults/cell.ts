@@ -31,8 +31,11 @@ const short = { readyTimeout: 4_000, drainTimeout: 2_000 }
 /** For a drain that a fault makes wait for its end, and that has something to do before. */
 const middle = { drainTimeout: 5_000 }
 const long = { readyTimeout: 60_000, drainTimeout: 20_000 }
-/** How long both accept at the step `done`, in milliseconds: it holds the new version there. */
-const overlap = 300
+/**
+ * How long both accept at the step `done`, in milliseconds: it holds the new version there, until a
+ * machine with many cells at once has brought the fault to the old one.
+ */
+const overlap = 1_500
 /** What makes a process slow: it runs for a part of the time, in milliseconds. */
 const slice = { stopped: 25, running: 10 }
 /** How long an owner stands before the operator kills it: nothing waits for anything then. */
