@@ -187,7 +187,7 @@ test('of two starts at once one wins, and the other says who', async () => {
   assert.match(await operator.asks('app'), /^one /)
 })
 
-test('of two upgrades at once the second is told, and an upgrade whose command is interrupted goes on', async () => {
+test('of two upgrades at once the second is refused, and an upgrade whose command is interrupted goes on', async () => {
   await using lab = await Lab.open()
   await using operator = new Operator(lab)
   writeProgram(lab, 'app.mjs', 'one')

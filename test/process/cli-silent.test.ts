@@ -32,7 +32,7 @@ server.removeAllListeners('request').on('request', (request, response) => {
 
 // They wait for a silence to be long enough, most of the time.
 describe('a daemon that does not answer', { concurrency: 3 }, () => {
-  test('a daemon in an endless loop is told by status, list and logs, and stop ends it', async () => {
+  test('status, list and logs say that a daemon is in an endless loop, and stop ends it', async () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
     writeProgram(lab, 'app.mjs', 'one', looping)
