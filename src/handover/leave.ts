@@ -178,7 +178,7 @@ class Leaving implements Departure {
         server,
         mover,
         rule,
-        counts: this.#counts.get(server)?.counts ?? this.#otherCounts,
+        counts: this.#countsAt(server),
         endsAt: this.endsAt,
       }
     })
@@ -265,7 +265,10 @@ class Leaving implements Departure {
   }
 
   countsOf(socket: Socket): Counting {
-    const server = serverOf(socket)
+    return this.#countsAt(serverOf(socket))
+  }
+
+  #countsAt(server: Server | undefined): Counting {
     return (server && this.#counts.get(server)?.counts) ?? this.#otherCounts
   }
 
