@@ -1,7 +1,8 @@
 /** What later folders register on the service, as the others see it. */
 import type { Server, Socket } from 'node:net'
-import type { Identity } from './contract/environment.ts'
+import type { Identity, ProgramRecord } from './contract/environment.ts'
 import type { CookError } from './errors.ts'
+import type { Command } from './node/system.ts'
 import type { DrainCounts, DrainReport, MoveRule } from './options.ts'
 import type { Latch } from './waiting.ts'
 
@@ -59,12 +60,19 @@ export type Receiving = {
   tellStop(): void
 }
 
+/** How a process of the service was started, which is how a restart starts it. */
+export type Started = {
+  readonly command: Command
+  readonly program?: ProgramRecord
+  readonly environment: Readonly<Record<string, string | undefined>>
+}
+
 /** The control socket (control/server.ts). */
 export type ControlSocket = {
   /** Begins to answer on the socket that the predecessor had. */
   takeOver(): Promise<void>
   /** Answers no new connection any more. The socket goes to a successor, or is removed. */
-  release(successor?: Identity): void
+  release(successor?: Started & { readonly identity: Identity }): void
   /** Opens the socket anew: the successor to which it was released is lost. */
   reopen(): Promise<void>
   /** Resolves when whoever was accepted has an answer. */

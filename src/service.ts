@@ -53,6 +53,8 @@ export class Service {
   hasAnswered = false
   /** notifyUpgradeDone() was called. */
   wasNotified = false
+  /** The program was told to end, and does so by itself. */
+  wasToldToEnd = false
   /** A successor has taken over: what is named here, a path or a pid file, is its own. */
   hasSuccessor = false
   /** What this process wrote last. */
@@ -103,6 +105,11 @@ export class Service {
    */
   get ownsNames(): boolean {
     return this.#phase !== 'starting' && !this.hasSuccessor
+  }
+
+  /** It serves, and nobody has asked it to end: if it does, it has crashed. */
+  get isServing(): boolean {
+    return this.ownsNames && this.departure === undefined && !this.wasToldToEnd
   }
 
   /** Open now, all listeners together. */

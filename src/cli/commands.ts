@@ -80,6 +80,7 @@ program
   .command('restart')
   .description('stop, and start the same again; for a new version without a gap use upgrade')
   .argument('[name]', 'the daemon; may be left out if one runs')
+  .option('--update-env', 'with the environment of this command, not that of the first start')
   .option('--kill-after <ms>', 'what is still there then is killed (default: its drain timeout and 5 s)', duration)
   .option('--json', 'print the status as JSON')
   .addHelpText('after', example('restart web'))

@@ -14,7 +14,7 @@ export async function start(script: string, args: readonly string[], options: St
   return startProgram(programOf(script, args, options), options.json === true)
 }
 
-export async function startProgram(program: Program, isJson: boolean): Promise<number> {
+export async function startProgram(program: Program, isJson: boolean, env = process.env): Promise<number> {
   const { name } = program
   const folder = openRunDirectory(process.env)
   const client = clientOf(folder, name)
@@ -23,7 +23,8 @@ export async function startProgram(program: Program, isJson: boolean): Promise<n
   const logFile = program.record.logFile ?? logPath(folder, name)
   const log = openLog(logFile)
   try {
-    await launchDaemon({ ...planFor({ ...program, record: { ...program.record, logFile } }), output: [log, log] })
+    const plan = planFor({ ...program, record: { ...program.record, logFile } }, env)
+    await launchDaemon({ ...plan, output: [log, log] })
   } catch (error) {
     // Two at once: the other one has won.
     const other = isNameTaken(error) ? await client.status().catch(() => undefined) : undefined

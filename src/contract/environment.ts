@@ -182,6 +182,15 @@ export function writeProgram(
   return own
 }
 
+/** What was given to a process, without what was meant for that one alone. */
+export function withoutOwn(
+  env: Readonly<Record<string, string | undefined>>,
+): Readonly<Record<string, string | undefined>> {
+  const own: Record<string, string | undefined> = { ...env }
+  for (const name of [...ownVariables, ...envNodeChannel]) delete own[name]
+  return own
+}
+
 /** `listen:1,admin:2`, names percent-encoded, in descriptor order. */
 function summary(handles: readonly HandleRecord[]): string {
   const counts = new Map<string, number>()

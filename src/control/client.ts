@@ -7,7 +7,7 @@ import { CookError, type CookErrorCode, messageOf } from '../errors.ts'
 import { processState } from '../node/processes.ts'
 import { parseJson, readJsonLines } from '../process/json-lines.ts'
 import { controlPath } from '../process/run-dir.ts'
-import { type FoundOwner, livingOwners } from './owner-files.ts'
+import { type FoundOwner, lastDeadOwner, livingOwners, type Owner } from './owner-files.ts'
 import type { Failure, Progress, Status } from './status.ts'
 
 export type Client = {
@@ -24,6 +24,8 @@ export type Client = {
    * owns the service.
    */
   owners(): readonly FoundOwner[]
+  /** The process that served last, if it was killed or has crashed, and nothing came after it. */
+  lastDead(): Owner | undefined
 }
 
 /** How long a daemon may take to begin its answer, in milliseconds. */
@@ -75,6 +77,7 @@ export function clientOf(folder: string, name: string): Client {
       }
     },
     owners,
+    lastDead: () => lastDeadOwner(folder, name),
   }
 }
 

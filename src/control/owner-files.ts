@@ -2,11 +2,11 @@
 import { readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
-import type { Identity, ProgramRecord } from '../contract/environment.ts'
+import { type Identity, isFields, type ProgramRecord } from '../contract/environment.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { placeOfPids } from '../node/processes.ts'
 import { removeFile, statPath } from '../node/stat.ts'
-import { type Command, isAlive } from '../node/system.ts'
+import { type Command, isAlive, isGone } from '../node/system.ts'
 
 export type Owner = {
   readonly pid: number
@@ -17,6 +17,8 @@ export type Owner = {
   /** What a restart starts. */
   readonly command: Command
   readonly program?: ProgramRecord
+  /** With what, secrets too: nowhere else than in this file, which its user alone can read. */
+  readonly environment?: Readonly<Record<string, string | undefined>>
 }
 
 /** An owner as it is found: alive, and since when it is one, in milliseconds since the epoch. */
@@ -72,6 +74,18 @@ export function livingOwners(folder: string, name: string): FoundOwner[] {
     .sort((one, other) => one.generation - other.generation)
 }
 
+/**
+ * The last one of a name that has died here without taking its file along: it was killed, or has
+ * crashed.
+ */
+export function lastDeadOwner(folder: string, name: string): Owner | undefined {
+  return pidsIn(folder, name)
+    .flatMap((pid) => readOwner(ownerPath(folder, name, pid), pid))
+    .filter((owner) => isGone(identityOf(owner)))
+    .sort((one, other) => one.since - other.since)
+    .at(-1)
+}
+
 export function identityOf({ pid, startTime }: Owner): Identity {
   return [pid, startTime]
 }
@@ -110,6 +124,7 @@ function readOwner(file: string, pid: number): FoundOwner[] {
       Number.isSafeInteger(owner.generation) &&
       typeof owner.drainTimeout === 'number' &&
       Array.isArray(owner.command?.args) &&
+      (owner.environment === undefined || isFields(owner.environment)) &&
       owner.place === placeOfPids()
     return isWhole ? [{ ...(owner as Owner), since: stat.mtimeMs }] : []
   } catch {

@@ -1,7 +1,7 @@
 /** The control socket: HTTP on a Unix socket, answered by the process that owns the service. */
 import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
-import { controlName, type Identity } from '../contract/environment.ts'
+import { controlName, type Identity, withoutOwn } from '../contract/environment.ts'
 import { CookError } from '../errors.ts'
 import { listening } from '../listen/listening.ts'
 import { openUnixPath, ownUnixPath } from '../listen/unix-path.ts'
@@ -9,7 +9,7 @@ import { stopAccepting } from '../node/listeners.ts'
 import { identify } from '../node/system.ts'
 import { controlPath, openRunDirectory } from '../process/run-dir.ts'
 import type { Service } from '../service.ts'
-import type { ControlSocket } from '../service-parts.ts'
+import type { ControlSocket, Started } from '../service-parts.ts'
 import { forgetDeadOwners, forgetOwners, livingOwners, type Owner, removeOwner, writeOwner } from './owner-files.ts'
 import { answer } from './requests.ts'
 
@@ -62,9 +62,11 @@ class Control implements ControlSocket {
     this.#path = controlPath(folder, name)
     this.#inherited = service.claims.claimUnix(controlName, this.#path)?.fd
     this.#server = this.#makeServer()
-    // A process that ends without having been asked to is no owner either. A killed one leaves its
-    // file, which then counts for nothing.
-    process.once('exit', () => removeOwner(folder, name, process.pid))
+    // A process that has ended owns nothing. One that is killed or crashes leaves its file, from
+    // which a restart knows what to start.
+    process.once('exit', (code) => {
+      if (code === 0 || !service.isServing) removeOwner(folder, name, process.pid)
+    })
   }
 
   async open(): Promise<void> {
@@ -90,7 +92,7 @@ class Control implements ControlSocket {
     this.#own()
   }
 
-  release(successor?: Identity): void {
+  release(successor?: Started & { readonly identity: Identity }): void {
     // Not http.Server's own close, which would cut who is about to ask.
     if (this.#server.listening) stopAccepting(this.#server)
     if (successor === undefined) {
@@ -99,8 +101,9 @@ class Control implements ControlSocket {
     }
     try {
       // Its own word, which says more, may be there already.
-      if (livingOwners(this.#folder, this.#name).some(({ pid }) => pid === successor[0])) return
-      writeOwner(this.#folder, this.#name, this.#ownerOf(successor, this.#service.generation + 1))
+      const { identity, ...started } = successor
+      if (livingOwners(this.#folder, this.#name).some(({ pid }) => pid === identity[0])) return
+      writeOwner(this.#folder, this.#name, this.#ownerOf(identity, this.#service.generation + 1, started))
     } catch {
       // The successor, whose file it is, reports the same fault.
     }
@@ -167,12 +170,13 @@ class Control implements ControlSocket {
 
   #own(): void {
     forgetDeadOwners(this.#folder, this.#name)
-    writeOwner(this.#folder, this.#name, this.#ownerOf(this.#identity, this.#service.generation))
+    const { generation, state } = this.#service
+    writeOwner(this.#folder, this.#name, this.#ownerOf(this.#identity, generation, state))
   }
 
-  #ownerOf([pid, startTime]: Identity, generation: number): Owner {
-    const { state, drainTimeout } = this.#service
-    const { command, program } = state
-    return { pid, startTime, generation, drainTimeout, command, ...(program && { program }) }
+  #ownerOf([pid, startTime]: Identity, generation: number, { command, program, environment }: Started): Owner {
+    const { drainTimeout } = this.#service
+    const own = withoutOwn(environment)
+    return { pid, startTime, generation, drainTimeout, command, environment: own, ...(program && { program }) }
   }
 }

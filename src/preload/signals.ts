@@ -73,7 +73,9 @@ export function watchSignals(service: Service): { end(): void } {
  * The program ends this process itself: an upgrade that runs is given up, and older generations
  * come to an end.
  */
-function leaveToProgram({ upgrading, receiving }: Service): void {
+function leaveToProgram(service: Service): void {
+  const { upgrading, receiving } = service
+  service.wasToldToEnd = true
   upgrading?.stop.abort()
   receiving?.tellStop()
 }

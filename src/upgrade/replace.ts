@@ -1,7 +1,7 @@
 /** One upgrade: what keeps it from beginning, what the new version gets, what is rolled back. */
 import { closeSync, existsSync } from 'node:fs'
 import { checkDaemonUpgradeOptions } from '../check.ts'
-import { writeProgram } from '../contract/environment.ts'
+import { readProgram, writeProgram } from '../contract/environment.ts'
 import { CookError } from '../errors.ts'
 import { ticketKeys } from '../listen/listening.ts'
 import { keepPathAtClose } from '../listen/unix-path.ts'
@@ -93,7 +93,7 @@ async function runUpgrade(
   receiving?.tellReplacing(true)
   try {
     const committed = await startSuccessor(service, { ...version, output }, onStep)
-    commit(service, committed)
+    commit(service, committed, version)
     return committed
   } catch (error) {
     receiving?.tellReplacing(false)
@@ -123,14 +123,15 @@ function newVersion(service: Service, options: DaemonUpgradeOptions, stop: Abort
 }
 
 /** The successor owns the service, and its paths, pid file and control socket. */
-function commit(service: Service, { identity }: Committed): void {
+function commit(service: Service, { identity }: Committed, { command, environment }: Omit<NewVersion, 'output'>): void {
   const { handles, control } = service
   service.hasSuccessor = true
   service.takeStep('commit')
   for (const server of handles.unixListeners()) {
     if (!handles.paths.has(server)) keepPathAtClose(server, String(server.address()))
   }
-  control?.release(identity)
+  const program = readProgram(environment)
+  control?.release({ identity, command, environment, ...(program && { program }) })
 }
 
 /**

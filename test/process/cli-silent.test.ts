@@ -9,6 +9,7 @@ import { lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync 
 import { get } from 'node:http'
 import { createServer, type Server, type Socket } from 'node:net'
 import { describe, test } from 'node:test'
+import { clientOf } from '../../src/control/client.ts'
 import type { Status } from '../../src/control/status.ts'
 import { placeOfPids } from '../../src/node/processes.ts'
 import { isAlive, system } from '../../src/node/system.ts'
@@ -80,11 +81,12 @@ describe('a daemon that does not answer', { concurrency: 3 }, () => {
     assert.equal((await operator.types(['stop', 'app'])).code, 3)
   })
 
-  test('restart of a daemon in an endless loop starts the same program with the same options', async () => {
+  test('restart of a daemon in an endless loop starts the same program with the same options and environment', async () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
     writeProgram(lab, 'app.mjs', 'one', looping)
-    await operator.does(['start', 'app.mjs', '--name', 'web', '--pid', 'pid', '--drain-timeout', '1234', '--', 'x'])
+    const args = ['start', 'app.mjs', '--name', 'web', '--pid', 'pid', '--drain-timeout', '1234', '--', 'x']
+    await operator.does(args, { env: { SECRET: 'first' } })
     await operator.does(['upgrade', 'web'])
     const before = await loop(operator, 'web')
     await operator.does(['restart', 'web', '--kill-after', '100'])
@@ -93,6 +95,7 @@ describe('a daemon that does not answer', { concurrency: 3 }, () => {
     assert.deepEqual([after.generation, after.command, after.program], [1, before.command, before.program])
     assert.equal(lab.read('pid'), `${after.pid}\n`)
     assert.deepEqual(ownersIn(lab), [`web.${after.pid}.owner`])
+    assert.equal(clientOf(lab.path('run'), 'web').owners().at(-1)?.environment?.SECRET, 'first')
   })
 
   test('a daemon that is stopped by SIGSTOP finishes what it had accepted, and is not killed', async () => {
@@ -181,7 +184,9 @@ describe('a daemon that does not answer', { concurrency: 3 }, () => {
     writeProgram(lab, 'app.mjs', 'one')
     await operator.does(['start', 'app.mjs'])
     const first = await operator.status('app')
-    assert.deepEqual(recordOf(lab, first.pid), {
+    const { environment, ...record } = recordOf(lab, first.pid)
+    assert.equal((environment as { COOK_DAEMON_HOME?: string }).COOK_DAEMON_HOME, lab.path('run'))
+    assert.deepEqual(record, {
       pid: first.pid,
       startTime: first.startTime,
       generation: 1,

@@ -77,9 +77,9 @@ export class Operator {
   }
 
   /** What a daemon answers on its first listener. */
-  async asks(name: string): Promise<string> {
+  async asks(name: string, path = '/'): Promise<string> {
     const port = portOf(await this.status(name))
-    const [response] = await once(get({ port, host: '127.0.0.1', agent: false }), 'response')
+    const [response] = await once(get({ port, host: '127.0.0.1', path, agent: false }), 'response')
     return text(response)
   }
 
