@@ -54,8 +54,8 @@ export const errorTexts = {
     help: 'The reason is what the program passed to notifyUpgradeDone(false, reason); nothing was left running.',
   },
   ERR_COOK_DAEMON_TIMEOUT: {
-    text: 'the program (pid {pid}) was not {goal} after {ms} and was killed',
-    help: 'Raise readyTimeout, or find out what the program waits for before daemonize(), or with waitReady before notifyUpgradeDone().',
+    text: 'the program (pid {pid}) was not {goal} after {ms} and was killed, with what it had started.{words}',
+    help: 'Raise readyTimeout, or find out what the program waits for before it listens or says that it is ready. A program that only starts another one, as npm, yarn, tsx or nodemon do, cannot be replaced: start that other one.',
   },
   ERR_COOK_NOT_IN_UPGRADE: {
     text: '{verb} was called in a process that was not started by an upgrade',

@@ -3,6 +3,7 @@ import type { Identity } from '../contract/environment.ts'
 import { type Client, whoText } from '../control/client.ts'
 import { type FoundOwner, identityOf } from '../control/owner-files.ts'
 import { untilGone } from '../node/processes.ts'
+import { killSession } from '../node/sessions.ts'
 import { isGone, system } from '../node/system.ts'
 import { paint, print } from './output.ts'
 
@@ -51,7 +52,7 @@ export function timeToEnd({ killAfter }: StopOptions, drainTimeout: number): num
   return killAfter ?? drainTimeout + grace
 }
 
-/** Waits for their end, and kills what is left then; true if something was. */
+/** Waits for their end, and kills what is left then, with what it has started; true if it had to. */
 export async function untilEnded(
   identities: readonly Identity[],
   ms: number,
@@ -60,10 +61,10 @@ export async function untilEnded(
   if (await untilGone(identities, ms)) return false
   const left = identities.filter((identity) => !isGone(identity))
   onKill(left)
-  for (const identity of left) system.kill(identity, 'SIGKILL')
-  if (await untilGone(left, grace)) return true
+  const killed = left.flatMap(killSession)
+  if (await untilGone(killed, grace)) return true
   throw new Error(
-    `SIGKILL was sent to ${pidsText(left)}, which is still there: it waits in the kernel, for a disk or a network file system, or belongs to another user`,
+    `SIGKILL was sent to ${pidsText(killed)}, which is still there: it waits in the kernel, for a disk or a network file system, or belongs to another user`,
   )
 }
 

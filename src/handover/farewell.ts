@@ -1,6 +1,7 @@
 /** What the process that leaves knows of its successor, and the last words between the two. */
 import { livesOn } from '../node/processes.ts'
-import { isAlive, system } from '../node/system.ts'
+import { killSession } from '../node/sessions.ts'
+import { isAlive } from '../node/system.ts'
 import type { LinkEvent } from '../upgrade/link.ts'
 import type { Committed } from '../upgrade/predecessor.ts'
 import { Latch, patientTimer } from '../waiting.ts'
@@ -86,7 +87,7 @@ export class Farewell {
     if (await this.#isAnswered(late, hurry)) return this.#isPassedOn || isAlive(identity)
     link.close()
     if (this.#isPassedOn || hurry.isSet) return true
-    system.kill(identity, 'SIGKILL')
+    killSession(identity)
     await livesOn(identity)
     return false
   }

@@ -6,7 +6,8 @@ import { throwLater } from '../errors.ts'
 import { adoptConnection, tieConnection } from '../node/connections.ts'
 import { isHttp, type ListenerHandle, listenerHandle } from '../node/listeners.ts'
 import { livesOn } from '../node/processes.ts'
-import { isAlive, system } from '../node/system.ts'
+import { killSession } from '../node/sessions.ts'
+import { isAlive } from '../node/system.ts'
 import type { Service } from '../service.ts'
 import type { Arrival, Receiving } from '../service-parts.ts'
 import { Assembly, fromText } from '../upgrade/cloned-values.ts'
@@ -68,7 +69,7 @@ export function receive(service: Service, predecessor: Identity, { link, hear }:
     mayReturn = true
     const stop = patientTimer(drainTimeout + overdueAfter, () => {
       if (isAlive(predecessor)) {
-        system.kill(predecessor, 'SIGKILL')
+        killSession(predecessor)
         service.emit({ type: 'predecessor-killed', pid: predecessor[0] })
       }
       left.resolve()

@@ -85,17 +85,18 @@ export function identify(os: Pick<System, 'pid' | 'startTime'> = system): Identi
 const exiting = 0x4
 
 /**
- * Fields 3, 9 and 22 of /proc/PID/stat: state, flags, start in clock ticks since boot
- * (proc_pid_stat(5)).
+ * Fields 3, 6, 9 and 22 of /proc/PID/stat: state, session, flags, start in clock ticks since boot
+ * (proc_pid_stat(5)). Throws if there is no such process.
  */
-function statOf(pid: number) {
+export function statOf(pid: number) {
   // As UTF-8, which the name may not be: it is skipped, and Node reads no other encoding in one
   // call.
   const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
   // The name of the program, field 2, is in parentheses and may hold anything, parentheses too.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
   const isZombie = fields[0] === 'Z' || fields[0] === 'X'
-  return { isZombie, isExiting: isZombie || (Number(fields[6]) & exiting) !== 0, startTime: fields[19] }
+  const isExiting = isZombie || (Number(fields[6]) & exiting) !== 0
+  return { isZombie, isExiting, session: Number(fields[3]), startTime: fields[19] }
 }
 
 function startTimeFromProc(pid: number): string | undefined {

@@ -7,6 +7,7 @@ import { acceptFromCommit, isOwnListen, takeTicketKeys } from '../listen/listeni
 import { bindBeside, ownUnixPath, restoreUnixPath } from '../listen/unix-path.ts'
 import { trackSessions } from '../node/http2-sessions.ts'
 import { afterListenerClose, type KeptListener, keepListener } from '../node/listeners.ts'
+import { isPrivatePath } from '../node/sockets.ts'
 import type { Inherited } from '../process/handles.ts'
 import type { Service } from '../service.ts'
 import { type Ask, askOfListen, backlogOf, isSameAddress, listenFields } from './listen-arguments.ts'
@@ -37,7 +38,9 @@ export function watchListens(service: Service, readiness: Readiness) {
     const call = (given: readonly unknown[]) => Reflect.apply(plain, this, given) as Server
     const isOurs = isActive && !isOwnListen() && !this.listening && !service.hasSuccessor
     const ask = isOurs ? askOfListen(args, resolve) : undefined
-    return ask === undefined ? call(args) : open(this, ask, { args, call })
+    // No successor can ask for it, and it is not what makes this program a service.
+    const isPrivate = ask?.kind === 'unix' && isPrivatePath(ask.path, process.pid)
+    return ask === undefined || isPrivate ? call(args) : open(this, ask, { args, call })
   }
   prototype.listen = ours
 

@@ -3,9 +3,11 @@
 import type { ChildProcess } from 'node:child_process'
 import { accessSync, constants, existsSync } from 'node:fs'
 import type { Duplex } from 'node:stream'
-import { firstHandleFd, type LinkRecord, linkFd, writeStart } from '../contract/environment.ts'
+import { firstHandleFd, type Identity, type LinkRecord, linkFd, writeStart } from '../contract/environment.ts'
 import { cutReason } from '../contract/messages.ts'
 import { CookError, messageOf } from '../errors.ts'
+import { endSession, identityOfChild, killSession } from '../node/sessions.ts'
+import { type Served, servedBy } from '../node/sockets.ts'
 import { type Command, system } from '../node/system.ts'
 import { patientTimer } from '../waiting.ts'
 import { readJsonLines } from './json-lines.ts'
@@ -36,12 +38,13 @@ export type LaunchPlan = {
 
 /**
  * Starts the daemon and returns when it has come as far as a verb, or with waitReady says that it
- * is up.
+ * is up. If it does not, nothing of it is left when this throws, nor of what it has started.
  */
 export async function launchDaemon(plan: LaunchPlan): Promise<void> {
   const mark = plan.output === undefined ? undefined : markLog(plan.output[1])
   const { child, pipe, foreground } = await spawnDaemon(plan)
-  const pid = child.pid ?? 0
+  const identity = identityOfChild(child)
+  const [pid] = identity
   plan.onSpawned?.(child, foreground)
   const words = readWords(pipe)
   const exited = exitOf(child)
@@ -54,24 +57,23 @@ export async function launchDaemon(plan: LaunchPlan): Promise<void> {
     for (;;) {
       const event = await Promise.race([words.next(), exited, late])
       if (event === 'late') {
-        child.kill('SIGKILL')
+        const words = servedWords(servedBy(identity)) + lastWords(undefined, linesSince(mark))
+        killSession(identity)
         await exited
-        throw new CookError('ERR_COOK_DAEMON_TIMEOUT', {
-          pid,
-          goal: plan.waitReady ? 'ready' : 'started',
-          ms: plan.readyTimeout,
-        })
+        const goal = plan.waitReady ? 'ready' : 'started'
+        throw new CookError('ERR_COOK_DAEMON_TIMEOUT', { pid, goal, ms: plan.readyTimeout, words })
       }
       // The end of the pipe comes with the end of the daemon, whose exit code follows; what it said
       // before was read before.
       if (typeof event === 'string' || event === undefined)
-        throw exitError(pid, goal, await exited, words.dying(), mark)
-      if (event.type === 'refused') throw await refused(child, pid, event)
+        throw exitError(identity, goal, await exited, words.dying(), mark)
+      if (event.type === 'refused') throw await refused(child, identity, event)
       if (event.type === 'ready' || !plan.waitReady) break
       pipe.end()
     }
   } catch (error) {
     pipe.destroy()
+    await endSession(identity)
     throw error
   } finally {
     stopTimer()
@@ -137,6 +139,13 @@ function directoryFault(cwd: string): string | undefined {
   return undefined
 }
 
+/** What is said of a program that only starts the one that serves, as npm and tsx do. */
+export function servedWords(served: Served | undefined): string {
+  if (served === undefined) return ''
+  const { pid, command, address } = served
+  return ` It listened nowhere itself: a process that it had started did, on ${address} (pid ${pid}: ${command}). Start that program instead.`
+}
+
 function exitOf(child: ChildProcess): Promise<string> {
   return new Promise((done) => {
     child.once('exit', (code, signal) => done(exitWords({ code, signal })))
@@ -148,17 +157,28 @@ export function exitWords({ code, signal }: { readonly code: number | null; read
   return signal === null ? `exit code ${code}` : `signal ${signal}`
 }
 
-function exitError(pid: number, goal: string, how: string, dying: Word | undefined, mark: LogMark | undefined) {
-  const values = { pid, goal, how, words: lastWords(dying?.reason, linesSince(mark)) }
+function exitError(
+  identity: Identity,
+  goal: string,
+  how: string,
+  dying: Word | undefined,
+  mark: LogMark | undefined,
+): CookError {
+  const words = servedWords(servedBy(identity)) + lastWords(dying?.reason, linesSince(mark))
+  const values = { pid: identity[0], goal, how, words }
   return new CookError('ERR_COOK_DAEMON_EXITED', values, { cause: causeOf(dying) })
 }
 
 /** A daemon that refused to start has 2 s to write its log and exit; then it is killed. */
-async function refused(child: ChildProcess, pid: number, word: Word): Promise<CookError> {
-  const timer = setTimeout(() => child.kill('SIGKILL'), 2_000)
+async function refused(child: ChildProcess, identity: Identity, word: Word): Promise<CookError> {
+  const timer = setTimeout(() => killSession(identity), 2_000)
   await exitOf(child)
   clearTimeout(timer)
-  return new CookError('ERR_COOK_DAEMON_SAID_NO', { pid, reason: word.reason ?? '' }, { cause: causeOf(word) })
+  return new CookError(
+    'ERR_COOK_DAEMON_SAID_NO',
+    { pid: identity[0], reason: word.reason ?? '' },
+    { cause: causeOf(word) },
+  )
 }
 
 /** The error that ended the daemon, as far as it is known here. */

@@ -5,10 +5,12 @@ import { endGrace, type OldEffect, type OldEvent, type OldSide, oldSide, stepOld
 import { protocolVersion } from '../contract/protocol.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { untilGone } from '../node/processes.ts'
+import { endSession, identityOfChild, killSession } from '../node/sessions.ts'
+import { servedBy } from '../node/sockets.ts'
 import { type Command, identify, isAlive, system } from '../node/system.ts'
 import { type DaemonOptions, defaults, type UpgradePhases } from '../options.ts'
 import type { Packed } from '../process/handles.ts'
-import { exitWords, spawned, spawnFault } from '../process/launcher.ts'
+import { exitWords, servedWords, spawned, spawnFault } from '../process/launcher.ts'
 import { lastWords, linesSince, markLog } from '../process/log.ts'
 import type { Service } from '../service.ts'
 import type { Value } from '../service-parts.ts'
@@ -60,6 +62,7 @@ export async function startSuccessor(
   const mark = markLog(version.output ?? 2)
   const called = performance.now()
   const child = await spawnSuccessor(version, nonce)
+  const identity = identityOfChild(child)
   const started = performance.now()
   onStep('started')
   const older = service.predecessor?.living ?? []
@@ -69,9 +72,9 @@ export async function startSuccessor(
     ...{ stage, nonce, living, tickets, readyTimeout, overlap },
     ...(drainTimeout !== undefined && { drainTimeout }),
   })
-  const { end, times, ...line } = await converse(service, version, child, begin, onStep)
+  const { end, times, seen, ...line } = await converse(service, version, { child, identity }, begin, onStep)
   if (end.at !== 'committed' || end.successor === undefined) {
-    throw failed(service, end, child.pid ?? 0, linesSince(mark))
+    throw failed(service, end, identity[0], { seen, lines: linesSince(mark) })
   }
   child.unref()
   const { greeted = started, ready = greeted, committed = ready } = times
@@ -97,19 +100,27 @@ async function spawnSuccessor(version: NewVersion, nonce: string): Promise<Child
 /** When our side of the contract came to each point, by performance.now(). */
 type Times = { greeted?: number; ready?: number; committed?: number }
 
-type Conversation = { readonly end: OldSide; readonly times: Times } & Pick<Committed, 'link' | 'hear'>
+type Conversation = {
+  readonly end: OldSide
+  readonly times: Times
+  /** What was seen of a new version that failed, before its end. */
+  readonly seen: string
+} & Pick<Committed, 'link' | 'hear'>
+
+type Started = { readonly child: ChildProcess; readonly identity: Identity }
 
 /** Plays our side of the contract until it is decided. */
 function converse(
   service: Service,
-  { signal }: NewVersion,
-  child: ChildProcess,
+  { signal, handles }: NewVersion,
+  { child, identity }: Started,
   begin: OldSide,
   onStep: (step: UpgradeStep) => void,
 ): Promise<Conversation> {
   return new Promise((settle) => {
     let side = begin
     const times: Times = {}
+    let seen: string | undefined
     let stopTimer = () => {}
     let later: ((event: LinkEvent) => void) | undefined
     /** What came right behind the commit, before anybody listened. */
@@ -158,17 +169,23 @@ function converse(
           stopTimer = patientTimer(effect.ms, () => step({ type: 'timer' }))
           return
         case 'kill':
-          child.kill('SIGKILL')
-          for (const identity of side.known) system.kill(identity, 'SIGKILL')
+          look()
+          for (const one of [identity, ...side.known]) killSession(one)
           return
         case 'commit':
           decided()
           return
         case 'fail':
+          look()
           link.close()
-          void endKnown(side.known).then(decided)
+          void endAll([identity, ...side.known]).then(decided)
           return
       }
+    }
+
+    function look(): void {
+      const inherited = handles.map(({ record }) => record.inode)
+      seen ??= [identity, ...side.known].map((one) => servedWords(servedBy(one, inherited))).join('')
     }
 
     function decided(): void {
@@ -177,6 +194,7 @@ function converse(
       settle({
         end: side,
         times,
+        seen: seen ?? '',
         link,
         hear(listener) {
           later = listener
@@ -224,21 +242,25 @@ async function saveState(
 }
 
 /**
- * A daemon that a `parent` stage started is no child of ours: that its link has ended is no proof
- * that it is gone.
+ * Nothing of a new version that failed stays, nor of what it has started. A daemon that a `parent`
+ * stage started is no child of ours: that its link has ended is no proof that it is gone.
  */
-async function endKnown(identities: readonly Identity[]): Promise<void> {
-  if (await untilGone(identities, endGrace)) return
-  for (const identity of identities) system.kill(identity, 'SIGKILL')
-  await untilGone(identities, endGrace)
+async function endAll(identities: readonly Identity[]): Promise<void> {
+  if (!(await untilGone(identities, endGrace))) for (const identity of identities) killSession(identity)
+  await Promise.all(identities.map(endSession))
 }
 
 /** The failure in words. */
-function failed({ upgrading }: Service, end: OldSide, started: number, lines: string): CookError {
+function failed(
+  { upgrading }: Service,
+  end: OldSide,
+  started: number,
+  { seen, lines }: { readonly seen: string; readonly lines: string },
+): CookError {
   const self = process.pid
   const pid = end.successor?.[0] ?? end.known.at(-1)?.[0] ?? started
   const who = `pid ${pid}`
-  const words = lastWords(end.dying ?? end.waits, lines)
+  const words = seen + lastWords(end.dying ?? end.waits, lines)
   const failure = end.failure ?? { why: 'exited' }
   switch (failure.why) {
     case 'exited': {

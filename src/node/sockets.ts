@@ -1,0 +1,108 @@
+/** What other processes listen on, as /proc shows it. Nothing is found elsewhere. */
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { basename } from 'node:path'
+import type { Identity } from '../contract/environment.ts'
+import { sessionOf } from './sessions.ts'
+
+/** A process that a program has started, and that serves in its place. */
+export type Served = { readonly pid: number; readonly command: string; readonly address: string }
+
+/**
+ * Who listens in the place of a process that does not, as under npm or tsx; undefined if that
+ * listens itself, or none of its session does. `inherited` are sockets that it was handed.
+ */
+export function servedBy(leader: Identity, inherited: readonly number[] = []): Served | undefined {
+  const started = sessionOf(leader).filter(([pid]) => pid !== leader[0])
+  if (started.length === 0) return undefined
+  const served = (pid: number) => listenersOf(pid).find(({ inode }) => !inherited.includes(inode))
+  if (served(leader[0]) !== undefined) return undefined
+  for (const [pid] of started) {
+    const listener = served(pid)
+    if (listener !== undefined) return { pid, command: commandOf(pid), address: listener.address }
+  }
+  return undefined
+}
+
+/**
+ * Whether a Unix path can be of no use to anybody but this process and its children: in a folder
+ * for temporary files, with this pid in its name, as the pipes of tsx.
+ */
+export function isPrivatePath(path: string, pid: number): boolean {
+  const isTemporary = [tmpdir(), '/tmp', '/var/tmp'].some((folder) => path.startsWith(`${folder}/`))
+  return isTemporary && basename(path).split(/\D+/).includes(String(pid))
+}
+
+type Listener = { readonly inode: number; readonly address: string }
+
+function listenersOf(pid: number): readonly Listener[] {
+  const inodes = new Set(names(`/proc/${pid}/fd`).map((fd) => inodeOf(link(`/proc/${pid}/fd/${fd}`))))
+  const tables = [...tcpListeners(pid, 'tcp'), ...tcpListeners(pid, 'tcp6'), ...unixListeners(pid)]
+  return tables.filter(({ inode }) => inodes.has(inode))
+}
+
+function inodeOf(socket: string): number | undefined {
+  const [, inode] = /^socket:\[(\d+)\]$/.exec(socket) ?? []
+  return inode === undefined ? undefined : Number(inode)
+}
+
+/** Local address in column 2, state 0A for one that listens in 4, inode in 10 (proc_pid_net(5)). */
+function tcpListeners(pid: number, table: 'tcp' | 'tcp6'): Listener[] {
+  return rows(`/proc/${pid}/net/${table}`).flatMap((column) =>
+    column[3] === '0A' ? [{ inode: Number(column[9]), address: addressOf(column[1] ?? '') }] : [],
+  )
+}
+
+/** Flags in column 4, with __SO_ACCEPTCON for one that listens, inode in 7, path in 8. */
+function unixListeners(pid: number): Listener[] {
+  return rows(`/proc/${pid}/net/unix`).flatMap(([, , , flags, , , inode, path]) =>
+    flags === '00010000' && path !== undefined && !isPrivatePath(path, pid)
+      ? [{ inode: Number(inode), address: path }]
+      : [],
+  )
+}
+
+/** `0100007F:1F90` is 127.0.0.1:8080: words in the byte order of the machine, all that Node has. */
+function addressOf(hex: string): string {
+  const [host = '', port = ''] = hex.split(':')
+  const bytes = (host.match(/.{8}/g) ?? []).flatMap((word) => [...Buffer.from(word, 'hex')].reverse())
+  const number = Number.parseInt(port, 16)
+  if (bytes.length === 4) return `${bytes.join('.')}:${number}`
+  if (bytes.every((byte) => byte === 0)) return `[::]:${number}`
+  const groups = (Buffer.from(bytes).toString('hex').match(/.{4}/g) ?? []).map((one) => one.replace(/^0+(?=.)/, ''))
+  return `[${groups.join(':')}]:${number}`
+}
+
+const longestCommand = 200
+
+function commandOf(pid: number): string {
+  const words = read(`/proc/${pid}/cmdline`).split('\0').join(' ').trim()
+  return words.length > longestCommand ? `${words.slice(0, longestCommand)}…` : words
+}
+
+function rows(file: string): string[][] {
+  return read(file)
+    .split('\n')
+    .map((line) => line.trim().split(/\s+/))
+}
+
+// A process may end between two looks at it, and another user's cannot be looked into.
+function names(folder: string): readonly string[] {
+  return attempt(() => readdirSync(folder), [])
+}
+
+function read(file: string): string {
+  return attempt(() => readFileSync(file, 'utf8'), '')
+}
+
+function link(file: string): string {
+  return attempt(() => readlinkSync(file), '')
+}
+
+function attempt<Value>(look: () => Value, otherwise: Value): Value {
+  try {
+    return look()
+  } catch {
+    return otherwise
+  }
+}
