@@ -52,7 +52,7 @@ export function timeToEnd({ killAfter }: StopOptions, drainTimeout: number): num
   return killAfter ?? drainTimeout + grace
 }
 
-/** Waits for their end, and kills what is left then, with what it has started; true if it had to. */
+/** Waits for their end, and kills what is left then, with what it started; true if it had to. */
 export async function untilEnded(
   identities: readonly Identity[],
   ms: number,
