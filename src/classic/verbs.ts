@@ -179,8 +179,8 @@ function add(verb: string, name: string, kind: HandleKind, source: HandleSource,
 /** An inherited Unix listener does not know its path: we do, by its descriptor. */
 function knowPath(service: Service, server: Server): void {
   if (service.handles.paths.has(server)) return
-  const path = service.claims.unixPathOf(server)
-  if (path !== undefined) ownUnixPath(service, server, path)
+  const inherited = service.claims.unixPathOf(server)
+  if (inherited !== undefined) ownUnixPath(service, server, inherited)
 }
 
 /**

@@ -1,5 +1,5 @@
 /** `status` and `list`. */
-import type { Status } from '../control/status.ts'
+import type { ListenerStatus, Status } from '../control/status.ts'
 import { allRunning, type Silent, silentOf, which } from './find-service.ts'
 import { bytesText, exitCodes, paint, print, printJson, table, timeText } from './output.ts'
 
@@ -53,7 +53,7 @@ function statusText(told: Status): string {
     ['uptime', timeText(uptime)],
     ['memory', bytesText(memory.resident)],
     ['connections', String(connections)],
-    ...told.listeners.map((one) => ['listens on', `${one.address} (${one.name}, ${one.connections} open)`]),
+    ...told.listeners.flatMap(listenerRows),
     ['upgrades', `${upgrades.succeeded} succeeded, ${upgrades.failed} failed`],
     ...lastUpgradeRows(told),
     ...told.generations
@@ -64,6 +64,11 @@ function statusText(told: Status): string {
     ['program', [...told.command.execArgv, ...told.command.args].join(' ')],
   ]
   return `${paint('bold', name)}\n${table(rows.map((row) => ['', ...row]))}`
+}
+
+function listenerRows({ address, name, connections, fault }: ListenerStatus): string[][] {
+  const row = ['listens on', `${address} (${name}, ${connections} open)`]
+  return fault === undefined ? [row] : [row, ['', paint('red', `no client finds it there: ${fault}`)]]
 }
 
 function lastUpgradeRows({ lastUpgrade }: Status): string[][] {

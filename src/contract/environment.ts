@@ -62,9 +62,19 @@ export type HandleRecord = {
 
 export type HandleShape =
   | { readonly kind: 'tcp'; readonly address: string; readonly port: number; readonly family: 'IPv4' | 'IPv6' }
-  | { readonly kind: 'unix'; readonly path: string }
+  | ({ readonly kind: 'unix' } & UnixPath)
   | { readonly kind: 'udp'; readonly address: string; readonly port: number; readonly family: 'IPv4' | 'IPv6' }
   | { readonly kind: 'file' }
+
+export type UnixPath = {
+  readonly path: string
+  /** Device and inode of the file: what stands at the path otherwise is somebody else's. */
+  readonly file?: string
+  /** The mode that the file had last, for one that is made again. */
+  readonly mode?: number
+  /** A second name stands beside it, from which it is put back. */
+  readonly hasSpare?: boolean
+}
 
 export type HandleKind = HandleShape['kind']
 
@@ -240,7 +250,10 @@ export function isIdentity(value: unknown): value is Identity {
 
 function isHandleRecord(value: unknown): value is HandleRecord {
   if (!isFields(value) || typeof value.name !== 'string' || !isWhole(value.name) || !isCount(value.inode)) return false
-  if (value.kind === 'unix') return typeof value.path === 'string'
+  if (value.kind === 'unix') {
+    const { path, file = '', mode = 0 } = value
+    return typeof path === 'string' && typeof file === 'string' && isCount(mode)
+  }
   if (value.kind === 'file') return true
   // Of a later version: nobody here can claim it, and it is closed with what is unclaimed.
   if (value.kind !== 'tcp' && value.kind !== 'udp') return typeof value.kind === 'string' && value.kind !== ''

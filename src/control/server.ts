@@ -1,7 +1,7 @@
 /** The control socket: HTTP on a Unix socket, answered by the process that owns the service. */
 import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
-import { controlName, type Identity, withoutOwn } from '../contract/environment.ts'
+import { controlName, type Identity, type UnixPath, withoutOwn } from '../contract/environment.ts'
 import { CookError } from '../errors.ts'
 import { listening } from '../listen/listening.ts'
 import { openUnixPath, ownUnixPath } from '../listen/unix-path.ts'
@@ -51,8 +51,8 @@ class Control implements ControlSocket {
   readonly #identity = identify()
   /** Accepted here, and not answered to the end: also those whose request is still on its way. */
   readonly #connections = new Set<Socket>()
-  /** The predecessor's descriptor, until the commit. */
-  #inherited: number | undefined
+  /** The predecessor's socket, until the commit. */
+  #inherited: (UnixPath & { readonly fd: number }) | undefined
   #server: Server
 
   constructor(service: Service, name: string, folder: string) {
@@ -60,7 +60,7 @@ class Control implements ControlSocket {
     this.#name = name
     this.#folder = folder
     this.#path = controlPath(folder, name)
-    this.#inherited = service.claims.claimUnix(controlName, this.#path)?.fd
+    this.#inherited = service.claims.claimUnix(controlName, this.#path)
     this.#server = this.#makeServer()
     // A process that has ended owns nothing. One that is killed or crashes leaves its file, from
     // which a restart knows what to start.
@@ -82,12 +82,13 @@ class Control implements ControlSocket {
   }
 
   async takeOver(): Promise<void> {
-    if (this.#inherited === undefined) return
+    const inherited = this.#inherited
+    if (inherited === undefined) return
     const server = this.#server
-    await listening(server, () => server.listen({ fd: this.#inherited }))
+    await listening(server, () => server.listen({ fd: inherited.fd }))
     this.#inherited = undefined
     server.unref()
-    ownUnixPath(this.#service, server, this.#path)
+    ownUnixPath(this.#service, server, inherited)
     this.#service.handles.addReserved(controlName, 'unix', server)
     this.#own()
   }

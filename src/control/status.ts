@@ -4,6 +4,7 @@ import type { Server } from 'node:net'
 import type { ProgramRecord } from '../contract/environment.ts'
 import type { ConnectionCounts, GenerationRecord, LastUpgrade, UpgradeCounts } from '../contract/messages.ts'
 import type { Phase } from '../contract/phase.ts'
+import { pathFault } from '../listen/restore-path.ts'
 import { connectionsOf } from '../node/connections.ts'
 import type { Command } from '../node/system.ts'
 import { withoutUndefined } from '../options.ts'
@@ -46,6 +47,8 @@ export type ListenerStatus = {
   /** As `127.0.0.1:8080`, `[::]:8080` or a path. */
   readonly address: string
   readonly connections: number
+  /** Why no client finds it there, if none does: its path was removed or replaced. */
+  readonly fault?: string
 }
 
 /** A line of the answer to POST /upgrade and POST /stop. */
@@ -90,6 +93,7 @@ export function statusOf(service: Service): Status {
       name,
       address: addressText(server.address()),
       connections: open.get(server)?.length ?? 0,
+      ...withoutUndefined({ fault: pathFault(service, server) }),
     })),
     upgrades: history.upgrades,
     ...(history.last && { lastUpgrade: history.last }),

@@ -1,5 +1,6 @@
 /** A successor that dies while the old process drains: that takes the service back. */
 import { CookError } from '../errors.ts'
+import { restoreUnixPaths } from '../listen/restore-path.ts'
 import { ownUnixPath } from '../listen/unix-path.ts'
 import { reclaimPidFile } from '../process/pid-file.ts'
 import type { Listener, Service } from '../service.ts'
@@ -17,6 +18,7 @@ export async function comeBack(
   service.departure = undefined
   service.hasSuccessor = false
   service.takeStep('return')
+  await restoreUnixPaths(service, { isReturn: true })
   if (service.pidFile !== undefined) reclaimPidFile(service.pidFile)
   service.emit({ type: 'successor-lost', generation })
   const error = new CookError('ERR_COOK_SUCCESSOR_LOST', { generation, self: process.pid })

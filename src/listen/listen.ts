@@ -50,7 +50,7 @@ async function listenOn(service: Service, server: Server, inherited: Inherited, 
   if (backlog !== undefined) service.handles.backlogs.set(server, backlog)
   await takeTicketKeys(service, server, inherited.name)
   await acceptFromCommit(service, server, () => listening(server, () => server.listen(inherited, backlog)))
-  if (inherited.kind === 'unix') ownUnixPath(service, server, inherited.path)
+  if (inherited.kind === 'unix') ownUnixPath(service, server, inherited)
 }
 
 function addressName({ port, host, path }: ListenOptions): string {

@@ -2,11 +2,15 @@
 import { chmodSync, closeSync, constants, existsSync, linkSync, openSync } from 'node:fs'
 import type { Server } from 'node:net'
 import { resolve } from 'node:path'
+import type { UnixPath } from '../contract/environment.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { afterListenerClose } from '../node/listeners.ts'
-import { removeFile, type Stat, statDescriptor, statPath } from '../node/stat.ts'
-import { faultAt, faultOnTheWay, isTrusted, removeOwn } from '../process/trust.ts'
+import { fileAt, removeFile, statDescriptor } from '../node/stat.ts'
+import { withoutUndefined } from '../options.ts'
+import { faultAt, removeOwn } from '../process/trust.ts'
+import { removeUnixFile, spareOf } from '../process/unix-file.ts'
 import type { Service } from '../service.ts'
+import { clearDead, isCode, justBound } from './dead-path.ts'
 import { listening } from './listening.ts'
 
 /**
@@ -17,14 +21,14 @@ const longest = process.platform === 'darwin' ? 103 : 107
 
 /**
  * Listens on a Unix path whose file the close of this server does not remove: libuv removes the
- * name that was bound, so that is a private one. Returns the absolute path.
+ * name that was bound, so that is a private one. Returns the absolute path, and its file.
  */
-async function bindUnixPath(server: Server, path: string, { mode, backlog }: OpenOptions): Promise<string> {
+export async function bindUnixPath(server: Server, path: string, { mode, backlog }: OpenOptions): Promise<UnixPath> {
   const file = resolve(path)
   const bound = besides(file)
   const bytes = Buffer.byteLength(bound)
   if (bytes > longest) throw new CookError('ERR_COOK_PATH_TOO_LONG', { path, bytes, most: longest })
-  await clear(file).catch((cause: unknown) => {
+  await clearDead(file).catch((cause: unknown) => {
     throw cause instanceof CookError ? cause : unixPathError(path, cause)
   })
   try {
@@ -38,13 +42,13 @@ async function bindUnixPath(server: Server, path: string, { mode, backlog }: Ope
     // Unlike rename(2), link(2) does not take a path from a process that has just bound it
     // (measured).
     linkSync(bound, file)
+    return toUnixPath(file, bound)
   } catch (cause) {
     server.close()
     throw isCode(cause, 'EEXIST') ? justBound(path, cause) : unixPathError(path, cause)
   } finally {
     removeFile(bound)
   }
-  return file
 }
 
 /**
@@ -60,7 +64,13 @@ export async function openUnixPath(
   ownUnixPath(service, server, await bindUnixPath(server, path, options))
 }
 
-type OpenOptions = { readonly mode?: number | undefined; readonly backlog?: number | undefined }
+/** A public path, and the file that stands there now under this name or another one. */
+function toUnixPath(path: string, name = path): UnixPath {
+  const file = fileAt(name)
+  return file?.isSocket === true ? { path, file: file.id, mode: file.mode & 0o777 } : { path }
+}
+
+export type OpenOptions = { readonly mode?: number | undefined; readonly backlog?: number | undefined }
 
 /**
  * The same for a program that binds a path itself: in one turn of the loop, as listen() is, and a
@@ -84,9 +94,8 @@ export function bindBeside(service: Service, server: Server, file: string, liste
   if (!server.listening) return
   try {
     linkSync(bound, file)
-    removeOwn(spareOf(file))
-    linkSync(bound, spareOf(file))
-    ownUnixPath(service, server, file)
+    linkSpare(file)
+    ownUnixPath(service, server, { ...toUnixPath(file, bound), hasSpare: true })
   } catch (cause) {
     server.close()
     const error = Object.assign(unixPathError(file, cause), { cause })
@@ -94,22 +103,6 @@ export function bindBeside(service: Service, server: Server, file: string, liste
   } finally {
     removeFile(bound)
   }
-}
-
-/** Puts back a path that a program has removed although somebody listens there. */
-export function restoreUnixPath(file: string): void {
-  if (existsSync(file)) return
-  try {
-    if (isTrusted(statPath(spareOf(file))?.uid ?? -1)) linkSync(spareOf(file), file)
-  } catch {
-    // It was bound without a second name, as by createDaemon(): there is nothing to put it back
-    // from.
-  }
-}
-
-/** All those of this process that its successor has taken over. */
-export function restoreUnixPaths({ handles }: Service): void {
-  for (const file of handles.handedPaths) restoreUnixPath(file)
 }
 
 /**
@@ -131,28 +124,22 @@ function setMode(path: string, mode: number): void {
   }
 }
 
-function spareOf(file: string): string {
-  return `${file}.spare`
+/** Gives the socket at a path its second name. */
+export function linkSpare(file: string): void {
+  removeOwn(spareOf(file))
+  linkSync(file, spareOf(file))
 }
 
 /** Makes a public path that of a server, whether we bound it or inherited it. */
-export function ownUnixPath(service: Service, server: Server, path: string): void {
-  service.handles.paths.set(server, path)
+export function ownUnixPath(service: Service, server: Server, given: UnixPath): void {
+  const { path, file, mode, hasSpare } = given
+  // A predecessor of an earlier version does not say which file it is.
+  const own = file === undefined ? toUnixPath(path) : withoutUndefined({ path, file, mode, hasSpare })
+  service.handles.paths.set(server, own)
   server.address = () => path
-  // Before the commit it is still the predecessor's, and from the next one on the successor's.
-  removePathAtClose(server, path, () => service.ownsNames)
-}
-
-/**
- * Removes the path when the listener is closed, if it is this process's by then: not a successor's,
- * nor still the predecessor's.
- */
-function removePathAtClose(server: Server, path: string, isOurs: () => boolean): void {
-  const inode = inodeOf(path)
   afterListenerClose(server, () => {
-    if (!isOurs() || inodeOf(path) !== inode) return
-    removeFile(path)
-    if (inodeOf(spareOf(path)) === inode) removeFile(spareOf(path))
+    // Before the commit it is still the predecessor's, and from the next one on the successor's.
+    if (service.ownsNames) removeUnixFile(own)
   })
 }
 
@@ -169,7 +156,13 @@ export function keepPathAtClose(server: Server, path: string): void {
     // The file is gone already: there is nothing to keep.
     return
   }
-  const removeSpare = () => removeFile(spare)
+  const removeSpare = () => {
+    try {
+      removeFile(spare)
+    } catch {
+      // Its folder is not ours any more; nobody finds it there by this name.
+    }
+  }
   process.once('exit', removeSpare)
   afterListenerClose(server, () => {
     try {
@@ -189,77 +182,4 @@ function unixPathError(path: string, cause: unknown): CookError {
 /** A private name in the same folder, the only place from which link(2) surely reaches the path. */
 function besides(path: string): string {
   return `${path}.${process.pid.toString(36)}`
-}
-
-/** Removes the file of a dead owner; throws if somebody lives there, or if it is no socket. */
-async function clear(file: string): Promise<void> {
-  const stat = statPath(file)
-  if (stat === undefined) return
-  if (!stat.isSocket) throw new CookError('ERR_COOK_PATH_IN_USE', { path: file, why: 'it is not a socket' })
-  const fault = faultOnTheWay(file) ?? faultAt(file, { mayHaveNames: true })
-  if (fault !== undefined) throw new CookError('ERR_COOK_PATH_IN_USE', { path: file, why: fault })
-  const answer = await knock(file)
-  if (answer === 'ENOENT') return
-  if (answer !== 'ECONNREFUSED') {
-    const why = answer === 'connected' ? 'a living process listens there' : `connecting to it gave ${answer}`
-    throw new CookError('ERR_COOK_PATH_IN_USE', { path: file, why })
-  }
-  removeDead(file, stat)
-}
-
-/**
- * A start takes microseconds for this; a claim that is older, in milliseconds, is of one that was
- * killed in them.
- */
-const claimAge = 5_000
-
-/**
- * Removes the very file that was seen dead, and no other that stands there by now. A second name of
- * it, which link(2) gives to one process only, is the right to remove the first: as long as the
- * dead one is there nobody can publish another. (Moving it aside to look at it took the path from
- * living ones.)
- */
-function removeDead(file: string, dead: Stat): void {
-  const claim = `${file}.dead-${dead.ino}`
-  const claimed = statPath(claim)
-  if (claimed !== undefined && Date.now() - claimed.ctimeMs > claimAge) removeOwn(claim)
-  try {
-    linkSync(file, claim)
-  } catch (error) {
-    // Another start has just removed it: which of us publishes is for link(2) to decide.
-    if (isCode(error, 'ENOENT')) return
-    throw isCode(error, 'EEXIST') ? justBound(file, error) : error
-  }
-  try {
-    const found = statPath(claim)
-    // File systems give a freed inode number again at once: the time belongs to it.
-    if (found?.ino !== dead.ino || found.mtimeMs !== dead.mtimeMs) throw justBound(file)
-    removeFile(file)
-  } finally {
-    removeFile(claim)
-  }
-}
-
-function justBound(path: string, cause?: unknown): CookError {
-  return new CookError('ERR_COOK_PATH_IN_USE', { path, why: 'another process has just bound it' }, { cause })
-}
-
-/** `connected`, or the code of the error: a path without a living owner refuses. */
-function knock(file: string): Promise<string> {
-  const { connect } = process.getBuiltinModule('node:net')
-  return new Promise((answer) => {
-    const socket = connect(file, () => {
-      socket.destroy()
-      answer('connected')
-    })
-    socket.once('error', (error: NodeJS.ErrnoException) => answer(error.code ?? error.message))
-  })
-}
-
-function inodeOf(path: string): number | undefined {
-  return statPath(path)?.ino
-}
-
-function isCode(error: unknown, code: string): boolean {
-  return (error as NodeJS.ErrnoException)?.code === code
 }

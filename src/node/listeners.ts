@@ -55,8 +55,31 @@ export function whereToListen(handle: ListenerHandle): object {
 
 type ListenHandle = {
   close(done?: () => void): void
+  unref(): void
   listen(backlog?: number): number
   onconnection: (this: ListenHandle, error: number, client?: unknown) => void
+}
+
+/**
+ * Gives a listening server the listener of another one, which is left without. Who connects to it
+ * is accepted as on the old one, whose handle knows the server (lib/net.js, onconnection). That
+ * stays open until the server closes: who waits in its queue is accepted too.
+ */
+export function exchangeListener(server: Server, fresh: Server): void {
+  const own = server as unknown as { _handle: ListenHandle | null; readonly _unref?: boolean }
+  const other = fresh as unknown as { _handle: ListenHandle | null }
+  const [old, next] = [own._handle, other._handle]
+  if (old === null || next === null) throw new Error('a server without a listener has none to exchange')
+  other._handle = null
+  own._handle = next
+  next.onconnection = (error, client) => old.onconnection.call(old, error, client)
+  const { close } = next
+  next.close = (done) => {
+    close.call(next, done)
+    old.close()
+  }
+  old.unref()
+  if (own._unref === true) next.unref()
 }
 
 /** A listener whose server is closed and that is open still. */

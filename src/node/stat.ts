@@ -4,6 +4,8 @@ import type { BigIntStats } from 'node:fs'
 import { fstatSync, lstatSync, unlinkSync } from 'node:fs'
 
 export type Stat = {
+  /** What a file is as long as it is there: two that are absent have none, and are not the same. */
+  readonly id: string
   readonly ino: number
   readonly uid: number
   readonly gid: number
@@ -22,6 +24,16 @@ export type Stat = {
 export function statPath(path: string): Stat | undefined {
   const stat = lstatSync(path, { bigint: true, throwIfNoEntry: false })
   return stat && plain(stat)
+}
+
+/** What stands at a path; undefined if nothing does, or if it cannot be looked at. */
+export function fileAt(path: string): Stat | undefined {
+  try {
+    return statPath(path)
+  } catch {
+    // Something on the way to it is no folder, or not for us to enter.
+    return undefined
+  }
 }
 
 /** Undefined for a number that is not open. */
@@ -47,6 +59,7 @@ export function removeFile(path: string): void {
 // take a package that is a symlink, as pnpm makes them, without the packages beside its target.
 function plain(stat: BigIntStats): Stat {
   return {
+    id: `${stat.dev}:${stat.ino}`,
     ino: Number(stat.ino),
     uid: Number(stat.uid),
     gid: Number(stat.gid),

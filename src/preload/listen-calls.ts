@@ -4,7 +4,8 @@ import { errorMonitor } from 'node:events'
 import type { Server } from 'node:net'
 import { resolve } from 'node:path'
 import { acceptFromCommit, isOwnListen, takeTicketKeys } from '../listen/listening.ts'
-import { bindBeside, ownUnixPath, restoreUnixPath } from '../listen/unix-path.ts'
+import { restoreFromSpare } from '../listen/restore-path.ts'
+import { bindBeside, ownUnixPath } from '../listen/unix-path.ts'
 import { trackSessions } from '../node/http2-sessions.ts'
 import { afterListenerClose, type KeptListener, keepListener } from '../node/listeners.ts'
 import { isPrivatePath } from '../node/sockets.ts'
@@ -77,8 +78,8 @@ export function watchListens(service: Service, readiness: Readiness) {
     if (inherited.kind !== 'unix') return
     // Programs remove the file of a dead process before they listen; that of the living one was
     // just removed so.
-    restoreUnixPath(inherited.path)
-    ownUnixPath(service, server, inherited.path)
+    restoreFromSpare(inherited)
+    ownUnixPath(service, server, inherited)
   }
 
   function keepIfClosed(server: Server, inherited: Inherited): void {

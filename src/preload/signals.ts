@@ -1,6 +1,6 @@
 /** Signals of an unmodified program: SIGUSR2 upgrades; what it does at SIGTERM stays its own. */
 import { replaceAndLeave, stopService } from '../handover/leave.ts'
-import { restoreUnixPaths } from '../listen/unix-path.ts'
+import { restoreFromSpare } from '../listen/restore-path.ts'
 import { type Emitter, wrapEmit } from '../node/emitters.ts'
 import { isHandled, signalNumbers } from '../node/signals.ts'
 import { defaults } from '../options.ts'
@@ -51,7 +51,7 @@ export function watchSignals(service: Service): { end(): void } {
     for (const signal of stopSignals) process.removeListener(signal, onStop)
     if (!service.hasSuccessor || !isHandled('SIGTERM')) process.exit(0)
     // Some remove the file of their Unix listener as well, which is the successor's.
-    process.on('exit', () => restoreUnixPaths(service))
+    process.on('exit', () => service.handles.handedPaths.forEach(restoreFromSpare))
     // Its handlers do what they do at a stop; what they leave undone, or their end, is waited for
     // until the deadline.
     const endsAt = service.departure?.endsAt ?? 0

@@ -1,11 +1,12 @@
 /** What this process was handed by its predecessor, and what it claims of it. */
 import { closeSync } from 'node:fs'
 import type { Server } from 'node:net'
-import { envLink, firstHandleFd, type HandleKind, type HandleRecord } from '../contract/environment.ts'
+import { envLink, firstHandleFd, type HandleKind, type HandleRecord, type UnixPath } from '../contract/environment.ts'
 import { CookError } from '../errors.ts'
 import { listenerDescriptor, socketKind } from '../node/listeners.ts'
-import { removeFile, statDescriptor } from '../node/stat.ts'
+import { statDescriptor } from '../node/stat.ts'
 import { type Inherited, isReserved, wordOf } from './handles.ts'
+import { removeUnixFile } from './unix-file.ts'
 
 export class Claims {
   readonly #handles: readonly Inherited[]
@@ -35,10 +36,10 @@ export class Claims {
   }
 
   /** The path of a server that listens on a Unix listener of the predecessor. */
-  unixPathOf(server: Server): string | undefined {
+  unixPathOf(server: Server): UnixPath | undefined {
     const fd = listenerDescriptor(server)
     const handle = this.#handles.find((one) => one.fd === fd)
-    return handle?.kind === 'unix' ? handle.path : undefined
+    return handle?.kind === 'unix' ? handle : undefined
   }
 
   /** What was not claimed yet, but for the library's own. */
@@ -67,9 +68,13 @@ export class Claims {
    * Claims the Unix listener of a name if it has this path; with another it is not the one that is
    * meant.
    */
-  claimUnix(name: string, path: string): Inherited | undefined {
-    const isThere = [...this.#unclaimed].some((one) => one.name === name && one.kind === 'unix' && one.path === path)
-    return isThere ? this.claimOne(name, 'unix') : undefined
+  claimUnix(name: string, path: string): Extract<Inherited, { kind: 'unix' }> | undefined {
+    for (const one of this.#unclaimed) {
+      if (one.name !== name || one.kind !== 'unix' || one.path !== path) continue
+      this.#unclaimed.delete(one)
+      return one
+    }
+    return undefined
   }
 
   /**
@@ -83,7 +88,7 @@ export class Claims {
       // A program may have closed it itself, and the number may be another file's by now.
       if (statDescriptor(handle.fd)?.ino === handle.inode) closeSync(handle.fd)
       // The predecessor leaves the path to us, and nobody else could take it as long as it lived.
-      if (handle.kind === 'unix') removeFile(handle.path)
+      if (handle.kind === 'unix') removeUnixFile(handle)
     }
     return unclaimed.map(({ name }) => name)
   }

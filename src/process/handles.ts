@@ -8,6 +8,7 @@ import {
   type HandleShape,
   isWhole,
   runName,
+  type UnixPath,
 } from '../contract/environment.ts'
 import { CookError } from '../errors.ts'
 import { listenerDescriptor, udpDescriptor } from '../node/listeners.ts'
@@ -31,7 +32,7 @@ export class Registry {
    * Public paths of Unix listeners that are bound under a private name, or inherited: their servers
    * do not know them.
    */
-  readonly paths = new WeakMap<Server, string>()
+  readonly paths = new WeakMap<Server, UnixPath>()
   /** Lengths of the queues of listeners, where the program has set them: nothing else tells. */
   readonly backlogs = new WeakMap<Server, number>()
   #entries: readonly Entry[] = []
@@ -85,7 +86,7 @@ export class Registry {
   }
 
   /** The paths of all Unix listeners here, also of those that do not listen any more. */
-  get handedPaths(): readonly string[] {
+  get handedPaths(): readonly UnixPath[] {
     return this.#entries.flatMap(({ source }) => (isServer(source) ? (this.paths.get(source) ?? []) : []))
   }
 
@@ -129,7 +130,7 @@ export function isReserved(name: string): boolean {
  */
 function packed(
   { name, kind, source }: Entry,
-  { path, backlog }: { readonly path?: string | undefined; readonly backlog?: number | undefined },
+  { path, backlog }: { readonly path?: UnixPath | undefined; readonly backlog?: number | undefined },
 ): Packed {
   const fd = descriptorOf(source)
   const inode = fd === undefined ? undefined : statDescriptor(fd)?.ino
@@ -164,11 +165,11 @@ function isUdpSocket(source: HandleSource): source is UdpSocket {
 }
 
 /** What the handle is, as its owner tells it. */
-function shapeOf(source: HandleSource, path: string | undefined): HandleShape {
+function shapeOf(source: HandleSource, path: UnixPath | undefined): HandleShape {
   if (typeof source === 'number') return { kind: 'file' }
   if (isServer(source)) {
     const address = source.address()
-    if (path !== undefined) return { kind: 'unix', path }
+    if (path !== undefined) return { kind: 'unix', ...path }
     // An inherited Unix listener has no address, on any Node line.
     if (address === null || typeof address === 'string') return { kind: 'unix', path: address ?? '' }
     return { kind: 'tcp', ...inetAddress(address) }

@@ -1,5 +1,6 @@
 /** This process serves: at the commit it takes over control socket, pid file and hooks. */
 import { resolve } from 'node:path'
+import { isPathLost, noteModes, restoreUnixPaths } from '../listen/restore-path.ts'
 import { writePidFile } from '../process/pid-file.ts'
 import type { Service } from '../service.ts'
 import type { Predecessor } from '../service-parts.ts'
@@ -11,6 +12,7 @@ import type { Predecessor } from '../service-parts.ts'
 export async function ready(service: Service): Promise<void> {
   const { predecessor, state } = service
   service.hasAnswered = true
+  noteModes(service)
   if (predecessor === undefined) startServing(service)
   else await readyAsSuccessor(service, predecessor)
   const { launch } = state.entered
@@ -29,6 +31,7 @@ async function readyAsSuccessor(service: Service, predecessor: Predecessor): Pro
   await predecessor.notify(true, '')
   receiving?.sendSpares()
   await service.runHook('control', () => control?.takeOver())
+  if (isPathLost(service)) await restoreUnixPaths(service)
   const names = claims.closeUnclaimed()
   if (names.length > 0) service.emit({ type: 'unclaimed', names })
   // A predecessor that was lost cannot tell what its onRelease returned.

@@ -4,6 +4,7 @@ import { checkDaemonUpgradeOptions } from '../check.ts'
 import { readProgram, writeProgram } from '../contract/environment.ts'
 import { CookError } from '../errors.ts'
 import { ticketKeys } from '../listen/listening.ts'
+import { isPathLost, noteModes, restoreUnixPaths } from '../listen/restore-path.ts'
 import { keepPathAtClose } from '../listen/unix-path.ts'
 import { type Command, isAlive, withoutInspectorIn, workingDirectory } from '../node/system.ts'
 import { type DaemonUpgradeOptions, defaults, type UpgradeOptions } from '../options.ts'
@@ -86,6 +87,9 @@ async function runUpgrade(
   onStep: (step: UpgradeStep) => void,
 ): Promise<Committed> {
   const { state, receiving } = service
+  // Who cannot be reached by its path now would not be after the upgrade either.
+  noteModes(service)
+  if (isPathLost(service)) await restoreUnixPaths(service)
   const version = newVersion(service, options, stop)
   const output = reopenedLog(state.logFile)
   service.takeStep('upgrade')
@@ -99,6 +103,9 @@ async function runUpgrade(
     receiving?.tellReplacing(false)
     service.takeStep('roll back')
     if (service.pidFile !== undefined) reclaimPidFile(service.pidFile)
+    // The new version may have removed one before it listened, as programs do with that of a dead
+    // process.
+    if (isPathLost(service)) await restoreUnixPaths(service)
     throw error
   } finally {
     if (output !== undefined) closeSync(output)
