@@ -3,6 +3,7 @@
 import type { ChildProcess } from 'node:child_process'
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
 import type { Identity } from '../contract/environment.ts'
+import { withoutInspector, withoutInspectorIn } from './node-options.ts'
 
 // Named exports of node:child_process cost an ES module 15 % of its boot (measured), so built-ins
 // are asked for when they are needed. Our own files are all loaded at the start: what stands in
@@ -185,27 +186,6 @@ export function startCommand(env: Readonly<Record<string, string | undefined>>):
   const args =
     script === undefined ? [] : [script.startsWith(`${real}/`) ? typed + script.slice(real.length) : script, ...rest]
   return { execPath: process.execPath, execArgv: withoutInspector(process.execArgv), args, cwd: typed }
-}
-
-/**
- * A successor with the same inspector port could not open it, and an open debugger must not be
- * handed on.
- */
-function withoutInspector(args: readonly string[]): string[] {
-  if (!args.some((arg) => arg.includes('inspect') || arg.includes('debug'))) return [...args]
-  // Node takes `_` for `-`, and in NODE_OPTIONS a word in quotes. These have their value in the
-  // next word, if not behind a `=`.
-  const isValue = (index: number) =>
-    /^"?--(inspect[-_]port|debug[-_]port|inspect[-_]publish[-_]uid)"?$/.test(args[index - 1] ?? '')
-  return args.filter((arg, index) => !/^"?--(inspect|debug)/.test(arg) && !isValue(index))
-}
-
-/** An environment without what would open an inspector. */
-export function withoutInspectorIn(
-  env: Readonly<Record<string, string | undefined>>,
-): Readonly<Record<string, string | undefined>> {
-  if (env.NODE_OPTIONS === undefined) return env
-  return { ...env, NODE_OPTIONS: withoutInspector(env.NODE_OPTIONS.split(/\s+/)).join(' ') }
 }
 
 /** Where this process is, or was when that was still there. */

@@ -6,6 +6,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { withoutInspectorIn } from '../../src/node/node-options.ts'
 import { inheritableDescriptors, startedAt } from '../../src/node/processes.ts'
 import { identify, isAlive, isGone, startCommand, system } from '../../src/node/system.ts'
 import { eventually } from '../support/waiting.ts'
@@ -120,6 +121,27 @@ test('no inspector is handed on, in NODE_OPTIONS or in the arguments of Node', l
     execArgv: [...options, '--no-warnings'],
   })
   assert.deepEqual(found, [{ NODE_OPTIONS: '--no-warnings --stack-trace-limit=50' }, ['--no-warnings']])
+})
+
+const nodeOptions: readonly (readonly [given: string, kept: string])[] = [
+  ['', ''],
+  [' ', ' '],
+  ['--require "/x/a  b/pre.cjs"', '--require "/x/a  b/pre.cjs"'],
+  ['--require "/x/a  b/pre.cjs" --inspect', '--require "/x/a  b/pre.cjs"'],
+  ['--inspect --require "/x/a  b/pre.cjs"', '--require "/x/a  b/pre.cjs"'],
+  ['--inspect=127.0.0.1:0  --title="a \\"b\\"  \\\\ c"  ', '--title="a \\"b\\"  \\\\ c"  '],
+  ['--require /x/a" "b.cjs   --inspect-port  9229  --title=x', '--require /x/a" "b.cjs  --title=x'],
+  ['--title="--inspect"', '--title="--inspect"'],
+  ['--title "x --inspect y" "--inspect-brk=0" ""', '--title "x --inspect y" ""'],
+  ['--title=a\tb\n--inspect --no-deprecation', '--title=a\tb\n--inspect --no-deprecation'],
+  ['--inspect_port "" 0 --inspect_publish_uid=http --stack-trace-limit=5', '"" --stack-trace-limit=5'],
+  ['--ins"pect" --debug-port="9 2" --debug-arraybuffer-allocations', '--debug-arraybuffer-allocations'],
+  ['--title="never ends --inspect', '--title="never ends --inspect'],
+  ['--inspect', ''],
+]
+
+test('only what opens an inspector is taken out of NODE_OPTIONS, and the rest stays byte for byte', () => {
+  for (const [given, kept] of nodeOptions) assert.equal(withoutInspectorIn({ NODE_OPTIONS: given }).NODE_OPTIONS, kept)
 })
 
 test('what is started again is what was typed, with the symlinks in it', () => {
