@@ -123,7 +123,9 @@ const inspectors: Readonly<Record<string, StartOptions>> = {
   'an option of node with its value apart': { execArgv: ['--inspect-port', '0', '--inspect', '--no-deprecation'] },
   'a word of NODE_OPTIONS': { env: { NODE_OPTIONS: '--inspect=127.0.0.1:0 --no-deprecation' } },
   'a word of NODE_OPTIONS beside one in quotes': {
-    env: { NODE_OPTIONS: `--import "data:text/javascript,if('a  b'.length<4)throw/it/" --inspect=127.0.0.1:0 --no-deprecation` },
+    env: {
+      NODE_OPTIONS: `--import "data:text/javascript,if('a  b'.length<4)throw/it/" --inspect=127.0.0.1:0 --no-deprecation`,
+    },
   },
   'words of NODE_OPTIONS': { env: { NODE_OPTIONS: '--inspect --inspect-port 0 --no-deprecation' } },
 }
