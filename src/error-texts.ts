@@ -9,6 +9,10 @@ export const errorTexts = {
     text: 'cook-daemon runs on Linux and macOS, not on {platform}',
     help: 'Run the program without cook-daemon, or in a Linux container.',
   },
+  ERR_COOK_NO_PROC: {
+    text: '/proc is not mounted; nothing was started or changed',
+    help: 'Mount it (mount -t proc proc /proc): on Linux, cook-daemon tells processes and their descriptors apart by it.',
+  },
   ERR_COOK_WORKER_THREAD: {
     text: '{verb} was called in a worker thread; nothing was changed',
     help: 'Call it in the main thread: signals, the working directory and descriptors belong to the process.',
@@ -46,15 +50,15 @@ export const errorTexts = {
     help: 'Check the path, its permissions and the working directory; nothing was left running.',
   },
   ERR_COOK_DAEMON_EXITED: {
-    text: 'the program (pid {pid}) exited before it {goal}: {how}.{words}',
-    help: 'Read its last lines in the text or in the log; nothing was left running. Without a logFile a daemon writes to /dev/null.',
+    text: 'the program (pid {pid}) exited before it {goal}: {how}{words}',
+    help: 'Fix the program and start it again; nothing was left running. Its whole output is in its log; without a logFile a daemon writes to /dev/null.',
   },
   ERR_COOK_DAEMON_SAID_NO: {
     text: 'the program reported that it could not start (pid {pid}): {reason}',
     help: 'The reason is what the program passed to notifyUpgradeDone(false, reason); nothing was left running.',
   },
   ERR_COOK_DAEMON_TIMEOUT: {
-    text: 'the program (pid {pid}) was not {goal} after {ms} and was killed, with what it had started.{words}',
+    text: 'the program (pid {pid}) was not {goal} after {ms} and was killed, with what it had started{words}',
     help: 'Raise readyTimeout, or find out what the program waits for before it listens or says that it is ready. A program that only starts another one, as npm, yarn, tsx or nodemon do, cannot be replaced: start that other one.',
   },
   ERR_COOK_NOT_IN_UPGRADE: {
@@ -102,15 +106,15 @@ export const errorTexts = {
     help: 'Check the path, its permissions, the working directory and the limits on processes and descriptors; then upgrade again.',
   },
   ERR_COOK_SUCCESSOR_EXITED: {
-    text: 'the new version ({who}) exited before it was ready: {how}.{words} The old version (pid {self}) still serves',
-    help: 'Read its last lines in the text or in the log, fix the new version and upgrade again; nothing was lost.',
+    text: 'the new version ({who}) exited before it was ready: {how}. The old version (pid {self}) still serves{words}',
+    help: 'Fix the new version and upgrade again; nothing was lost. Its whole output is in the log.',
   },
   ERR_COOK_SUCCESSOR_SAID_NO: {
     text: 'the new version (pid {pid}) refused to start: {reason}. The old version (pid {self}) still serves',
     help: 'The reason is what the new version passed to notifyUpgradeDone(false, reason).',
   },
   ERR_COOK_SUCCESSOR_TIMEOUT: {
-    text: 'the new version was not ready after {ms} and was killed ({who}; {step}).{words} The old version (pid {self}) still serves',
+    text: 'the new version was not ready after {ms} and was killed ({who}; {step}){waits}. The old version (pid {self}) still serves{words}',
     help: 'Raise readyTimeout, or find out what the new version waits for before it is ready.',
   },
   ERR_COOK_SUCCESSOR_LOST: {

@@ -1,6 +1,8 @@
 /** All commands with their options and their help, as commander understands them. */
 import { Command, CommanderError, InvalidArgumentError } from 'commander'
 import { envHome } from '../contract/environment.ts'
+import { CookError } from '../errors.ts'
+import { canTellProcesses } from '../node/system.ts'
 import { version } from '../version.ts'
 import { exitCodes, tell } from './output.ts'
 
@@ -12,7 +14,7 @@ const program = new Command('cook-daemon')
   .description('Starts a Node server as a daemon, and replaces it, while it runs, by its new version.')
   .version(version)
   .exitOverride()
-  .helpCommand(false)
+  .helpCommand('help [command]', 'show the options of a command, with an example')
   .showSuggestionAfterError(true)
   .addHelpText(
     'after',
@@ -121,6 +123,7 @@ program
 export async function runCommand(args: readonly string[]): Promise<number> {
   try {
     program.parse(args, { from: 'user' })
+    if (!canTellProcesses()) throw new CookError('ERR_COOK_NO_PROC', {})
     return await action()
   } catch (error) {
     // commander has printed why already, or its help.

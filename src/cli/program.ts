@@ -7,6 +7,7 @@ import { type Command, startCommand } from '../node/system.ts'
 import { defaults, withoutUndefined } from '../options.ts'
 import type { LaunchPlan } from '../process/launcher.ts'
 import { checkedName } from './find-service.ts'
+import { checkNodeArgs, checkScript } from './not-a-program.ts'
 
 /** As commander gives them. */
 export type StartOptions = {
@@ -33,8 +34,9 @@ export type Program = { readonly name: string; readonly command: Command; readon
 export function programOf(script: string, args: readonly string[], options: StartOptions): Program {
   const { cwd } = startCommand(process.env)
   const file = resolve(cwd, script)
+  checkScript(script, file, args)
+  checkNodeArgs(options.nodeArg ?? [])
   const name = checkedName(options.name ?? nameOf(file))
-  if (!isThere(file)) throw new Error(`there is no program ${file}`)
   const found = preloadPath(file)
   if (found === undefined) throw new Error('the preload is not in the package of cook-daemon: install it again')
   // Not --import, which starts Node's loader of ES modules for a CommonJS program too: 6 ms (npm
@@ -72,11 +74,6 @@ export function planFor({ command, record }: Program, env = process.env): Omit<L
 /** The script's name without its extension, as far as it is a name. */
 export function nameOf(file: string): string {
   return basename(file, extname(file))
-}
-
-/** Node tries these too for a CommonJS program, and takes a folder with an index. */
-function isThere(file: string): boolean {
-  return ['', '.js', '.json', '.node'].some((ending) => existsSync(file + ending))
 }
 
 const preload = 'dist/bundle/preload.cjs'

@@ -2,6 +2,7 @@
 import type { ChildProcess } from 'node:child_process'
 import type { Duplex } from 'node:stream'
 import type { Identity } from '../contract/environment.ts'
+import { clientOf } from '../control/client.ts'
 import { signalNumbers } from '../node/signals.ts'
 import { system } from '../node/system.ts'
 import { toForegroundWord } from '../process/foreground.ts'
@@ -9,15 +10,20 @@ import { readJsonLines } from '../process/json-lines.ts'
 import { launchDaemon } from '../process/launcher.ts'
 import { openLog } from '../process/log.ts'
 import { openRunDirectory } from '../process/run-dir.ts'
+import { ifNotRunning } from './find-service.ts'
 import { exitCodes, tell } from './output.ts'
 import { planFor, programOf, type StartOptions } from './program.ts'
+import { tellRunning } from './start.ts'
 
 /** What an operator, a terminal or a supervisor sends. SIGKILL and SIGSTOP nobody can forward. */
 const forwarded: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2']
 
 export async function run(script: string, args: readonly string[], options: StartOptions): Promise<number> {
   const program = programOf(script, args, options)
-  openRunDirectory(process.env)
+  const client = clientOf(openRunDirectory(process.env), program.name)
+  // Before the program finds its port in use.
+  const running = await client.status().catch(ifNotRunning)
+  if (running !== undefined) return tellRunning(running)
   if (process.pid === 1) {
     process.stderr.write('cook-daemon: as pid 1 this process does not reap orphans; use an init (docker run --init)\n')
   }

@@ -47,7 +47,7 @@ function servesText({ pid, generation, listeners }: Status): string {
   return `serves${addresses && ` on ${addresses}`} (pid ${pid}, generation ${generation})`
 }
 
-function tellRunning({ name, pid, generation }: Status): number {
+export function tellRunning({ name, pid, generation }: Status): number {
   const values = { name, why: `pid ${pid}, generation ${generation}` }
   const { message } = new CookError('ERR_COOK_NAME_TAKEN', values)
   return tell(new Error(`${message}. To replace it by what is on disk now: cook-daemon upgrade ${name}`))

@@ -1,7 +1,7 @@
 /** The operating system: processes and who they are, and how this one was started. */
 
 import type { ChildProcess } from 'node:child_process'
-import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
 import type { Identity } from '../contract/environment.ts'
 import { withoutInspector, withoutInspectorIn } from './node-options.ts'
 
@@ -155,13 +155,20 @@ function startTimeFromPs(pid: number): string | undefined {
   return status !== 0 || state === undefined || state.startsWith('Z') ? undefined : startTime
 }
 
+/** False on a Linux without /proc, as in a bare chroot: no process can be told from another. */
+export function canTellProcesses(): boolean {
+  return process.platform !== 'linux' || existsSync('/proc/self/stat')
+}
+
 /**
  * The environment with which this process was started. Not `process.env`: what dotenv or
  * loadEnvFile wrote into that would be handed down for ever, and a changed file would never arrive
  * (measured).
  */
 export function startEnvironment(): Readonly<Record<string, string | undefined>> {
-  return withoutInspectorIn(process.platform === 'linux' ? environmentFromProc() : { ...process.env })
+  return withoutInspectorIn(
+    process.platform === 'linux' && canTellProcesses() ? environmentFromProc() : { ...process.env },
+  )
 }
 
 function environmentFromProc(): Record<string, string | undefined> {

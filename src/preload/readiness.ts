@@ -40,8 +40,7 @@ export function watchReadiness(service: Service, start: () => Promise<void>): Re
       waitReady && !hasSaid && 'the program has not sent "ready"',
       !waitReady && !hasOpened && 'no server of the program listens',
     ]
-    const words = parts.filter(Boolean).join(', and ')
-    return words && `${words}.`
+    return parts.filter(Boolean).join(', and ')
   }
 
   const readiness: Readiness = {

@@ -41,7 +41,9 @@ export type LaunchPlan = {
  * is up. If it does not, nothing of it is left when this throws, nor of what it has started.
  */
 export async function launchDaemon(plan: LaunchPlan): Promise<void> {
-  const mark = plan.output === undefined ? undefined : markLog(plan.output[1])
+  // What goes to our own stderr has been read there.
+  const isShown = plan.output?.[1] === 2
+  const mark = plan.output === undefined || isShown ? undefined : markLog(plan.output[1])
   const { child, pipe, foreground } = await spawnDaemon(plan)
   const identity = identityOfChild(child)
   const [pid] = identity
@@ -66,7 +68,7 @@ export async function launchDaemon(plan: LaunchPlan): Promise<void> {
       // The end of the pipe comes with the end of the daemon, whose exit code follows; what it said
       // before was read before.
       if (typeof event === 'string' || event === undefined)
-        throw exitError(identity, goal, await exited, words.dying(), mark)
+        throw exitError(identity, goal, await exited, words.dying(), { mark, isShown })
       if (event.type === 'refused') throw await refused(child, identity, event)
       if (event.type === 'ready' || !plan.waitReady) break
       pipe.end()
@@ -143,7 +145,7 @@ function directoryFault(cwd: string): string | undefined {
 export function servedWords(served: Served | undefined): string {
   if (served === undefined) return ''
   const { pid, command, address } = served
-  return ` It listened nowhere itself: a process that it had started did, on ${address} (pid ${pid}: ${command}). Start that program instead.`
+  return `. It listened nowhere itself: a process that it had started did, on ${address} (pid ${pid}: ${command}). Start that program instead`
 }
 
 function exitOf(child: ChildProcess): Promise<string> {
@@ -162,9 +164,9 @@ function exitError(
   goal: string,
   how: string,
   dying: Word | undefined,
-  mark: LogMark | undefined,
+  { mark, isShown }: { readonly mark: LogMark | undefined; readonly isShown: boolean },
 ): CookError {
-  const words = servedWords(servedBy(identity)) + lastWords(dying?.reason, linesSince(mark))
+  const words = servedWords(servedBy(identity)) + (isShown ? '' : lastWords(dying?.reason, linesSince(mark)))
   const values = { pid: identity[0], goal, how, words }
   return new CookError('ERR_COOK_DAEMON_EXITED', values, { cause: causeOf(dying) })
 }

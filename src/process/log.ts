@@ -69,8 +69,11 @@ export function markLog(fd: number): LogMark | undefined {
 
 export type LogMark = { readonly fd: number; readonly offset: number }
 
-const mostBytes = 4 * 1024
-const mostLines = 20
+const mostBytes = 8 * 1024
+/** So many that an exception as Node prints it, with its stack, is among them whole. */
+const mostLines = 40
+/** A line of bundled code, which Node prints above an exception, can be a page. */
+const mostCharacters = 200
 
 /** The last lines that were written since the mark, or `''`. */
 export function linesSince(mark: LogMark | undefined): string {
@@ -83,7 +86,7 @@ export function linesSince(mark: LogMark | undefined): string {
     const from = Math.max(mark.offset, size - mostBytes)
     const bytes = Buffer.alloc(Math.max(0, size - from))
     const count = readSync(again ?? mark.fd, bytes, 0, bytes.length, from)
-    return bytes.toString('utf8', 0, count).trimEnd().split('\n').slice(-mostLines).join('\n')
+    return bytes.toString('utf8', 0, count).trimEnd().split('\n').slice(-mostLines).map(cutLine).join('\n')
   } catch {
     // It cannot be read: the error of the start counts, not that of its log.
     return ''
@@ -101,11 +104,21 @@ function reopen(fd: number): number | undefined {
   }
 }
 
-/** What is known of an end, as a sentence for an error. */
-export function lastWords(told: string | undefined, lines: string): string {
-  const parts = [told && `Its error: ${told}`, lines && `Its last lines:\n${lines}\n`]
-  return parts
-    .filter(Boolean)
-    .map((part) => ` ${part}`)
-    .join('')
+function cutLine(line: string): string {
+  return line.length > mostCharacters ? `${line.slice(0, mostCharacters)} …` : line
+}
+
+/**
+ * What a version that failed has said, to go behind the sentence of an error: the exception that
+ * ended it, and the last lines of its log, which mostly hold that already.
+ */
+export function lastWords(exception: string | undefined, lines: string): string {
+  const [title] = exception?.split('\n') ?? []
+  const isPrinted = title !== undefined && lines.includes(title)
+  const threw = exception === undefined || isPrinted ? '' : `. It threw:\n${indented(exception)}`
+  return threw + (lines === '' ? '' : `. It printed:\n${indented(lines)}`)
+}
+
+function indented(text: string): string {
+  return text.trimEnd().replace(/^(?=.)/gm, '  ')
 }

@@ -14,7 +14,7 @@ import { toWire } from '../contract/messages.ts'
 import { CookError } from '../errors.ts'
 import { keepInspectorShut } from '../node/signals.ts'
 import { statDescriptor } from '../node/stat.ts'
-import { type Command, isWorkerThread, startCommand, startEnvironment } from '../node/system.ts'
+import { type Command, canTellProcesses, isWorkerThread, startCommand, startEnvironment } from '../node/system.ts'
 import { version } from '../version.ts'
 import { Claims } from './claims.ts'
 import { type Launch, reportTo, tellLauncher, wordOf } from './launched.ts'
@@ -63,6 +63,7 @@ function makeState(): ProcessState {
   let start: Start | CookError
   let program: ProgramRecord | undefined
   try {
+    if (!canTellProcesses()) throw new CookError('ERR_COOK_NO_PROC', {})
     start = readStart(process.env)
     program = readProgram(process.env)
     checkStart(start, environment)

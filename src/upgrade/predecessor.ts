@@ -260,7 +260,7 @@ function failed(
   const self = process.pid
   const pid = end.successor?.[0] ?? end.known.at(-1)?.[0] ?? started
   const who = `pid ${pid}`
-  const words = seen + lastWords(end.dying ?? end.waits, lines)
+  const words = seen + lastWords(end.dying, lines)
   const failure = end.failure ?? { why: 'exited' }
   switch (failure.why) {
     case 'exited': {
@@ -271,8 +271,11 @@ function failed(
     }
     case 'said-no':
       return new CookError('ERR_COOK_SUCCESSOR_SAID_NO', { pid, reason: failure.reason || 'no reason given', self })
-    case 'timeout':
-      return new CookError('ERR_COOK_SUCCESSOR_TIMEOUT', { who, ms: failure.ms, step: failure.step, words, self })
+    case 'timeout': {
+      const { ms, step } = failure
+      const waits = end.waits ? `: ${end.waits}` : ''
+      return new CookError('ERR_COOK_SUCCESSOR_TIMEOUT', { who, ms, step, waits, words, self })
+    }
     case 'broken':
       return new CookError('ERR_COOK_LINK_BROKEN', { who, why: failure.detail, self })
     case 'protocol':

@@ -17,24 +17,68 @@ import { eventually, within } from '../support/waiting.ts'
 
 // ---------------------------------------------------------------------------------------------- programs
 
-test('start of a program that does not exist, is none, throws or exits tells why and its last words, and leaves nothing running', async () => {
+test('what is typed in the place of a program is a usage error that says what to type instead', async () => {
   await using lab = await Lab.open()
   await using operator = new Operator(lab)
-  failed(await operator.types(['start', 'missing.mjs']), /there is no program \S+\/missing\.mjs/)
+  const scripts = { start: 'node dist/main.js --port 80', prod: 'next start' }
+  writeFileSync(lab.path('package.json'), JSON.stringify({ scripts }))
+  for (const file of ['ecosystem.config.cjs', 'server.sh', 'app.js']) writeFileSync(lab.path(file), '')
+  writeFileSync(lab.path('server.sh'), '#!/bin/sh\nexec node app.js\n')
+  mkdirSync(lab.path('folder'))
+  const so =
+    /The script "start" of its package\.json is: node dist\/main\.js --port 80\nSo: cook-daemon start dist\/main\.js -- --port 80\n/
+  const cases: readonly (readonly [typed: readonly string[], why: RegExp])[] = [
+    [['start', 'missing.mjs'], /there is no program \S+\/missing\.mjs\n/],
+    [['start', 'npm', '--', 'start'], so],
+    [['run', 'yarn'], so],
+    [['start', 'pnpm', '--', 'run', 'prod'], /The script "prod" of its package\.json is: next start\n/],
+    [['start', '.'], so],
+    [['start', 'folder'], /folder is a folder without an index\.js, and without a main/],
+    [['start', 'ecosystem.config.cjs'], /configuration file, not a program\.\nStart the script that it names: /],
+    [['start', 'package.json'], /configuration file, not a program/],
+    [['start', 'server.sh'], /server\.sh is a script for \/bin\/sh, not a program for Node\./],
+    [['start', process.execPath], /is a binary, not a program for Node\./],
+    [['start', 'app.js', '--node-arg=--watch'], /--node-arg --watch cannot be used: it restarts the program/],
+    [['run', 'app.js', '--node-arg', '-e'], /--node-arg -e cannot be used: it runs a text/],
+  ]
+  for (const [typed, why] of cases) {
+    const { code, stdout, stderr } = await operator.types(typed)
+    assert.match(stderr, why)
+    assert.deepEqual([typed, code, stdout], [typed, 2, ''])
+  }
+  assert.equal(await operator.does(['list']), 'no service is running\n')
+})
+
+test('a folder with an index.js or a main, and a script without its extension, are programs as they are for Node', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  const program =
+    "require('node:http').createServer((request, response) => response.end('served')).listen(0, '127.0.0.1')"
+  for (const folder of ['indexed', 'main']) mkdirSync(lab.path(folder))
+  writeFileSync(lab.path('indexed/index.js'), program)
+  writeFileSync(lab.path('main/package.json'), JSON.stringify({ main: 'server' }))
+  for (const file of ['main/server.js', 'short.js']) writeFileSync(lab.path(file), program)
+  for (const name of ['indexed', 'main', 'short']) {
+    await operator.does(['start', name])
+    assert.equal(await operator.asks(name), 'served')
+  }
+})
+
+test('start of a program that is none, throws or exits tells why and its last words, and leaves nothing running', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
   writeFileSync(lab.path('notes.txt'), 'these are notes\n')
   failed(
     await operator.types(['start', 'notes.txt']),
-    /exited before it was ready: exit code 1\.[\s\S]*notes\.txt:1[\s\S]*SyntaxError/,
+    /exited before it was ready: exit code 1\. It printed:\n[\s\S]*notes\.txt:1[\s\S]*SyntaxError/,
   )
   writeProgram(lab, 'throws.mjs', '', "throw new Error('no database here')")
   failed(
     await operator.types(['start', 'throws.mjs']),
-    /exited before it was ready: exit code 1\.[\s\S]*no database here/,
+    /exited before it was ready: exit code 1\. It printed:\n[\s\S]*no database here/,
   )
   writeProgram(lab, 'exits.mjs', '', "process.stderr.write('I say no\\n'); process.exit(9)")
-  failed(await operator.types(['start', 'exits.mjs']), /exit code 9\.[\s\S]*I say no/)
-  mkdirSync(lab.path('folder'))
-  failed(await operator.types(['start', 'folder']), /exited before it was ready/)
+  failed(await operator.types(['start', 'exits.mjs']), /exit code 9\. It printed:\n {2}I say no\n/)
   assert.equal(await operator.does(['list']), 'no service is running\n')
 })
 

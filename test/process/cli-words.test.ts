@@ -1,7 +1,7 @@
 /** What the command prints: colours for people only, JSON for scripts, and how far a drain is. */
 import assert from 'node:assert/strict'
 import { execFile, spawnSync } from 'node:child_process'
-import { chownSync, mkdirSync } from 'node:fs'
+import { chownSync, mkdirSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
@@ -36,6 +36,63 @@ test('colours are for terminals, and NO_COLOR turns them off', { skip: noTermina
   }
   const { stderr } = await operator.types(['status', 'nobody'])
   assert.equal(stderr.includes(colour), false)
+})
+
+test('an exception that ends a version is printed once, behind the sentence that says who serves', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(lab, 'app.mjs', 'one')
+  await operator.does(['start', 'app.mjs'])
+  const long = `/* ${'x'.repeat(500)} */`
+  writeFileSync(lab.path('app.mjs'), `console.log('connecting'); ${long} throw new Error('no database')`)
+  for (const [typed, sentence] of [
+    [['upgrade', 'app'], /exit code 1\. The old version \(pid \d+\) still serves\. It printed:\n {2}connecting\n/],
+    [['start', 'app.mjs', '--name', 'other'], /exit code 1\. It printed:\n {2}connecting\n/],
+  ] as const) {
+    const { stderr } = await operator.types(typed)
+    assert.match(stderr, sentence)
+    assert.equal(stderr.split('Error: no database').length, 2, stderr)
+    assert.equal(stderr.split('\n').filter((line) => line.length > 250).length, 0, stderr)
+  }
+  // What it printed in the foreground has been read there.
+  const { stderr } = await operator.types(['run', 'app.mjs', '--name', 'other'])
+  assert.equal(stderr.split('Error: no database').length, 2, stderr)
+  assert.match(stderr, /\ncook-daemon: the program \(pid \d+\) exited before it was ready: exit code 1\n/)
+})
+
+test('a run of a service that runs already says so, and does not start the program', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(lab, 'app.mjs', 'one')
+  await operator.does(['start', 'app.mjs'])
+  writeFileSync(lab.path('app.mjs'), "console.error('started a second time')")
+  const { code, stderr } = await operator.types(['run', 'app.mjs'])
+  assert.equal(code, 1)
+  assert.match(stderr, /^cook-daemon: a service named app is already running: pid \d+, generation 1/)
+  assert.doesNotMatch(stderr, /started a second time/)
+})
+
+const noNamespaces = spawnSync('unshare', ['-m', 'true']).status !== 0 && 'mount namespaces are for root'
+
+test('on a Linux without /proc each command and each verb say so', { skip: noNamespaces }, async () => {
+  await using lab = await Lab.open()
+  writeFileSync(
+    lab.path('app.mjs'),
+    `import { createDaemon } from '${new Operator(lab).library}'\nawait createDaemon()`,
+  )
+  for (const command of [`${bin} start app.mjs`, `${bin} status`, 'app.mjs']) {
+    const script = `mount -t tmpfs none /proc && exec ${process.execPath} ${command}`
+    const options = { cwd: lab.folder, env: { ...process.env, ...lab.environment() } }
+    const { stderr } = spawnSync('unshare', ['-m', 'sh', '-c', script], { ...options, encoding: 'utf8' })
+    assert.match(stderr, /\/proc is not mounted; nothing was started or changed/)
+  }
+})
+
+test('help shows the options of a command, as --help does', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  assert.equal(await operator.does(['help', 'upgrade']), await operator.does(['upgrade', '--help']))
+  assert.equal(await operator.does(['help']), await operator.does(['--help']))
 })
 
 test('a script reads start, upgrade, restart and stop as JSON', async () => {

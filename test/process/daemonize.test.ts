@@ -138,7 +138,7 @@ test('the launcher of a daemon that exits before it is up tells its exit code an
   const message = await failure(lab, launcher, 'ERR_COOK_DAEMON_EXITED')
   assert.match(
     message,
-    new RegExp(`pid ${daemon.pid}\\) exited before it was ready: exit code 7.*no database\nI give up`, 's'),
+    new RegExp(`pid ${daemon.pid}\\) exited before it was ready: exit code 7.*no database\n {2}I give up`, 's'),
   )
 })
 
@@ -200,7 +200,10 @@ test('the launcher tells the exception that ended the daemon, without any log', 
   const launcher = launch(lab, { waitReady: true })
   const daemon = await lab.next()
   await daemon.run(() => void setImmediate(() => Promise.reject(new Error('no licence'))))
-  assert.match(await failure(lab, launcher, 'ERR_COOK_DAEMON_EXITED'), /exit code 1\. Its error: Error: no licence\n/)
+  assert.match(
+    await failure(lab, launcher, 'ERR_COOK_DAEMON_EXITED'),
+    /exit code 1\. It threw:\n {2}Error: no licence\n/,
+  )
 })
 
 test('the launcher tells the exception that ended the daemon before it called the library, without any log', async () => {
@@ -210,7 +213,7 @@ test('the launcher tells the exception that ended the daemon before it called th
   }
   const launcher = launch(lab, {}, { before: fail })
   const message = await failure(lab, launcher, 'ERR_COOK_DAEMON_EXITED')
-  assert.match(message, /before it called the library: exit code 1\. Its error: Error: no configuration\n/)
+  assert.match(message, /before it called the library: exit code 1\. It threw:\n {2}Error: no configuration\n/)
 })
 
 const bad: readonly { what: string; options: DaemonizeOptions; code: CookErrorCode; text: RegExp }[] = [

@@ -61,7 +61,7 @@ test('docs/first-upgrade.md: its commands do what it says, and its client keeps 
   )
   assert.match(done[0]?.stdout ?? '', new RegExp(`^app serves on \\[::\\]:${port} \\(pid \\d+, generation 1\\), log `))
   assert.match(done[1]?.stdout ?? '', /serves: generation 2.*1 handed over, 0 served, 0 closed, 0 cut/s)
-  assert.match(done[2]?.stderr ?? '', /this version is broken.*still serves/s)
+  assert.match(done[2]?.stderr ?? '', /still serves\. It printed:\n.*this version is broken/s)
   assert.match(answers.join(''), /^version 1, process (\d+)\nversion 2, process (?!\1)\d+\n$/)
   const connections = [...lab.output.matchAll(/^on connection (\d+): version [12], process \d+$/gm)].map(
     ([, one]) => one,

@@ -97,7 +97,7 @@ test('the error of a version that failed names exit code, signal and its last st
   const bad = { stage: 'daemon', script: fixturePath('bad-version'), readyTimeout: 10_000 } as const
   assert.match(
     (await failedUpgrade(old, { ...bad, args: ['exit', '3'] })).message,
-    /: exit code 3\.[\s\S]*\nlast words of exit/,
+    /: exit code 3\.[\s\S]*\n {2}last words of exit/,
   )
   assert.match((await failedUpgrade(old, { ...bad, args: ['kill'] })).message, /: signal SIGKILL\./)
   assert.match((await failedUpgrade(old, { ...bad, args: ['throw'] })).message, /no database here/)
