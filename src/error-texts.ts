@@ -187,7 +187,7 @@ export const errorTexts = {
   },
   ERR_COOK_RUN_DIR: {
     text: 'the run directory {folder} cannot be used: {why}',
-    help: 'It must belong to this user, must not be writable for anybody else (mode 0700), and must not be a symlink, since its sockets stop and replace services. COOK_DAEMON_HOME names another one.',
+    help: 'It must belong to this user, must not be writable for anybody else (mode 0700), and must not be a symlink, since its sockets stop and replace services. COOK_DAEMON_HOME names another one. Without any, run serves without a control socket, and so does start with --log.',
   },
   ERR_COOK_NAME_TAKEN: {
     text: 'a service named {name} is already running: {why}',

@@ -1,6 +1,6 @@
 /** All commands with their options and their help, as commander understands them. */
 import { Command, CommanderError, InvalidArgumentError } from 'commander'
-import { envHome } from '../contract/environment.ts'
+import { envHome, envRuntime } from '../contract/environment.ts'
 import { CookError } from '../errors.ts'
 import { canTellProcesses } from '../node/system.ts'
 import { version } from '../version.ts'
@@ -20,7 +20,7 @@ const program = new Command('cook-daemon')
     'after',
     `
 Exit codes: 0 done, 1 failed (what ran still runs), 2 usage error, 3 not running.
-Daemons are found in $${envHome}, else in /run/cook-daemon (root) or ~/.cook-daemon.
+Daemons are found in $${envHome}, else in $${envRuntime}, /run/cook-daemon (root) or ~/.cook-daemon.
 
 Example:
   cook-daemon start app.js --name web

@@ -9,7 +9,7 @@ import { toForegroundWord } from '../process/foreground.ts'
 import { readJsonLines } from '../process/json-lines.ts'
 import { launchDaemon } from '../process/launcher.ts'
 import { openLog } from '../process/log.ts'
-import { openRunDirectory } from '../process/run-dir.ts'
+import { findRunDirectory } from '../process/run-dir.ts'
 import { ifNotRunning } from './find-service.ts'
 import { exitCodes, tell } from './output.ts'
 import { planFor, programOf, type StartOptions } from './program.ts'
@@ -20,10 +20,10 @@ const forwarded: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SI
 
 export async function run(script: string, args: readonly string[], options: StartOptions): Promise<number> {
   const program = programOf(script, args, options)
-  const client = clientOf(openRunDirectory(process.env), program.name)
-  // Before the program finds its port in use.
-  const running = await client.status().catch(ifNotRunning)
-  if (running !== undefined) return tellRunning(running)
+  const folder = findRunDirectory(process.env)
+  // Before the program finds its port in use. That there is no folder, it says in its log.
+  const running = typeof folder === 'string' && (await clientOf(folder, program.name).status().catch(ifNotRunning))
+  if (running) return tellRunning(running)
   if (process.pid === 1) {
     process.stderr.write('cook-daemon: as pid 1 this process does not reap orphans; use an init (docker run --init)\n')
   }

@@ -5,7 +5,7 @@ import type { Status } from '../control/status.ts'
 import { CookError, type CookErrorCode } from '../errors.ts'
 import { launchDaemon } from '../process/launcher.ts'
 import { openLog } from '../process/log.ts'
-import { logPath, openRunDirectory } from '../process/run-dir.ts'
+import { findRunDirectory, logPath } from '../process/run-dir.ts'
 import { ifNotRunning } from './find-service.ts'
 import { exitCodes, paint, print, printJson, tell } from './output.ts'
 import { type Program, planFor, programOf, type StartOptions } from './program.ts'
@@ -16,7 +16,8 @@ export async function start(script: string, args: readonly string[], options: St
 
 export async function startProgram(program: Program, isJson: boolean, env = process.env): Promise<number> {
   const { name } = program
-  const folder = openRunDirectory(process.env)
+  const folder = findRunDirectory(process.env)
+  if (folder instanceof CookError) return startAlone(program, folder, isJson, env)
   const client = clientOf(folder, name)
   const running = await client.status().catch(ifNotRunning)
   if (running !== undefined) return tellRunning(running)
@@ -38,6 +39,23 @@ export async function startProgram(program: Program, isJson: boolean, env = proc
   else print(`${paint('green', name)} ${status === undefined ? unmanaged : servesText(status)}, log ${logFile}`)
   return exitCodes.done
 }
+
+/** Of a user without a place for a run directory: the log must be named, and signals do the rest. */
+async function startAlone(program: Program, lack: CookError, isJson: boolean, env: Environment): Promise<number> {
+  const { logFile } = program.record
+  if (logFile === undefined) throw lack
+  const log = openLog(logFile)
+  try {
+    await launchDaemon({ ...planFor(program, env), output: [log, log] })
+  } finally {
+    closeSync(log)
+  }
+  if (isJson) printJson({ name: program.name, logFile })
+  else print(`${paint('green', program.name)} ${unmanaged}, log ${logFile}`)
+  return exitCodes.done
+}
+
+type Environment = NodeJS.ProcessEnv
 
 /** A program of the verbs alone says that it is up, and has no control socket. */
 const unmanaged = 'is up, but opened no control socket: the other commands do not reach it'

@@ -19,6 +19,8 @@ export const envLaunch = 'COOK_DAEMON_LAUNCH'
 export const envProgram = 'COOK_DAEMON_PROGRAM'
 /** The folder of the control sockets; set by people. */
 export const envHome = 'COOK_DAEMON_HOME'
+/** The same, set by systemd for a unit with RuntimeDirectory=. */
+export const envRuntime = 'RUNTIME_DIRECTORY'
 
 /**
  * Node reads these two at its start; left in an environment they would make a child open a channel

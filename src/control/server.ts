@@ -7,7 +7,7 @@ import { listening } from '../listen/listening.ts'
 import { openUnixPath, ownUnixPath } from '../listen/unix-path.ts'
 import { stopAccepting } from '../node/listeners.ts'
 import { identify } from '../node/system.ts'
-import { controlPath, openRunDirectory } from '../process/run-dir.ts'
+import { controlPath, findRunDirectory } from '../process/run-dir.ts'
 import type { Service } from '../service.ts'
 import type { ControlSocket, Started } from '../service-parts.ts'
 import { forgetDeadOwners, forgetOwners, livingOwners, type Owner, removeOwner, writeOwner } from './owner-files.ts'
@@ -38,9 +38,18 @@ const reopenPause = 50
 export async function openControl(service: Service): Promise<void> {
   const { name } = service.options
   if (name === undefined) return
-  const control = new Control(service, name, openRunDirectory(service.state.environment))
+  const folder = findRunDirectory(service.state.environment)
+  if (folder instanceof CookError) return goWithout(service, folder)
+  const control = new Control(service, name, folder)
   await control.open()
   service.control = control
+}
+
+/** A user without a place for it, as of a unit or a container, can be served all the same. */
+function goWithout({ generation }: Service, { message, code }: CookError): void {
+  // Said once: each generation would find it so.
+  if (generation > 1) return
+  process.emitWarning(`${message}. The service has no control socket: signals alone reach it`, { code })
 }
 
 class Control implements ControlSocket {

@@ -1,33 +1,88 @@
 /** The run directory: the control sockets of one user's daemons, and logs without another place. */
 
-import { lstatSync, mkdirSync, readdirSync } from 'node:fs'
-import { homedir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { accessSync, constants, lstatSync, mkdirSync, readdirSync, realpathSync } from 'node:fs'
+import { userInfo } from 'node:os'
+import { isAbsolute, join, resolve } from 'node:path'
 
-import { envHome } from '../contract/environment.ts'
+import { envHome, envRuntime } from '../contract/environment.ts'
 import { CookError, messageOf } from '../errors.ts'
-import { faultAbove } from './trust.ts'
+import { faultAbove, faultAt, faultOnTheWay } from './trust.ts'
 
 type Environment = Readonly<Record<string, string | undefined>>
 
-/** Where it is; it need not be there. Not $XDG_RUNTIME_DIR, which vanishes at logout. */
+/**
+ * Where it is; it need not be there. Not $XDG_RUNTIME_DIR, which vanishes at logout. Throws
+ * `ERR_COOK_RUN_DIR` if this user has no place for one.
+ */
 export function runDirectory(env: Environment): string {
-  const home = env[envHome]
-  if (home !== undefined && home !== '') return resolve(home)
+  const named = env[envHome]
+  if (named !== undefined && named !== '') return resolve(named)
+  const given = runtimeDirectory(env)
+  if (given !== undefined) return given
   if (process.getuid?.() === 0) return '/run/cook-daemon'
-  return join(homedir(), '.cook-daemon')
+  const home = homeOf(env)
+  if (home !== undefined) return join(home, '.cook-daemon')
+  throw new CookError('ERR_COOK_RUN_DIR', { folder: '~/.cook-daemon', why: 'this user has no home directory' })
+}
+
+/** That of a unit of systemd: the first of a list, if it is as safe as one that we make. */
+function runtimeDirectory(env: Environment): string | undefined {
+  const [first = ''] = (env[envRuntime] ?? '').split(':')
+  if (!isAbsolute(first)) return undefined
+  try {
+    // With DynamicUser= it is a symlink of root's.
+    if ((faultOnTheWay(first) ?? faultAt(first)) !== undefined) return undefined
+    const folder = realpathSync(first)
+    if ((fault(lstatSync(folder)) ?? faultAbove(folder)) !== undefined) return undefined
+    accessSync(folder, constants.W_OK | constants.X_OK)
+    return folder
+  } catch {
+    // Not there, or not for us: nobody has said that we are to use it.
+    return undefined
+  }
+}
+
+/** As of the environment of the start, or of the user; none in a container with any uid. */
+function homeOf({ HOME }: Environment): string | undefined {
+  if (HOME !== undefined && isAbsolute(HOME)) return HOME
+  try {
+    return userInfo().homedir || undefined
+  } catch {
+    // No such user.
+    return undefined
+  }
 }
 
 /** Makes it, and throws `ERR_COOK_RUN_DIR` unless it is ours alone. */
 export function openRunDirectory(env: Environment): string {
-  const folder = runDirectory(env)
+  const folder = findRunDirectory(env)
+  if (folder instanceof CookError) throw folder
+  return folder
+}
+
+/**
+ * The same, but returns the error where this user has no place for one: nobody has named it, and it
+ * can neither be made nor be written in. One that others could write in is an error all the same.
+ */
+export function findRunDirectory(env: Environment): string | CookError {
+  let folder: string
+  try {
+    folder = runDirectory(env)
+  } catch (error) {
+    return error as CookError
+  }
   try {
     mkdirSync(folder, { recursive: true, mode: 0o700 })
+    checkRunDirectory(folder)
+    accessSync(folder, constants.W_OK | constants.X_OK)
+    return folder
   } catch (cause) {
-    throw new CookError('ERR_COOK_RUN_DIR', { folder, why: messageOf(cause) }, { cause })
+    if (cause instanceof CookError) throw cause
+    const error = new CookError('ERR_COOK_RUN_DIR', { folder, why: messageOf(cause) }, { cause })
+    const wasNamed = env[envHome] !== undefined && env[envHome] !== ''
+    if (wasNamed || (cause as NodeJS.ErrnoException).code === 'EEXIST') throw error
+    return error
   }
-  checkRunDirectory(folder)
-  return folder
 }
 
 /**
