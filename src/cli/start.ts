@@ -40,7 +40,7 @@ export async function startProgram(program: Program, isJson: boolean, env = proc
   return exitCodes.done
 }
 
-/** Of a user without a place for a run directory: the log must be named, and signals do the rest. */
+/** For a user without a place for a run directory: the log must be named; signals do the rest. */
 async function startAlone(program: Program, lack: CookError, isJson: boolean, env: Environment): Promise<number> {
   const { logFile } = program.record
   if (logFile === undefined) throw lack
