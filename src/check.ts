@@ -1,4 +1,5 @@
 /** Checks what callers pass: a misspelt or impossible option is an error before anything starts. */
+import type { ProgramRecord } from './contract/environment.ts'
 import { CookError } from './errors.ts'
 import {
   type DaemonizeOptions,
@@ -60,6 +61,14 @@ export function checkUpgradeOptions(options: UpgradeOptions): void {
 
 export function checkDaemonUpgradeOptions(options: DaemonUpgradeOptions): void {
   check(options, { ...upgradeKinds, drainTimeout: 'duration', release: 'strings' })
+}
+
+/** What the command line may say anew of a program that runs. */
+export function checkProgram(program: ProgramRecord): void {
+  check(program, {
+    ...{ waitReady: 'boolean', moveConnections: 'boolean', logFile: 'string', pidFile: 'string' },
+    ...{ readyTimeout: 'duration', drainTimeout: 'duration', overlap: 'duration' },
+  } satisfies Partial<Record<keyof ProgramRecord, Kind>>)
 }
 
 export function checkListenUnixOptions(options: ListenUnixOptions): void {

@@ -59,7 +59,10 @@ withStartOptions(program.command('upgrade'))
   .option('--no-wait', 'return when the new version serves, without waiting for the end of the old one')
   .option('--json', 'print each step as a line of JSON')
   .addHelpText('after', example('upgrade web --ready-timeout 30000'))
-  .action((name, args, options) => later(async () => (await import('./upgrade.ts')).upgrade(name, args, options)))
+  .action((name, args, options) => {
+    const [meant, ...rest] = beginsBehind(args.length + 1) ? [undefined, name, ...args] : [name, ...args]
+    later(async () => (await import('./upgrade.ts')).upgrade(meant, rest, options))
+  })
 
 program
   .command('status')
@@ -83,6 +86,8 @@ program
   .description('stop, and start the same again; for a new version without a gap use upgrade')
   .argument('[name]', 'the daemon; may be left out if one runs')
   .option('--update-env', 'with the environment of this command, not that of the first start')
+  .option('--cwd <path>', 'another working directory; a script that was typed as relative moves with it')
+  .option('--node <path>', 'another Node')
   .option('--kill-after <ms>', 'what is still there then is killed (default: its drain timeout and 5 s)', duration)
   .option('--json', 'print the status as JSON')
   .addHelpText('after', example('restart web'))
@@ -119,8 +124,17 @@ program
   .addHelpText('after', example('list --json'))
   .action((options) => later(async () => (await import('./status.ts')).list(options)))
 
+let typed: readonly string[] = []
+
+/** The last so many words are all that stands behind `--`: none of them is a name. */
+function beginsBehind(count: number): boolean {
+  const at = typed.indexOf('--')
+  return at >= 0 && typed.length - at - 1 === count
+}
+
 /** Does what was typed; gives the exit code. */
 export async function runCommand(args: readonly string[]): Promise<number> {
+  typed = args
   try {
     program.parse(args, { from: 'user' })
     if (!canTellProcesses()) throw new CookError('ERR_COOK_NO_PROC', {})
@@ -148,6 +162,8 @@ function withStartOptions(command: Command): Command {
     .option('--overlap <ms>', 'how long both versions accept before the new one takes over (default: 0)', duration)
     .option('--log <file>', 'file for stdout and stderr (default of start: NAME.log in the run directory)')
     .option('--pid <file>', 'file for the pid of the process that serves')
+    .option('--cwd <path>', 'the working directory: as if this command was typed there (default: where it is typed)')
+    .option('--node <path>', 'the Node that runs it (default: the one that runs this command)')
     .option('--node-arg <arg>', 'argument for Node itself; may be repeated', collect)
     .option('--no-move-connections', 'close connections with their next answer instead of moving them')
 }

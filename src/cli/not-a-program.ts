@@ -1,6 +1,7 @@
 /** What is typed in the place of a program, or of an option of Node, and what to type instead. */
 import { closeSync, openSync, readFileSync, readSync, type Stats, statSync } from 'node:fs'
 import { basename, dirname, extname, join } from 'node:path'
+import { scriptEndings } from '../process/command.ts'
 import { UsageError } from './output.ts'
 
 /** Each starts the program in a process of its own, which is the one that would be upgraded. */
@@ -72,10 +73,10 @@ export function checkNodeArgs(nodeArgs: readonly string[]): void {
   }
 }
 
-/** Node tries these endings too, for a CommonJS program. */
 function existing(file: string): Stats | undefined {
-  const endings = ['', '.js', '.json', '.node']
-  return endings.map((ending) => statSync(file + ending, { throwIfNoEntry: false })).find((stat) => stat !== undefined)
+  return scriptEndings
+    .map((ending) => statSync(file + ending, { throwIfNoEntry: false }))
+    .find((stat) => stat !== undefined)
 }
 
 function checkFolder(folder: string): void {

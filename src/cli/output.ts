@@ -29,6 +29,11 @@ export function paint(format: Format, text: string, output: 'stdout' | 'stderr' 
   return styleText(format, text)
 }
 
+/** A word beside the result, on stderr: stdout may be JSON. */
+export function note(text: string): void {
+  process.stderr.write(`${paint('yellow', 'cook-daemon:', 'stderr')} ${text}\n`)
+}
+
 /** Prints an error on stderr, with what to do about it, and returns the exit code. */
 export function tell(error: unknown): number {
   process.stderr.write(`${paint('red', 'cook-daemon:', 'stderr')} ${messageOf(error).trimEnd()}\n`)

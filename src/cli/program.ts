@@ -1,13 +1,16 @@
 /** The program to start, as the operator typed it, with the preload that makes it upgradable. */
-import { existsSync, lstatSync, readlinkSync } from 'node:fs'
+import { existsSync, lstatSync, readlinkSync, statSync } from 'node:fs'
 import { basename, dirname, extname, join, resolve } from 'node:path'
 import { type ProgramRecord, writeProgram } from '../contract/environment.ts'
 import { inheritableDescriptors } from '../node/processes.ts'
 import { type Command, startCommand } from '../node/system.ts'
 import { defaults, withoutUndefined } from '../options.ts'
+import { type Retyped, scriptEndings } from '../process/command.ts'
 import type { LaunchPlan } from '../process/launcher.ts'
 import { checkedName } from './find-service.ts'
+import { nodeAt } from './node-binary.ts'
 import { checkNodeArgs, checkScript } from './not-a-program.ts'
+import { UsageError } from './output.ts'
 
 /** As commander gives them. */
 export type StartOptions = {
@@ -21,6 +24,8 @@ export type StartOptions = {
   readonly nodeArg?: readonly string[]
   /** False with --no-move-connections. */
   readonly moveConnections?: boolean
+  readonly cwd?: string
+  readonly node?: string
   readonly json?: boolean
 }
 
@@ -32,18 +37,33 @@ export type Program = { readonly name: string; readonly command: Command; readon
  * at each upgrade.
  */
 export function programOf(script: string, args: readonly string[], options: StartOptions): Program {
-  const { cwd } = startCommand(process.env)
+  const cwd = placeOf(options)
   const file = resolve(cwd, script)
+  checkFolder(cwd)
   checkScript(script, file, args)
   checkNodeArgs(options.nodeArg ?? [])
   const name = checkedName(options.name ?? nameOf(file))
+  const execPath = options.node === undefined ? process.execPath : nodeAt(options.node, cwd)
   const found = preloadPath(file)
   if (found === undefined) throw new Error('the preload is not in the package of cook-daemon: install it again')
   // Not --import, which starts Node's loader of ES modules for a CommonJS program too: 6 ms (npm
   // run bench:cli).
   const execArgv = ['--require', found, ...(options.nodeArg ?? [])]
+  const command = { execPath, execArgv, args: [file, ...args], cwd, script }
+  return { name, command, record: { name, ...recordOf(options) } }
+}
+
+/** Where the command is typed, or as if it was: relative paths begin there. */
+function placeOf({ cwd }: StartOptions): string {
+  const typed = startCommand(process.env).cwd
+  return cwd === undefined ? typed : resolve(typed, cwd)
+}
+
+/** What each generation reads; what is not said is not there. */
+function recordOf(options: StartOptions): ProgramRecord {
   const { waitReady, readyTimeout, drainTimeout, overlap, log, pid } = options
-  const given = {
+  const cwd = placeOf(options)
+  return withoutUndefined({
     waitReady,
     readyTimeout,
     drainTimeout,
@@ -51,16 +71,49 @@ export function programOf(script: string, args: readonly string[], options: Star
     logFile: log && resolve(cwd, log),
     pidFile: pid && resolve(cwd, pid),
     moveConnections: options.moveConnections === false ? false : undefined,
+  })
+}
+
+/** What an upgrade or a restart changes of what runs. */
+export function changesOf(command: Command, args: readonly string[], options: StartOptions) {
+  const { cwd, node, nodeArg } = options
+  checkNodeArgs(nodeArg ?? [])
+  const place = placeOf(options)
+  const retyped: Retyped = {
+    cwd: cwd === undefined ? undefined : place,
+    execPath: node === undefined ? undefined : nodeAt(node, place),
+    execArgv: nodeArg && [...preloadArguments(command), ...nodeArg],
+    args: args.length === 0 ? undefined : args,
   }
-  return {
-    name,
-    command: { execPath: process.execPath, execArgv, args: [file, ...args], cwd },
-    record: { name, ...withoutUndefined(given) },
-  }
+  return { retyped, record: recordOf(options) }
+}
+
+function preloadArguments({ execArgv }: Command): readonly string[] {
+  return execArgv[0] === '--require' && execArgv[1]?.endsWith(preload) === true ? execArgv.slice(0, 2) : []
+}
+
+/** Those for Node that the operator typed. */
+export function ownArguments(command: Command): readonly string[] {
+  return command.execArgv.slice(preloadArguments(command).length)
+}
+
+/** Refuses what cannot be started, before anything is stopped for it. */
+export function checkCommand({ args: [file = ''], cwd }: Command): void {
+  checkFolder(cwd)
+  if (!scriptEndings.some((ending) => existsSync(file + ending))) throw new Error(`there is no program ${file}`)
+}
+
+function checkFolder(cwd: string): void {
+  const stat = statSync(cwd, { throwIfNoEntry: false })
+  if (stat?.isDirectory() === true) return
+  throw new UsageError(`the working directory ${cwd} ${stat === undefined ? 'does not exist' : 'is not a directory'}`)
 }
 
 /** How such a program is started, but for its output. */
-export function planFor({ command, record }: Program, env = process.env): Omit<LaunchPlan, 'output'> {
+export function planFor(
+  { command, record }: Program,
+  env: LaunchPlan['environment'] = process.env,
+): Omit<LaunchPlan, 'output'> {
   return {
     command,
     cwd: command.cwd,

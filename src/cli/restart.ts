@@ -1,30 +1,38 @@
 /** `restart`: the end of a daemon, and the same program once more. */
 import type { Client } from '../control/client.ts'
+import { nextCommand } from '../process/command.ts'
 import type { Started } from '../service-parts.ts'
 import type { StopOptions } from './end-silent.ts'
 import { ifNotRunning, silentOwners, which } from './find-service.ts'
+import { note } from './output.ts'
+import { changesOf, checkCommand, type StartOptions } from './program.ts'
 import { startProgram } from './start.ts'
 import { endAll } from './stop.ts'
 
-export type RestartOptions = StopOptions & { readonly updateEnv?: boolean }
+export type RestartOptions = StopOptions & Pick<StartOptions, 'cwd' | 'node'> & { readonly updateEnv?: boolean }
 
 /** The same program with the same options, where it was started, and with that environment. */
 export async function restart(name: string | undefined, options: RestartOptions): Promise<number> {
   const client = await which(name)
-  const { command, program, environment, isDead } = await startOf(client)
-  if (isDead) tellWhat(`${client.name} is not running: its last process was killed or has crashed`)
+  const { command: before, program, environment, isDead, node } = await startOf(client)
+  const { retyped } = changesOf(before, [], options)
+  const command = nextCommand(before, retyped)
+  checkCommand(command)
+  if (isDead) note(`${client.name} is not running: its last process was killed or has crashed`)
   else await endAll(client, options)
   const isKnown = environment !== undefined
   if (!isKnown && options.updateEnv !== true) {
-    tellWhat(`the environment of the start of ${client.name} is not known: it gets that of this command`)
+    note(`the environment of the start of ${client.name} is not known: it gets that of this command`)
   }
   const env = isKnown && options.updateEnv !== true ? environment : process.env
   const again = { name: client.name, command, record: { ...program, name: client.name } }
-  return startProgram(again, options.json === true, env)
+  return startProgram(again, options.json === true, { env, before: { command: before, node } })
 }
 
 type Found = Omit<Started, 'environment'> & {
   readonly environment?: Started['environment'] | undefined
+  /** Its version, where the running process says it. */
+  readonly node?: string
   readonly isDead: boolean
 }
 
@@ -34,9 +42,9 @@ type Found = Omit<Started, 'environment'> & {
  */
 async function startOf(client: Client): Promise<Found> {
   try {
-    const { pid, startTime, command, program } = await client.status()
+    const { pid, startTime, command, program, node } = await client.status()
     const owner = client.owners().find((one) => one.pid === pid && one.startTime === startTime)
-    return { command, ...(program && { program }), environment: owner?.environment, isDead: false }
+    return { command, ...(program && { program }), environment: owner?.environment, node, isDead: false }
   } catch (error) {
     const silent = silentOwners(client, error).at(-1)
     if (silent !== undefined) return { ...silent, isDead: false }
@@ -45,9 +53,4 @@ async function startOf(client: Client): Promise<Found> {
     if (dead === undefined) throw error
     return { ...dead, isDead: true }
   }
-}
-
-/** On stderr: stdout may be JSON. */
-function tellWhat(text: string): void {
-  process.stderr.write(`cook-daemon: ${text}\n`)
 }

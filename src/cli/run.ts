@@ -14,6 +14,7 @@ import { ifNotRunning } from './find-service.ts'
 import { exitCodes, tell } from './output.ts'
 import { planFor, programOf, type StartOptions } from './program.ts'
 import { tellRunning } from './start.ts'
+import { tellDoubts } from './what-runs.ts'
 
 /** What an operator, a terminal or a supervisor sends. SIGKILL and SIGSTOP nobody can forward. */
 const forwarded: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2']
@@ -23,7 +24,8 @@ export async function run(script: string, args: readonly string[], options: Star
   const folder = findRunDirectory(process.env)
   // Before the program finds its port in use. That there is no folder, it says in its log.
   const running = typeof folder === 'string' && (await clientOf(folder, program.name).status().catch(ifNotRunning))
-  if (running) return tellRunning(running)
+  if (running) return tellRunning(running, program)
+  tellDoubts(program.name, program)
   if (process.pid === 1) {
     process.stderr.write('cook-daemon: as pid 1 this process does not reap orphans; use an init (docker run --init)\n')
   }

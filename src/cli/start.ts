@@ -3,59 +3,66 @@ import { closeSync, lstatSync, rmSync, symlinkSync } from 'node:fs'
 import { clientOf } from '../control/client.ts'
 import type { Status } from '../control/status.ts'
 import { CookError, type CookErrorCode } from '../errors.ts'
-import { launchDaemon } from '../process/launcher.ts'
+import { type LaunchPlan, launchDaemon } from '../process/launcher.ts'
 import { openLog } from '../process/log.ts'
 import { findRunDirectory, logPath } from '../process/run-dir.ts'
 import { ifNotRunning } from './find-service.ts'
 import { exitCodes, paint, print, printJson, tell } from './output.ts'
 import { type Program, planFor, programOf, type StartOptions } from './program.ts'
+import { isSameScript, nodeText, type Running, tellDoubts, whatRuns } from './what-runs.ts'
 
 export async function start(script: string, args: readonly string[], options: StartOptions): Promise<number> {
   return startProgram(programOf(script, args, options), options.json === true)
 }
 
-export async function startProgram(program: Program, isJson: boolean, env = process.env): Promise<number> {
+/** Of a restart: with what environment, and what ran before. */
+type Again = { readonly env?: LaunchPlan['environment']; readonly before?: Running }
+
+export async function startProgram(program: Program, isJson: boolean, again: Again = {}): Promise<number> {
   const { name } = program
   const folder = findRunDirectory(process.env)
-  if (folder instanceof CookError) return startAlone(program, folder, isJson, env)
+  if (folder instanceof CookError) return startAlone(program, folder, isJson, again)
   const client = clientOf(folder, name)
   const running = await client.status().catch(ifNotRunning)
-  if (running !== undefined) return tellRunning(running)
+  if (running !== undefined) return tellRunning(running, program)
   const logFile = program.record.logFile ?? logPath(folder, name)
   const log = openLog(logFile)
   try {
-    const plan = planFor({ ...program, record: { ...program.record, logFile } }, env)
+    const plan = planFor({ ...program, record: { ...program.record, logFile } }, again.env)
     await launchDaemon({ ...plan, output: [log, log] })
   } catch (error) {
     // Two at once: the other one has won.
     const other = isNameTaken(error) ? await client.status().catch(() => undefined) : undefined
-    return other === undefined ? tell(error) : tellRunning(other)
+    return other === undefined ? tell(error) : tellRunning(other, program)
   } finally {
     closeSync(log)
   }
   linkLog(folder, name, logFile)
   const status = await client.status().catch(ifNotRunning)
   if (isJson) printJson(status ?? { name, logFile })
-  else print(`${paint('green', name)} ${status === undefined ? unmanaged : servesText(status)}, log ${logFile}`)
+  else {
+    print(`${paint('green', name)} ${status === undefined ? unmanaged : servesText(status)}, log ${logFile}`)
+    print(`  ${[whatRuns(status ?? program), nodeText(status?.node, again.before)].filter(Boolean).join(', ')}`)
+  }
+  tellDoubts(name, status ?? program, again.before)
   return exitCodes.done
 }
 
 /** For a user without a place for a run directory: the log must be named; signals do the rest. */
-async function startAlone(program: Program, lack: CookError, isJson: boolean, env: Environment): Promise<number> {
+async function startAlone(program: Program, lack: CookError, isJson: boolean, again: Again): Promise<number> {
   const { logFile } = program.record
   if (logFile === undefined) throw lack
   const log = openLog(logFile)
   try {
-    await launchDaemon({ ...planFor(program, env), output: [log, log] })
+    await launchDaemon({ ...planFor(program, again.env), output: [log, log] })
   } finally {
     closeSync(log)
   }
   if (isJson) printJson({ name: program.name, logFile })
-  else print(`${paint('green', program.name)} ${unmanaged}, log ${logFile}`)
+  else print(`${paint('green', program.name)} ${unmanaged}, log ${logFile}\n  ${whatRuns(program)}`)
+  tellDoubts(program.name, program)
   return exitCodes.done
 }
-
-type Environment = NodeJS.ProcessEnv
 
 /** A program of the verbs alone says that it is up, and has no control socket. */
 const unmanaged = 'is up, but opened no control socket: the other commands do not reach it'
@@ -65,10 +72,15 @@ function servesText({ pid, generation, listeners }: Status): string {
   return `serves${addresses && ` on ${addresses}`} (pid ${pid}, generation ${generation})`
 }
 
-export function tellRunning({ name, pid, generation }: Status): number {
-  const values = { name, why: `pid ${pid}, generation ${generation}` }
+/** A name that comes from that of a file may be another program's. */
+export function tellRunning(running: Status, { name, command }: Program): number {
+  const { pid, generation } = running
+  const values = { name, why: `pid ${pid}, generation ${generation}, ${whatRuns(running)}` }
   const { message } = new CookError('ERR_COOK_NAME_TAKEN', values)
-  return tell(new Error(`${message}. To replace it by what is on disk now: cook-daemon upgrade ${name}`))
+  const advice = isSameScript(running.command, command)
+    ? `To replace it by what is on disk now: cook-daemon upgrade ${name}`
+    : `It is another program than ${command.args[0]}: choose another name for this one with --name`
+  return tell(new Error(`${message}. ${advice}`))
 }
 
 /** What ended the daemon comes as the cause of what the launch rejects with. */
@@ -78,7 +90,7 @@ function isNameTaken(error: unknown): boolean {
 }
 
 /** So that the log of a dead daemon is found by its name. */
-function linkLog(folder: string, name: string, logFile: string): void {
+export function linkLog(folder: string, name: string, logFile: string): void {
   const link = logPath(folder, name)
   if (link === logFile) return
   try {

@@ -2,6 +2,8 @@
 import type { ListenerStatus, Status } from '../control/status.ts'
 import { allRunning, type Silent, silentOf, which } from './find-service.ts'
 import { bytesText, exitCodes, paint, print, printJson, table, timeText } from './output.ts'
+import { ownArguments } from './program.ts'
+import { pathTexts } from './what-runs.ts'
 
 type Options = { readonly json?: boolean }
 
@@ -46,6 +48,7 @@ function numbers({ uptime, memory, connections, listeners }: Status): string[] {
 
 function statusText(told: Status): string {
   const { name, pid, generation, phase, uptime, memory, connections, upgrades, logFile, pidFile } = told
+  const { script, cwd } = pathTexts(told)
   const rows = [
     ['pid', String(pid)],
     ['generation', String(generation)],
@@ -61,7 +64,9 @@ function statusText(told: Status): string {
       .map((one) => ['drains', `generation ${one.generation}, pid ${one.pid}, ${one.connections} connections`]),
     ...(logFile === undefined ? [] : [['log', logFile]]),
     ...(pidFile === undefined ? [] : [['pid file', pidFile]]),
-    ['program', [...told.command.execArgv, ...told.command.args].join(' ')],
+    ['program', [script, ...told.command.args.slice(1)].join(' ')],
+    ['cwd', cwd],
+    ['node', [`${told.node} (${told.command.execPath})`, ...ownArguments(told.command)].join(' ')],
   ]
   return `${paint('bold', name)}\n${table(rows.map((row) => ['', ...row]))}`
 }

@@ -1,11 +1,14 @@
 /** `upgrade`: replaces a running daemon by its new version, and shows how far it is. */
 import type { Client } from '../control/client.ts'
-import type { Progress } from '../control/status.ts'
+import type { Progress, Status } from '../control/status.ts'
 import { untilGone } from '../node/processes.ts'
+import { nextCommand } from '../process/command.ts'
+import { openRunDirectory } from '../process/run-dir.ts'
 import { ifNotRunning, which } from './find-service.ts'
-import { exitCodes, paint, print, printJson } from './output.ts'
-import { nameOf, type StartOptions } from './program.ts'
-import { start } from './start.ts'
+import { exitCodes, note, paint, print, printJson, UsageError } from './output.ts'
+import { changesOf, checkCommand, nameOf, type Program, programOf, type StartOptions } from './program.ts'
+import { linkLog, start } from './start.ts'
+import { isSameProgram, nodeText, tellDoubts, whatRuns } from './what-runs.ts'
 
 export type UpgradeCommandOptions = StartOptions & {
   readonly orStart?: string
@@ -24,34 +27,74 @@ export async function upgrade(
   options: UpgradeCommandOptions,
 ): Promise<number> {
   const { orStart } = options
-  if (orStart === undefined) return upgradeRunning(await which(name), options)
-  const meant = name ?? options.name ?? nameOf(orStart)
+  if (orStart === undefined) {
+    const client = await which(name)
+    return upgradeRunning(client, await client.status(), args, options)
+  }
+  const meant = name ?? nameOf(orStart)
   const client = await which(meant)
   const running = await client.status().catch(ifNotRunning)
-  return running === undefined ? start(orStart, args, { ...options, name: meant }) : upgradeRunning(client, options)
+  if (running === undefined) return start(orStart, args, { ...options, name: meant })
+  const { node: _, ...others } = options
+  demandSame(running, programOf(orStart, args, { ...others, name: meant }), options, name !== undefined)
+  return upgradeRunning(client, running, args, options)
 }
 
-async function upgradeRunning(client: Client, options: UpgradeCommandOptions): Promise<number> {
-  const { readyTimeout, drainTimeout, overlap, release, isJson } = { ...options, isJson: options.json === true }
-  const before = await client.status()
-  if (!isJson) print(`${paint('bold', client.name)}: generation ${before.generation}, pid ${before.pid}`)
+/** The name may be that of another program: an upgrade would replace that. */
+function demandSame(running: Status, meant: Program, options: StartOptions, isNamed: boolean): void {
+  const { retyped } = changesOf(running.command, [], options)
+  const next = nextCommand(running.command, retyped)
+  if (isSameProgram(next, meant.command, isNamed)) return
+  throw new UsageError(
+    `${running.name} runs another program, and was not upgraded: it runs ${whatRuns(running)}, and --or-start names ${whatRuns(meant)}. Choose another name for that, or stop ${running.name} first`,
+  )
+}
+
+async function upgradeRunning(
+  client: Client,
+  before: Status,
+  args: readonly string[],
+  options: UpgradeCommandOptions,
+): Promise<number> {
+  const isJson = options.json === true
+  const { retyped, record } = changesOf(before.command, args, options)
+  const next = nextCommand(before.command, retyped)
+  checkCommand(next)
+  if (!isJson) {
+    print(`${paint('bold', client.name)}  generation ${before.generation} → ${before.generation + 1}`)
+    print(`  ${whatRuns({ command: next })}`)
+  }
   process.once('SIGINT', () => {
     const text = '\nthe upgrade goes on without you: cook-daemon status shows how it ends\n'
     process.stderr.write(text, () => process.exit(130))
   })
-  const request = { readyTimeout, drainTimeout, overlap, release, ...(options.updateEnv && { env: process.env }) }
-  let hasSucceeded = false
+  const request = {
+    ...retyped,
+    release: options.release,
+    ...(options.updateEnv && { env: process.env }),
+    ...(Object.keys(record).length > 0 && { program: record }),
+  }
+  let serves: (Progress & { readonly type: 'serves' }) | undefined
   let last: Progress | undefined
   for await (const progress of client.progress('upgrade', request)) {
     if (isJson) printJson(progress)
     else show(progress, last)
     last = progress
-    if (progress.type === 'serves') hasSucceeded = true
-    if (hasSucceeded && options.wait === false) return exitCodes.done
+    if (progress.type === 'serves') serves = progress
+    if (serves !== undefined && options.wait === false) break
   }
-  if (!hasSucceeded) throw new Error(await lostText(client, before.pid))
-  const isGone = await untilGone([[before.pid, before.startTime]], longestEnd)
-  if (!isJson && isGone) print(`${timeOf(last?.type === 'drained' ? last.ms : 0)}  old one gone`)
+  if (serves === undefined) throw new Error(await lostText(client, before.pid))
+  if (options.wait !== false) {
+    const isGone = await untilGone([[before.pid, before.startTime]], longestEnd)
+    if (!isJson && isGone) print(`${timeOf(last?.type === 'drained' ? last.ms : 0)}  old process gone`)
+  }
+  const now = await client.status().catch(() => undefined)
+  if (record.logFile !== undefined) linkLog(openRunDirectory(process.env), client.name, record.logFile)
+  if (!isJson) print(servesText(client.name, serves, now, before))
+  if (now === undefined) return exitCodes.done
+  if (whatRuns(now) !== whatRuns({ command: next }))
+    note(`${client.name} runs ${whatRuns(now)}: a symlink was changed meanwhile`)
+  tellDoubts(client.name, now, before)
   return exitCodes.done
 }
 
@@ -60,6 +103,18 @@ async function lostText(client: Client, pid: number): Promise<string> {
   const now = await client.status().catch(() => undefined)
   const who = now === undefined ? 'nobody serves' : `pid ${now.pid}, generation ${now.generation}, serves`
   return `the old version (pid ${pid}) ended during the upgrade; ${who} now`
+}
+
+/** The last line: what serves now. */
+function servesText(
+  name: string,
+  { generation, pid }: Progress & { type: 'serves' },
+  now: Status | undefined,
+  before: Status,
+): string {
+  const addresses = (now?.listeners ?? []).map(({ address }) => address).join(', ')
+  const node = now === undefined || now.node === before.node ? '' : `, ${nodeText(now.node, before)}`
+  return `${paint('green', '✓')} ${name} serves generation ${generation}${addresses && ` on ${addresses}`} (pid ${pid})${node}`
 }
 
 function show(progress: Progress, last: Progress | undefined): void {
@@ -78,18 +133,22 @@ function textOf(progress: Progress): string | undefined {
     case 'ready':
       return 'ready'
     case 'serves':
-      return paint('green', `serves: generation ${progress.generation}, pid ${progress.pid}`)
+      return 'switched'
     case 'draining':
-      return `handed over ${progress.handedOver} of ${progress.of}`
+      return `${progress.handedOver} of ${connections(progress.of)} moved`
     case 'drained': {
       const { handedOver, served, closed, cut } = progress
-      return `old one drained: ${handedOver} handed over, ${served} served, ${closed} closed, ${cut} cut`
+      return `${connections(handedOver)} moved, ${served} finished, ${closed} closed, ${cut} cut`
     }
     default:
       return undefined
   }
 }
 
+function connections(count: number): string {
+  return `${count} connection${count === 1 ? '' : 's'}`
+}
+
 function timeOf(ms: number): string {
-  return paint('dim', `${(ms / 1000).toFixed(3).padStart(8)} s`)
+  return paint('dim', `${(ms / 1000).toFixed(2).padStart(7)} s`)
 }

@@ -80,12 +80,24 @@ export type UnixPath = {
 
 export type HandleKind = HandleShape['kind']
 
+/**
+ * What a process cannot see of its own start: what was typed, with nothing resolved. Each successor
+ * follows the symlinks in it again.
+ */
+export type TypedRecord = {
+  readonly execPath: string
+  readonly cwd: string
+  /** Relative to `cwd`, or absolute. */
+  readonly script?: string
+}
+
 export type LinkRecord = {
   readonly protocol: number
   readonly nonce: string
   readonly generation: number
   readonly predecessor: Identity
   readonly handles: readonly HandleRecord[]
+  readonly typed?: TypedRecord
 }
 
 export type LaunchRecord = {
@@ -102,6 +114,7 @@ export type LaunchRecord = {
    * generation.
    */
   readonly run?: number
+  readonly typed?: TypedRecord
 }
 
 /**
@@ -243,6 +256,7 @@ function linkFault(link: Fields): string | undefined {
   if (!isCount(link.generation) || link.generation < 2) return 'its generation must be 2 or more'
   if (!isIdentity(link.predecessor)) return 'it has no predecessor'
   if (!Array.isArray(link.handles)) return 'it has no list of handles'
+  if (!isTyped(link.typed)) return 'it has a wrong record of what was typed'
   return link.handles.every(isHandleRecord) ? undefined : 'it contains an invalid handle'
 }
 
@@ -273,9 +287,18 @@ function launchFault(launch: Fields): string | undefined {
   if (typeof launch.waitReady !== 'boolean') return 'it has no waitReady'
   if (launch.run !== undefined && launch.run !== launch.fd + 1)
     return 'its descriptor of the foreground must be the next one'
+  if (!isTyped(launch.typed)) return 'it has a wrong record of what was typed'
   return Array.isArray(launch.close) && launch.close.every(isCount)
     ? undefined
     : 'it has no list of descriptors to close'
+}
+
+function isTyped(typed: unknown): boolean {
+  if (typed === undefined) return true
+  if (!isFields(typed)) return false
+  const { execPath, cwd, script = '' } = typed
+  const isPath = (path: unknown) => typeof path === 'string' && path.startsWith('/')
+  return isPath(execPath) && isPath(cwd) && typeof script === 'string'
 }
 
 function programFault(program: Fields): string | undefined {

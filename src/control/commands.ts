@@ -1,8 +1,10 @@
 /** What the control socket may have a daemon do, and how it reports how far it is. */
+import type { ProgramRecord } from '../contract/environment.ts'
 import { type DaemonReport, replaceAndLeave, stopService } from '../handover/leave.ts'
 import { isHandled } from '../node/signals.ts'
 import type { DaemonUpgradeOptions, DrainReport } from '../options.ts'
 import type { Service } from '../service.ts'
+import type { UpgradeStep } from '../upgrade/predecessor.ts'
 import type { Progress } from './status.ts'
 
 /** How often whoever looks on hears how far a drain is, in milliseconds. */
@@ -16,12 +18,12 @@ type OnProgress = (progress: Progress) => void
 export async function upgradeByRequest(
   service: Service,
   options: DaemonUpgradeOptions,
+  program: ProgramRecord | undefined,
   onProgress: OnProgress,
 ): Promise<void> {
   const ms = stopwatch()
-  const { pid, generation, drained }: DaemonReport = await replaceAndLeave(service, options, (type) => {
-    onProgress({ type, ms: ms() })
-  })
+  const onStep = (type: UpgradeStep) => onProgress({ type, ms: ms() })
+  const { pid, generation, drained }: DaemonReport = await replaceAndLeave(service, options, { program, onStep })
   onProgress({ type: 'serves', ms: ms(), pid, generation })
   const lost = service.departure?.returned.then((error) => {
     throw error

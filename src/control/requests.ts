@@ -1,6 +1,7 @@
 /** The requests of the control socket, and their answers. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { checkDaemonUpgradeOptions } from '../check.ts'
+import { checkDaemonUpgradeOptions, checkProgram } from '../check.ts'
+import { isFields, type ProgramRecord } from '../contract/environment.ts'
 import { CookError, type CookErrorCode, messageOf } from '../errors.ts'
 import type { DaemonUpgradeOptions } from '../options.ts'
 import type { Service } from '../service.ts'
@@ -32,8 +33,8 @@ async function route(service: Service, request: IncomingMessage, response: Serve
       send(response, 'text/plain; version=0.0.4; charset=utf-8', metricsText(statusOf(service)))
       return
     case 'POST /upgrade': {
-      const options = upgradeOptions(await readBody(request))
-      await stream(response, (onProgress) => upgradeByRequest(service, options, onProgress))
+      const { program, ...options } = upgradeOptions(await readBody(request))
+      await stream(response, (onProgress) => upgradeByRequest(service, options, program, onProgress))
       return
     }
     case 'POST /stop':
@@ -45,26 +46,38 @@ async function route(service: Service, request: IncomingMessage, response: Serve
   }
 }
 
-/** What may be told of an upgrade from outside: no other program, and no other binary. */
-const told: readonly (keyof DaemonUpgradeOptions)[] = ['readyTimeout', 'drainTimeout', 'overlap', 'env', 'release']
+/**
+ * What may be said of an upgrade from outside: whoever may open the socket could start a program of
+ * this user anyway. `program` is what the new version keeps.
+ */
+const told: readonly (keyof RequestedUpgrade)[] = [
+  ...(['readyTimeout', 'drainTimeout', 'overlap', 'env', 'release'] as const),
+  ...(['execPath', 'execArgv', 'args', 'cwd', 'program'] as const),
+]
 
-function upgradeOptions(body: string): DaemonUpgradeOptions {
+type RequestedUpgrade = DaemonUpgradeOptions & { readonly program?: ProgramRecord }
+
+function upgradeOptions(body: string): RequestedUpgrade {
   if (body.trim() === '') return {}
-  let options: unknown
+  const wrong = (why: string, cause?: unknown) => new CookError('ERR_COOK_CONTROL', { why }, { cause })
+  let asked: unknown
   try {
-    options = JSON.parse(body)
+    asked = JSON.parse(body)
   } catch (cause) {
-    throw new CookError('ERR_COOK_CONTROL', { why: 'the body is not JSON' }, { cause })
+    throw wrong('the body is not JSON', cause)
   }
-  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
-    throw new CookError('ERR_COOK_CONTROL', { why: 'the body is not an object' })
-  }
-  const other = Object.keys(options).find((option) => !(told as readonly string[]).includes(option))
-  if (other !== undefined) {
-    throw new CookError('ERR_COOK_CONTROL', { why: `there is no option ${other}, but ${told.join(', ')}` })
-  }
+  if (!isFields(asked)) throw wrong('the body is not an object')
+  const other = Object.keys(asked).find((option) => !(told as readonly string[]).includes(option))
+  if (other !== undefined) throw wrong(`there is no option ${other}, but ${told.join(', ')}`)
+  const { program = {}, ...options } = asked as RequestedUpgrade
   checkDaemonUpgradeOptions(options)
-  return options
+  checkProgram(program)
+  const paths = { execPath: options.execPath, cwd: options.cwd, logFile: program.logFile, pidFile: program.pidFile }
+  for (const [option, path] of Object.entries(paths)) {
+    // Relative to what? The client is somewhere else.
+    if (path?.startsWith('/') === false) throw wrong(`${option} must be an absolute path`)
+  }
+  return asked
 }
 
 async function readBody(request: IncomingMessage): Promise<string> {

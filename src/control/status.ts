@@ -8,6 +8,7 @@ import { pathFault } from '../listen/restore-path.ts'
 import { connectionsOf } from '../node/connections.ts'
 import type { Command } from '../node/system.ts'
 import { withoutUndefined } from '../options.ts'
+import type { Resolved } from '../process/command.ts'
 import type { Service } from '../service.ts'
 import { version } from '../version.ts'
 
@@ -35,8 +36,9 @@ export type Status = {
   readonly generations: readonly GenerationRecord[]
   /** In milliseconds. */
   readonly drainTimeout: number
-  /** What a restart starts. */
+  /** What a restart starts, as it was typed, and where that led to when this process started. */
   readonly command: Command
+  readonly resolved?: Resolved
   readonly program?: ProgramRecord
   readonly logFile?: string
   readonly pidFile?: string
@@ -76,7 +78,7 @@ export function statusOf(service: Service): Status {
   const { state, listeners, history, drainTimeout, options, pidFile, phase, record } = service
   const open = connectionsOf(listeners.map(({ server }) => server))
   const { rss, heapUsed } = process.memoryUsage()
-  const { command, program, logFile } = state
+  const { command, resolved, program, logFile } = state
   return {
     name: String(options.name),
     version,
@@ -100,6 +102,7 @@ export function statusOf(service: Service): Status {
     generations: [...history.older, record],
     drainTimeout,
     command,
+    resolved,
     ...withoutUndefined({ program, logFile, pidFile }),
   }
 }

@@ -1,5 +1,6 @@
 /** How a process ends its service: it drains, and leaves when its successor has answered. */
 import type { Server, Socket } from 'node:net'
+import type { ProgramRecord } from '../contract/environment.ts'
 import { takeoverName } from '../contract/messages.ts'
 import { CookError } from '../errors.ts'
 import { serverOf, startReading, stopReading } from '../node/connections.ts'
@@ -28,6 +29,12 @@ export type DaemonReport = UpgradeResult & {
   readonly drained: Promise<DrainReport>
 }
 
+/** By the control socket: what the command line says anew of the program, and who looks on. */
+type UpgradeAsked = {
+  readonly program?: ProgramRecord | undefined
+  readonly onStep?: (step: UpgradeStep) => void
+}
+
 /**
  * Replaces a daemon by its new version, and leaves. Resolves at the commit; rejects if the upgrade
  * failed: the daemon keeps serving then.
@@ -35,14 +42,15 @@ export type DaemonReport = UpgradeResult & {
 export async function replaceAndLeave(
   service: Service,
   options: DaemonUpgradeOptions,
-  onStep: (step: UpgradeStep) => void = () => {},
+  { program = {}, onStep = () => {} }: UpgradeAsked = {},
 ): Promise<DaemonReport> {
-  return replace(service, options, onStep, (committed) => {
+  return replace(service, { ...options, program }, onStep, (committed) => {
     const { identity, generation, phases } = committed
     const result = { pid: identity[0], generation, phases }
     service.emit(withText({ type: 'upgraded', ...result } as const, upgradeText))
     // Its constructor begins it.
-    const { ended } = new Leaving(service, options.drainTimeout ?? service.drainTimeout, committed)
+    const time = options.drainTimeout ?? program.drainTimeout ?? service.drainTimeout
+    const { ended } = new Leaving(service, time, committed, program.moveConnections)
     return withText({ ...result, drained: ended }, upgradeText)
   })
 }
@@ -71,6 +79,7 @@ function stopNow(service: Service, time: number): Promise<DrainReport> {
 class Leaving implements Departure {
   readonly #service: Service
   readonly #committed: Committed | undefined
+  readonly #rule: MoveRule
   readonly time: number
   readonly endsAt: number
   readonly hurry = new Latch()
@@ -92,8 +101,9 @@ class Leaving implements Departure {
   readonly ended: Promise<DrainReport>
   readonly #returned = deferred<CookError>()
 
-  constructor(service: Service, time: number, committed?: Committed) {
+  constructor(service: Service, time: number, committed?: Committed, mayMove?: boolean) {
     this.#service = service
+    this.#rule = mayMove ?? moveRule(service)
     this.#committed = committed
     this.time = time
     this.endsAt = performance.now() + time
@@ -168,7 +178,7 @@ class Leaving implements Departure {
   /** False if the successor was lost. */
   async #drain(): Promise<boolean> {
     const service = this.#service
-    const rule = moveRule(service)
+    const rule = this.#rule
     this.#listening = service.listeners.filter(({ server }) => server.listening)
     const servers = service.listeners.map(({ name, server }) => {
       // One that does not listen any more has no counterpart in the successor.

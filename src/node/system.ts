@@ -2,7 +2,8 @@
 
 import type { ChildProcess } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
-import type { Identity } from '../contract/environment.ts'
+import { resolve } from 'node:path'
+import type { Identity, TypedRecord } from '../contract/environment.ts'
 import { withoutInspector, withoutInspectorIn } from './node-options.ts'
 
 // Named exports of node:child_process cost an ES module 15 % of its boot (measured), so built-ins
@@ -13,9 +14,11 @@ import { withoutInspector, withoutInspectorIn } from './node-options.ts'
 export type Command = {
   readonly execPath: string
   readonly execArgv: readonly string[]
-  /** The script and what follows it. */
+  /** The script, with its path, and what follows it. */
   readonly args: readonly string[]
   readonly cwd: string
+  /** The script as it was typed, where that is known: a relative one moves with `cwd`. */
+  readonly script?: string
 }
 
 export type SpawnOptions = {
@@ -44,7 +47,8 @@ export const system: System = {
     // detached: a session of its own, so that no terminal takes it down.
     return spawn(command.execPath, [...command.execArgv, ...command.args], {
       cwd: command.cwd,
-      env,
+      // As a shell does: a path that leads there, with the symlinks that were typed.
+      env: { ...env, PWD: command.cwd },
       stdio: [...stdio],
       detached: true,
       windowsHide: true,
@@ -184,15 +188,21 @@ function environmentFromProc(): Record<string, string | undefined> {
  * What the operator typed to start this process, so that a symlink in it is followed again at each
  * upgrade.
  */
-export function startCommand(env: Readonly<Record<string, string | undefined>>): Command {
+export function startCommand(env: Readonly<Record<string, string | undefined>>, told?: TypedRecord): Command {
+  const execArgv = withoutInspector(process.execArgv)
+  const [script, ...rest] = process.argv.slice(1)
+  // Not looked at again: where a symlink leads may have changed since this process was started.
+  if (told !== undefined && script !== undefined) {
+    const { execPath, cwd, script: typed = script } = told
+    return { execPath, execArgv, args: [resolve(cwd, typed), ...rest], cwd, script: typed }
+  }
   const real = workingDirectory()
   const typed = env.PWD !== undefined && isSameDirectory(env.PWD, real) ? env.PWD : real
-  const [script, ...rest] = process.argv.slice(1)
   // Node makes argv[1] absolute from the resolved working directory, which undoes a symlink in
   // that.
   const args =
     script === undefined ? [] : [script.startsWith(`${real}/`) ? typed + script.slice(real.length) : script, ...rest]
-  return { execPath: process.execPath, execArgv: withoutInspector(process.execArgv), args, cwd: typed }
+  return { execPath: process.execPath, execArgv, args, cwd: typed }
 }
 
 /** Where this process is, or was when that was still there. */

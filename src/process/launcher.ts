@@ -10,6 +10,7 @@ import { endSession, identityOfChild, killSession } from '../node/sessions.ts'
 import { type Served, servedBy } from '../node/sockets.ts'
 import { type Command, system } from '../node/system.ts'
 import { patientTimer } from '../waiting.ts'
+import { typedOf } from './command.ts'
 import { readJsonLines } from './json-lines.ts'
 import type { Word } from './launched.ts'
 import { type LogMark, lastWords, linesSince, markLog } from './log.ts'
@@ -94,7 +95,10 @@ async function spawnDaemon(plan: LaunchPlan) {
   const fd = linkFd + inherited.length
   const environment = writeStart(plan.environment, {
     stage: 'daemon',
-    launch: { fd, waitReady: plan.waitReady, close: plan.close, ...(hasForeground && { run: fd + 1 }) },
+    launch: {
+      ...{ fd, waitReady: plan.waitReady, close: plan.close, typed: typedOf(plan.command) },
+      ...(hasForeground && { run: fd + 1 }),
+    },
     ...(passed && { link: passed.record }),
   })
   // Node opens the link in the daemon as its IPC channel, as it did here.

@@ -1,10 +1,21 @@
 /** The pid file: written whole or not at all, and never over that of another living process. */
-import { closeSync, constants, openSync, readSync, renameSync, statSync, writeFileSync, writeSync } from 'node:fs'
+import {
+  accessSync,
+  closeSync,
+  constants,
+  openSync,
+  readSync,
+  renameSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
+import { dirname } from 'node:path'
 
 import type { Identity } from '../contract/environment.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { startedAt } from '../node/processes.ts'
-import { removeFile, statDescriptor } from '../node/stat.ts'
+import { removeFile, statDescriptor, statPath } from '../node/stat.ts'
 import { system } from '../node/system.ts'
 import { faultAt, faultOnTheWay, removeOwn } from './trust.ts'
 
@@ -16,12 +27,28 @@ const slack = 2_000
 
 /** Writes our pid. Throws if the file names a living process that is not one of `own`. */
 export function writePidFile(file: string, own: readonly Identity[]): void {
-  const why = faultOnTheWay(file) ?? faultAt(file)
+  checkPidFile(file, own)
+  replacePidFile(file)
+}
+
+/** Throws what keeps us from writing it, as far as that can be seen. */
+export function checkPidFile(file: string, own: readonly Identity[]): void {
+  const why = faultOnTheWay(file) ?? faultAt(file) ?? faultOfFolder(file)
   if (why !== undefined) throw new CookError('ERR_COOK_PID_FILE', { file, why })
   const owner = livingOwner(file)
   const isOurs = owner === undefined || owner[0] === process.pid || own.some((one) => isSame(one, owner))
   if (!isOurs) throw new CookError('ERR_COOK_PID_FILE_TAKEN', { file, owner: owner[0] })
-  replacePidFile(file)
+}
+
+/** It is written beside the file, and takes its place. */
+function faultOfFolder(file: string): string | undefined {
+  if (statPath(file)?.isFolder === true) return 'it is a folder'
+  try {
+    accessSync(dirname(file), constants.W_OK)
+    return undefined
+  } catch (error) {
+    return messageOf(error)
+  }
 }
 
 /** Puts our pid back after a successor that had written its own has failed. */

@@ -17,6 +17,7 @@ import { statDescriptor } from '../node/stat.ts'
 import { type Command, canTellProcesses, isWorkerThread, startCommand, startEnvironment } from '../node/system.ts'
 import { version } from '../version.ts'
 import { Claims } from './claims.ts'
+import { type Resolved, resolveCommand } from './command.ts'
 import { type Launch, reportTo, tellLauncher, wordOf } from './launched.ts'
 
 export type ProcessState = {
@@ -26,6 +27,8 @@ export type ProcessState = {
   /** What a successor is started with: the start of this process, not its present. */
   readonly environment: Readonly<Record<string, string | undefined>>
   readonly command: Command
+  /** Where that led to. */
+  readonly resolved: Resolved
   /** What the environment said, or why it cannot be believed. */
   readonly start: Start | CookError
   /** What the command line said of this program, if it started it. */
@@ -72,9 +75,11 @@ function makeState(): ProcessState {
     // An import does not throw: the first verb does.
     start = error
   }
-  const command = startCommand(environment)
+  const typed = start instanceof CookError ? undefined : (start.launch ?? start.link)?.typed
+  const command = startCommand(environment, typed)
+  const resolved = resolveCommand(command)
   const url = import.meta.url
-  const state: ProcessState = { version, url, environment, command, start, ...(program && { program }) }
+  const state: ProcessState = { version, url, environment, command, resolved, start, ...(program && { program }) }
   if (!(start instanceof CookError) && (start.launch ?? start.link) !== undefined) tellWhyItDies(state, start)
   // A process that we started is known to others from its first moment on.
   if (start instanceof CookError || (start.launch ?? start.link ?? program) !== undefined) keepInspectorShut()

@@ -9,6 +9,7 @@ import { endSession, identityOfChild, killSession } from '../node/sessions.ts'
 import { servedBy } from '../node/sockets.ts'
 import { type Command, identify, isAlive, system } from '../node/system.ts'
 import { type DaemonOptions, defaults, type UpgradePhases } from '../options.ts'
+import { typedOf } from '../process/command.ts'
 import type { Packed } from '../process/handles.ts'
 import { exitWords, servedWords, spawned, spawnFault } from '../process/launcher.ts'
 import { lastWords, linesSince, markLog } from '../process/log.ts'
@@ -85,7 +86,14 @@ export async function startSuccessor(
 async function spawnSuccessor(version: NewVersion, nonce: string): Promise<ChildProcess> {
   const { stage, command, environment, generation, output } = version
   const handles = version.handles.map(({ record }) => record)
-  const link = { protocol: protocolVersion, nonce, generation, predecessor: identify(), handles }
+  const link = {
+    protocol: protocolVersion,
+    nonce,
+    generation,
+    predecessor: identify(),
+    handles,
+    typed: typedOf(command),
+  }
   const env = writeStart(environment, { stage, link })
   const stdio = ['ignore', output ?? 1, output ?? 2, 'ipc', ...version.handles.map(({ fd }) => fd)] as const
   try {

@@ -1,19 +1,24 @@
 /** One upgrade: what keeps it from beginning, what the new version gets, what is rolled back. */
-import { closeSync, existsSync } from 'node:fs'
+import { closeSync } from 'node:fs'
+import { resolve } from 'node:path'
 import { checkDaemonUpgradeOptions } from '../check.ts'
-import { readProgram, writeProgram } from '../contract/environment.ts'
+import { type ProgramRecord, readProgram, writeProgram } from '../contract/environment.ts'
 import { CookError } from '../errors.ts'
 import { ticketKeys } from '../listen/listening.ts'
 import { isPathLost, noteModes, restoreUnixPaths } from '../listen/restore-path.ts'
 import { keepPathAtClose } from '../listen/unix-path.ts'
 import { withoutInspectorIn } from '../node/node-options.ts'
-import { type Command, isAlive, workingDirectory } from '../node/system.ts'
-import { type DaemonUpgradeOptions, defaults, type UpgradeOptions } from '../options.ts'
+import { identify, isAlive } from '../node/system.ts'
+import { type DaemonUpgradeOptions, defaults } from '../options.ts'
+import { nextCommand } from '../process/command.ts'
 import { openLog } from '../process/log.ts'
-import { reclaimPidFile } from '../process/pid-file.ts'
+import { checkPidFile, reclaimPidFile, releasePidFile } from '../process/pid-file.ts'
 import type { Service } from '../service.ts'
 import { deferred } from '../waiting.ts'
 import { type Committed, type NewVersion, startSuccessor, type UpgradeStep } from './predecessor.ts'
+
+/** With what the command line says anew of the program, which the new version keeps. */
+type Asked = DaemonUpgradeOptions & { readonly program: ProgramRecord }
 
 /**
  * Replaces this process by its new version. At the commit, with the link to the successor still
@@ -22,7 +27,7 @@ import { type Committed, type NewVersion, startSuccessor, type UpgradeStep } fro
  */
 export async function replace<Result>(
   service: Service,
-  options: DaemonUpgradeOptions,
+  { program = {}, ...options }: DaemonUpgradeOptions & Partial<Asked>,
   onStep: (step: UpgradeStep) => void,
   follow: (committed: Committed) => Result,
 ): Promise<Result> {
@@ -36,7 +41,7 @@ export async function replace<Result>(
     checkDaemonUpgradeOptions(options)
     checkMayBegin(service)
     service.upgrading = own
-    const committed = await runUpgrade(service, options, stop.signal, onStep)
+    const committed = await runUpgrade(service, { ...options, program }, stop.signal, onStep)
     history.add({ generation, begin })
     return follow(committed)
   } catch (error) {
@@ -83,7 +88,7 @@ export function demandCommit({ predecessor }: Service, verb: string): void {
 /** Resolves at the commit. If it fails, everything is put back. */
 async function runUpgrade(
   service: Service,
-  options: DaemonUpgradeOptions,
+  asked: Asked,
   stop: AbortSignal,
   onStep: (step: UpgradeStep) => void,
 ): Promise<Committed> {
@@ -91,8 +96,10 @@ async function runUpgrade(
   // Who cannot be reached by its path now would not be after the upgrade either.
   noteModes(service)
   if (isPathLost(service)) await restoreUnixPaths(service)
-  const version = newVersion(service, options, stop)
-  const output = reopenedLog(state.logFile)
+  const version = newVersion(service, asked, stop)
+  const { logFile, pidFile } = asked.program
+  if (pidFile !== undefined) checkPidFile(pidFile, [identify(), ...(service.predecessor?.living ?? [])])
+  const output = logFile === undefined ? reopenedLog(state.logFile) : openLog(logFile)
   service.takeStep('upgrade')
   // Should this process die now, the new one takes over, and not the one that drains before us.
   receiving?.tellReplacing(true)
@@ -114,17 +121,20 @@ async function runUpgrade(
 }
 
 /** All that the new version is started with but its output; what cannot cross throws here. */
-function newVersion(service: Service, options: DaemonUpgradeOptions, stop: AbortSignal): Omit<NewVersion, 'output'> {
+function newVersion(service: Service, asked: Asked, stop: AbortSignal): Omit<NewVersion, 'output'> {
   const own = service.options
+  const { program: told, ...options } = asked
   return {
     stage: options.stage ?? (service.isDaemon ? 'daemon' : 'parent'),
-    command: commandFor(service, options),
-    environment: environmentFor(service, options),
+    command: nextCommand(service.state.command, options),
+    environment: environmentFor(service, asked),
     generation: service.generation + 1,
     handles: service.handles.pack(),
-    readyTimeout: options.readyTimeout ?? own.readyTimeout ?? defaults.readyTimeout,
-    overlap: options.overlap ?? own.overlap ?? 0,
-    drainTimeout: service.isDaemon ? Math.round(options.drainTimeout ?? service.drainTimeout) : undefined,
+    readyTimeout: options.readyTimeout ?? told.readyTimeout ?? own.readyTimeout ?? defaults.readyTimeout,
+    overlap: options.overlap ?? told.overlap ?? own.overlap ?? 0,
+    drainTimeout: service.isDaemon
+      ? Math.round(options.drainTimeout ?? told.drainTimeout ?? service.drainTimeout)
+      : undefined,
     signal: options.signal === undefined ? stop : AbortSignal.any([stop, options.signal]),
     tickets: ticketKeys(service),
   }
@@ -139,6 +149,9 @@ function commit(service: Service, { identity }: Committed, { command, environmen
     if (!handles.paths.has(server)) keepPathAtClose(server, String(server.address()))
   }
   const program = readProgram(environment)
+  // The new version has another one.
+  const { pidFile } = service
+  if (pidFile !== undefined && resolve(program?.pidFile ?? pidFile) !== pidFile) releasePidFile(pidFile)
   control?.release({ identity, command, environment, ...(program && { program }) })
 }
 
@@ -157,26 +170,13 @@ function reopenedLog(logFile: string | undefined): number | undefined {
 }
 
 /**
- * What the command line said goes on, whatever else the environment is; a release is for one
- * upgrade.
+ * What the command line said goes on, now and at the first start, whatever else the environment is;
+ * a release is for one upgrade.
  */
-function environmentFor({ state }: Service, { env, release }: DaemonUpgradeOptions) {
+function environmentFor({ state }: Service, { env, release, program: told }: Asked) {
   // Also the environment of a shell in which somebody debugs comes with --update-env.
   const own = withoutInspectorIn(env ?? state.environment)
-  if (state.program === undefined && release === undefined) return writeProgram(own, undefined)
   const { release: _, ...kept } = state.program ?? {}
-  return writeProgram(own, { ...kept, ...(release && { release }) })
-}
-
-function commandFor({ state: { command } }: Service, options: UpgradeOptions): Command {
-  const [script, ...args] = command.args
-  const typed = options.script ?? script
-  return {
-    execPath: options.execPath ?? command.execPath,
-    execArgv: options.execArgv ?? command.execArgv,
-    args: typed === undefined ? [] : [typed, ...(options.args ?? args)],
-    // A daemon that went elsewhere at its start does not need the place where it was started any
-    // more.
-    cwd: options.cwd ?? (existsSync(command.cwd) ? command.cwd : workingDirectory()),
-  }
+  const program = { ...kept, ...told, ...(release && { release }) }
+  return writeProgram(own, state.program === undefined && Object.keys(program).length === 0 ? undefined : program)
 }

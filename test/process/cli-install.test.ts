@@ -41,7 +41,7 @@ async function isWorkedWith(lab: Lab, operator: Operator, command: string, befor
   assert.match(await does('start', 'app.cjs'), /^app serves on 127\.0\.0\.1:\d+/)
   const first = await operator.status('app')
   assert.equal(await operator.asks('app'), String(first.pid))
-  assert.match(await does('upgrade', 'app'), /serves: generation 2/)
+  assert.match(await does('upgrade', 'app'), /app serves generation 2/)
   const second = await operator.status('app')
   assert.notEqual(second.pid, first.pid)
   assert.deepEqual(second.listeners[0]?.address, first.listeners[0]?.address)

@@ -19,7 +19,10 @@ test('cook-daemon start returns when the program serves, and stop when nothing o
   writeProgram(lab, 'app.mjs', 'one')
   const started = await operator.types(['start', 'app.mjs'])
   assert.equal(started.code, 0, started.stderr)
-  assert.match(started.stdout, /^app serves on 127\.0\.0\.1:\d+ \(pid \d+, generation 1\), log .*\/run\/app\.log\n$/)
+  assert.match(
+    started.stdout,
+    /^app serves on 127\.0\.0\.1:\d+ \(pid \d+, generation 1\), log .*\/run\/app\.log\n {2}app\.mjs in \S+, node v\S+\n$/,
+  )
   assert.match(await operator.asks('app'), /^one /)
   assert.match(await operator.does(['stop', 'app']), /^app has stopped\n$/)
   assert.equal(existsSync(operator.socket('app')), false)
@@ -107,17 +110,18 @@ test('cook-daemon upgrade shows each step with its time, and ends when the new v
   writeProgram(lab, 'app.mjs', 'two')
   const lines = (await operator.does(['upgrade', 'web'])).trimEnd().split('\n')
   const now = await operator.status('web')
-  assert.equal(lines[0], `web: generation 1, pid ${old.pid}`)
-  const steps = lines.slice(1).filter((line) => !/handed over \d+ of/.test(line))
+  assert.deepEqual(lines.slice(0, 2), ['web  generation 1 → 2', `  app.mjs in ${lab.folder}`])
+  const steps = lines.slice(2).filter((line) => !/\d+ of \d+ connections moved/.test(line))
   assert.deepEqual(
-    steps.map((line) => line.replace(/^ +\d+\.\d{3} s {2}/, '')),
+    steps.map((line) => line.replace(/^ +\d+\.\d\d s {2}/, '')),
     [
       'new version started',
       'booted',
       'ready',
-      `serves: generation 2, pid ${now.pid}`,
-      'old one drained: 1 handed over, 0 served, 0 closed, 0 cut',
-      'old one gone',
+      'switched',
+      '1 connection moved, 0 finished, 0 closed, 0 cut',
+      'old process gone',
+      `✓ web serves generation 2 on 127.0.0.1:${portOf(now)} (pid ${now.pid})`,
     ],
   )
   assert.equal((await client.ask()).body, `two ${now.pid}`)

@@ -60,7 +60,7 @@ test('docs/first-upgrade.md: its commands do what it says, and its client keeps 
     [0, 0, 1, 0, 0],
   )
   assert.match(done[0]?.stdout ?? '', new RegExp(`^app serves on \\[::\\]:${port} \\(pid \\d+, generation 1\\), log `))
-  assert.match(done[1]?.stdout ?? '', /serves: generation 2.*1 handed over, 0 served, 0 closed, 0 cut/s)
+  assert.match(done[1]?.stdout ?? '', /1 connection moved, 0 finished, 0 closed, 0 cut.*app serves generation 2 on /s)
   assert.match(done[2]?.stderr ?? '', /still serves\. It printed:\n.*this version is broken/s)
   assert.match(answers.join(''), /^version 1, process (\d+)\nversion 2, process (?!\1)\d+\n$/)
   const connections = [...lab.output.matchAll(/^on connection (\d+): version [12], process \d+$/gm)].map(

@@ -1,0 +1,66 @@
+/** What is run: as it was typed, as the next version of it is started, and where it leads to. */
+import { existsSync, realpathSync } from 'node:fs'
+import { basename, dirname, join, resolve } from 'node:path'
+import type { TypedRecord } from '../contract/environment.ts'
+import { type Command, workingDirectory } from '../node/system.ts'
+
+/** What may be typed anew for a successor or a restart; what is not there stays as it is. */
+export type Retyped = {
+  readonly execPath?: string | undefined
+  readonly execArgv?: readonly string[] | undefined
+  readonly script?: string | undefined
+  readonly args?: readonly string[] | undefined
+  readonly cwd?: string | undefined
+}
+
+/** A script that was typed as relative moves with the working directory. */
+export function nextCommand(command: Command, retyped: Retyped): Command {
+  const [file, ...args] = command.args
+  const hasMoved = retyped.cwd !== undefined
+  // A daemon that went elsewhere at its start does not need the place where it was started any
+  // more.
+  const cwd = resolve(retyped.cwd ?? (existsSync(command.cwd) ? command.cwd : workingDirectory()))
+  const typed = retyped.script ?? (hasMoved ? scriptOf(command) : undefined)
+  const next = typed === undefined ? file : resolve(cwd, typed)
+  const script = typed ?? (cwd === command.cwd ? command.script : undefined)
+  return {
+    execPath: retyped.execPath ?? command.execPath,
+    execArgv: retyped.execArgv ?? command.execArgv,
+    args: next === undefined ? [] : [next, ...(retyped.args ?? args)],
+    cwd,
+    ...(script !== undefined && { script }),
+  }
+}
+
+/** As it was typed; where that is not known, what lies in the working directory was relative. */
+function scriptOf({ script, args: [file], cwd }: Command): string | undefined {
+  return script ?? (file?.startsWith(`${cwd}/`) ? file.slice(cwd.length + 1) : file)
+}
+
+/** What the process that is started so must be told of it. */
+export function typedOf({ execPath, cwd, script, args: [file] }: Command): TypedRecord {
+  const typed = script ?? file
+  return { execPath, cwd, ...(typed !== undefined && { script: typed }) }
+}
+
+/** Where a command leads to. */
+export type Resolved = { readonly script?: string; readonly cwd: string }
+
+/** Symlinks followed as they are now. */
+export function resolveCommand({ args: [file], cwd }: Command): Resolved {
+  return { cwd: followed(cwd), ...(file !== undefined && { script: followed(file) }) }
+}
+
+/** What cannot be followed stays as it is. */
+function followed(file: string): string {
+  const found = scriptEndings.map((ending) => file + ending).find((path) => existsSync(path))
+  try {
+    return found === undefined ? join(realpathSync.native(dirname(file)), basename(file)) : realpathSync.native(found)
+  } catch {
+    // Its folder is gone too, or this user must not look there.
+    return file
+  }
+}
+
+/** Node tries these for a CommonJS program. */
+export const scriptEndings = ['', '.js', '.json', '.node'] as const
