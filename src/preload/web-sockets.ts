@@ -3,13 +3,14 @@ import type { IncomingMessage } from 'node:http'
 import type { Server, Socket } from 'node:net'
 import { closeCodes, closeOverTime, defaultSpread } from '../handover/close-slowly.ts'
 import type { Departure, OwnDrain } from '../service-parts.ts'
+import { OutgoingFrames } from './outgoing-frames.ts'
 
 /**
  * Those that are open, whatever library made them: in Node's lists of HTTP connections they are no
  * more.
  */
 export class WebSockets {
-  readonly open = new Set<Socket>()
+  readonly open = new Map<Socket, OutgoingFrames>()
   /** Called with each that opens. */
   onOpen: ((socket: Socket) => void) | undefined
 
@@ -38,7 +39,7 @@ export class WebSockets {
   }
 
   #add(socket: Socket): void {
-    this.open.add(socket)
+    this.open.set(socket, new OutgoingFrames(socket))
     socket.once('close', () => this.open.delete(socket))
     this.onOpen?.(socket)
   }
@@ -55,11 +56,13 @@ export function drainWebSockets(webSockets: WebSockets, departure: Departure): O
   const closes = closeOverTime(Math.min(defaultSpread, time / 2))
   const close = (socket: Socket) =>
     closes.add(() => {
-      // Between two turns of the loop a library has written whole frames, so this one stands behind
-      // them.
-      if (!socket.writable || departure.isComingBack()) return
-      socket.write(frame)
-      departure.countsOf(socket).closed++
+      // Not before the handshake is answered, nor within a message: what never comes to the end of
+      // one lives until the deadline.
+      webSockets.open.get(socket)?.close(() => {
+        if (departure.isComingBack()) return undefined
+        departure.countsOf(socket).closed++
+        return frame
+      })
     })
   const onHurry = () => closes.now()
   return {
@@ -67,7 +70,7 @@ export function drainWebSockets(webSockets: WebSockets, departure: Departure): O
     moveIdle: async () => {},
     finish() {
       closes.plan(webSockets.open.size)
-      for (const socket of webSockets.open) close(socket)
+      for (const socket of webSockets.open.keys()) close(socket)
       webSockets.onOpen = close
       if (mover !== undefined) hurry.onSet(onHurry)
     },
@@ -77,6 +80,7 @@ export function drainWebSockets(webSockets: WebSockets, departure: Departure): O
       closes.stop()
       webSockets.onOpen = undefined
       hurry.offSet(onHurry)
+      for (const frames of webSockets.open.values()) frames.keepOpen()
     },
   }
 }

@@ -14,33 +14,9 @@ import { connect as connectTls } from 'node:tls'
 import { fileURLToPath } from 'node:url'
 import { isAlive, system } from '../../src/node/system.ts'
 import { HttpConnection } from '../support/http-connection.ts'
-import { newFolder, Program, type ProgramOptions, preload } from '../support/program.ts'
+import { newFolder, Program, preload } from '../support/program.ts'
+import { deploy, type Lines, start } from '../support/scripted.ts'
 import { eventually, within } from '../support/waiting.ts'
-
-/**
- * Starts a program of the lines of this function; they run in another process, where the three are
- * given.
- */
-function start(lines: Lines, options: ProgramOptions & { readonly wait?: boolean } = {}): Promise<Program> {
-  return Program.start('scripted.mjs', { ...options, env: { ...options.env, LINES: linesOf(lines) } })
-}
-
-type Given = {
-  web(): import('node:http').Server
-  serving(server: import('node:net').Server): void
-  log(...words: unknown[]): void
-  load(url: string): Promise<typeof import('cook-daemon')>
-}
-type Lines = (given: Given) => unknown
-
-function linesOf(lines: Lines): string {
-  return `return (${lines})(given)`
-}
-
-/** The next version runs these lines. */
-function deploy(program: Program, lines: Lines): void {
-  writeFileSync(join(program.folder, 'deployed'), linesOf(lines))
-}
 
 const oneServer: Lines = ({ web, serving }) => {
   const server = web()
