@@ -10,6 +10,7 @@ import { enter } from './enter.ts'
 import { CookError, messageOf } from './errors.ts'
 import { type DaemonReport, replaceAndLeave, stopService } from './handover/leave.ts'
 import { listen } from './listen/listen.ts'
+import { currentContext, inContext } from './node/context.ts'
 import { keepInspectorShut } from './node/signals.ts'
 import {
   type DaemonOptions,
@@ -54,6 +55,7 @@ export async function createDaemon(options: DaemonOptions = {}): Promise<Daemon>
 export function beginDaemon(service: Service, options: DaemonOptions): void {
   const { state } = service
   service.options = { ...options, ...wordsOf(state.program) }
+  service.context = currentContext()
   service.isDaemon = true
   if (state.program?.logFile !== undefined) state.logFile = resolve(state.program.logFile)
   service.begin()
@@ -208,7 +210,7 @@ class Daemon {
    * nothing of it is lost. Before `ready()`.
    */
   onHandedOver(name: string, listener: (socket: Socket, state: unknown) => void): void {
-    this.#service.receivers.set(`own:${name}`, listener)
+    this.#service.receivers.set(`own:${name}`, { take: listener, context: currentContext() })
   }
 
   /**
@@ -216,6 +218,6 @@ class Daemon {
    * connections of one's own. What it returns is awaited before the drain ends.
    */
   onDrain(listener: () => unknown): void {
-    this.#service.onDrain.push(listener)
+    this.#service.onDrain.push(inContext(listener))
   }
 }

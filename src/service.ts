@@ -6,6 +6,7 @@ import type { GenerationRecord } from './contract/messages.ts'
 import { nextPhase, type Phase, type Step } from './contract/phase.ts'
 import { History } from './history.ts'
 import { connectionsOf, serverOf } from './node/connections.ts'
+import type { Context } from './node/context.ts'
 import { residentMemory } from './node/processes.ts'
 import { identify } from './node/system.ts'
 import { type DaemonEvent, type DaemonOptions, type DrainReport, defaults } from './options.ts'
@@ -23,7 +24,12 @@ export type Listener = {
   /** The predecessor's name of it, if it had it. */
   readonly oldName?: string | undefined
   readonly server: Server
+  /** That of its listen(): its connections are announced in it, also those that were handed over. */
+  readonly context: Context
 }
+
+/** Who takes connections of a protocol of the program's own. */
+type Receiver = { readonly take: (socket: Socket, state: unknown) => void; readonly context: Context }
 
 /** An upgrade that is in progress. */
 type Upgrading = { readonly generation: number; readonly stop: AbortController; readonly ended: Promise<unknown> }
@@ -37,7 +43,7 @@ export class Service {
   readonly listeners: Listener[] = []
   readonly history = new History()
   /** Who takes connections of the program's own protocols, by name. */
-  readonly receivers = new Map<string, (socket: Socket, state: unknown) => void>()
+  readonly receivers = new Map<string, Receiver>()
   /**
    * Called when a departure begins: by the program, and for protocols with a module of their own.
    */
@@ -47,6 +53,8 @@ export class Service {
   readonly drained = deferred<DrainReport>()
   readonly gone = deferred<DrainReport>()
   options: DaemonOptions = {}
+  /** That in which the program gave the options: its hooks are called in it. */
+  context: Context = (call) => call()
   /** False where the original API alone is used: its programs close and drain themselves. */
   isDaemon = false
   /** ready() was called. */
@@ -154,9 +162,9 @@ export class Service {
     return this.listeners.find((one) => one.server === server)
   }
 
-  /** A server by our name of it or the predecessor's. */
-  serverOf(listener: string): Server | undefined {
-    return this.listeners.find(({ name, oldName }) => name === listener || oldName === listener)?.server
+  /** A listener by our name of it or the predecessor's. */
+  listenerNamed(listener: string): Listener | undefined {
+    return this.listeners.find(({ name, oldName }) => name === listener || oldName === listener)
   }
 
   forgetListener(server: Server): void {
@@ -169,7 +177,7 @@ export class Service {
   runOnTakeover(value: unknown, { isReturn = false } = {}): void {
     if (this.#wasTakenOver && !isReturn) return
     this.#wasTakenOver = true
-    void this.runHook('onTakeover', () => this.options.onTakeover?.(value))
+    void this.runHook('onTakeover', () => this.context(() => this.options.onTakeover?.(value)))
   }
 
   emit(event: DaemonEvent): void {
@@ -179,7 +187,7 @@ export class Service {
 
   async #tell(event: DaemonEvent): Promise<void> {
     try {
-      await this.options.onEvent?.(event)
+      await this.context(() => this.options.onEvent?.(event))
     } catch (error) {
       this.hookFailed('onEvent', error)
     }

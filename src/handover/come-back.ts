@@ -28,12 +28,16 @@ export async function comeBack(
   return error
 }
 
-async function listenAgain(service: Service, { name, server }: Listener, spares: Spares | undefined): Promise<void> {
+async function listenAgain(
+  service: Service,
+  { name, server, context }: Listener,
+  spares: Spares | undefined,
+): Promise<void> {
   if (server.listening) return
   const { paths, backlogs } = service.handles
   const path = paths.get(server)
   await service.runHook('listen', async () => {
-    await spares?.listenAgain(name, server, backlogs.get(server))
+    await context(() => spares?.listenAgain(name, server, backlogs.get(server)))
     if (path !== undefined) ownUnixPath(service, server, path)
   })
 }

@@ -166,7 +166,7 @@ class Leaving implements Departure {
     if (this.#committed === undefined) return
     const { link } = this.#committed
     const service = this.#service
-    const value = await service.runHook('onRelease', () => service.options.onRelease?.())
+    const value = await service.runHook('onRelease', () => service.context(() => service.options.onRelease?.()))
     try {
       await sendValue(link, takeoverName, { value, version: 0 })
     } catch (error) {
@@ -335,7 +335,7 @@ function moveRule(service: Service): MoveRule {
   let hasFailed = false
   return (socket) => {
     try {
-      return moveConnections(socket) === true
+      return service.context(() => moveConnections(socket)) === true
     } catch (error) {
       if (!hasFailed) service.hookFailed('moveConnections', error)
       hasFailed = true

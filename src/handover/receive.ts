@@ -128,10 +128,11 @@ export function receive(service: Service, predecessor: Identity, { link, hear }:
 
 /** Returns whether anybody here wants the connection. */
 function keepConnection(service: Service, { to, listener: from, state }: Arrival, socket: Socket): boolean {
-  const server = service.serverOf(to)
-  if (server?.listening === true) {
+  const own = service.listenerNamed(to)
+  if (own?.server.listening === true) {
+    const { server, context } = own
     if (isHttp(server)) armKeepAlive(server, socket)
-    adoptConnection(server, socket)
+    context(() => adoptConnection(server, socket))
     return true
   }
   const receiver = service.receivers.get(to)
@@ -146,9 +147,11 @@ function keepConnection(service: Service, { to, listener: from, state }: Arrival
     return false
   }
   // One of its listener's, as where it was accepted: counted there, and waited for.
-  const home = from === undefined ? undefined : service.serverOf(from)
-  if (home?.listening === true) tieConnection(home, socket)
-  receiver(socket, value)
+  const listener = from === undefined ? undefined : service.listenerNamed(from)
+  const home = listener?.server.listening === true ? listener : undefined
+  if (home !== undefined) tieConnection(home.server, socket)
+  const { context } = home ?? receiver
+  context(() => receiver.take(socket, value))
   return true
 }
 

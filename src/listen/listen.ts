@@ -4,6 +4,7 @@ import type { Server } from 'node:net'
 import { resolve } from 'node:path'
 import { checkListenOptions } from '../check.ts'
 import { CookError, messageOf } from '../errors.ts'
+import { currentContext } from '../node/context.ts'
 import { trackSessions } from '../node/http2-sessions.ts'
 import type { ListenOptions } from '../options.ts'
 import { checkName, type Inherited, tcpName, unixName } from '../process/handles.ts'
@@ -25,7 +26,7 @@ export async function listen(service: Service, server: Server, options: ListenOp
   }
   const kind = options.path === undefined ? 'tcp' : 'unix'
   const inherited = service.claims.claimOne(name, kind)
-  service.listeners.push({ name, server, oldName: inherited?.name })
+  service.listeners.push({ name, server, oldName: inherited?.name, context: currentContext() })
   trackSessions(server)
   try {
     await (inherited === undefined ? open(service, server, options) : listenOn(service, server, inherited, options))

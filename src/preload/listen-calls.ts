@@ -6,6 +6,7 @@ import { resolve } from 'node:path'
 import { acceptFromCommit, isOwnListen, takeTicketKeys } from '../listen/listening.ts'
 import { restoreFromSpare } from '../listen/restore-path.ts'
 import { bindBeside, ownUnixPath } from '../listen/unix-path.ts'
+import { type Context, currentContext } from '../node/context.ts'
 import { trackSessions } from '../node/http2-sessions.ts'
 import { afterListenerClose, type KeptListener, keepListener } from '../node/listeners.ts'
 import { isPrivatePath } from '../node/sockets.ts'
@@ -16,7 +17,12 @@ import type { Readiness } from './readiness.ts'
 import { WebSockets } from './web-sockets.ts'
 
 /** What a server is about to listen on, or listens on. */
-type Opening = { readonly ask: Ask; readonly name: string; readonly inherited: Inherited | undefined }
+type Opening = {
+  readonly ask: Ask
+  readonly name: string
+  readonly inherited: Inherited | undefined
+  readonly context: Context
+}
 
 /** A listen() of the program: its arguments, and how it is called with others. */
 type Listen = { readonly args: readonly unknown[]; call(args: readonly unknown[]): Server }
@@ -51,7 +57,7 @@ export function watchListens(service: Service, readiness: Readiness) {
     const inherited = claims.unclaimed.find((one) => one.name === name && one.kind === ask.kind) ?? sameAddress(ask)
     if (!known.has(server)) watch(server)
     known.add(server)
-    openings.set(server, { ask, name, inherited })
+    openings.set(server, { ask, name, inherited, context: currentContext() })
     readiness.opens(server)
     trackSessions(server)
     const backlog = backlogOf(listen.args) ?? inherited?.backlog
@@ -115,8 +121,8 @@ export function watchListens(service: Service, readiness: Readiness) {
   function onListening(server: Server): void {
     const opening = openings.get(server)
     if (opening === undefined) return
-    const { ask, name, inherited } = opening
-    service.listeners.push({ name, server, oldName: inherited?.name })
+    const { ask, name, inherited, context } = opening
+    service.listeners.push({ name, server, oldName: inherited?.name, context })
     handles.addListening(name, ask.kind === 'unix' ? 'unix' : 'tcp', server)
     afterListenerClose(server, () => onClose(server))
     readiness.opened(server)

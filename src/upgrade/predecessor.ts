@@ -219,9 +219,9 @@ function converse(
 }
 
 /** Sends the value of the saveState hook that the successor asks for, or why there is none. */
-async function answer({ options }: Service, link: Link, name: string): Promise<void> {
+async function answer({ options, context }: Service, link: Link, name: string): Promise<void> {
   try {
-    await sendValue(link, name, await saveState(options, name))
+    await sendValue(link, name, await context(() => saveState(options, name)))
   } catch (error) {
     const known: Readonly<Record<string, string | number>> = error instanceof CookError ? error.values : {}
     const names = known.names === undefined ? {} : { names: String(known.names).split(', ') }

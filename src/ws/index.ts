@@ -8,6 +8,7 @@ import type { WebSocket, WebSocketServer } from 'ws'
 import { checkWebSocketOptions } from '../check.ts'
 import { type Daemon, serviceOf } from '../daemon.ts'
 import { CookError } from '../errors.ts'
+import { currentContext } from '../node/context.ts'
 import { drainWebSockets, type Luggage, type WebSocketOptions } from './leave.ts'
 import { buildRequest, type RequestParts, requestParts, WsInside } from './private.ts'
 
@@ -29,6 +30,7 @@ export function handOverWebSockets<State = unknown>(
   const service = serviceOf(daemon)
   if (service.hasAnswered) throw new CookError('ERR_COOK_WS', { why: 'ready() was called already' })
   const ws = new WsInside(server)
+  const context = currentContext()
   const requests = new WeakMap<WebSocket, RequestParts>()
   // Undefined with `clientTracking: false`, whatever the types say.
   const open = (server.clients as Set<WebSocket> | undefined) ?? trackOpen(server)
@@ -36,7 +38,7 @@ export function handOverWebSockets<State = unknown>(
     if (request !== undefined && !requests.has(webSocket)) requests.set(webSocket, requestParts(request))
   })
   service.ownDrains.push((departure) =>
-    drainWebSockets({ name, options, server, open, requests, ws, service }, departure),
+    drainWebSockets({ name, options, context, server, open, requests, ws, service }, departure),
   )
   daemon.onHandedOver(name, (socket, value) => {
     const { agreed, isPaused, request: sent, state } = value as Luggage

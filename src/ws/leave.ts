@@ -5,6 +5,7 @@ import type { WebSocket, WebSocketServer } from 'ws'
 import { closeCodes, closeOverTime, defaultSpread } from '../handover/close-slowly.ts'
 import { countMove } from '../handover/counts.ts'
 import { startReading, stopReading } from '../node/connections.ts'
+import type { Context } from '../node/context.ts'
 import type { Service } from '../service.ts'
 import type { ConnectionMover, Counting, Departure, Destination, OwnDrain } from '../service-parts.ts'
 import { toText } from '../upgrade/cloned-values.ts'
@@ -58,6 +59,8 @@ export type Luggage = {
 type Server<State> = {
   readonly name: string
   readonly options: WebSocketOptions<State>
+  /** That in which they were given. */
+  readonly context: Context
   readonly server: WebSocketServer
   readonly open: Set<WebSocket>
   readonly requests: WeakMap<WebSocket, RequestParts>
@@ -87,7 +90,7 @@ type Leaver = {
  * move.
  */
 export function drainWebSockets<State>(home: Server<State>, departure: Departure): OwnDrain {
-  const { name, options, server, open, requests, ws, service } = home
+  const { name, options, context, server, open, requests, ws, service } = home
   const { mover, hurry, deadline } = departure
   const leavers = new Map<WebSocket, Leaver>()
   const closes = closeOverTime(Math.min(options.spread ?? defaultSpread, departure.time / 2))
@@ -204,7 +207,7 @@ export function drainWebSockets<State>(home: Server<State>, departure: Departure
     try {
       if (leaver.saved === undefined) {
         const sent = requests.get(webSocket)
-        const state: unknown = options.saveState?.(webSocket, buildRequest(socket, sent))
+        const state: unknown = context(() => options.saveState?.(webSocket, buildRequest(socket, sent)))
         if (state instanceof Promise) return state
         leaver.saved = { state }
         // It may have sent a last word.
