@@ -24,7 +24,7 @@ export type Listener = {
   /** The predecessor's name of it, if it had it. */
   readonly oldName?: string | undefined
   readonly server: Server
-  /** That of its listen(): its connections are announced in it, also those that were handed over. */
+  /** That of its listen(): its connections are announced in it, those handed over too. */
   readonly context: Context
 }
 
