@@ -270,6 +270,14 @@ export type DaemonEvent =
       readonly report: DrainReport
     }
   | {
+      /** Something is wrong that costs nothing yet. */
+      readonly type: 'warning'
+      /** `log`, `pidFile`, or another word for what is wrong. */
+      readonly about: string
+      /** For people. */
+      readonly text: string
+    }
+  | {
       /**
        * Code of the program threw in a hook; or the pid file could not be written, or a socket not
        * be opened, when it was too late for a no. It costs nothing else.

@@ -1,7 +1,8 @@
 /** The one call: inherit or listen, ready, signals, drain, exit. */
 import type { Server } from 'node:net'
 import { checkServeOptions } from './check.ts'
-import { createDaemon, type Daemon } from './daemon.ts'
+import { createDaemon, type Daemon, serviceOf } from './daemon.ts'
+import { tellFailedUpgrade } from './handover/leave.ts'
 import { signalNumbers } from './node/signals.ts'
 import { defaults, type ListenOptions, type ServingOptions, withoutUndefined } from './options.ts'
 
@@ -42,18 +43,22 @@ export async function serve(server: Server, options: ServeOptions): Promise<Daem
     })
   }
   process.on(signals?.upgrade ?? defaults.upgradeSignal, () => {
-    // A failure is an event, and this process keeps serving.
     if (daemon === undefined) wasUpgradeAsked = true
-    else daemon.upgrade().catch(() => {})
+    else upgradeBySignal(daemon)
   })
   daemon = await createDaemon(rest)
   // Timers of the program must not hold the process; whoever waits for the report goes first.
   void daemon.gone.then(() => setImmediate(() => process.exit(0)))
   // It came too early to be carried out, which is an event as well.
-  if (wasUpgradeAsked) daemon.upgrade().catch(() => {})
+  if (wasUpgradeAsked) upgradeBySignal(daemon)
   await prepare?.(daemon)
   await daemon.listen(server, withoutUndefined({ port, host, backlog, path, mode }) as ListenOptions)
   await daemon.ready()
   isServing = true
   return daemon
+}
+
+/** A signal has no answer. */
+function upgradeBySignal(daemon: Daemon): void {
+  daemon.upgrade().catch((error: Error) => tellFailedUpgrade(serviceOf(daemon), error))
 }

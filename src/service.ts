@@ -4,6 +4,7 @@ import type { Server, Socket } from 'node:net'
 import { runName } from './contract/environment.ts'
 import type { GenerationRecord } from './contract/messages.ts'
 import { nextPhase, type Phase, type Step } from './contract/phase.ts'
+import { CookError } from './errors.ts'
 import { History } from './history.ts'
 import { connectionsOf, serverOf } from './node/connections.ts'
 import type { Context } from './node/context.ts'
@@ -13,9 +14,11 @@ import { type DaemonEvent, type DaemonOptions, type DrainReport, defaults } from
 import type { Claims } from './process/claims.ts'
 import { type Foreground, foreground } from './process/foreground.ts'
 import { Registry } from './process/handles.ts'
+import { writeToLog } from './process/log.ts'
 import type { EnteredState } from './process/state.ts'
 import type { ControlSocket, Departure, OwnDrain, Predecessor, Preload, Receiving } from './service-parts.ts'
 import { deferred } from './waiting.ts'
+import { Warnings, warningOf } from './warnings.ts'
 
 const channel = diagnosticsChannel('cook-daemon')
 
@@ -42,6 +45,9 @@ export class Service {
   readonly handles = new Registry()
   readonly listeners: Listener[] = []
   readonly history = new History()
+  readonly warnings = new Warnings()
+  /** Parts of ours that hear of events; a program has `onEvent`. */
+  readonly hearing: ((event: DaemonEvent) => void)[] = []
   /** Who takes connections of the program's own protocols, by name. */
   readonly receivers = new Map<string, Receiver>()
   /**
@@ -145,6 +151,7 @@ export class Service {
     this.options = {}
     this.isDaemon = false
     this.ownDrains.length = 0
+    this.hearing.length = 0
   }
 
   /** Moves this process on in its life. */
@@ -182,7 +189,21 @@ export class Service {
 
   emit(event: DaemonEvent): void {
     channel.publish(event)
+    this.#warn(event)
+    for (const hear of this.hearing) hear(event)
     void this.#tell(event)
+  }
+
+  /** The log is for what nobody else hears. */
+  #warn(event: DaemonEvent): void {
+    const warning = warningOf(event)
+    if (warning === undefined) return
+    const isNew = this.warnings.add(warning)
+    // A listener that fails does not hear of that.
+    const isUnheard = this.options.onEvent === undefined || warning.about === 'onEvent'
+    if (!isNew || !isUnheard) return
+    const stack = event.type === 'hook-failed' && !(event.error instanceof CookError) ? event.error.stack : undefined
+    writeToLog(warning.text, stack)
   }
 
   async #tell(event: DaemonEvent): Promise<void> {
@@ -205,9 +226,12 @@ export class Service {
 
   hookFailed(hook: string, thrown: unknown): void {
     const error = thrown instanceof Error ? thrown : new Error(String(thrown))
-    // Where nobody listens to events, or the listener is what failed, the fault must still be seen.
-    if (this.options.onEvent === undefined || hook === 'onEvent') process.emitWarning(error)
-    if (hook === 'onEvent') channel.publish({ type: 'hook-failed', hook, error } satisfies DaemonEvent)
-    else this.emit({ type: 'hook-failed', hook, error })
+    const event = { type: 'hook-failed', hook, error } as const
+    if (hook !== 'onEvent') {
+      this.emit(event)
+      return
+    }
+    channel.publish(event)
+    this.#warn(event)
   }
 }

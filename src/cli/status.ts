@@ -53,6 +53,7 @@ function statusText(told: Status): string {
     ['pid', String(pid)],
     ['generation', String(generation)],
     ['phase', phase],
+    ...(told.warnings ?? []).map(({ text, at }) => ['warning', `${text} (${new Date(at).toISOString()})`]),
     ['uptime', timeText(uptime)],
     ['memory', bytesText(memory.resident)],
     ['connections', String(connections)],

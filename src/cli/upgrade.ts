@@ -132,6 +132,8 @@ function textOf(progress: Progress): string | undefined {
       return 'booted'
     case 'ready':
       return 'ready'
+    case 'warning':
+      return paint('yellow', `warning: ${progress.text}`)
     case 'serves':
       return 'switched'
     case 'draining':

@@ -95,6 +95,16 @@ const lastUpgrade = object({
   connections: optional(object(connectionCounts)),
 })
 
+const warning = {
+  /** In milliseconds since the epoch. */
+  at: number,
+  /** An option, a hook, or another word for what is wrong: one at a time about each. */
+  about: text,
+  text: reason,
+  /** Of the error that it was. */
+  code: optional(text),
+}
+
 /** From the new version to the old one. */
 const upward = {
   /** From a `parent` stage: the daemon that it started, so that a timeout can end that too. */
@@ -123,6 +133,8 @@ const upward = {
    * link ends.
    */
   stop: {},
+  /** From the commit on: what the sender met that an operator must hear of. */
+  warning,
   /** Which second handles of the predecessor's listeners follow, by its names of them. */
   spares: { names: list(text) },
   spare: { name: text },
@@ -186,6 +198,8 @@ const downward = {
     /** Upgrades so far, by outcome. */
     upgrades: upgradeCounts,
     last: optional(lastUpgrade),
+    /** What went wrong since the upgrade began, for the status of the new version. */
+    warnings: optional(list(object(warning))),
   },
   /** The old version needs the link no more. */
   bye: {},
@@ -203,6 +217,7 @@ export type MessageOf<Type extends Message['type']> = Extract<Message, { readonl
 export type News = Shape<typeof downward.news>
 export type UpgradeCounts = Read<typeof upgradeCounts>
 export type GenerationRecord = Read<typeof generationRecord>
+export type WarningRecord = Shape<typeof warning>
 export type LastUpgrade = Read<typeof lastUpgrade>
 export type ConnectionCounts = Shape<typeof connectionCounts>
 

@@ -1,5 +1,6 @@
 /** What the control socket may have a daemon do, and how it reports how far it is. */
 import type { ProgramRecord } from '../contract/environment.ts'
+import type { WarningRecord } from '../contract/messages.ts'
 import { type DaemonReport, replaceAndLeave, stopService } from '../handover/leave.ts'
 import { isHandled } from '../node/signals.ts'
 import type { DaemonUpgradeOptions, DrainReport } from '../options.ts'
@@ -22,14 +23,35 @@ export async function upgradeByRequest(
   onProgress: OnProgress,
 ): Promise<void> {
   const ms = stopwatch()
+  const endWarnings = hearWarnings(service, (warning) => onProgress({ type: 'warning', ms: ms(), ...warning }))
   const onStep = (type: UpgradeStep) => onProgress({ type, ms: ms() })
-  const { pid, generation, drained }: DaemonReport = await replaceAndLeave(service, options, { program, onStep })
-  onProgress({ type: 'serves', ms: ms(), pid, generation })
-  const lost = service.departure?.returned.then((error) => {
-    throw error
-  })
-  const ended = Promise.race([service.drained.promise, drained, ...(lost === undefined ? [] : [lost])])
-  await watchDrain(service, ended, ms, onProgress)
+  try {
+    const { pid, generation, drained }: DaemonReport = await replaceAndLeave(service, options, { program, onStep })
+    onProgress({ type: 'serves', ms: ms(), pid, generation })
+    const lost = service.departure?.returned.then((error) => {
+      throw error
+    })
+    const ended = Promise.race([service.drained.promise, drained, ...(lost === undefined ? [] : [lost])])
+    await watchDrain(service, ended, ms, onProgress)
+  } finally {
+    endWarnings()
+  }
+}
+
+/**
+ * Those of both versions, each once, and what is wrong with the log now: lines are lost there. That
+ * the upgrade failed is its answer.
+ */
+function hearWarnings({ warnings }: Service, hear: (warning: WarningRecord) => void): () => void {
+  const heard = new Set<string>()
+  const hearOnce = (warning: WarningRecord) => {
+    if (warning.about === 'upgrade' || heard.has(warning.text)) return
+    heard.add(warning.text)
+    hear(warning)
+  }
+  const log = warnings.get('log')
+  if (log !== undefined) hearOnce(log)
+  return warnings.hear(hearOnce)
 }
 
 /** Resolves when this process has drained. */

@@ -63,6 +63,7 @@ export function metricsText(status: Status): string {
     'Resident memory, by generation.',
     generations.map(({ generation, memory: bytes }) => [bytes, { generation: String(generation) }]),
   )
+  metric('warnings', 'gauge', 'Warnings that status shows.', [[status.warnings?.length ?? 0]])
   metric('heap_used_bytes', 'gauge', 'Memory of live JavaScript objects.', [[memory.heapUsed]])
   return `${lines.join('\n')}\n`
 }

@@ -1,8 +1,15 @@
 /** What a daemon shows of itself on its control socket, and how it reports progress. */
 
 import type { Server } from 'node:net'
+import { lookAround } from '../conditions.ts'
 import type { ProgramRecord } from '../contract/environment.ts'
-import type { ConnectionCounts, GenerationRecord, LastUpgrade, UpgradeCounts } from '../contract/messages.ts'
+import type {
+  ConnectionCounts,
+  GenerationRecord,
+  LastUpgrade,
+  UpgradeCounts,
+  WarningRecord,
+} from '../contract/messages.ts'
 import type { Phase } from '../contract/phase.ts'
 import { pathFault } from '../listen/restore-path.ts'
 import { connectionsOf } from '../node/connections.ts'
@@ -42,6 +49,11 @@ export type Status = {
   readonly program?: ProgramRecord
   readonly logFile?: string
   readonly pidFile?: string
+  /**
+   * What is wrong, oldest first, until it is in order or an upgrade has succeeded; earlier versions
+   * did not say it.
+   */
+  readonly warnings?: readonly WarningRecord[]
 }
 
 export type ListenerStatus = {
@@ -57,6 +69,8 @@ export type ListenerStatus = {
 export type Progress =
   /** How far it has come, in milliseconds since its begin. */
   | { readonly type: 'started' | 'booted' | 'ready'; readonly ms: number }
+  /** Something is wrong that does not end the upgrade. */
+  | ({ readonly type: 'warning'; readonly ms: number } & WarningRecord)
   /** The new version owns the service: the upgrade has succeeded. */
   | { readonly type: 'serves'; readonly ms: number; readonly pid: number; readonly generation: number }
   | {
@@ -75,6 +89,7 @@ export type Progress =
 export type Failure = { readonly type: 'error'; readonly code: string; readonly message: string; readonly help: string }
 
 export function statusOf(service: Service): Status {
+  lookAround(service)
   const { state, listeners, history, drainTimeout, options, pidFile, phase, record } = service
   const open = connectionsOf(listeners.map(({ server }) => server))
   const { rss, heapUsed } = process.memoryUsage()
@@ -104,6 +119,7 @@ export function statusOf(service: Service): Status {
     command,
     resolved,
     ...withoutUndefined({ program, logFile, pidFile }),
+    warnings: service.warnings.all,
   }
 }
 

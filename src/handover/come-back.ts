@@ -1,4 +1,5 @@
 /** A successor that dies while the old process drains: that takes the service back. */
+import { lookAround } from '../conditions.ts'
 import { CookError } from '../errors.ts'
 import { restoreUnixPaths } from '../listen/restore-path.ts'
 import { ownUnixPath } from '../listen/unix-path.ts'
@@ -20,6 +21,7 @@ export async function comeBack(
   service.takeStep('return')
   await restoreUnixPaths(service, { isReturn: true })
   if (service.pidFile !== undefined) reclaimPidFile(service.pidFile)
+  lookAround(service)
   service.emit({ type: 'successor-lost', generation })
   const error = new CookError('ERR_COOK_SUCCESSOR_LOST', { generation, self: process.pid })
   service.history.add({ generation, begin: performance.now(), code: error.code })

@@ -5,14 +5,17 @@ import { takeoverName } from '../contract/messages.ts'
 import { CookError } from '../errors.ts'
 import { serverOf, startReading, stopReading } from '../node/connections.ts'
 import type { DaemonUpgradeOptions, DrainReport, MoveRule, UpgradeResult } from '../options.ts'
+import { writeToLog } from '../process/log.ts'
 import { releasePidFile } from '../process/pid-file.ts'
 import { upgradeText, withText } from '../report.ts'
 import type { Listener, Service } from '../service.ts'
 import type { Arrival, Counting, Departure } from '../service-parts.ts'
 import { sendValue, toText } from '../upgrade/cloned-values.ts'
+import type { LinkEvent } from '../upgrade/link.ts'
 import type { Committed, UpgradeStep } from '../upgrade/predecessor.ts'
 import { replace } from '../upgrade/replace.ts'
 import { deferred, Latch } from '../waiting.ts'
+import { warningOfError } from '../warnings.ts'
 import { comeBack } from './come-back.ts'
 import { countMove, noCounts, toReport } from './counts.ts'
 import { drain } from './drain.ts'
@@ -53,6 +56,12 @@ export async function replaceAndLeave(
     const { ended } = new Leaving(service, time, committed, program.moveConnections)
     return withText({ ...result, drained: ended }, upgradeText)
   })
+}
+
+/** Of one that a signal began, where nobody else hears of it: who sent it finds it in the log. */
+export function tellFailedUpgrade({ warnings, options }: Service, error: Error): void {
+  warnings.add(warningOfError('upgrade', error))
+  if (options.onEvent === undefined) writeToLog(error.message)
 }
 
 /**
@@ -129,6 +138,7 @@ class Leaving implements Departure {
   /** From now on what the successor sends is about connections, second handles, and the end. */
   #hearSuccessor({ hear }: Committed): void {
     hear((event) => {
+      this.#hearWarning(event)
       this.#farewell?.onLink(event)
       this.#spares?.onLink(event)
       this.mover?.onLink(event)
@@ -139,6 +149,13 @@ class Leaving implements Departure {
       if (!this.#hasPassedStop) this.#service.receiving?.tellStop()
       this.#hasPassedStop = true
     })
+  }
+
+  /** For whoever waits for the end of the upgrade. */
+  #hearWarning(event: LinkEvent): void {
+    if (event.type !== 'message' || typeof event.message !== 'object' || event.message.type !== 'warning') return
+    const { type: _, ...record } = event.message
+    this.#service.warnings.pass(record)
   }
 
   async #leave(): Promise<DrainReport> {
@@ -314,8 +331,8 @@ class Leaving implements Departure {
   }
 
   tellNews(): void {
-    const { history, record } = this.#service
-    this.#committed?.link.send({ type: 'news', ...history.news(record) })
+    const { history, record, warnings } = this.#service
+    this.#committed?.link.send({ type: 'news', ...history.news(record), warnings: warnings.forSuccessor })
   }
 
   stop(): Promise<DrainReport> {

@@ -41,6 +41,7 @@ export function receive(service: Service, predecessor: Identity, { link, hear }:
     const { message, handle } = event
     switch (message.type) {
       case 'accepted':
+        for (const warning of service.warnings.all) link?.send({ type: 'warning', ...warning })
         watch(message.drainTimeout)
         return
       case 'connection':
@@ -51,6 +52,7 @@ export function receive(service: Service, predecessor: Identity, { link, hear }:
         return
       case 'news':
         service.history.take(message)
+        service.warnings.take(message.warnings ?? [])
         service.departure?.tellNews()
         return
       case 'bye':
@@ -99,12 +101,16 @@ export function receive(service: Service, predecessor: Identity, { link, hear }:
     try {
       const value = assembly.add(message)
       if (value !== undefined) service.runOnTakeover(value.value)
-    } catch {
+    } catch (error) {
       // A newer Node may have cloned what this one cannot read: onTakeover is called at the bye,
       // without it.
+      service.hookFailed('onTakeover', error)
     }
   }
 
+  service.warnings.hear((warning) => {
+    if (service.predecessor?.isCommitted === true) link?.send({ type: 'warning', ...warning })
+  })
   hear(onLink)
   if (link === undefined) onLink({ type: 'closed' })
   service.receiving = {

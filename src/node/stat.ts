@@ -1,7 +1,7 @@
 /** Looking at and removing what may be a socket or a pipe, without a trap for the module loader. */
 
 import type { BigIntStats } from 'node:fs'
-import { fstatSync, lstatSync, unlinkSync } from 'node:fs'
+import { fstatSync, lstatSync, statSync, unlinkSync } from 'node:fs'
 
 export type Stat = {
   /** What a file is as long as it is there: two that are absent have none, and are not the same. */
@@ -32,6 +32,17 @@ export function fileAt(path: string): Stat | undefined {
     return statPath(path)
   } catch {
     // Something on the way to it is no folder, or not for us to enter.
+    return undefined
+  }
+}
+
+/** Of what a path leads to. */
+export function statTarget(path: string): Stat | undefined {
+  try {
+    const stat = statSync(path, { bigint: true, throwIfNoEntry: false })
+    return stat && plain(stat)
+  } catch {
+    // A folder on the way is closed to us, or symlinks lead in a circle.
     return undefined
   }
 }

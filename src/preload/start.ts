@@ -4,7 +4,6 @@ import { openControl } from '../control/server.ts'
 import { beginDaemon } from '../daemon.ts'
 import { enter } from '../enter.ts'
 import { CookError, messageOf } from '../errors.ts'
-import type { DaemonEvent } from '../options.ts'
 import { wordOf } from '../process/launched.ts'
 import { releasePidFile } from '../process/pid-file.ts'
 import type { Service } from '../service.ts'
@@ -19,18 +18,13 @@ import { drainWebSockets } from './web-sockets.ts'
 /** Before the first line of the program. */
 export function takeUpProgram(): void {
   const service = enter('the preload')
-  const hear: ((event: DaemonEvent) => void)[] = []
-  beginDaemon(service, {
-    onEvent(event) {
-      for (const listener of hear) listener(event)
-    },
-  })
+  beginDaemon(service, {})
   const readiness = watchReadiness(service, () => start(service))
   const signals = watchSignals(service)
   const listens = watchListens(service, readiness)
   const binds = watchBinds(service, readiness)
   const cluster = refuseCluster()
-  hear.push(binds.onEvent)
+  service.hearing.push(binds.onEvent)
   service.ownDrains.push((departure) => drainWebSockets(listens.webSockets, departure))
   process.on('exit', () => {
     // A program that ends itself does not know of it.

@@ -1,8 +1,8 @@
 /** The log that a daemon's stdout and stderr go to, and what a process that died left in it. */
-import { closeSync, constants, openSync, readlinkSync, readSync } from 'node:fs'
+import { closeSync, constants, openSync, readlinkSync, readSync, statfsSync, writeSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { CookError, messageOf } from '../errors.ts'
-import { type Stat, statDescriptor, statPath } from '../node/stat.ts'
+import { type Stat, statDescriptor, statPath, statTarget } from '../node/stat.ts'
 import { faultAt, faultOf, faultOnTheWay } from './trust.ts'
 
 /**
@@ -56,6 +56,55 @@ function openFile(path: string, stat: Stat | undefined): number {
   if (fault === undefined) return fd
   closeSync(fd)
   throw new Error(`${path}: ${fault}`)
+}
+
+/**
+ * A line of ours among those of the program; `detail` as its stack follows. By the descriptor:
+ * process.stderr ends a process whose reader has gone, and node:process warnings can be turned off.
+ */
+export function writeToLog(text: string, detail = ''): void {
+  try {
+    writeSync(2, `cook-daemon: ${text.trimEnd()}\n${detail && `${detail}\n`}`)
+  } catch {
+    // Full, closed or busy: `status` has it too.
+  }
+}
+
+/**
+ * What is wrong with the log of this process, which its stdout is; undefined: nothing. Without a
+ * name only a file that was deleted is known to be none of anybody's.
+ */
+export function faultOfLog(logFile: string | undefined): string | undefined {
+  const open = statDescriptor(1)
+  if (open?.isFile !== true) return undefined
+  const path = pathOf(1)
+  const name = logFile ?? path ?? 'stdout'
+  const anew = logFile === undefined ? '' : '; the next upgrade opens it anew'
+  if (open.nlink === 0) return `the log ${name} was deleted, and what this process writes is lost${anew}`
+  const named = logFile === undefined ? open : statTarget(logFile)
+  if (named?.id !== open.id) {
+    return `the log ${name} was moved, and this process still writes into ${path ?? 'that file'}${anew}`
+  }
+  return isFull(name) ? `the log ${name} cannot be written: no space left on its file system` : undefined
+}
+
+function pathOf(fd: number): string | undefined {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`)
+  } catch {
+    // No /proc.
+    return undefined
+  }
+}
+
+/** Of a file system without blocks, as some virtual ones are, nothing is known. */
+function isFull(path: string): boolean {
+  try {
+    const { blocks, bavail, bfree } = statfsSync(path)
+    return blocks > 0 && (process.geteuid?.() === 0 ? bfree : bavail) === 0
+  } catch {
+    return false
+  }
 }
 
 /**

@@ -136,7 +136,7 @@ function livingOwner(file: string): Identity | undefined {
  * Neither through a symlink nor from what is no file: a pipe or a device in its place would hold
  * us, or never end.
  */
-function readPid(file: string): number | undefined {
+export function readPid(file: string): number | undefined {
   const { O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = constants
   let fd: number
   try {

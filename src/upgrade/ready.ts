@@ -1,5 +1,6 @@
 /** This process serves: at the commit it takes over control socket, pid file and hooks. */
 import { resolve } from 'node:path'
+import { lookAround } from '../conditions.ts'
 import { isPathLost, noteModes, restoreUnixPaths } from '../listen/restore-path.ts'
 import { writePidFile } from '../process/pid-file.ts'
 import type { Service } from '../service.ts'
@@ -41,6 +42,7 @@ async function readyAsSuccessor(service: Service, predecessor: Predecessor): Pro
   })
   // Too late for a no: the service is ours, and goes on.
   await service.runHook('pidFile', () => writePid(service))
+  lookAround(service)
 }
 
 function writePid(service: Service): void {

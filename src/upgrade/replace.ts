@@ -2,8 +2,9 @@
 import { closeSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { checkDaemonUpgradeOptions } from '../check.ts'
+import { lookAround } from '../conditions.ts'
 import { type ProgramRecord, readProgram, writeProgram } from '../contract/environment.ts'
-import { CookError } from '../errors.ts'
+import { CookError, messageOf } from '../errors.ts'
 import { ticketKeys } from '../listen/listening.ts'
 import { isPathLost, noteModes, restoreUnixPaths } from '../listen/restore-path.ts'
 import { keepPathAtClose } from '../listen/unix-path.ts'
@@ -15,6 +16,7 @@ import { openLog } from '../process/log.ts'
 import { checkPidFile, reclaimPidFile, releasePidFile } from '../process/pid-file.ts'
 import type { Service } from '../service.ts'
 import { deferred } from '../waiting.ts'
+import { warningOfError } from '../warnings.ts'
 import { type Committed, type NewVersion, startSuccessor, type UpgradeStep } from './predecessor.ts'
 
 /** With what the command line says anew of the program, which the new version keeps. */
@@ -47,6 +49,7 @@ export async function replace<Result>(
   } catch (error) {
     if (service.upgrading === own) {
       history.add({ generation, begin, code: (error as CookError).code })
+      service.warnings.add(warningOfError('upgrade', error))
       // Whoever hears of the failure may try again at once.
       service.upgrading = undefined
     }
@@ -92,14 +95,15 @@ async function runUpgrade(
   stop: AbortSignal,
   onStep: (step: UpgradeStep) => void,
 ): Promise<Committed> {
-  const { state, receiving } = service
+  const { receiving } = service
   // Who cannot be reached by its path now would not be after the upgrade either.
   noteModes(service)
   if (isPathLost(service)) await restoreUnixPaths(service)
   const version = newVersion(service, asked, stop)
+  service.warnings.beginUpgrade()
   const { logFile, pidFile } = asked.program
   if (pidFile !== undefined) checkPidFile(pidFile, [identify(), ...(service.predecessor?.living ?? [])])
-  const output = logFile === undefined ? reopenedLog(state.logFile) : openLog(logFile)
+  const output = logFile === undefined ? reopenedLog(service) : openLog(logFile)
   service.takeStep('upgrade')
   // Should this process die now, the new one takes over, and not the one that drains before us.
   receiving?.tellReplacing(true)
@@ -111,6 +115,7 @@ async function runUpgrade(
     receiving?.tellReplacing(false)
     service.takeStep('roll back')
     if (service.pidFile !== undefined) reclaimPidFile(service.pidFile)
+    lookAround(service)
     // The new version may have removed one before it listened, as programs do with that of a dead
     // process.
     if (isPathLost(service)) await restoreUnixPaths(service)
@@ -159,12 +164,15 @@ function commit(service: Service, { identity }: Committed, { command, environmen
  * The log under its name, which is another file after a rotation; undefined: our own stdout and
  * stderr.
  */
-function reopenedLog(logFile: string | undefined): number | undefined {
+function reopenedLog(service: Service): number | undefined {
+  const { logFile } = service.state
   if (logFile === undefined) return undefined
   try {
     return openLog(logFile)
-  } catch {
+  } catch (error) {
     // Its folder is gone or full: no reason to refuse an upgrade, since our own log is still open.
+    const text = `the new version writes where this one does, since the log could not be opened anew: ${messageOf(error)}`
+    service.emit({ type: 'warning', about: 'log', text })
     return undefined
   }
 }

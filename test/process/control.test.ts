@@ -38,6 +38,7 @@ test('a daemon with a name answers GET /status on a socket that is ours alone', 
       upgrades: { succeeded: 0, failed: 0 },
       generations: [],
       drainTimeout: 30_000,
+      warnings: [],
       command: {},
     },
   )

@@ -18,7 +18,7 @@ const lines = [
   ['options.ts', 'check.ts', 'report.ts'],
   ['node/'],
   ['process/'],
-  ['service.ts', 'service-parts.ts', 'history.ts'],
+  ['service.ts', 'service-parts.ts', 'history.ts', 'warnings.ts', 'conditions.ts'],
   ['listen/'],
   ['upgrade/'],
   ['handover/'],
