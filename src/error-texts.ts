@@ -117,6 +117,10 @@ export const errorTexts = {
     text: 'the new version was not ready after {ms} and was killed ({who}; {step}){waits}. The old version (pid {self}) still serves{words}',
     help: 'Raise readyTimeout, or find out what the new version waits for before it is ready.',
   },
+  ERR_COOK_LISTENERS_MISSING: {
+    text: 'the new version ({who}) {elsewhere} on {missing}, where the old version listens; {how}, and was killed. The old version (pid {self}) still serves{words}',
+    help: 'If nobody is to listen there any more, upgrade with --release and that port or path. If not, put PORT, or whatever says where the program listens, back. A program that opens it later, when something happens, needs --wait-ready.',
+  },
   ERR_COOK_SUCCESSOR_LOST: {
     text: 'the new version (generation {generation}) died right after it had taken over. The old version (pid {self}) serves again',
     help: 'Read its last lines in the log. Upgrade with an overlap: a new version that dies during it never takes over.',

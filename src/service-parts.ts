@@ -1,6 +1,7 @@
 /** What later folders register on the service, as the others see it. */
 import type { Server, Socket } from 'node:net'
 import type { Identity, ProgramRecord } from './contract/environment.ts'
+import type { MessageOf } from './contract/messages.ts'
 import type { CookError } from './errors.ts'
 import type { Command } from './node/system.ts'
 import type { DrainCounts, DrainReport, MoveRule } from './options.ts'
@@ -30,11 +31,10 @@ export type Predecessor = {
    * with why there is none.
    */
   ask(name: string): Promise<Value | undefined>
-  /**
-   * What the program still has to do before this process is up, for the error if it never does.
-   * Empty: nothing.
-   */
-  tellWaiting(reason: string): void
+  /** What the program still has to do before this process is up; an empty reason: nothing. */
+  tellWaiting(waits: Omit<MessageOf<'waits'>, 'type'>): void
+  /** Whether our own waits for it, as for the commit, hold this process. They do at first. */
+  holdForAnswers(isOn: boolean): void
 }
 
 /** A value and the version that the program gives to its shape. */

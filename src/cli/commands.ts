@@ -55,7 +55,11 @@ withStartOptions(program.command('upgrade'))
   .argument('[args...]', 'with --or-start: arguments of the program, behind --')
   .option('--or-start <script>', 'start this program if the daemon does not run')
   .option('--update-env', 'the new version gets the environment of this command, not that of the first start')
-  .option('--release <listener>', 'a listener that the new version may leave; may be repeated', collect)
+  .option(
+    '--release <listener>',
+    'a listener that the new version may leave: its port, address, path or name; repeatable',
+    collect,
+  )
   .option('--no-wait', 'return when the new version serves, without waiting for the end of the old one')
   .option('--json', 'print each step as a line of JSON')
   .addHelpText('after', example('upgrade web --ready-timeout 30000'))
@@ -160,7 +164,10 @@ function withStartOptions(command: Command): Command {
     .option('--ready-timeout <ms>', 'time until it must serve (default: 60000)', duration)
     .option('--drain-timeout <ms>', 'time to finish what was accepted (default: 30000)', duration)
     .option('--overlap <ms>', 'how long both versions accept before the new one takes over (default: 0)', duration)
-    .option('--log <file>', 'file for stdout and stderr (default of start: NAME.log in the run directory)')
+    .option(
+      '--log <file>',
+      'file for stdout and stderr (default of start: NAME.log in /var/log/cook-daemon or the state folder)',
+    )
     .option('--pid <file>', 'file for the pid of the process that serves')
     .option('--cwd <path>', 'the working directory: as if this command was typed there (default: where it is typed)')
     .option('--node <path>', 'the Node that runs it (default: the one that runs this command)')

@@ -132,6 +132,8 @@ function textOf(progress: Progress): string | undefined {
       return 'booted'
     case 'ready':
       return 'ready'
+    case 'waiting':
+      return `waits: ${progress.reason}`
     case 'warning':
       return paint('yellow', `warning: ${progress.text}`)
     case 'serves':

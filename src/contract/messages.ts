@@ -114,9 +114,17 @@ const upward = {
   /** Why it ends: an uncaught exception, or what a `parent` stage saw of its daemon. */
   dying: { reason },
   /**
-   * What it still waits for before it is up, for the text of a timeout; empty: nothing any more.
+   * What it still waits for before it is up; `reason` for people, empty: nothing any more.
    */
-  waits: { reason },
+  waits: {
+    reason,
+    /** Where the program listens although the old version does not, as `*:3125` or a path. */
+    listens: optional(list(text)),
+    /** Where the old version listens, and the program does not yet. */
+    missing: optional(list(text)),
+    /** Nothing is left in its loop that could open what is missing. */
+    isIdle: optional(flag),
+  },
   /** A value of the predecessor's saveState hook is wanted, before `done`. */
   ask: { name: text },
   /** It is up, or (`ok` false) it will not come up. */

@@ -10,6 +10,8 @@ export type Failure =
   | { readonly why: 'timeout'; readonly step: string; readonly ms: number }
   | { readonly why: 'broken'; readonly detail: string }
   | { readonly why: 'protocol'; readonly reason: string }
+  /** It waits for what will not come: the last `waits` says for what. */
+  | { readonly why: 'idle' }
   | { readonly why: 'stopped' }
 
 export type Exit = { readonly code: number | null; readonly signal: string | null }
@@ -37,8 +39,8 @@ export type OldSide = {
   readonly known: readonly Identity[]
   /** Why it ends, in its own words. */
   readonly dying?: string
-  /** What it still waits for, in its own words. */
-  readonly waits?: string
+  /** What it still waits for. */
+  readonly waits?: MessageOf<'waits'>
   /** The end of the process that we started ourselves. */
   readonly exit?: Exit
   /** End-of-file: no process holds the other end any more. */
@@ -107,7 +109,7 @@ function onMessage(side: OldSide, message: Message | 'unknown' | 'broken'): Step
     case 'dying':
       return stay({ ...side, dying: message.reason })
     case 'waits':
-      return stay({ ...side, waits: message.reason })
+      return onWaits({ ...side, waits: message }, message)
     case 'hello':
       return side.at === 'waiting' ? onHello(side, message) : outOfPlace(side, message)
     case 'ask':
@@ -119,6 +121,10 @@ function onMessage(side: OldSide, message: Message | 'unknown' | 'broken'): Step
     default:
       return outOfPlace(side, message)
   }
+}
+
+function onWaits(side: OldSide, { isIdle = false }: MessageOf<'waits'>): Step {
+  return isIdle && side.at === 'greeted' ? fail(side, { why: 'idle' }) : stay(side)
 }
 
 function onHello(side: OldSide, message: MessageOf<'hello'>): Step {
@@ -188,6 +194,7 @@ function reasonOf(failure: Failure): string {
     'said-no': 'it refused to start',
     timeout: 'it timed out',
     broken: 'the link broke',
+    idle: 'it has not opened all listeners, and nothing is left to do that would',
     stopped: 'the upgrade was stopped',
   }
   return failure.why === 'protocol' ? failure.reason : reasons[failure.why]

@@ -5,7 +5,7 @@ import { type DaemonReport, replaceAndLeave, stopService } from '../handover/lea
 import { isHandled } from '../node/signals.ts'
 import type { DaemonUpgradeOptions, DrainReport } from '../options.ts'
 import type { Service } from '../service.ts'
-import type { UpgradeStep } from '../upgrade/predecessor.ts'
+import type { OnStep } from '../upgrade/predecessor.ts'
 import type { Progress } from './status.ts'
 
 /** How often whoever looks on hears how far a drain is, in milliseconds. */
@@ -23,8 +23,12 @@ export async function upgradeByRequest(
   onProgress: OnProgress,
 ): Promise<void> {
   const ms = stopwatch()
+  const waiting = new Waiting((reason) => onProgress({ type: 'waiting', ms: ms(), reason }))
   const endWarnings = hearWarnings(service, (warning) => onProgress({ type: 'warning', ms: ms(), ...warning }))
-  const onStep = (type: UpgradeStep) => onProgress({ type, ms: ms() })
+  const onStep: OnStep = (step, waits) => {
+    waiting.onStep(step, waits)
+    if (step !== 'waits') onProgress({ type: step, ms: ms() })
+  }
   try {
     const { pid, generation, drained }: DaemonReport = await replaceAndLeave(service, options, { program, onStep })
     onProgress({ type: 'serves', ms: ms(), pid, generation })
@@ -34,6 +38,7 @@ export async function upgradeByRequest(
     const ended = Promise.race([service.drained.promise, drained, ...(lost === undefined ? [] : [lost])])
     await watchDrain(service, ended, ms, onProgress)
   } finally {
+    waiting.end()
     endWarnings()
   }
 }
@@ -52,6 +57,32 @@ function hearWarnings({ warnings }: Service, hear: (warning: WarningRecord) => v
   const log = warnings.get('log')
   if (log !== undefined) hearOnce(log)
   return warnings.hear(hearOnce)
+}
+
+/** How long nothing may happen before it is said what is waited for, in milliseconds. */
+const patience = { elsewhere: 300, ready: 3_000 }
+
+/** Tells what a new version waits for, if it does not come in a moment. */
+class Waiting {
+  readonly #tell: (reason: string) => void
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(tell: (reason: string) => void) {
+    this.#tell = tell
+  }
+
+  onStep: OnStep = (step, waits) => {
+    this.end()
+    if (step !== 'booted' && step !== 'waits') return
+    const { reason = '', listens = [], missing = [] } = waits ?? {}
+    const isElsewhere = listens.length > 0 && missing.length > 0
+    const words = reason || 'the new version is not ready yet'
+    this.#timer = setTimeout(() => this.#tell(words), isElsewhere ? patience.elsewhere : patience.ready)
+  }
+
+  end(): void {
+    clearTimeout(this.#timer)
+  }
 }
 
 /** Resolves when this process has drained. */

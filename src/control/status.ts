@@ -69,6 +69,8 @@ export type ListenerStatus = {
 export type Progress =
   /** How far it has come, in milliseconds since its begin. */
   | { readonly type: 'started' | 'booted' | 'ready'; readonly ms: number }
+  /** What the new version waits for, where that takes longer or is not what the old one has. */
+  | { readonly type: 'waiting'; readonly ms: number; readonly reason: string }
   /** Something is wrong that does not end the upgrade. */
   | ({ readonly type: 'warning'; readonly ms: number } & WarningRecord)
   /** The new version owns the service: the upgrade has succeeded. */

@@ -12,7 +12,7 @@ import type { Listener, Service } from '../service.ts'
 import type { Arrival, Counting, Departure } from '../service-parts.ts'
 import { sendValue, toText } from '../upgrade/cloned-values.ts'
 import type { LinkEvent } from '../upgrade/link.ts'
-import type { Committed, UpgradeStep } from '../upgrade/predecessor.ts'
+import type { Committed, OnStep } from '../upgrade/predecessor.ts'
 import { replace } from '../upgrade/replace.ts'
 import { deferred, Latch } from '../waiting.ts'
 import { warningOfError } from '../warnings.ts'
@@ -35,7 +35,7 @@ export type DaemonReport = UpgradeResult & {
 /** By the control socket: what the command line says anew of the program, and who looks on. */
 type UpgradeAsked = {
   readonly program?: ProgramRecord | undefined
-  readonly onStep?: (step: UpgradeStep) => void
+  readonly onStep?: OnStep
 }
 
 /**

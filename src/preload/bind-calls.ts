@@ -7,6 +7,7 @@ import { startDatagrams, stopDatagrams } from '../node/listeners.ts'
 import type { DaemonEvent } from '../options.ts'
 import type { Service } from '../service.ts'
 import { askOfBind } from './listen-arguments.ts'
+import { placeOf } from './places.ts'
 import type { Readiness } from './readiness.ts'
 
 /**
@@ -44,7 +45,7 @@ export function watchBinds(service: Service, readiness: Readiness) {
     socket.once('listening', () => {
       bound.add(socket)
       handles.add(name, 'udp', socket, false)
-      readiness.opened(socket)
+      readiness.opened(socket, inherited === undefined ? `${placeOf(socket.address())} (UDP)` : undefined)
     })
     socket.once('close', () => {
       bound.delete(socket)

@@ -13,6 +13,7 @@ import { isPrivatePath } from '../node/sockets.ts'
 import type { Inherited } from '../process/handles.ts'
 import type { Service } from '../service.ts'
 import { type Ask, askOfListen, backlogOf, isSameAddress, listenFields } from './listen-arguments.ts'
+import { isMeant, placeOf } from './places.ts'
 import type { Readiness } from './readiness.ts'
 import { WebSockets } from './web-sockets.ts'
 
@@ -90,7 +91,8 @@ export function watchListens(service: Service, readiness: Readiness) {
 
   function keepIfClosed(server: Server, inherited: Inherited): void {
     const { release = [] } = service.state.program ?? {}
-    const isKept = () => service.phase === 'starting' && !release.includes(inherited.name)
+    const isReleased = release.some((word) => isMeant(inherited, word))
+    const isKept = () => service.phase === 'starting' && !isReleased
     keepListener(server, isKept, (listener) => {
       kept.set(inherited, listener)
       claims.putBack(inherited)
@@ -125,7 +127,7 @@ export function watchListens(service: Service, readiness: Readiness) {
     service.listeners.push({ name, server, oldName: inherited?.name, context })
     handles.addListening(name, ask.kind === 'unix' ? 'unix' : 'tcp', server)
     afterListenerClose(server, () => onClose(server))
-    readiness.opened(server)
+    readiness.opened(server, inherited === undefined ? placeOf(server.address()) : undefined)
   }
 
   /** It is handed over no more, and drained only as long as it has connections. */

@@ -1,6 +1,8 @@
 /** When an unmodified program is up: when it listens, or with waitReady when it says so. */
 import type { Service } from '../service.ts'
 import { deferred } from '../waiting.ts'
+import { IdleWatch, type Listening } from './idle.ts'
+import { isMeant, placeOfHandle } from './places.ts'
 
 export type Readiness = {
   /** Resolves at the commit. */
@@ -9,8 +11,9 @@ export type Readiness = {
   look(): void
   /** A server or socket of the program listens, or will in a moment. */
   opens(source: object): void
-  opened(source: object): void
-  /** It does not, after all. */
+  /** Undefined: where the old version listens too; else the address, which is a new one. */
+  opened(source: Listening, elsewhere?: string): void
+  /** It does not, after all, or not any more. */
   failed(source: object): void
   /** The program says that it is up. */
   say(): void
@@ -24,46 +27,71 @@ export function watchReadiness(service: Service, start: () => Promise<void>): Re
   const { claims, predecessor, state } = service
   const { waitReady = false, release = [] } = state.program ?? {}
   const opening = new Set<object>()
+  /** What listens, and at which address if the old version did not. */
+  const open = new Map<object, { readonly source: Listening; readonly elsewhere: string | undefined }>()
+  const idle = new IdleWatch(() => tell({ ...missing(), isIdle: true }))
   let hasOpened = false
   let hasSaid = false
   let isOver = false
-  let told = ''
+  let told: string | undefined
   const started = deferred()
   const takeBack = waitReady ? hearReady(() => readiness.say()) : () => {}
 
-  /** What the error of an upgrade says if it never comes. */
-  function missing(): string {
-    const names = claims.unclaimed.map(({ name }) => name).filter((name) => !release.includes(name))
+  /** What the program still has to do, for whoever waits and for the error if it never does. */
+  function missing() {
+    const left = claims.unclaimed.filter((one) => !release.some((word) => isMeant(one, word)))
+    const names = left.map((one) => placeOfHandle(one))
+    const listens = [...open.values()].flatMap(({ elsewhere }) => elsewhere ?? [])
     const parts = [
       names.length > 0 &&
-        `the program has not opened ${names.join(' and ')}, which the old version handed over (upgrade with --release to let that go)`,
+        `the program ${listens.length > 0 ? `listens on ${listens.join(' and ')}, and ` : ''}has not opened ${names.join(' and ')}, where the old version listens (upgrade with --release to let that go)`,
       waitReady && !hasSaid && 'the program has not sent "ready"',
       !waitReady && !hasOpened && 'no server of the program listens',
     ]
-    return parts.filter(Boolean).join(', and ')
+    return { reason: parts.filter(Boolean).join(', and '), listens, missing: names }
+  }
+
+  function tell(waits: ReturnType<typeof missing> & { readonly isIdle?: true }): void {
+    const words = JSON.stringify(waits)
+    if (words !== told) predecessor?.tellWaiting(waits)
+    told = words
+  }
+
+  /**
+   * With waitReady the program says itself how far it is, and what waits for another event than
+   * those of its loop, as for a first request, may do that.
+   */
+  function watchIdle(isStuck: boolean): void {
+    const isWatched = isStuck && predecessor !== undefined && !waitReady
+    predecessor?.holdForAnswers(!isWatched)
+    if (isWatched) idle.begin([...open.values()].map(({ source }) => source))
+    else idle.end()
   }
 
   const readiness: Readiness = {
     started: started.promise,
     look() {
       if (isOver) return
-      const words = missing()
-      if (words !== told) predecessor?.tellWaiting(words)
-      told = words
-      if (words !== '' || opening.size > 0) return
+      const waits = missing()
+      tell(waits)
+      watchIdle(waits.missing.length > 0 && opening.size === 0 && open.size > 0)
+      if (waits.reason !== '' || opening.size > 0) return
       isOver = true
       started.resolve(start())
     },
     opens(source) {
       opening.add(source)
+      if (!isOver) watchIdle(false)
     },
-    opened(source) {
+    opened(source, elsewhere) {
       opening.delete(source)
+      open.set(source, { source, elsewhere })
       hasOpened = true
       readiness.look()
     },
     failed(source) {
-      if (opening.delete(source)) readiness.look()
+      const wasOpen = open.delete(source)
+      if (opening.delete(source) || wasOpen) readiness.look()
     },
     say() {
       hasSaid = true
@@ -73,11 +101,13 @@ export function watchReadiness(service: Service, start: () => Promise<void>): Re
     },
     async refuse(reason) {
       isOver = true
+      watchIdle(false)
       state.entered.launch?.tell({ type: 'refused', reason })
       await predecessor?.notify(false, reason)
     },
     end() {
       isOver = true
+      watchIdle(false)
       takeBack()
     },
   }

@@ -22,6 +22,8 @@ export type Link = {
   sendListener(message: Message, listener: ListenerHandle): void
   /** Keeps the process alive until as often let go: an open channel alone does not hold it. */
   hold(on: boolean): void
+  /** With false nobody holds it, until this is called with true. */
+  allowHold(is: boolean): void
   close(): void
 }
 
@@ -58,6 +60,7 @@ function makeLink(
   lend: Lend = (call) => call(),
 ): Link {
   let holders = 0
+  let mayHold = true
   // Node forgets what waits behind a connection that is never acknowledged: whoever waits for such
   // a message is told here that it is over.
   const unsent = new Set<() => void>()
@@ -79,6 +82,11 @@ function makeLink(
     broken: (error) => onEvent({ type: 'broken', detail: messageOf(error) }),
   }
   const unwatch = watchChannel(target, events, lend)
+  const update = () => {
+    const channel = lend(() => target.channel)
+    if (holders > 0 && mayHold) channel?.ref()
+    else channel?.unref()
+  }
   return {
     get isOpen() {
       return lend(() => target.connected) === true
@@ -100,9 +108,11 @@ function makeLink(
     },
     hold(on) {
       holders += on ? 1 : -1
-      const channel = lend(() => target.channel)
-      if (holders > 0) channel?.ref()
-      else channel?.unref()
+      update()
+    },
+    allowHold(is) {
+      mayHold = is
+      update()
     },
     close() {
       lend(() => target.connected && disconnect())

@@ -1,6 +1,7 @@
 /** The old process's end of an upgrade: starts the new version, and returns at the commit. */
 import type { ChildProcess } from 'node:child_process'
 import { type Identity, writeStart } from '../contract/environment.ts'
+import type { MessageOf } from '../contract/messages.ts'
 import { endGrace, type OldEffect, type OldEvent, type OldSide, oldSide, stepOld } from '../contract/old-side.ts'
 import { protocolVersion } from '../contract/protocol.ts'
 import { CookError, messageOf } from '../errors.ts'
@@ -37,7 +38,8 @@ export type NewVersion = {
   readonly tickets: Readonly<Record<string, string>>
 }
 
-export type UpgradeStep = 'started' | 'booted' | 'ready'
+/** How far it is; `waits` comes each time when the new version says what it waits for. */
+export type OnStep = (step: 'started' | 'booted' | 'waits' | 'ready', waits?: MessageOf<'waits'>) => void
 
 /** What follows the commit begins with this: the successor, and the link to it, still open. */
 export type Committed = {
@@ -54,11 +56,7 @@ export type Committed = {
  * Resolves at the commit. Rejects with a `CookError`, and then nothing of the new version runs any
  * more.
  */
-export async function startSuccessor(
-  service: Service,
-  version: NewVersion,
-  onStep: (step: UpgradeStep) => void,
-): Promise<Committed> {
+export async function startSuccessor(service: Service, version: NewVersion, onStep: OnStep): Promise<Committed> {
   const nonce = process.getBuiltinModule('node:crypto').randomBytes(16).toString('hex')
   const mark = markLog(version.output ?? 2)
   const called = performance.now()
@@ -123,7 +121,7 @@ function converse(
   { signal, handles }: NewVersion,
   { child, identity }: Started,
   begin: OldSide,
-  onStep: (step: UpgradeStep) => void,
+  onStep: OnStep,
 ): Promise<Conversation> {
   return new Promise((settle) => {
     let side = begin
@@ -142,9 +140,10 @@ function converse(
 
     function step(event: OldEvent): void {
       const [next, effects] = stepOld(side, event)
-      const hasMoved = next.at !== side.at
+      const before = side
       side = next
-      if (hasMoved) note(next.at)
+      if (next.at !== before.at) note(next.at)
+      if (next.waits !== before.waits) onStep('waits', next.waits)
       for (const effect of effects) carryOut(effect)
     }
 
@@ -270,6 +269,12 @@ function failed(
   const who = `pid ${pid}`
   const words = seen + lastWords(end.dying, lines)
   const failure = end.failure ?? { why: 'exited' }
+  const { reason = '', listens = [], missing = [] } = end.waits ?? {}
+  const listenersMissing = (how: string) => {
+    const elsewhere = listens.length === 0 ? 'does not listen' : `listens on ${listens.join(' and ')}, but not`
+    const values = { who, elsewhere, missing: missing.join(' and '), how, words, self }
+    return new CookError('ERR_COOK_LISTENERS_MISSING', values)
+  }
   switch (failure.why) {
     case 'exited': {
       // With a `parent` stage the process that we can wait for is the one in between.
@@ -279,9 +284,13 @@ function failed(
     }
     case 'said-no':
       return new CookError('ERR_COOK_SUCCESSOR_SAID_NO', { pid, reason: failure.reason || 'no reason given', self })
+    case 'idle':
+      return listenersMissing('it has nothing left to do that would open it')
     case 'timeout': {
       const { ms, step } = failure
-      const waits = end.waits ? `: ${end.waits}` : ''
+      const isElsewhere = end.dying === undefined && listens.length > 0 && missing.length > 0
+      if (isElsewhere) return listenersMissing(`it was not ready after ${ms / 1000} s`)
+      const waits = reason && `: ${reason}`
       return new CookError('ERR_COOK_SUCCESSOR_TIMEOUT', { who, ms, step, waits, words, self })
     }
     case 'broken':

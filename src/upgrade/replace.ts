@@ -17,7 +17,7 @@ import { checkPidFile, reclaimPidFile, releasePidFile } from '../process/pid-fil
 import type { Service } from '../service.ts'
 import { deferred } from '../waiting.ts'
 import { warningOfError } from '../warnings.ts'
-import { type Committed, type NewVersion, startSuccessor, type UpgradeStep } from './predecessor.ts'
+import { type Committed, type NewVersion, type OnStep, startSuccessor } from './predecessor.ts'
 
 /** With what the command line says anew of the program, which the new version keeps. */
 type Asked = DaemonUpgradeOptions & { readonly program: ProgramRecord }
@@ -30,7 +30,7 @@ type Asked = DaemonUpgradeOptions & { readonly program: ProgramRecord }
 export async function replace<Result>(
   service: Service,
   { program = {}, ...options }: DaemonUpgradeOptions & Partial<Asked>,
-  onStep: (step: UpgradeStep) => void,
+  onStep: OnStep,
   follow: (committed: Committed) => Result,
 ): Promise<Result> {
   const { history } = service
@@ -93,7 +93,7 @@ async function runUpgrade(
   service: Service,
   asked: Asked,
   stop: AbortSignal,
-  onStep: (step: UpgradeStep) => void,
+  onStep: OnStep,
 ): Promise<Committed> {
   const { receiving } = service
   // Who cannot be reached by its path now would not be after the upgrade either.

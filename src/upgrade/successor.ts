@@ -142,9 +142,10 @@ export function succeed(service: Service, record: LinkRecord): Succession {
     mayAccept: (over) => held(Promise.race([accepting.promise, over])),
     tickets: () => held(tickets.promise),
     ask: (name) => held(tickets.promise.then(() => questions.ask(name))),
-    tellWaiting(reason) {
-      if (!isCommitted) link?.send({ type: 'waits', reason })
+    tellWaiting(waits) {
+      if (!isCommitted) link?.send({ type: 'waits', ...waits })
     },
+    holdForAnswers: (isOn) => link?.allowHold(isOn),
   } satisfies Predecessor
 
   // The predecessor was gone before we looked; nothing will tell us again.

@@ -137,7 +137,7 @@ test('a new version that leaves a listener fails with a message that names it, a
   const { pid, port } = program
   deploy(program, oneServer)
   program.kill('SIGUSR2')
-  await program.printed(/has not opened tcp:127\.0\.0\.1:0, which the old version handed over/)
+  await program.printed(/has not opened 127\.0\.0\.1:\d+, where the old version listens/)
   assert.equal(await pidAt(port), pid)
   assert.equal(readFileSync(join(program.folder, 'pid'), 'utf8'), `${pid}\n`)
 })

@@ -5,6 +5,9 @@ import type { ProgramRecord } from '../../src/contract/environment.ts'
 import { watchReadiness } from '../../src/preload/readiness.ts'
 import type { Service } from '../../src/service.ts'
 
+/** As far as it is looked at. */
+const listening = { ref: () => {}, unref: () => {} }
+
 function play(unclaimed: string[], program: ProgramRecord = {}) {
   const told: string[] = []
   let starts = 0
@@ -12,15 +15,19 @@ function play(unclaimed: string[], program: ProgramRecord = {}) {
     state: { program, entered: {} },
     claims: {
       get unclaimed() {
-        return unclaimed.map((name) => ({ name }))
+        return unclaimed.map((name) => ({ name, kind: 'tcp', address: '::', port: Number(name.split(':')[2]) }))
       },
     },
-    predecessor: { tellWaiting: (words: string) => told.push(words), notify: async () => {} },
+    predecessor: {
+      tellWaiting: ({ reason }: { reason: string }) => told.push(reason),
+      notify: async () => {},
+      holdForAnswers: () => {},
+    },
   } as unknown as Service
   const start = async () => void starts++
   const ready = watchReadiness(service, start)
   ready.look()
-  const claim = (name: string, server = {}) => {
+  const claim = (name: string, server = listening) => {
     ready.opens(server)
     unclaimed.splice(unclaimed.indexOf(name), 1)
     ready.opened(server)
@@ -31,8 +38,8 @@ function play(unclaimed: string[], program: ProgramRecord = {}) {
 test('a first start is up when its first server listens', () => {
   const { ready, starts } = play([])
   assert.equal(starts(), 0)
-  ready.opens(ready)
-  ready.opened(ready)
+  ready.opens(listening)
+  ready.opened(listening)
   assert.equal(starts(), 1)
 })
 
@@ -40,7 +47,7 @@ test('a new version is up when it has all listeners of the old one, and says mea
   const { claim, told, starts } = play(['tcp:*:80', 'tcp:*:81'])
   claim('tcp:*:81')
   assert.equal(starts(), 0)
-  assert.match(String(told.at(-1)), /has not opened tcp:\*:80, which/)
+  assert.match(String(told.at(-1)), /has not opened \*:80, where/)
   claim('tcp:*:80')
   assert.deepEqual([starts(), told.at(-1)], [1, ''])
 })
@@ -48,8 +55,8 @@ test('a new version is up when it has all listeners of the old one, and says mea
 test('a listener that is released may vanish, and another one makes the version ready', () => {
   const { ready, starts } = play(['tcp:*:80'], { release: ['tcp:*:80'] })
   assert.equal(starts(), 0)
-  ready.opens(ready)
-  ready.opened(ready)
+  ready.opens(listening)
+  ready.opened(listening)
   assert.equal(starts(), 1)
 })
 
@@ -67,9 +74,29 @@ test("with waitReady it takes the program's word, and its listeners", () => {
   const { ready, claim, told, starts } = play(['tcp:*:80'], { waitReady: true })
   process.send?.('ready')
   assert.equal(starts(), 0)
-  assert.match(String(told.at(-1)), /has not opened tcp:\*:80/)
+  assert.match(String(told.at(-1)), /has not opened \*:80/)
   claim('tcp:*:80')
   assert.equal(starts(), 1)
   ready.end()
   assert.equal(process.send, before)
+})
+
+test('where a program listens although the old version does not is told as soon as it does', () => {
+  const { ready, told } = play(['tcp:*:80'])
+  ready.opens(listening)
+  ready.opened(listening, '*:81')
+  assert.match(String(told.at(-1)), /listens on \*:81, and has not opened \*:80, where/)
+})
+
+test('--release takes the name of a listener, its port and its address', () => {
+  for (const word of ['tcp:*:80', '80', ':80', '*:80']) {
+    const { ready, starts } = play(['tcp:*:80'], { release: [word] })
+    ready.opens(listening)
+    ready.opened(listening, '*:81')
+    assert.equal(starts(), 1, word)
+  }
+  const { ready, starts } = play(['tcp:*:80'], { release: ['8', '*:8', 'tcp:*:8'] })
+  ready.opens(listening)
+  ready.opened(listening, '*:81')
+  assert.equal(starts(), 0)
 })
