@@ -2,6 +2,8 @@
 import { closeSync, existsSync, fstatSync, openSync, readSync, statSync } from 'node:fs'
 import { clientOf } from '../control/client.ts'
 import { CookError } from '../errors.ts'
+import { statTarget } from '../node/stat.ts'
+import { logFolders } from '../process/log-dir.ts'
 import { logPath, namesIn, runDirectory } from '../process/run-dir.ts'
 import { checkedName, ifNotRunning, silentOf, which } from './find-service.ts'
 import { exitCodes, print } from './output.ts'
@@ -33,10 +35,20 @@ async function logOf(name: string | undefined): Promise<string> {
     const silent = silentOf(client, error) && client.owners().at(-1)
     return silent === undefined ? ifNotRunning(error) : { logFile: silent.program?.logFile }
   })
-  const file = status?.logFile ?? logPath(folder, client.name)
-  if (existsSync(file)) return file
+  const file = status?.logFile ?? lastLog(folder, client.name)
+  if (file !== undefined && existsSync(file)) return file
   if (status === undefined) throw new CookError('ERR_COOK_NOT_RUNNING', { name: client.name })
   throw new Error(`the daemon named ${client.name} knows no log file: it writes where it was started to write`)
+}
+
+/** Wherever it was started from: a start leaves a link in the run directory, if it is not there. */
+function lastLog(runFolder: string, name: string): string | undefined {
+  const found = logFolders(process.env, runFolder).flatMap((folder) => {
+    const file = logPath(folder, name)
+    const stat = statTarget(file)
+    return stat?.isFile === true ? [{ file, mtimeMs: stat.mtimeMs }] : []
+  })
+  return found.sort((one, other) => other.mtimeMs - one.mtimeMs)[0]?.file
 }
 
 const piece = 64 * 1024

@@ -5,6 +5,7 @@ import type { Status } from '../control/status.ts'
 import { CookError, type CookErrorCode } from '../errors.ts'
 import { type LaunchPlan, launchDaemon } from '../process/launcher.ts'
 import { openLog } from '../process/log.ts'
+import { logFolders, openDefaultLog } from '../process/log-dir.ts'
 import { findRunDirectory, logPath } from '../process/run-dir.ts'
 import { ifNotRunning } from './find-service.ts'
 import { exitCodes, paint, print, printJson, tell } from './output.ts'
@@ -25,11 +26,9 @@ export async function startProgram(program: Program, isJson: boolean, again: Aga
   const client = clientOf(folder, name)
   const running = await client.status().catch(ifNotRunning)
   if (running !== undefined) return tellRunning(running, program)
-  const logFile = program.record.logFile ?? logPath(folder, name)
-  const log = openLog(logFile)
+  const { logFile, log } = openLogOf(program, folder)
   try {
-    const plan = planFor({ ...program, record: { ...program.record, logFile } }, again.env)
-    await launchDaemon({ ...plan, output: [log, log] })
+    await launchDaemon({ ...planFor(withLog(program, logFile), again.env), output: [log, log] })
   } catch (error) {
     // Two at once: the other one has won.
     const other = isNameTaken(error) ? await client.status().catch(() => undefined) : undefined
@@ -48,13 +47,13 @@ export async function startProgram(program: Program, isJson: boolean, again: Aga
   return exitCodes.done
 }
 
-/** For a user without a place for a run directory: the log must be named; signals do the rest. */
+/** For a user without a place for a run directory: its log has one, and signals do the rest. */
 async function startAlone(program: Program, lack: CookError, isJson: boolean, again: Again): Promise<number> {
-  const { logFile } = program.record
-  if (logFile === undefined) throw lack
-  const log = openLog(logFile)
+  const isNamed = program.record.logFile !== undefined
+  if (!isNamed && logFolders(process.env, undefined).length === 0) throw lack
+  const { logFile, log } = openLogOf(program, undefined)
   try {
-    await launchDaemon({ ...planFor(program, again.env), output: [log, log] })
+    await launchDaemon({ ...planFor(withLog(program, logFile), again.env), output: [log, log] })
   } finally {
     closeSync(log)
   }
@@ -62,6 +61,18 @@ async function startAlone(program: Program, lack: CookError, isJson: boolean, ag
   else print(`${paint('green', program.name)} ${unmanaged}, log ${logFile}\n  ${whatRuns(program)}`)
   tellDoubts(program.name, program)
   return exitCodes.done
+}
+
+function openLogOf({ name, record: { logFile } }: Program, runFolder: string | undefined) {
+  if (logFile !== undefined) return { logFile, log: openLog(logFile) }
+  const { file, fd, fault } = openDefaultLog(logFolders(process.env, runFolder), name)
+  const warning = paint('yellow', 'warning:', 'stderr')
+  if (fault !== undefined) process.stderr.write(`${warning} ${fault}; the log is ${file}\n`)
+  return { logFile: file, log: fd }
+}
+
+function withLog(program: Program, logFile: string): Program {
+  return { ...program, record: { ...program.record, logFile } }
 }
 
 /** A program of the verbs alone says that it is up, and has no control socket. */

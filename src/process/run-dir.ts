@@ -43,7 +43,7 @@ function runtimeDirectory(env: Environment): string | undefined {
 }
 
 /** As of the environment of the start, or of the user; none in a container with any uid. */
-function homeOf({ HOME }: Environment): string | undefined {
+export function homeOf({ HOME }: Environment): string | undefined {
   if (HOME !== undefined && isAbsolute(HOME)) return HOME
   try {
     return userInfo().homedir || undefined

@@ -4,17 +4,26 @@ import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import {
   appendFileSync,
+  chmodSync,
+  chownSync,
+  closeSync,
   existsSync,
   mkdirSync,
   readFileSync,
   readlinkSync,
   renameSync,
+  rmSync,
+  statSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs'
+import { dirname } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import type { Status } from '../../src/control/status.ts'
+import { isAlive, system } from '../../src/node/system.ts'
+import { logFolders, openDefaultLog } from '../../src/process/log-dir.ts'
 import { Operator, writeProgram } from '../support/command.ts'
 import { Lab } from '../support/lab.ts'
 import { eventually, within } from '../support/waiting.ts'
@@ -50,6 +59,59 @@ test('the log of a daemon that is dead is found by its name, wherever it is', as
   assert.equal(readlinkSync(lab.path('run', 'app.log')), lab.path('elsewhere.log'))
   assert.equal(await operator.does(['logs', 'app']), 'one serves\n')
   assert.equal((await operator.types(['logs', 'other'])).code, 3)
+})
+
+test('without --log the log is in the state folder of its user, and is found when the daemon is dead, as one of before is', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(lab, 'app.mjs', 'one')
+  chmodSync(lab.folder, 0o755)
+  const home = lab.makeFolder('home')
+  const uid = process.getuid?.() === 0 ? 65_534 : undefined
+  if (uid !== undefined) chownSync(home, uid, uid)
+  const options = { uid, before: 'unset COOK_DAEMON_HOME XDG_STATE_HOME LOGS_DIRECTORY', env: { HOME: home } }
+  const log = `${home}/.local/state/cook-daemon/app.log`
+  assert.match(await operator.does(['start', 'app.mjs'], options), new RegExp(`log ${log}\n$`))
+  assert.deepEqual([modeOf(log), modeOf(dirname(log))], [0o640, 0o750])
+  const { pid, startTime } = JSON.parse(await operator.does(['status', 'app', '--json'], options)) as Status
+  assert.equal(await operator.does(['logs', 'app', '--path'], options), `${log}\n`)
+  system.kill([pid, startTime], 'SIGKILL')
+  await eventually('its end', () => !isAlive([pid, startTime]) || undefined)
+  assert.equal(await operator.does(['logs', 'app'], options), 'one serves\n')
+  rmSync(`${home}/.cook-daemon/app.log`)
+  assert.equal(await operator.does(['logs', 'app'], options), 'one serves\n')
+  writeFileSync(`${home}/.cook-daemon/before.log`, 'of an earlier version\n')
+  assert.equal(await operator.does(['logs', 'before'], options), 'of an earlier version\n')
+})
+
+function modeOf(path: string): number {
+  return statSync(path).mode & 0o777
+}
+
+test('root has its logs in /var/log, not in /run, systemd and a home of its own go before, and a state folder that others can write in is passed over', async () => {
+  await using lab = await Lab.open()
+  assert.equal(logFolders({}, '/run/cook-daemon', 0)[0], '/var/log/cook-daemon')
+  assert.equal(logFolders({ XDG_STATE_HOME: '/x/state' }, undefined, 1000)[0], '/x/state/cook-daemon')
+  assert.equal(logFolders({ LOGS_DIRECTORY: '/var/log/web:/var/log/more' }, undefined, 0)[0], '/var/log/web')
+  assert.deepEqual(logFolders({ COOK_DAEMON_HOME: '/x/home', LOGS_DIRECTORY: '/var/log/web' }, '/x/home', 0), [
+    '/x/home',
+  ])
+  const [given, state, run] = [lab.path('given'), lab.path('state/cook-daemon'), lab.makeFolder('run')]
+  const open = () => {
+    const { file, fd, fault } = openDefaultLog([given, state, run], 'web')
+    closeSync(fd)
+    return { file, fault }
+  }
+  assert.deepEqual(open(), { file: `${given}/web.log`, fault: undefined })
+  chmodSync(given, 0o777)
+  assert.deepEqual(open(), {
+    file: `${state}/web.log`,
+    fault: `${given} cannot be used for logs: others can write in it`,
+  })
+  rmSync(state, { recursive: true })
+  writeFileSync(state, '')
+  assert.match(String(open().fault), /others can write in it; .*state\/cook-daemon cannot be used for logs: /)
+  assert.equal(open().file, `${run}/web.log`)
 })
 
 test('where stdout does not block, a reader that does not keep up gets all of a log, in order', noPerl, async () => {
