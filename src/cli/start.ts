@@ -42,6 +42,7 @@ export async function startProgram(program: Program, isJson: boolean, again: Aga
   else {
     print(`${paint('green', name)} ${status === undefined ? unmanaged : servesText(status)}, log ${logFile}`)
     print(`  ${[whatRuns(status ?? program), nodeText(status?.node, again.before)].filter(Boolean).join(', ')}`)
+    for (const { text } of status?.warnings ?? []) print(paint('yellow', `warning: ${text}`))
   }
   tellDoubts(name, status ?? program, again.before)
   return exitCodes.done

@@ -1,6 +1,7 @@
 /** Making a server listen: unseen by the preload, and without accepting before the commit. */
 import { errorMonitor } from 'node:events'
 import type { Server } from 'node:net'
+import { messageOf } from '../errors.ts'
 import { isTls, listenWithoutAccepting } from '../node/listeners.ts'
 import type { Service } from '../service.ts'
 import { deferred } from '../waiting.ts'
@@ -77,11 +78,20 @@ export function ticketKeys({ listeners }: Service): Record<string, string> {
   )
 }
 
-/** Those of the predecessor, which come with its first answer, before anybody is accepted here. */
-export async function takeTicketKeys({ predecessor }: Service, server: Server, name: string): Promise<void> {
+/**
+ * Those of the predecessor, which come with its first answer, before anybody is accepted here. A
+ * server that does not take them costs clients a whole handshake, and nobody the service.
+ */
+export async function takeTicketKeys(service: Service, server: Server, name: string): Promise<void> {
+  const { predecessor } = service
   if (!isTls(server) || predecessor === undefined) return
   const tickets = await predecessor.tickets()
   // A listener may be called `constructor`.
   const keys = Object.hasOwn(tickets, name) ? tickets[name] : undefined
-  if (keys !== undefined) (server as unknown as TicketServer).setTicketKeys(Buffer.from(keys, 'base64'))
+  try {
+    if (keys !== undefined) (server as unknown as TicketServer).setTicketKeys(Buffer.from(keys, 'base64'))
+  } catch (error) {
+    const text = `clients of ${name} cannot resume their TLS sessions: ${messageOf(error)}`
+    service.emit({ type: 'warning', about: 'tickets', text })
+  }
 }

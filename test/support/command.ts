@@ -25,8 +25,6 @@ type Options = {
   readonly env?: Readonly<Record<string, string>>
   /** What the shell is told before it, as `ulimit -f 0`. */
   readonly before?: string
-  /** Another user, whom only root can play. */
-  readonly uid?: number | undefined
 }
 
 export class Operator {
@@ -56,14 +54,13 @@ export class Operator {
     return stdout
   }
 
-  begins(args: readonly string[], { cwd = this.#lab.folder, env = {}, before, uid }: Options = {}): ChildProcess {
+  begins(args: readonly string[], { cwd = this.#lab.folder, env = {}, before }: Options = {}): ChildProcess {
     const command = before === undefined ? [] : ['sh', '-c', `${before}; exec "$@"`, 'sh']
     const [first = '', ...rest] = [...command, process.execPath, bin, ...args]
     const child = spawn(first, rest, {
       cwd,
       env: { ...process.env, ...this.#lab.environment(), PWD: cwd, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
-      ...(uid !== undefined && { uid, gid: uid }),
     })
     this.#children.push(child)
     return child
