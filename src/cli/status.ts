@@ -53,7 +53,10 @@ function statusText(told: Status): string {
     ['pid', String(pid)],
     ['generation', String(generation)],
     ['phase', phase],
-    ...(told.warnings ?? []).map(({ text, at }) => ['warning', `${text} (${new Date(at).toISOString()})`]),
+    ...(told.warnings ?? []).map(({ text, at }) => [
+      'warning',
+      `${text.split('\n')[0]} (${new Date(at).toISOString()})`,
+    ]),
     ['uptime', timeText(uptime)],
     ['memory', bytesText(memory.resident)],
     ['connections', String(connections)],

@@ -59,12 +59,13 @@ function openFile(path: string, stat: Stat | undefined): number {
 }
 
 /**
- * A line of ours among those of the program; `detail` as its stack follows. By the descriptor:
+ * A line of ours among those of the program: the first of a text, since what a new version printed
+ * is there already; `detail` as its stack follows. By the descriptor:
  * process.stderr ends a process whose reader has gone, and node:process warnings can be turned off.
  */
 export function writeToLog(text: string, detail = ''): void {
   try {
-    writeSync(2, `cook-daemon: ${text.trimEnd()}\n${detail && `${detail}\n`}`)
+    writeSync(2, `cook-daemon: ${text.split('\n')[0]}\n${detail && `${detail}\n`}`)
   } catch {
     // Full, closed or busy: `status` has it too.
   }

@@ -29,7 +29,11 @@ import { eventually, within } from '../support/waiting.ts'
 
 const noPerl = { skip: spawnSync('perl', ['-MFcntl', '-e', '0']).status !== 0 && 'there is no perl to set O_NONBLOCK' }
 
-const noRoot = { skip: process.getuid?.() === 0 && 'the log of root is in a folder of the system' }
+/** Root's own folders are the system's; where systemd gives others, those. */
+const rootsFolders = (home: string) =>
+  process.getuid?.() === 0
+    ? { RUNTIME_DIRECTORY: `${home}/.cook-daemon`, LOGS_DIRECTORY: `${home}/.local/state/cook-daemon` }
+    : {}
 
 /** A program that says something whenever it is asked. */
 const talking =
@@ -62,17 +66,16 @@ test('the log of a daemon that is dead is found by its name, wherever it is', as
   assert.equal((await operator.types(['logs', 'other'])).code, 3)
 })
 
-test(
-  'without --log the log is in the state folder of its user, and is found when the daemon is dead, as one of before is',
-  noRoot,
-  async () => {
-    await using lab = await Lab.open()
-    await using operator = new Operator(lab)
-    writeProgram(lab, 'app.mjs', 'one')
-    const home = lab.makeFolder('home')
-    const unset = 'unset COOK_DAEMON_HOME RUNTIME_DIRECTORY LOGS_DIRECTORY XDG_STATE_HOME'
-    const options = { before: unset, env: { HOME: home } }
-    const log = `${home}/.local/state/cook-daemon/app.log`
+test('without --log the log is in the state folder of its user, and is found when the daemon is dead, as one of before is', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(lab, 'app.mjs', 'one')
+  const home = lab.makeFolder('home')
+  mkdirSync(`${home}/.cook-daemon`, { mode: 0o700 })
+  const before = 'unset COOK_DAEMON_HOME XDG_STATE_HOME'
+  const options = { before, env: { HOME: home, ...rootsFolders(home) } }
+  const log = `${home}/.local/state/cook-daemon/app.log`
+  try {
     assert.match(await operator.does(['start', 'app.mjs'], options), new RegExp(`log ${log}\n$`))
     assert.deepEqual([modeOf(log), modeOf(dirname(log))], [0o640, 0o750])
     const { pid, startTime } = JSON.parse(await operator.does(['status', 'app', '--json'], options)) as Status
@@ -84,8 +87,10 @@ test(
     assert.equal(await operator.does(['logs', 'app'], options), 'one serves\n')
     writeFileSync(`${home}/.cook-daemon/before.log`, 'of an earlier version\n')
     assert.equal(await operator.does(['logs', 'before'], options), 'of an earlier version\n')
-  },
-)
+  } finally {
+    await operator.types(['stop', 'app', '--kill-after', '0'], options)
+  }
+})
 
 function modeOf(path: string): number {
   return statSync(path).mode & 0o777
