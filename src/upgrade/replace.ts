@@ -89,12 +89,7 @@ export function demandCommit({ predecessor }: Service, verb: string): void {
 }
 
 /** Resolves at the commit. If it fails, everything is put back. */
-async function runUpgrade(
-  service: Service,
-  asked: Asked,
-  stop: AbortSignal,
-  onStep: OnStep,
-): Promise<Committed> {
+async function runUpgrade(service: Service, asked: Asked, stop: AbortSignal, onStep: OnStep): Promise<Committed> {
   const { receiving } = service
   // Who cannot be reached by its path now would not be after the upgrade either.
   noteModes(service)
