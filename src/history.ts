@@ -1,5 +1,6 @@
 /** What a service has behind it: its upgrades, and the generations that still drain. */
-import type { ConnectionCounts, GenerationRecord, LastUpgrade, News } from './contract/messages.ts'
+import type { GenerationRecord, LastUpgrade, News } from './contract/messages.ts'
+import type { DrainReport } from './options.ts'
 
 export class History {
   #upgrades = { succeeded: 0, failed: 0 }
@@ -52,8 +53,9 @@ export class History {
   }
 
   /** This process has drained. */
-  drained({ handedOver, served, closed, cut }: ConnectionCounts): void {
-    if (this.#last !== undefined) this.#last = { ...this.#last, connections: { handedOver, served, closed, cut } }
+  drained({ handedOver, served, closed, cut, times }: Omit<DrainReport, 'listeners'>): void {
+    if (this.#last === undefined) return
+    this.#last = { ...this.#last, connections: { handedOver, served, closed, cut }, drain: times }
   }
 
   /** For the successor, with what this process is now. */

@@ -18,6 +18,7 @@ export type {
   DaemonUpgradeOptions,
   DrainCounts,
   DrainReport,
+  DrainTimes,
   ListenNaming,
   ListenOptions,
   ListenUnixOptions,

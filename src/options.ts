@@ -317,6 +317,26 @@ export type UpgradeResult = {
 export type DrainReport = DrainCounts & {
   /** The same for each listener, by its name. */
   readonly listeners: Readonly<Record<string, DrainCounts>>
+  /** How far it came, and when. */
+  readonly times: DrainTimes
+}
+
+/**
+ * When a drain came to each of its points, in milliseconds since its begin. One that is absent was
+ * not reached.
+ */
+export type DrainTimes = {
+  /** This process accepted nothing more: what was idle had moved, or a third of the time was over. */
+  readonly stoppedAccepting?: number
+  /**
+   * What was left was told to end: what still waited for its turn to move after two thirds of the
+   * time, or what was idle when a process that drained was stopped.
+   */
+  readonly toldToEnd?: number
+  /** What was left then was cut. */
+  readonly cut?: number
+  /** It was over. */
+  readonly ended: number
 }
 
 /** What became of the live connections of one listener. */

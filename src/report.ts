@@ -1,5 +1,5 @@
 /** Reports in one line, for people: what an upgrade took, and what became of the connections. */
-import type { DrainCounts, DrainReport, UpgradeResult } from './options.ts'
+import type { DrainCounts, DrainReport, DrainTimes, UpgradeResult } from './options.ts'
 
 /** Not an enumerable property: it is neither cloned nor compared nor printed. */
 export function withText<Report extends object>(report: Report, text: (report: Report) => string): Report {
@@ -21,10 +21,26 @@ const words: readonly (readonly [count: keyof DrainCounts, word: string])[] = [
   ['cut', 'cut'],
 ]
 
-/** `connections: 121 handed over, 3 served to their end; admin: 1 handed over; web: ...` */
-export function drainText({ listeners, ...total }: DrainReport): string {
+/**
+ * `connections: 121 handed over, 3 served to their end; admin: 1 handed over; web: ...; what was left
+ * was told to end after 20.0 s`
+ */
+export function drainText({ listeners, times, ...total }: DrainReport): string {
   const each = Object.entries(listeners).map(([name, counts]) => `${name}: ${countsText(counts)}`)
-  return each.length === 1 ? each.join() : [`connections: ${countsText(total)}`, ...each].join('; ')
+  const all = each.length === 1 ? each : [`connections: ${countsText(total)}`, ...each]
+  return [...all, ...timesText(times)].join('; ')
+}
+
+/** As they come from another process, where one that is absent may be undefined. */
+type Times = { readonly [Name in keyof DrainTimes]?: number | undefined }
+
+/** What of the plan was needed beyond its usual course. */
+export function timesText({ toldToEnd, cut }: Times): string[] {
+  const after = (ms: number) => `after ${(ms / 1000).toFixed(1)} s`
+  return [
+    ...(toldToEnd === undefined ? [] : [`what was left was told to end ${after(toldToEnd)}`]),
+    ...(cut === undefined ? [] : [`the rest was closed ${after(cut)}`]),
+  ]
 }
 
 function countsText(counts: DrainCounts): string {

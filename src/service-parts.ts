@@ -4,7 +4,7 @@ import type { Identity, ProgramRecord } from './contract/environment.ts'
 import type { MessageOf } from './contract/messages.ts'
 import type { CookError } from './errors.ts'
 import type { Command } from './node/system.ts'
-import type { DrainCounts, DrainReport, MoveRule } from './options.ts'
+import type { DrainCounts, DrainReport, DrainTimes, MoveRule } from './options.ts'
 import type { Latch } from './waiting.ts'
 
 /** The predecessor, and what is asked of it until the commit (upgrade/successor.ts). */
@@ -144,16 +144,43 @@ export type Draining = {
   /** Undefined: there is no successor, or it takes no connections. */
   readonly mover: ConnectionMover | undefined
   readonly rule: MoveRule
-  /** When the drain ends at the latest, by performance.now(). */
+  readonly clock: DrainClock
+}
+
+/** How far a drain is: each stage has its time in handover/plan.ts. */
+export type DrainStage = 'moving' | 'finishing' | 'ending' | 'cutting'
+
+/** What may take how long in a drain (handover/plan.ts), all in milliseconds. */
+export type DrainClock = {
+  /** From its begin to the deadline, and the deadline, by performance.now(). */
+  readonly time: number
   readonly endsAt: number
+  /** Set when no more is moved while we accept. */
+  readonly movedLongEnough: Latch
+  /** Set when what waits for its turn to move is told to end instead. */
+  readonly late: Latch
+  /** Set when what is left is to be cut: at the deadline, and at the second stop. */
+  readonly deadline: Latch
+  /** What is idle is sent no more: it would be on its way at the deadline. */
+  readonly isLastTurnOver: boolean
+  readonly stage: DrainStage
+  readonly times: DrainTimes
+  /** A point was reached, now or earlier. */
+  note(point: 'stoppedAccepting' | 'toldToEnd' | 'cut'): void
+  /** Over how long closes may be spread that begin now. */
+  spread(wanted: number): number
+  /** How long a client may still go on that was told to end now. */
+  grace(wanted: number): number
 }
 
 /** The drain of one protocol (handover/http.ts, http2.ts). */
 export type ProtocolDrain = {
   /** Before we stop accepting: connections that move without disturbing anybody. */
   moveIdle(): Promise<void>
-  /** When we stop accepting: everything else is told to come to an end. */
+  /** When we stop accepting: what cannot move is told to come to an end. */
   finish(): void
+  /** After that, when it is late: what still waits for its turn to move is told to end too. */
+  end?(): void
   /** Closes what is idle, now and from now on; returns how many it closed at once. */
   closeIdle(): number
   /** Releases what the drain listened to. */
@@ -166,6 +193,8 @@ export type OwnDrain = {
   moveIdle(): Promise<unknown>
   /** When we stop accepting: the successor is there to stay. */
   finish?(): void
+  /** After that, when it is late: what still waits for its turn to move is told to end. */
+  end?(): void
   /** Resolves when nothing of it is left here. At the deadline it cuts, and counts, by itself. */
   readonly done: Promise<unknown>
   /** Releases what it listened to: the drain is over, or the service is ours again. */
@@ -178,11 +207,7 @@ export type Departure = {
   readonly mover: ConnectionMover | undefined
   /** Set when what is idle is to be closed; at a stop it is from the start. */
   readonly hurry: Latch
-  /** Set when what is left is to be cut: at the deadline, and at the second stop. */
-  readonly deadline: Latch
-  /** From its begin to the deadline, in milliseconds, and the deadline, by performance.now(). */
-  readonly time: number
-  readonly endsAt: number
+  readonly clock: DrainClock
   readonly handedOver: number
   /** With what became of the connections, when this process is done or has the service again. */
   readonly ended: Promise<DrainReport>

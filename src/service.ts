@@ -135,8 +135,9 @@ export class Service {
   /** This process among its generations. */
   get record(): GenerationRecord {
     const [pid, startTime] = identify()
-    const { generation, phase, openConnections: connections } = this
-    return { generation, pid, startTime, phase, connections, memory: residentMemory() }
+    const { generation, phase, openConnections: connections, departure } = this
+    const record = { generation, pid, startTime, phase, connections, memory: residentMemory() }
+    return departure === undefined ? record : { ...record, stage: departure.clock.stage }
   }
 
   /** A first start of a daemon serves only when it says so. */

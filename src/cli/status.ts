@@ -1,5 +1,6 @@
 /** `status` and `list`. */
 import type { ListenerStatus, Status } from '../control/status.ts'
+import { timesText } from '../report.ts'
 import { allRunning, type Silent, silentOf, which } from './find-service.ts'
 import { bytesText, exitCodes, paint, print, printJson, table, timeText } from './output.ts'
 import { ownArguments } from './program.ts'
@@ -65,7 +66,10 @@ function statusText(told: Status): string {
     ...lastUpgradeRows(told),
     ...told.generations
       .slice(0, -1)
-      .map((one) => ['drains', `generation ${one.generation}, pid ${one.pid}, ${one.connections} connections`]),
+      .map(({ generation: old, pid: oldPid, connections: left, stage }) => [
+        'drains',
+        `generation ${old}, pid ${oldPid}, ${left} connections${stage === undefined ? '' : `, ${stage}`}`,
+      ]),
     ...(logFile === undefined ? [] : [['log', logFile]]),
     ...(pidFile === undefined ? [] : [['pid file', pidFile]]),
     ['program', [script, ...told.command.args.slice(1)].join(' ')],
@@ -82,10 +86,11 @@ function listenerRows({ address, name, connections, fault }: ListenerStatus): st
 
 function lastUpgradeRows({ lastUpgrade }: Status): string[][] {
   if (lastUpgrade === undefined) return []
-  const { outcome, generation, at, seconds, code, connections } = lastUpgrade
+  const { outcome, generation, at, seconds, code, connections, drain } = lastUpgrade
   const what = `${outcome}${code === undefined ? '' : ` with ${code}`}, to generation ${generation}`
   const rows = [['last upgrade', `${what}, in ${seconds.toFixed(2)} s, at ${new Date(at).toISOString()}`]]
   if (connections === undefined) return rows
   const { handedOver, served, closed, cut } = connections
-  return [...rows, ['', `${handedOver} handed over, ${served} served, ${closed} closed, ${cut} cut`]]
+  const counts = `${handedOver} handed over, ${served} served, ${closed} closed, ${cut} cut`
+  return [...rows, ['', [counts, ...(drain === undefined ? [] : timesText(drain))].join('; ')]]
 }

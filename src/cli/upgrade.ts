@@ -4,6 +4,7 @@ import type { Progress, Status } from '../control/status.ts'
 import { untilGone } from '../node/processes.ts'
 import { nextCommand } from '../process/command.ts'
 import { openRunDirectory } from '../process/run-dir.ts'
+import { timesText } from '../report.ts'
 import { ifNotRunning, which } from './find-service.ts'
 import { exitCodes, note, paint, print, printJson, UsageError } from './output.ts'
 import { changesOf, checkCommand, nameOf, type Program, programOf, type StartOptions } from './program.ts'
@@ -141,8 +142,10 @@ function textOf(progress: Progress): string | undefined {
     case 'draining':
       return `${progress.handedOver} of ${connections(progress.of)} moved`
     case 'drained': {
-      const { handedOver, served, closed, cut } = progress
-      return `${connections(handedOver)} moved, ${served} finished, ${closed} closed, ${cut} cut`
+      const { handedOver, served, closed, cut, times } = progress
+      const counts = `${connections(handedOver)} moved, ${served} finished, ${closed} closed, ${cut} cut`
+      // Not of an old version without a plan.
+      return [counts, ...timesText(times ?? {})].join('; ')
     }
     default:
       return undefined

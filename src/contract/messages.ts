@@ -68,6 +68,9 @@ function object<const Table extends FieldTable>(table: Table): Field<Shape<Table
 
 const connectionCounts = { handedOver: count, served: count, closed: count, cut: count }
 
+/** When a drain came to each of its points, in milliseconds since its begin. */
+const drainTimes = { stoppedAccepting: optional(count), toldToEnd: optional(count), cut: optional(count), ended: count }
+
 const generationRecord = object({
   generation: count,
   pid,
@@ -77,6 +80,8 @@ const generationRecord = object({
   connections: count,
   /** Resident memory in bytes. */
   memory: count,
+  /** How far its drain is: `moving`, `finishing`, `ending` or `cutting`. */
+  stage: optional(text),
 })
 
 const upgradeCounts = object({ succeeded: count, failed: count })
@@ -93,6 +98,8 @@ const lastUpgrade = object({
   code: optional(text),
   /** What became of the connections of the old version; there when it has drained. */
   connections: optional(object(connectionCounts)),
+  /** How far the drain of the old version came, and when; there when it is over. */
+  drain: optional(object(drainTimes)),
 })
 
 const warning = {

@@ -106,11 +106,12 @@ async function watchDrain(
 ): Promise<void> {
   const of = service.openConnections
   const timer = setInterval(() => {
-    onProgress({ type: 'draining', ms: ms(), handedOver: service.departure?.handedOver ?? 0, of })
+    const { handedOver = 0, clock } = service.departure ?? {}
+    onProgress({ type: 'draining', ms: ms(), handedOver, of, ...(clock && { stage: clock.stage }) })
   }, progressInterval)
   try {
-    const { handedOver, served, closed, cut } = await drained
-    onProgress({ type: 'drained', ms: ms(), handedOver, served, closed, cut })
+    const { handedOver, served, closed, cut, times } = await drained
+    onProgress({ type: 'drained', ms: ms(), handedOver, served, closed, cut, times })
   } finally {
     clearInterval(timer)
   }

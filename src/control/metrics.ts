@@ -46,6 +46,12 @@ export function metricsText(status: Status): string {
     Object.entries(lastUpgrade?.connections ?? {}).map(([fate, count]) => [count, { fate: snakeCase(fate) }]),
   )
   metric(
+    'last_upgrade_drain_seconds',
+    'gauge',
+    'From the commit until the drain of the old version came to each of its points.',
+    Object.entries(lastUpgrade?.drain ?? {}).map(([point, ms = 0]) => [ms / 1000, { point: snakeCase(point) }]),
+  )
+  metric(
     'connections',
     'gauge',
     'Connections that are open, by listener.',

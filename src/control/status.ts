@@ -14,9 +14,10 @@ import type { Phase } from '../contract/phase.ts'
 import { pathFault } from '../listen/restore-path.ts'
 import { connectionsOf } from '../node/connections.ts'
 import type { Command } from '../node/system.ts'
-import { withoutUndefined } from '../options.ts'
+import { type DrainTimes, withoutUndefined } from '../options.ts'
 import type { Resolved } from '../process/command.ts'
 import type { Service } from '../service.ts'
+import type { DrainStage } from '../service-parts.ts'
 import { version } from '../version.ts'
 
 export type Status = {
@@ -83,8 +84,14 @@ export type Progress =
       readonly generations: readonly GenerationRecord[]
     }
   /** Connections that have moved so far, of those that were open when the drain began. */
-  | { readonly type: 'draining'; readonly ms: number; readonly handedOver: number; readonly of: number }
-  | ({ readonly type: 'drained'; readonly ms: number } & ConnectionCounts)
+  | {
+      readonly type: 'draining'
+      readonly ms: number
+      readonly handedOver: number
+      readonly of: number
+      readonly stage?: DrainStage
+    }
+  | ({ readonly type: 'drained'; readonly ms: number; readonly times: DrainTimes } & ConnectionCounts)
   | Failure
 
 /** Why it was not done; also the body of every answer that is an error. */

@@ -7,15 +7,15 @@ export const defaultSpread = 5_000
 /** Milliseconds from one close to the next, at most. */
 const longestGap = 10
 
-/** Runs what is added one after the other. */
-export function closeOverTime(time: number) {
+/** Runs what is added one after the other; `time` is asked when their number is known. */
+export function closeOverTime(time: () => number) {
   const waiting = new Map<() => void, NodeJS.Timeout>()
   let gap = longestGap
   let next = performance.now()
   return {
-    /** How many are known to come. */
+    /** How many are known to come, from now on. */
     plan(count: number): void {
-      gap = Math.min(longestGap, time / Math.max(1, count))
+      gap = Math.min(longestGap, time() / Math.max(1, count))
     },
     add(close: () => void): void {
       const asked = performance.now()

@@ -1,17 +1,16 @@
-/** Drains in three acts: move what is idle, let the rest finish, cut what is left. */
+/** Drains in three acts, by the clock: move what is idle, let the rest finish, cut what is left. */
 import type { Server } from 'node:net'
 import { connectionsOf } from '../node/connections.ts'
 import { isHttp, isHttp2, stopAccepting } from '../node/listeners.ts'
-import type { Draining, OwnDrain, ProtocolDrain } from '../service-parts.ts'
+import type { DrainClock, Draining, OwnDrain, ProtocolDrain } from '../service-parts.ts'
 import type { Latch } from '../waiting.ts'
 import { drainHttp } from './http.ts'
 import { drainHttp2 } from './http2.ts'
 
-export type DrainPlan = {
+export type Drain = {
   readonly servers: readonly Draining[]
   readonly others: readonly OwnDrain[]
-  /** Set at the deadline, and when the process is told to end at once: what is left is cut. */
-  readonly deadline: Latch
+  readonly clock: DrainClock
   /** Set when what is idle is to be closed; at a stop it is from the start. */
   readonly hurry: Latch
   /** Set when the successor is lost. */
@@ -22,6 +21,8 @@ export type DrainPlan = {
   canReturn(): boolean
   /** Resolves when all second handles have come: before that we do not stop accepting. */
   readonly spares: Promise<void> | undefined
+  /** Resolves when the successor says anything from now on. */
+  untilHeard(): Promise<void>
   /** The last word to the successor: false if it is lost. */
   sayBye(): Promise<boolean>
 }
@@ -35,7 +36,7 @@ type Part = Draining & {
  * Drains all servers at once; false if the successor was lost meanwhile, and the service can come
  * back.
  */
-export async function drain(plan: DrainPlan): Promise<boolean> {
+export async function drain(plan: Drain): Promise<boolean> {
   const parts = plan.servers.map((draining) => {
     return { ...draining, protocol: protocolOf(draining), total: watchTotal(draining.server) }
   })
@@ -58,10 +59,15 @@ export async function drain(plan: DrainPlan): Promise<boolean> {
  * Both processes accept. False if the successor is lost, and nothing has changed but for what it
  * took with it.
  */
-async function moveIdle(parts: readonly Part[], plan: DrainPlan): Promise<boolean> {
+async function moveIdle(parts: readonly Part[], plan: Drain): Promise<boolean> {
+  const { clock } = plan
   const movers = [...parts.map(({ protocol }) => protocol), ...plan.others]
-  const idle = Promise.all([...movers.map((mover) => mover.moveIdle()), plan.spares])
-  const first = await Promise.race([idle, plan.deadline.wait('late' as const), plan.lost.wait()])
+  const idle = Promise.all(movers.map((mover) => mover.moveIdle()))
+  // What we accept needs its time too. But a successor that is not heard of may hang: nobody would
+  // accept then.
+  const longEnough = clock.movedLongEnough.wait().then(() => plan.untilHeard())
+  const moved = Promise.all([Promise.race([idle, longEnough]), plan.spares])
+  const first = await Promise.race([moved, clock.deadline.wait('late' as const), plan.lost.wait()])
   // A successor that does not respond takes no connection. It must answer a bye before we stop
   // accepting.
   if (first === 'late') giveUpMoving(parts)
@@ -69,21 +75,35 @@ async function moveIdle(parts: readonly Part[], plan: DrainPlan): Promise<boolea
   return first !== 'late' || plan.sayBye()
 }
 
-/** We stop accepting, and everything that is left is told to come to an end. */
-async function finish(parts: readonly Part[], plan: DrainPlan): Promise<'closed' | 'late' | 'lost'> {
+/** We stop accepting, and what cannot move is told to come to an end; later, what has not moved. */
+async function finish(parts: readonly Part[], plan: Drain): Promise<'closed' | 'late' | 'lost'> {
+  const { clock } = plan
+  clock.note('stoppedAccepting')
   const closed = Promise.all([
     ...parts.map(({ server }) => untilClosed(server)),
     ...plan.others.map(({ done }) => done),
   ]).then(() => 'closed' as const)
   for (const { protocol } of parts) protocol.finish()
   for (const other of plan.others) other.finish?.()
-  const hurryUp = () => closeIdle(parts)
-  if (plan.hurry.isSet) hurryUp()
+  const hurryUp = () => {
+    clock.note('toldToEnd')
+    closeIdle(parts)
+  }
+  const tellToEnd = () => {
+    clock.note('toldToEnd')
+    for (const { protocol } of parts) protocol.end?.()
+    for (const other of plan.others) other.end?.()
+  }
+  // At a stop there is no other way, so that it is not worth a word.
+  if (plan.hurry.isSet) closeIdle(parts)
   plan.hurry.onSet(hurryUp)
-  const late = plan.deadline.wait('late' as const)
+  if (clock.late.isSet) tellToEnd()
+  clock.late.onSet(tellToEnd)
+  const late = clock.deadline.wait('late' as const)
   let end = await Promise.race([closed, late, plan.lost.wait('lost' as const)])
   if (end === 'lost' && !plan.canReturn()) end = await Promise.race([closed, late])
   plan.hurry.offSet(hurryUp)
+  clock.late.offSet(tellToEnd)
   return end
 }
 
@@ -91,7 +111,8 @@ async function finish(parts: readonly Part[], plan: DrainPlan): Promise<'closed'
  * There is no time left. False if the successor does not answer: nothing is cut for one that is
  * lost.
  */
-async function cut(parts: readonly Part[], plan: DrainPlan): Promise<boolean> {
+async function cut(parts: readonly Part[], plan: Drain): Promise<boolean> {
+  plan.clock.note('cut')
   giveUpMoving(parts)
   countServed(parts)
   if (!(await plan.sayBye()) && plan.canReturn()) return false

@@ -17,6 +17,7 @@ export class Farewell {
   /** The successor has died, and nobody else has the service: it comes back, if it can. */
   readonly lost = new Latch()
   readonly #linkEnded = new Latch()
+  #heard = new Latch()
   /**
    * The service ends with the successor, or goes to a successor of its own: it never comes back to
    * us.
@@ -43,8 +44,15 @@ export class Farewell {
     return this.#wasStopped || this.#isReplacing
   }
 
+  /** Resolves when the successor says anything from now on: then it does not hang. */
+  untilHeard(): Promise<void> {
+    this.#heard = new Latch()
+    return this.#heard.wait()
+  }
+
   onLink(event: LinkEvent): void {
     if (event.type === 'closed') this.#onEnd()
+    if (event.type === 'message') this.#heard.set()
     if (event.type !== 'message' || typeof event.message !== 'object') return
     if (event.message.type === 'stop') this.#wasStopped = true
     if (event.message.type === 'replacing') this.#isReplacing = event.message.isOn

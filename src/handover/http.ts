@@ -30,15 +30,8 @@ const ordersAtOnce = 64
 /** How often connections that are idle are looked for, in milliseconds. */
 const sweepInterval = 100
 
-/**
- * The part of its time after which a drain lets connections end with the answer to their next
- * request: where both processes are so busy that moves take long, one that waited for its turn
- * would be cut in a request.
- */
-const patience = 2 / 3
-
 export function drainHttp(draining: Draining): ProtocolDrain {
-  const { server, mover, rule, counts } = draining
+  const { server, mover, rule, counts, clock } = draining
   const mayMove = mover !== undefined && !isTls(server) && rule !== false
   const waiting = new Set<Socket>()
   /** Answers that are to say "Connection: close", by connection. */
@@ -47,7 +40,6 @@ export function drainHttp(draining: Draining): ProtocolDrain {
   let isHurried = false
   let isLate = false
   let sweep: NodeJS.Timeout | undefined
-  let patienceEnd: NodeJS.Timeout | undefined
 
   const canMove = (socket: Socket) =>
     mayMove && mover.isOpen && (rule === true || (rule as (s: Socket) => boolean)(socket))
@@ -57,7 +49,8 @@ export function drainHttp(draining: Draining): ProtocolDrain {
     waiting.add(socket)
     // Idle now: it still is as long as nothing was read and nothing is to be written.
     const { bytesRead } = socket
-    const isFree = () => socket.bytesRead === bytesRead && socket.writableLength === 0
+    const isTurn = () => isUrgent || !clock.isLastTurnOver
+    const isFree = () => isTurn() && socket.bytesRead === bytesRead && socket.writableLength === 0
     const moved = await mover.move(socket, { to: draining.name }, { isFree, isUrgent })
     waiting.delete(socket)
     countMove(counts, moved)
@@ -103,11 +96,12 @@ export function drainHttp(draining: Draining): ProtocolDrain {
   function closeBusy(): void {
     for (const socket of httpConnections(server)) {
       const response = responseInProgress(socket)
-      if (response !== undefined && !canMove(socket)) closeWith(response, socket)
+      if (response !== undefined && (isLate || !canMove(socket))) closeWith(response, socket)
     }
   }
 
   function moveRest(): void {
+    if (clock.isLastTurnOver) return
     for (const socket of idle()) if (canMove(socket)) void move(socket, false)
   }
 
@@ -122,6 +116,7 @@ export function drainHttp(draining: Draining): ProtocolDrain {
         .values()
       const moveOnes = async () => {
         for (const [socket, bytesRead] of sockets) {
+          if (clock.isLastTurnOver) return
           if (socket.bytesRead === bytesRead && isQuiet(socket) && canMove(socket)) await move(socket, false)
         }
       }
@@ -133,12 +128,12 @@ export function drainHttp(draining: Draining): ProtocolDrain {
       moveRest()
       // A connection whose answer was not written out yet at its end: nothing tells when it is.
       if (mayMove) sweep = setInterval(moveRest, sweepInterval)
-      patienceEnd = setTimeout(
-        () => {
-          isLate = true
-        },
-        (draining.endsAt - performance.now()) * patience,
-      )
+    },
+    end() {
+      // Both processes are so busy that moves take long: one that waited for its turn would be cut
+      // in a request. What is being answered is last in the queue when that is done.
+      isLate = true
+      if (waiting.size > 0) closeBusy()
     },
     closeIdle() {
       isHurried = true
@@ -149,7 +144,6 @@ export function drainHttp(draining: Draining): ProtocolDrain {
     },
     dispose() {
       clearInterval(sweep)
-      clearTimeout(patienceEnd)
       unsubscribe('http.server.response.finish', onFinish)
       unsubscribe('http.server.request.start', onStart)
     },

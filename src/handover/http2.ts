@@ -11,8 +11,8 @@ type StreamListener = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, 
 function ignore(): void {}
 
 /**
- * How long a client may go on opening streams that has read the first GOAWAY, in milliseconds: its
- * requests that were on their way are answered.
+ * How long a client may go on opening streams that has read the first GOAWAY, in milliseconds, if
+ * there is as much time: its requests that were on their way are answered.
  */
 const grace = 1_000
 /** How often a connection is tried again that was full when its GOAWAY was due, in milliseconds. */
@@ -27,7 +27,7 @@ const retryInterval = 10
 const firstGoaway = Buffer.from('000008 07 00 00000000 7fffffff 00000000'.replaceAll(' ', ''), 'hex')
 
 export function drainHttp2(draining: Draining): ProtocolDrain {
-  const { server } = draining
+  const { server, clock } = draining
   const own = sessionsOf(server)
   // Its lists are those of HTTP/1.1 connections, which only a server with allowHTTP1 has.
   const http1 = isHttp(server) ? drainHttp({ ...draining, mover: undefined }) : undefined
@@ -105,7 +105,7 @@ export function drainHttp2(draining: Draining): ProtocolDrain {
       for (const session of own.keys()) part(session)
       // Accepted just before, and still shaking hands.
       server.on('session', part)
-      later(closeAll, grace)
+      later(closeAll, clock.grace(grace))
       http1?.finish()
     },
     closeIdle() {

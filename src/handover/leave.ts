@@ -21,6 +21,7 @@ import { countMove, noCounts, toReport } from './counts.ts'
 import { drain } from './drain.ts'
 import { Farewell } from './farewell.ts'
 import { Mover } from './mover.ts'
+import { Clock } from './plan.ts'
 import { Spares } from './spares.ts'
 
 /** What an upgrade that succeeded was like, and what follows it. */
@@ -89,10 +90,8 @@ class Leaving implements Departure {
   readonly #service: Service
   readonly #committed: Committed | undefined
   readonly #rule: MoveRule
-  readonly time: number
-  readonly endsAt: number
+  readonly clock: Clock
   readonly hurry = new Latch()
-  readonly deadline = new Latch()
   readonly mover: Mover | undefined
   readonly #farewell: Farewell | undefined
   readonly #spares: Spares | undefined
@@ -114,14 +113,13 @@ class Leaving implements Departure {
     this.#service = service
     this.#rule = mayMove ?? moveRule(service)
     this.#committed = committed
-    this.time = time
-    this.endsAt = performance.now() + time
+    this.clock = new Clock(time)
     this.#counts = new Map(service.listeners.map(({ name, server }) => [server, { name, counts: noCounts() }]))
     if (committed === undefined) this.hurry.set()
     else {
       this.mover = new Mover(committed.link)
       this.#farewell = new Farewell(committed)
-      this.#spares = new Spares()
+      this.#spares = new Spares(this.clock.patienceForSpares)
       this.#hearSuccessor(committed)
     }
     this.#lost = this.#farewell?.lost ?? new Latch()
@@ -144,7 +142,7 @@ class Leaving implements Departure {
       this.mover?.onLink(event)
       if (this.#farewell?.wasStopped !== true) return
       // The service ends: what is idle goes now, and the rest with the link.
-      if (event.type === 'closed') this.deadline.set()
+      if (event.type === 'closed') this.clock.deadline.set()
       this.hurry.set()
       if (!this.#hasPassedStop) this.#service.receiving?.tellStop()
       this.#hasPassedStop = true
@@ -159,7 +157,6 @@ class Leaving implements Departure {
   }
 
   async #leave(): Promise<DrainReport> {
-    const timer = setTimeout(() => this.deadline.set(), this.time)
     const released = this.#release()
     const news = setInterval(() => this.tellNews(), newsInterval).unref()
     this.tellNews()
@@ -169,13 +166,13 @@ class Leaving implements Departure {
     if (hasDrained) await this.#untilPredecessorLeft()
     // After act three this is the answer that it had.
     const isLeft = hasDrained && (await this.#sayBye())
-    clearTimeout(timer)
+    this.clock.stop()
     clearInterval(news)
     return isLeft || !this.#canReturn() ? this.#end(report) : this.#return(report)
   }
 
   #report(): DrainReport {
-    return toReport([...this.#counts.values()], this.#otherCounts)
+    return toReport([...this.#counts.values()], this.#otherCounts, this.clock.times)
   }
 
   /** Runs onRelease, and sends what it returns. */
@@ -206,19 +203,20 @@ class Leaving implements Departure {
         mover,
         rule,
         counts: this.#countsAt(server),
-        endsAt: this.endsAt,
+        clock: this.clock,
       }
     })
     const told = Promise.all(service.onDrain.map((listener) => service.runHook('onDrain', listener)))
     const hasDrained = await drain({
       servers,
       others: service.ownDrains.map((begin) => begin(this)),
-      deadline: this.deadline,
+      clock: this.clock,
       hurry: this.hurry,
       lost: this.#lost,
       isLost: async () => (await this.#farewell?.isLost()) ?? false,
       canReturn: () => this.#canReturn(),
       spares: this.#spares?.complete,
+      untilHeard: () => this.#farewell?.untilHeard() ?? Promise.resolve(),
       sayBye: () => this.#sayBye(),
     })
     if (hasDrained) await this.#unlessOver(told)
@@ -226,22 +224,23 @@ class Leaving implements Departure {
   }
 
   async #unlessOver(work: Promise<unknown>): Promise<void> {
-    await Promise.race([work, this.deadline.wait(), this.#lost.wait()])
+    await Promise.race([work, this.clock.deadline.wait(), this.#lost.wait()])
   }
 
   /** Connections of our own predecessor go through us: it leaves first. */
   async #untilPredecessorLeft(): Promise<void> {
     const { receiving } = this.#service
-    await Promise.race([receiving?.bye, this.deadline.wait()])
+    const { deadline } = this.clock
+    await Promise.race([receiving?.bye, deadline.wait()])
     // One that does not respond would stay for ever with nobody to see it.
     if (!this.hurry.isSet) await Promise.race([receiving?.left, this.#lost.wait(), this.hurry.wait()])
-    await Promise.race([Promise.all(this.#passing), this.deadline.wait()])
+    await Promise.race([Promise.all(this.#passing), deadline.wait()])
   }
 
   async #sayBye(): Promise<boolean> {
     const { history, record } = this.#service
     if (this.#farewell === undefined) return true
-    return this.#farewell.sayBye(this.deadline, this.hurry, () => {
+    return this.#farewell.sayBye(this.clock.deadline, this.hurry, () => {
       // Of those that are left at the deadline it is known before they are cut.
       const { cut, ...others } = this.#report()
       history.drained({ ...others, cut: cut + record.connections })
@@ -276,7 +275,7 @@ class Leaving implements Departure {
     service.emit({ type: 'drained', report })
     const listening = isStopping ? [] : this.#listening
     this.#returned.resolve(await comeBack(service, listening, this.#spares, this.#committed?.generation ?? 0))
-    return isStopping ? stopNow(service, this.time) : report
+    return isStopping ? stopNow(service, this.clock.time) : report
   }
 
   get returned(): Promise<CookError> {
@@ -336,7 +335,7 @@ class Leaving implements Departure {
   }
 
   stop(): Promise<DrainReport> {
-    if (this.hurry.isSet) this.deadline.set()
+    if (this.hurry.isSet) this.clock.deadline.set()
     this.hurry.set()
     return this.ended
   }

@@ -5,12 +5,6 @@ import { type ListenerHandle, whereToListen } from '../node/listeners.ts'
 import type { LinkEvent } from '../upgrade/link.ts'
 
 /**
- * How long we go on accepting for them, in milliseconds: a handle that did not get through is told
- * by nobody.
- */
-const patience = 5_000
-
-/**
  * Node can neither duplicate a descriptor nor listen again on one that it has closed; what another
  * process sends is a new descriptor of the same socket.
  */
@@ -22,7 +16,8 @@ export class Spares {
   /** Resolves when all have come, or no more will. */
   readonly complete: Promise<void>
 
-  constructor() {
+  /** So long, in milliseconds, it waits for them. */
+  constructor(patience: number) {
     this.complete = new Promise((settle) => {
       this.#settle = settle
       setTimeout(settle, patience).unref()

@@ -54,7 +54,7 @@ export function watchSignals(service: Service): { end(): void } {
     process.on('exit', () => service.handles.handedPaths.forEach(restoreFromSpare))
     // Its handlers do what they do at a stop; what they leave undone, or their end, is waited for
     // until the deadline.
-    const endsAt = service.departure?.endsAt ?? 0
+    const endsAt = service.departure?.clock.endsAt ?? 0
     setTimeout(() => process.exit(0), Math.max(0, endsAt - performance.now())).unref()
     if (!wasTold) (process as Emitter).emit('SIGTERM', 'SIGTERM', signalNumbers().SIGTERM)
   }

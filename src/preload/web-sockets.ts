@@ -50,10 +50,10 @@ export class WebSockets {
  * What does not answer is cut at the deadline, with everything else.
  */
 export function drainWebSockets(webSockets: WebSockets, departure: Departure): OwnDrain {
-  const { mover, hurry, time } = departure
+  const { mover, hurry, clock } = departure
   const code = mover === undefined ? closeCodes.end : closeCodes.restart
   const frame = Buffer.from([0x88, 2, code >> 8, code & 0xff])
-  const closes = closeOverTime(Math.min(defaultSpread, time / 2))
+  const closes = closeOverTime(() => clock.spread(defaultSpread))
   const close = (socket: Socket) =>
     closes.add(() => {
       // Not before the handshake is answered, nor within a message: what never comes to the end of

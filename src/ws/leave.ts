@@ -38,7 +38,8 @@ export type WebSocketOptions<State> = {
   onHandedOver?(socket: WebSocket, state: State, request: IncomingMessage): void
   /**
    * Time over which those that must be closed are closed, in milliseconds, so that not all clients
-   * come back at once: 10 ms each at most, and never longer than half the drain.
+   * come back at once: 10 ms each at most, and never longer than half the drain. What waits for its
+   * turn to move at two thirds of it is closed in the sixth that follows.
    * @default 5000
    */
   readonly spread?: number
@@ -79,6 +80,8 @@ type Leaver = {
   isOrdered: boolean
   isUrgent: boolean
   isLookedAt: boolean
+  /** Its turn has come, and its state is awaited. */
+  isSaving: boolean
   /** saveState() was called: from then on nothing is read here. */
   saved: { readonly state: unknown } | undefined
   luggage: string | undefined
@@ -91,11 +94,13 @@ type Leaver = {
  */
 export function drainWebSockets<State>(home: Server<State>, departure: Departure): OwnDrain {
   const { name, options, context, server, open, requests, ws, service } = home
-  const { mover, hurry, deadline } = departure
+  const { mover, hurry, clock } = departure
   const leavers = new Map<WebSocket, Leaver>()
-  const closes = closeOverTime(Math.min(options.spread ?? defaultSpread, departure.time / 2))
+  const closes = closeOverTime(() => clock.spread(options.spread ?? defaultSpread))
   /** The successor does not take them: one that finds that out has found it out for all. */
   let isUnwanted = false
+  /** There is no time left to wait for a turn. */
+  let isLate = false
   let allGone = () => {}
   const done = new Promise<void>((gone) => {
     allGone = gone
@@ -114,6 +119,7 @@ export function drainWebSockets<State>(home: Server<State>, departure: Departure
       isOrdered: false,
       isUrgent: false,
       isLookedAt: false,
+      isSaving: false,
       saved: undefined,
       luggage: undefined,
       release() {
@@ -162,6 +168,7 @@ export function drainWebSockets<State>(home: Server<State>, departure: Departure
     if (leaver.at !== 'open' || leaver.webSocket.readyState !== leaver.webSocket.OPEN) return undefined
     const standing = ws.standing(leaver.webSocket)
     if (standing === 'stuck' || mover === undefined || isUnwanted) return void close(leaver)
+    if (isLate && !leaver.isSaving) return void close(leaver)
     if (!mover.isOpen) {
       if (leaver.saved !== undefined) startReading(leaver.socket)
       // Either the successor has died while we still accept, and all is as it was, or nobody is
@@ -238,6 +245,7 @@ export function drainWebSockets<State>(home: Server<State>, departure: Departure
       // The mover reads again what it could not send; in the same turn, so that nothing comes in
       // between.
       stopReading(leaver.socket)
+      leaver.isSaving = true
       try {
         leaver.saved ??= { state: await saving }
       } catch (error) {
@@ -291,7 +299,7 @@ export function drainWebSockets<State>(home: Server<State>, departure: Departure
 
   server.on('connection', onConnection)
   hurry.onSet(onHurry)
-  deadline.onSet(onDeadline)
+  clock.deadline.onSet(onDeadline)
   return {
     async moveIdle() {
       for (const webSocket of open) enter(webSocket)
@@ -300,12 +308,18 @@ export function drainWebSockets<State>(home: Server<State>, departure: Departure
       await Promise.all([...leavers.values()].map((leaver) => look(leaver, false)))
       if (hurry.isSet) onHurry()
     },
+    end() {
+      isLate = true
+      const waiting = [...leavers.values()].filter(({ at, isSaving }) => at === 'open' && !isSaving)
+      closes.plan(waiting.length)
+      for (const leaver of waiting) close(leaver)
+    },
     done,
     dispose() {
       closes.stop()
       server.removeListener('connection', onConnection)
       hurry.offSet(onHurry)
-      deadline.offSet(onDeadline)
+      clock.deadline.offSet(onDeadline)
       for (const leaver of leavers.values()) leaver.release()
     },
   }

@@ -10,7 +10,8 @@ import { connect } from 'node:net'
 import { test } from 'node:test'
 import tls from 'node:tls'
 import { makeCertificate } from '../support/certificate.ts'
-import { counts, drained, type Program, replace } from '../support/daemons.ts'
+import { counts, drained, fates, type Program, replace } from '../support/daemons.ts'
+import { takesAll } from '../support/extent.ts'
 import { askAll, HttpConnection, idleConnections } from '../support/http-connection.ts'
 import { Http2Connection } from '../support/http2-connection.ts'
 import { Lab, type Puppet } from '../support/lab.ts'
@@ -293,7 +294,7 @@ test('connections that nobody hands over stay until drainTimeout, are cut then, 
   assert.equal(await echoOf(stays, 'still served'), 'still served')
   leaves.socket.end()
   await stays.closed
-  assert.deepEqual(await drained(old), { ...counts(0, 1, 0, 1), listeners: { raw: counts(0, 1, 0, 1) } })
+  assert.deepEqual(fates(await drained(old)), { ...counts(0, 1, 0, 1), listeners: { raw: counts(0, 1, 0, 1) } })
 })
 
 async function echoOf(client: HttpConnection, text: string): Promise<string> {
@@ -331,7 +332,7 @@ test('at drainTimeout what is unanswered is cut, and the report says of each lis
   // New ones reach the new version only, so this one was accepted before.
   assert.equal(stuck.hasEnded, false)
   await held.closed
-  assert.deepEqual(await drained(old), {
+  assert.deepEqual(fates(await drained(old)), {
     ...counts(5, 0, 0, 1),
     listeners: { one: counts(3, 0, 0, 0), two: counts(2, 0, 0, 0), raw: counts(0, 0, 0, 1) },
   })
@@ -399,6 +400,63 @@ test('connections that cannot move in time end with an answer that says so, and 
   const count = (end: string) => all.filter((one) => one === end).length
   assert.ok(count('told') >= 15, `${count('told')} were told`)
   assert.ok(count('cut') <= 2, `${count('cut')} were cut`)
+})
+
+test('an old version stops accepting long before its deadline: what it accepted last is answered, however slow its moves are', async () => {
+  await using lab = await Lab.open()
+  const old = await lab.start()
+  const port = await old.run(({ serve, http }) => {
+    const server = http.createServer({ keepAliveTimeout: 60_000 }, (request, response) => {
+      if (request.url === '/late') setTimeout(() => response.end(`${process.pid}`), 500)
+      else response.end(`${process.pid}`)
+    })
+    return serve({ drainTimeout: 2_000 }, server)
+  })
+  await idleConnections(port, 300)
+  const young = await replace(lab, old, ({ serve, http }) => {
+    const server = http.createServer((_, response) => response.end(`${process.pid}`))
+    // All of them would take it longer than the whole drain.
+    server.on('connection', () => {
+      for (const end = performance.now() + 10; performance.now() < end; );
+    })
+    return serve({}, server)
+  })
+  const answers = new Set<string>()
+  let isOver = false
+  const asking = Array.from({ length: 10 }, async () => {
+    while (!isOver) {
+      const client = await HttpConnection.open(port)
+      answers.add((await client.ask('/late')).body)
+      client.socket.destroy()
+    }
+  })
+  const { cut, times } = await drained(old)
+  isOver = true
+  await Promise.all(asking)
+  assert.equal(cut, 0)
+  assert.deepEqual(answers, new Set([`${old.pid}`, `${young.pid}`]))
+  const { stoppedAccepting = Infinity, toldToEnd = 0 } = times
+  assert.ok(stoppedAccepting < toldToEnd, JSON.stringify(times))
+})
+
+test('a new version that does not respond at the end of the moves is not left alone with the service', {
+  skip: !takesAll,
+}, async () => {
+  await using lab = await Lab.open()
+  const old = await lab.start()
+  const port = await old.run(({ serve, web }) => serve({ drainTimeout: 1_500 }, web({ keepAliveTimeout: 60_000 })))
+  await idleConnections(port, 300)
+  const young = await replace(lab, old, haltsAt50)
+  await halted(young)
+  // For longer than two thirds of the time.
+  let last = performance.now()
+  for (const end = last + 1_200; last < end; last = performance.now()) {
+    const client = await HttpConnection.open(port)
+    assert.deepEqual(await client.ask(), answer(old))
+    client.socket.destroy()
+  }
+  young.kill('SIGCONT')
+  await drained(old)
 })
 
 test('a request that is not answered by drainTimeout is cut', async () => {

@@ -37,6 +37,11 @@ export async function drained(puppet: Puppet): Promise<DrainReport> {
   return report
 }
 
+/** The part of a report that is the same in every run. */
+export function fates({ times: _, ...rest }: DrainReport): Omit<DrainReport, 'times'> {
+  return rest
+}
+
 /** Counts in short: a report's listeners hold nothing else. */
 export function counts(handedOver: number, served: number, closed: number, cut: number) {
   return { handedOver, served, closed, cut }

@@ -1,5 +1,5 @@
 /** The steps of an upgrade, as the tests take them with puppets. */
-import type { UpgradeOptions } from 'cook-daemon'
+import type { DrainReport, UpgradeOptions } from 'cook-daemon'
 import type { Lab, Puppet } from './lab.ts'
 
 /** The first generation opens a TCP listener on a free port and registers it as `listen`. */
@@ -46,13 +46,7 @@ export async function leave(puppet: Puppet): Promise<void> {
 }
 
 /** What became of the connections, as a server under load reports it. */
-export type Report = {
-  readonly handedOver: number
-  readonly served: number
-  readonly closed: number
-  readonly cut: number
-  readonly listeners: Readonly<Record<string, unknown>>
-}
+export type Report = DrainReport
 
 /**
  * One upgrade of a server under load, as an operator triggers it; resolves when the old process is

@@ -47,9 +47,10 @@ test('the upgrades of a service are counted from generation to generation, and i
   const young = new History()
   young.take(old.news(self))
   assert.deepEqual([young.upgrades, young.older], [{ succeeded: 1, failed: 1 }, [self]])
-  old.drained(counts)
+  const times = { stoppedAccepting: 3, ended: 12 }
+  old.drained({ ...counts, times })
   young.take(old.news(self))
-  assert.deepEqual(young.last?.connections, counts)
+  assert.deepEqual([young.last?.connections, young.last?.drain], [counts, times])
   young.add({ generation: 3, begin, code: 'ERR_COOK_STOPPED' })
   young.take(old.news(self))
   assert.deepEqual([young.last?.generation, young.upgrades], [3, { succeeded: 1, failed: 2 }])
