@@ -76,7 +76,7 @@ test('without --log the log is in the state folder of its user, and is found whe
   const options = { before, env: { HOME: home, ...rootsFolders(home) } }
   const log = `${home}/.local/state/cook-daemon/app.log`
   try {
-    assert.match(await operator.does(['start', 'app.mjs'], options), new RegExp(`log ${log}\n$`))
+    assert.match(await operator.does(['start', 'app.mjs'], options), new RegExp(`log ${log}$`, 'm'))
     assert.deepEqual([modeOf(log), modeOf(dirname(log))], [0o640, 0o750])
     const { pid, startTime } = JSON.parse(await operator.does(['status', 'app', '--json'], options)) as Status
     assert.equal(await operator.does(['logs', 'app', '--path'], options), `${log}\n`)
