@@ -185,7 +185,8 @@ class Daemon {
   /**
    * Ends this process's service: stops accepting, finishes what is in flight, closes what is idle;
    * older generations that still drain do the same, and an upgrade that runs is given up. Called
-   * once more, or in a process that drains after an upgrade for the second time, it cuts the rest.
+   * again, or in a process that drains after an upgrade for the second time, it cuts the rest: but
+   * within a second of another stop, however that was asked for, it is the same stop.
    * Resolves with what became of the connections; ending the process is left to the caller.
    */
   stop(): Promise<DrainReport> {

@@ -22,8 +22,8 @@ const words: readonly (readonly [count: keyof DrainCounts, word: string])[] = [
 ]
 
 /**
- * `connections: 121 handed over, 3 served to their end; admin: 1 handed over; web: ...; what was left
- * was told to end after 20.0 s`
+ * `connections: 121 handed over, 3 served to their end; admin: 1 handed over; web: ...; what was
+ * left was told to end after 20.0 s`
  */
 export function drainText({ listeners, times, ...total }: DrainReport): string {
   const each = Object.entries(listeners).map(([name, counts]) => `${name}: ${countsText(counts)}`)

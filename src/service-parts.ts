@@ -228,6 +228,8 @@ export type Departure = {
   handOver(name: string, socket: Socket, state: unknown): Promise<boolean>
   /** Sends the successor what `status` shows of this process and of those before it. */
   tellNews(): void
-  /** Closes what is idle; once more, it cuts the rest. */
-  stop(): Promise<DrainReport>
+  /** Closes what is idle, or cuts the rest as well. */
+  stop(isCut: boolean): Promise<DrainReport>
+  /** Tells the successor to stop; false if there is none. */
+  tellStop(): boolean
 }

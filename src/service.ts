@@ -17,6 +17,7 @@ import { Registry } from './process/handles.ts'
 import { writeToLog } from './process/log.ts'
 import type { EnteredState } from './process/state.ts'
 import type { ControlSocket, Departure, OwnDrain, Predecessor, Preload, Receiving } from './service-parts.ts'
+import { Stops } from './stops.ts'
 import { deferred } from './waiting.ts'
 import { Warnings, warningOf } from './warnings.ts'
 
@@ -48,6 +49,7 @@ export class Service {
   readonly warnings = new Warnings()
   /** Parts of ours that hear of events; a program has `onEvent`. */
   readonly hearing: ((event: DaemonEvent) => void)[] = []
+  readonly stops = new Stops()
   /** Who takes connections of the program's own protocols, by name. */
   readonly receivers = new Map<string, Receiver>()
   /**

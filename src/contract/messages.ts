@@ -216,6 +216,8 @@ const downward = {
     /** What went wrong since the upgrade began, for the status of the new version. */
     warnings: optional(list(object(warning))),
   },
+  /** The service is stopped, and only the old version was told: the new one stops as at SIGTERM. */
+  stopToo: {},
   /** The old version needs the link no more. */
   bye: {},
 } as const satisfies Readonly<Record<string, FieldTable>>

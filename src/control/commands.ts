@@ -1,8 +1,8 @@
 /** What the control socket may have a daemon do, and how it reports how far it is. */
 import type { ProgramRecord } from '../contract/environment.ts'
 import type { WarningRecord } from '../contract/messages.ts'
-import { type DaemonReport, replaceAndLeave, stopService } from '../handover/leave.ts'
-import { isHandled } from '../node/signals.ts'
+import { type DaemonReport, replaceAndLeave } from '../handover/leave.ts'
+import { stopAsBySignal } from '../handover/stop.ts'
 import type { DaemonUpgradeOptions, DrainReport } from '../options.ts'
 import type { Service } from '../service.ts'
 import type { OnStep } from '../upgrade/predecessor.ts'
@@ -91,10 +91,7 @@ export async function stopByRequest(service: Service, onProgress: OnProgress): P
   const { drainTimeout, history, record } = service
   onProgress({ type: 'stopping', ms: ms(), drainTimeout, generations: [...history.older, record] })
   const drained = watchDrain(service, service.drained.promise, ms, onProgress)
-  // A program that handles SIGTERM ends as it is used to; where nothing does, the daemon alone is
-  // stopped.
-  if (isHandled('SIGTERM')) process.kill(process.pid, 'SIGTERM')
-  else void stopService(service)
+  stopAsBySignal(service)
   await drained
 }
 

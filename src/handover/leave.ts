@@ -66,23 +66,25 @@ export function tellFailedUpgrade({ warnings, options }: Service, error: Error):
 }
 
 /**
- * Ends the service. Once more, and in a process that drains after an upgrade for the second time,
- * it cuts the rest.
+ * Ends the service. Asked for again, and not just in another way, and in a process that drains after
+ * an upgrade for the second time, it cuts the rest.
  */
 export async function stopService(service: Service): Promise<DrainReport> {
+  const isCut = service.stops.hear() === 'again'
   while (service.upgrading !== undefined) {
     service.upgrading.stop.abort()
     await service.upgrading.ended
   }
   if (service.phase === 'starting') await service.predecessor?.notify(false, 'it was stopped')
-  return stopNow(service, service.drainTimeout)
+  return stopNow(service, service.drainTimeout, isCut)
 }
 
-function stopNow(service: Service, time: number): Promise<DrainReport> {
-  if (service.departure !== undefined) return service.departure.stop()
-  service.takeStep('stop')
-  service.receiving?.tellStop()
-  return new Leaving(service, time).ended
+function stopNow(service: Service, time: number, isCut: boolean): Promise<DrainReport> {
+  if (service.departure === undefined) {
+    service.takeStep('stop')
+    service.receiving?.tellStop()
+  }
+  return (service.departure ?? new Leaving(service, time)).stop(isCut)
 }
 
 /** One departure: made at a commit or at a stop, and dropped if the service comes back. */
@@ -104,6 +106,7 @@ class Leaving implements Departure {
   readonly #lost: Latch
   /** Connections of our predecessor on their way through us. */
   readonly #passing = new Set<Promise<unknown>>()
+  #continuedAt = Number.NEGATIVE_INFINITY
   /** Our predecessor knows that the service ends. */
   #hasPassedStop = false
   readonly ended: Promise<DrainReport>
@@ -141,6 +144,7 @@ class Leaving implements Departure {
       this.#spares?.onLink(event)
       this.mover?.onLink(event)
       if (this.#farewell?.wasStopped !== true) return
+      if (!this.#hasPassedStop) this.#service.stops.begin()
       // The service ends: what is idle goes now, and the rest with the link.
       if (event.type === 'closed') this.clock.deadline.set()
       this.hurry.set()
@@ -157,6 +161,7 @@ class Leaving implements Departure {
   }
 
   async #leave(): Promise<DrainReport> {
+    if (this.#committed !== undefined) process.on('SIGCONT', this.#onContinue)
     const released = this.#release()
     const news = setInterval(() => this.tellNews(), newsInterval).unref()
     this.tellNews()
@@ -168,6 +173,7 @@ class Leaving implements Departure {
     const isLeft = hasDrained && (await this.#sayBye())
     this.clock.stop()
     clearInterval(news)
+    process.removeListener('SIGCONT', this.#onContinue)
     return isLeft || !this.#canReturn() ? this.#end(report) : this.#return(report)
   }
 
@@ -275,7 +281,7 @@ class Leaving implements Departure {
     service.emit({ type: 'drained', report })
     const listening = isStopping ? [] : this.#listening
     this.#returned.resolve(await comeBack(service, listening, this.#spares, this.#committed?.generation ?? 0))
-    return isStopping ? stopNow(service, this.clock.time) : report
+    return isStopping ? stopNow(service, this.clock.time, false) : report
   }
 
   get returned(): Promise<CookError> {
@@ -334,12 +340,37 @@ class Leaving implements Departure {
     this.#committed?.link.send({ type: 'news', ...history.news(record), warnings: warnings.forSuccessor })
   }
 
-  stop(): Promise<DrainReport> {
-    if (this.hurry.isSet) this.clock.deadline.set()
+  stop(isCut: boolean): Promise<DrainReport> {
+    if (isCut) this.clock.deadline.set()
     this.hurry.set()
+    this.#passOnIfSupervised()
     return this.ended
   }
+
+  tellStop(): boolean {
+    if (this.#committed?.link.isOpen !== true) return false
+    this.#committed.link.send({ type: 'stopToo' })
+    return true
+  }
+
+  readonly #onContinue = () => {
+    this.#continuedAt = performance.now()
+    this.#passOnIfSupervised()
+  }
+
+  /**
+   * Supervisors (systemd, runit, daemontools, s6) send SIGCONT right behind the signal that stops a
+   * service, and a process that drains may be all that they signal (KillMode=mixed, before the
+   * new main process is known). A signal of somebody who wants this process gone comes alone.
+   */
+  #passOnIfSupervised(): void {
+    const { stops } = this.#service
+    if (stops.isRepeated && performance.now() - this.#continuedAt < togetherWithin) this.tellStop()
+  }
 }
+
+/** How far a signal and the SIGCONT behind it may be apart, in milliseconds. */
+const togetherWithin = 1_000
 
 /** How often a process that drains sends its successor how far it is, in milliseconds. */
 const newsInterval = 1_000

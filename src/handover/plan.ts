@@ -1,14 +1,18 @@
-/** The plan of a drain: what may take how long. Nothing else decides it; the docs have the table. */
+/** The plan of a drain: what may take how long. Nothing else decides it. */
 import type { DrainTimes } from '../options.ts'
 import type { DrainClock, DrainStage } from '../service-parts.ts'
 import { Latch } from '../waiting.ts'
 
-/** Milliseconds since the begin of a drain of `time` milliseconds, for each of its points. */
+/**
+ * Milliseconds since the begin of a drain of `time` milliseconds, for each of its points, as
+ * docs/drain-and-deadlines.md has them.
+ */
 export const drainPlan = {
   /** Both accept until what is idle has moved, and no longer than this. */
   stopAccepting: (time: number) => Math.min(time / 3, 10_000),
   /**
-   * Nor do we go on accepting longer for second handles: what did not get through is told by nobody.
+   * Nor do we go on accepting longer for second handles: of one that did not get through nobody
+   * tells.
    */
   stopWaitingForSpares: (time: number) => Math.min(time / 2, 5_000),
   /** What still waits for its turn to move is told to end, with a third of the time for that. */

@@ -15,6 +15,7 @@ import type { Link, LinkEvent } from '../upgrade/link.ts'
 import type { Succession } from '../upgrade/successor.ts'
 import { deferred, patientTimer } from '../waiting.ts'
 import { armKeepAlive } from './http.ts'
+import { stopAsBySignal } from './stop.ts'
 
 /**
  * How long after the end of its drain a predecessor that has not left is killed, in milliseconds:
@@ -54,6 +55,10 @@ export function receive(service: Service, predecessor: Identity, { link, hear }:
         service.history.take(message)
         service.warnings.take(message.warnings ?? [])
         service.departure?.tellNews()
+        return
+      case 'stopToo':
+        // One that drains itself has a successor to tell.
+        if (service.departure?.tellStop() !== true) stopAsBySignal(service)
         return
       case 'bye':
         bye.resolve()

@@ -2,7 +2,7 @@
 import { replaceAndLeave, stopService, tellFailedUpgrade } from '../handover/leave.ts'
 import { restoreFromSpare } from '../listen/restore-path.ts'
 import { type Emitter, wrapEmit } from '../node/emitters.ts'
-import { isHandled, signalNumbers } from '../node/signals.ts'
+import { isHandled, raise, signalNumbers, watchOwnSignals } from '../node/signals.ts'
 import { defaults } from '../options.ts'
 import type { Service } from '../service.ts'
 
@@ -10,7 +10,6 @@ export function watchSignals(service: Service): { end(): void } {
   const { stopSignals } = defaults
   /** The program was told to end: it has had its SIGTERM. */
   let wasTold = false
-  let isOver = false
   /** The program looks after itself. */
   let isAside = false
 
@@ -19,22 +18,39 @@ export function watchSignals(service: Service): { end(): void } {
     replaceAndLeave(service, {}).catch((error: Error) => tellFailedUpgrade(service, error))
   }
   const onStop = (signal: NodeJS.Signals) => {
-    if (isOver) return
     const isProgramOwn = isHandled(signal, 1)
     wasTold ||= isProgramOwn
-    if (service.hasSuccessor) void stopService(service)
-    else if (isProgramOwn) leaveToProgram(service)
+    if (isProgramOwn && !service.hasSuccessor) {
+      service.stops.hear()
+      leaveToProgram(service)
+    }
     // Before it serves there is nothing to finish, and whoever waits for it reads in the exit code
     // what ended it.
     else if (!service.hasAnswered) process.exit(128 + signalNumbers()[signal])
     else void stopService(service)
   }
+  /** What it has sent itself, as Nest does when it has finished, or is sent by us: on its way. */
+  const own = new Set<string | symbol>()
+  const endOwn = watchOwnSignals((signal) => own.add(signal))
+  /**
+   * Not for the program: one stop may come as several signals, and many programs end at once at the
+   * second. What it sends itself is its last word in the same stop, however long it took.
+   */
+  const isRepeated = (name: string | symbol) => {
+    const { stops } = service
+    if (!own.delete(name)) return stops.isRepeated
+    stops.begin()
+    return false
+  }
   // Programs have a use of their own for it (nodemon's restart; Nest ends at every signal there
   // is), which does not go together with this one: it is kept from their listeners.
   const giveBack = wrapEmit(process as Emitter, (emit, name, ...args) => {
-    if (name !== 'SIGUSR2') return emit(name, ...args)
-    onUpgrade()
-    return true
+    if (name === 'SIGUSR2') {
+      onUpgrade()
+      return true
+    }
+    const isStop = (stopSignals as readonly (string | symbol)[]).includes(name)
+    return (isStop && isRepeated(name)) || emit(name, ...args)
   })
   // What a signal calls is the `emit` of the moment at which the first listener comes.
   process.on('SIGUSR2', onUpgrade)
@@ -45,7 +61,6 @@ export function watchSignals(service: Service): { end(): void } {
   /** The drain is over. */
   function leave(): void {
     if (isAside) return
-    isOver = true
     // A program that sends itself the signal when it has finished, as Nest does, ends by it only
     // where nobody listens.
     for (const signal of stopSignals) process.removeListener(signal, onStop)
@@ -56,13 +71,16 @@ export function watchSignals(service: Service): { end(): void } {
     // until the deadline.
     const endsAt = service.departure?.clock.endsAt ?? 0
     setTimeout(() => process.exit(0), Math.max(0, endsAt - performance.now())).unref()
-    if (!wasTold) (process as Emitter).emit('SIGTERM', 'SIGTERM', signalNumbers().SIGTERM)
+    if (wasTold) return
+    own.add('SIGTERM')
+    raise('SIGTERM')
   }
 
   return {
     end(): void {
       isAside = true
       giveBack()
+      endOwn()
       process.removeListener('SIGUSR2', onUpgrade)
       for (const signal of stopSignals) process.removeListener(signal, onStop)
     },

@@ -168,14 +168,16 @@ export function drainWebSockets<State>(home: Server<State>, departure: Departure
     if (leaver.at !== 'open' || leaver.webSocket.readyState !== leaver.webSocket.OPEN) return undefined
     const standing = ws.standing(leaver.webSocket)
     if (standing === 'stuck' || mover === undefined || isUnwanted) return void close(leaver)
-    if (isLate && !leaver.isSaving) return void close(leaver)
     if (!mover.isOpen) {
       if (leaver.saved !== undefined) startReading(leaver.socket)
       // Either the successor has died while we still accept, and all is as it was, or nobody is
       // left to move to.
       return departure.isComingBack() ? undefined : void close(leaver)
     }
-    if (standing === 'free') return order(leaver, mover, isUrgent)
+    if (standing === 'free') {
+      if (isLate && !leaver.isSaving) return void close(leaver)
+      return order(leaver, mover, isUrgent)
+    }
     ws.whenWritten(leaver.webSocket, () => lookSoon(leaver))
     return undefined
   }
@@ -310,9 +312,8 @@ export function drainWebSockets<State>(home: Server<State>, departure: Departure
     },
     end() {
       isLate = true
-      const waiting = [...leavers.values()].filter(({ at, isSaving }) => at === 'open' && !isSaving)
-      closes.plan(waiting.length)
-      for (const leaver of waiting) close(leaver)
+      closes.plan(leavers.size)
+      for (const leaver of leavers.values()) void look(leaver)
     },
     done,
     dispose() {

@@ -15,10 +15,10 @@ const root = fileURLToPath(new URL('../../..', import.meta.url))
 const lines = [
   ['errors.ts', 'error-texts.ts', 'waiting.ts', 'version.ts'],
   ['contract/'],
-  ['options.ts', 'check.ts', 'report.ts'],
+  ['drain-report.ts', 'options.ts', 'check.ts', 'report.ts'],
   ['node/'],
   ['process/'],
-  ['service.ts', 'service-parts.ts', 'history.ts', 'warnings.ts', 'conditions.ts'],
+  ['service.ts', 'service-parts.ts', 'history.ts', 'warnings.ts', 'conditions.ts', 'stops.ts'],
   ['listen/'],
   ['upgrade/'],
   ['handover/'],
