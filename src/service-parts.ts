@@ -181,8 +181,8 @@ export type ProtocolDrain = {
   finish(): void
   /** After that, when it is late: what still waits for its turn to move is told to end too. */
   end?(): void
-  /** Closes what is idle, now and from now on; returns how many it closed at once. */
-  closeIdle(): number
+  /** Closes what is idle, now and from now on; returns those that it closed at once. */
+  closeIdle(): readonly Socket[]
   /** Releases what the drain listened to. */
   dispose(): void
 }

@@ -1,6 +1,6 @@
 /** Drains in three acts, by the clock: move what is idle, let the rest finish, cut what is left. */
 import type { Server } from 'node:net'
-import { connectionsOf } from '../node/connections.ts'
+import { connectionsOf, serverOf } from '../node/connections.ts'
 import { isHttp, isHttp2, stopAccepting } from '../node/listeners.ts'
 import type { DrainClock, Draining, OwnDrain, ProtocolDrain } from '../service-parts.ts'
 import type { Latch } from '../waiting.ts'
@@ -132,7 +132,13 @@ function giveUpMoving(parts: readonly Part[]): void {
 }
 
 function closeIdle(parts: readonly Part[]): void {
-  for (const { protocol, counts } of parts) counts.closed += protocol.closeIdle()
+  for (const { protocol } of parts) {
+    for (const socket of protocol.closeIdle()) {
+      // A server may have given it to another one.
+      const part = parts.find(({ server }) => server === serverOf(socket))
+      if (part !== undefined) part.counts.closed++
+    }
+  }
 }
 
 /** Those that have ended by themselves. */
@@ -148,8 +154,8 @@ function protocolOf(draining: Draining): ProtocolDrain {
   if (isHttp2(draining.server)) return drainHttp2(draining)
   if (isHttp(draining.server)) return drainHttp(draining)
   // Only the program knows what its own protocol is about: it moves its connections, or they end by
-  // themselves.
-  return { moveIdle: async () => {}, finish() {}, closeIdle: () => 0, dispose() {} }
+  // themselves. Those that it gave to an HTTP server speak HTTP, behind whatever came before.
+  return drainHttp({ ...draining, mover: undefined })
 }
 
 /** How many connections there were in all, those accepted meanwhile included. */

@@ -2,7 +2,14 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import type { ServerResponse } from 'node:http'
 import type { Server, Socket } from 'node:net'
-import { httpConnections, receivingHttpConnections, responseInProgress } from '../node/connections.ts'
+import {
+  httpConnections,
+  isServedBy,
+  receivingHttpConnections,
+  responseInProgress,
+  serverOf,
+} from '../node/connections.ts'
+import { guestsOf, isGuestAsking } from '../node/guests.ts'
 import { isTls } from '../node/listeners.ts'
 import type { Draining, ProtocolDrain } from '../service-parts.ts'
 import { countMove } from './counts.ts'
@@ -41,8 +48,19 @@ export function drainHttp(draining: Draining): ProtocolDrain {
   let isLate = false
   let sweep: NodeJS.Timeout | undefined
 
+  /**
+   * A connection that another server accepted, or that the program reads through something of its
+   * own, ends here: only the program knows how it comes to its HTTP server.
+   */
   const canMove = (socket: Socket) =>
-    mayMove && mover.isOpen && (rule === true || (rule as (s: Socket) => boolean)(socket))
+    mayMove &&
+    mover.isOpen &&
+    !('encrypted' in socket) &&
+    isServedBy(socket, server) &&
+    (rule === true || (rule as (s: Socket) => boolean)(socket))
+
+  /** One of its own, or one that it accepted for another HTTP server. */
+  const isHere = ({ socket, server: from }: Exchange) => from === server || (serverOf(socket) ?? server) === server
 
   async function move(socket: Socket, isUrgent: boolean): Promise<void> {
     if (mover === undefined || (waiting.has(socket) && !isUrgent)) return
@@ -60,12 +78,13 @@ export function drainHttp(draining: Draining): ProtocolDrain {
   function idle(): Socket[] {
     const receiving = receivingHttpConnections(server)
     const isIdle = (socket: Socket) => isQuiet(socket) && (socket.bytesRead === 0 || !receiving.has(socket))
-    return httpConnections(server).filter(isIdle)
+    const isGuestIdle = (socket: Socket) => isQuiet(socket) && !isGuestAsking(socket)
+    return [...httpConnections(server).filter(isIdle), ...guestsOf(server).filter(isGuestIdle)]
   }
 
   function onFinish(message: unknown): void {
-    const { socket, server: from } = message as Exchange
-    if (from !== server || !(canMove(socket) || isHurried)) return
+    const { socket } = message as Exchange
+    if (!isHere(message as Exchange) || !(canMove(socket) || isHurried)) return
     // In this very turn, behind Node's own end of the response and before anything else is read:
     // the one moment at which a busy connection is idle.
     process.nextTick(() => {
@@ -76,8 +95,8 @@ export function drainHttp(draining: Draining): ProtocolDrain {
   }
 
   function onStart(message: unknown): void {
-    const { response, socket, server: from } = message as Exchange
-    if (from === server && isFinishing && (isLate || !canMove(socket))) closeWith(response, socket)
+    const { response, socket } = message as Exchange
+    if (isHere(message as Exchange) && isFinishing && (isLate || !canMove(socket))) closeWith(response, socket)
   }
 
   /**
@@ -94,7 +113,7 @@ export function drainHttp(draining: Draining): ProtocolDrain {
   }
 
   function closeBusy(): void {
-    for (const socket of httpConnections(server)) {
+    for (const socket of [...httpConnections(server), ...guestsOf(server)]) {
       const response = responseInProgress(socket)
       if (response !== undefined && (isLate || !canMove(socket))) closeWith(response, socket)
     }
@@ -140,7 +159,7 @@ export function drainHttp(draining: Draining): ProtocolDrain {
       closeBusy()
       const sockets = idle()
       for (const socket of sockets) socket.destroy()
-      return sockets.length
+      return sockets
     },
     dispose() {
       clearInterval(sweep)

@@ -110,7 +110,7 @@ export function drainHttp2(draining: Draining): ProtocolDrain {
     },
     closeIdle() {
       closeAll()
-      return http1?.closeIdle() ?? 0
+      return http1?.closeIdle() ?? []
     },
     dispose() {
       for (const timer of timers) clearTimeout(timer)

@@ -5,6 +5,7 @@ import { resolve } from 'node:path'
 import { checkListenOptions } from '../check.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { currentContext } from '../node/context.ts'
+import { trackGuests } from '../node/guests.ts'
 import { trackSessions } from '../node/http2-sessions.ts'
 import type { ListenOptions } from '../options.ts'
 import { checkName, type Inherited, tcpName, unixName } from '../process/handles.ts'
@@ -28,6 +29,7 @@ export async function listen(service: Service, server: Server, options: ListenOp
   const inherited = service.claims.claimOne(name, kind)
   service.listeners.push({ name, server, oldName: inherited?.name, context: currentContext() })
   trackSessions(server)
+  trackGuests(server)
   try {
     await (inherited === undefined ? open(service, server, options) : listenOn(service, server, inherited, options))
     if (!server.listening) throw new Error('it was closed as soon as it listened')

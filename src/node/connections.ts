@@ -10,6 +10,8 @@ import { privateProperty } from './private.ts'
 type PrivateSocket = {
   server: Server | null
   _server: Server | null
+  readonly _parent?: PrivateSocket | null
+  readonly stream?: PrivateSocket | null
   _handle: { readonly reading?: boolean; readStop(): number; readStart(): number } | null
 }
 type CountingServer = { _connections: number }
@@ -61,12 +63,22 @@ export function responseInProgress(socket: Socket): ServerResponse | undefined {
 }
 
 /**
- * The server that accepted a connection, or adopted it. Over TLS the socket below has it, and this
- * one `server` (lib/_tls_wrap.js).
+ * The server that accepted a connection, or adopted it. Over TLS the socket below has it
+ * (lib/_tls_wrap.js: `_parent`, and `stream` where that is no socket).
  */
 export function serverOf(socket: Socket): Server | undefined {
-  const { _server, server } = socket as unknown as PrivateSocket
-  return _server ?? ('encrypted' in socket ? server : undefined) ?? undefined
+  let one: PrivateSocket | null | undefined = socket as unknown as PrivateSocket
+  while (one != null) {
+    if (one._server != null) return one._server
+    one = one._parent ?? one.stream
+  }
+  return undefined
+}
+
+/** Whether a server accepted this connection as it is, and speaks HTTP on it itself. */
+export function isServedBy(socket: Socket, server: Server): boolean {
+  const { _server, server: speaking } = socket as unknown as PrivateSocket
+  return speaking === server && (_server === server || ('encrypted' in socket && serverOf(socket) === server))
 }
 
 /**

@@ -7,6 +7,7 @@ import { acceptFromCommit, isOwnListen, takeTicketKeys } from '../listen/listeni
 import { restoreFromSpare } from '../listen/restore-path.ts'
 import { bindBeside, ownUnixPath } from '../listen/unix-path.ts'
 import { type Context, currentContext } from '../node/context.ts'
+import { trackGuests } from '../node/guests.ts'
 import { trackSessions } from '../node/http2-sessions.ts'
 import { afterListenerClose, type KeptListener, keepListener } from '../node/listeners.ts'
 import { isPrivatePath } from '../node/sockets.ts'
@@ -61,6 +62,7 @@ export function watchListens(service: Service, readiness: Readiness) {
     openings.set(server, { ask, name, inherited, context: currentContext() })
     readiness.opens(server)
     trackSessions(server)
+    trackGuests(server)
     const backlog = backlogOf(listen.args) ?? inherited?.backlog
     if (backlog !== undefined) handles.backlogs.set(server, backlog)
     if (inherited !== undefined) listenOn(server, inherited, listen, backlog)
