@@ -66,8 +66,8 @@ export function tellFailedUpgrade({ warnings, options }: Service, error: Error):
 }
 
 /**
- * Ends the service. Asked for again, and not just in another way, and in a process that drains after
- * an upgrade for the second time, it cuts the rest.
+ * Ends the service. Asked for again, and not just in another way, it cuts the rest; so it does in a
+ * process that drains after an upgrade.
  */
 export async function stopService(service: Service): Promise<DrainReport> {
   const isCut = service.stops.hear() === 'again'
