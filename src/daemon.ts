@@ -3,15 +3,16 @@
 import type { Server, Socket } from 'node:net'
 import { resolve } from 'node:path'
 import { checkDaemonOptions } from './check.ts'
-import type { ProgramRecord } from './contract/environment.ts'
+import { type ProgramRecord, pidName } from './contract/environment.ts'
 import type { Phase } from './contract/phase.ts'
-import { openControl } from './control/server.ts'
+import { beforeUser, openControl } from './control/server.ts'
 import { enter } from './enter.ts'
 import { CookError, messageOf } from './errors.ts'
 import { type DaemonReport, replaceAndLeave, stopService } from './handover/leave.ts'
 import { listen } from './listen/listen.ts'
 import { currentContext, inContext } from './node/context.ts'
 import { keepInspectorShut } from './node/signals.ts'
+import { beforeRootIsGivenUp } from './node/users.ts'
 import {
   type DaemonOptions,
   type DaemonUpgradeOptions,
@@ -19,6 +20,7 @@ import {
   type ListenOptions,
   withoutUndefined,
 } from './options.ts'
+import { keepPidFile } from './process/pid-file.ts'
 import type { Service } from './service.ts'
 import { ready } from './upgrade/ready.ts'
 import { becomeDaemon } from './upgrade/stages.ts'
@@ -60,6 +62,15 @@ export function beginDaemon(service: Service, options: DaemonOptions): void {
   if (state.program?.logFile !== undefined) state.logFile = resolve(state.program.logFile)
   service.begin()
   keepInspectorShut()
+  beforeRootIsGivenUp((user) => keepWhatIsRoots(service, user))
+}
+
+/** What this process opens by its name later on, root opens now. */
+function keepWhatIsRoots(service: Service, user: number): void {
+  beforeUser(service, user)
+  const { pidFile } = service.options
+  const fd = pidFile === undefined ? undefined : keepPidFile(resolve(pidFile))
+  if (fd !== undefined) service.handles.addReserved(pidName, 'file', fd)
 }
 
 /** What the operator said goes before what the program says. */

@@ -75,6 +75,8 @@ export type ControlSocket = {
   release(successor?: Started & { readonly identity: Identity }): void
   /** Opens the socket anew: the successor to which it was released is lost. */
   reopen(): Promise<void>
+  /** This process is about to give up root for this user. */
+  becomes(user: number): void
   /** Resolves when whoever was accepted has an answer. */
   readonly idle: Promise<void>
 }

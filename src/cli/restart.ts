@@ -43,6 +43,9 @@ type Found = Omit<Started, 'environment'> & {
 async function startOf(client: Client): Promise<Found> {
   try {
     const { pid, startTime, command, program, node } = await client.status()
+    // A process that has given up root must not have root start what it likes.
+    const written = client.lastOwner()
+    if (written?.user !== undefined) return { ...written, node, isDead: false }
     const owner = client.owners().find((one) => one.pid === pid && one.startTime === startTime)
     return { command, ...(program && { program }), environment: owner?.environment, node, isDead: false }
   } catch (error) {

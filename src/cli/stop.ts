@@ -1,7 +1,10 @@
 /** `stop`: asks a daemon to end, and ends one that does not answer. */
+import type { Identity } from '../contract/environment.ts'
 import type { GenerationRecord } from '../contract/messages.ts'
 import type { Client } from '../control/client.ts'
+import { identityOf } from '../control/owner-files.ts'
 import { CookError } from '../errors.ts'
+import { userOf } from '../node/users.ts'
 import { type End, endSilent, type StopOptions, timeToEnd, untilEnded } from './end-silent.ts'
 import { silentOwners, which } from './find-service.ts'
 import { exitCodes, paint, print, printJson } from './output.ts'
@@ -44,9 +47,24 @@ async function endByAsking(client: Client, options: StopOptions): Promise<End> {
     const { name, path } = client
     throw new CookError('ERR_COOK_NO_ANSWER', { name, path, why: 'what answered is not a cook-daemon' })
   }
-  const identities = told.generations.map(({ pid, startTime }) => [pid, startTime] as const)
+  const identities = mayBeEnded(
+    client,
+    told.generations.map(({ pid, startTime }) => [pid, startTime]),
+  )
   const wasKilled = await untilEnded(identities, timeToEnd(options, told.drainTimeout))
   return { pid: told.generations.at(-1)?.pid, wasKilled, answered: true }
+}
+
+/**
+ * A process that has given up root must not have root kill whom it likes: its own user's, and those
+ * that root has written down.
+ */
+function mayBeEnded(client: Client, identities: readonly Identity[]): readonly Identity[] {
+  const { user } = client.lastOwner() ?? {}
+  if (user === undefined) return identities
+  const written = client.owners().map(identityOf)
+  const isWritten = (one: Identity) => written.some(([pid, startTime]) => pid === one[0] && startTime === one[1])
+  return identities.filter((one) => userOf(one[0]) === user || isWritten(one))
 }
 
 /**

@@ -47,6 +47,8 @@ export const firstHandleFd = 4
  */
 export const controlName = 'cook:control'
 export const runName = 'cook:run'
+/** The pid file of a service that has given up the right to write there by its name. */
+export const pidName = 'cook:pid'
 
 export type Stage = '' | 'parent' | 'daemon'
 

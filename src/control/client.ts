@@ -7,7 +7,7 @@ import { CookError, type CookErrorCode, messageOf } from '../errors.ts'
 import { processState } from '../node/processes.ts'
 import { parseJson, readJsonLines } from '../process/json-lines.ts'
 import { controlPath } from '../process/run-dir.ts'
-import { type FoundOwner, lastDeadOwner, livingOwners, type Owner } from './owner-files.ts'
+import { type FoundOwner, lastDeadOwner, lastOwner, livingOwners, type Owner } from './owner-files.ts'
 import type { Failure, Progress, Status } from './status.ts'
 
 export type Client = {
@@ -26,6 +26,8 @@ export type Client = {
   owners(): readonly FoundOwner[]
   /** The process that served last, if it was killed or has crashed, and nothing came after it. */
   lastDead(): Owner | undefined
+  /** What was written last, in this user's own words, whoever serves. */
+  lastOwner(): Owner | undefined
 }
 
 /** How long a daemon may take to begin its answer, in milliseconds. */
@@ -78,6 +80,7 @@ export function clientOf(folder: string, name: string): Client {
     },
     owners,
     lastDead: () => lastDeadOwner(folder, name),
+    lastOwner: () => lastOwner(folder, name),
   }
 }
 

@@ -7,6 +7,7 @@ import { CookError, messageOf } from '../errors.ts'
 import { placeOfPids } from '../node/processes.ts'
 import { removeFile, statPath } from '../node/stat.ts'
 import { type Command, isAlive, isGone } from '../node/system.ts'
+import { mayWriteIn } from '../process/run-dir.ts'
 
 export type Owner = {
   readonly pid: number
@@ -19,6 +20,8 @@ export type Owner = {
   readonly program?: ProgramRecord
   /** With what, secrets too: nowhere else than in this file, which its user alone can read. */
   readonly environment?: Readonly<Record<string, string | undefined>>
+  /** It has given up root for this user: what it says itself is to be believed as that user's. */
+  readonly user?: number
 }
 
 /** An owner as it is found: alive, and since when it is one, in milliseconds since the epoch. */
@@ -29,6 +32,7 @@ export type FoundOwner = Owner & { readonly since: number }
  * owner is known. One name for each process, so that nobody writes over another's.
  */
 export function writeOwner(folder: string, name: string, owner: Owner): void {
+  if (!mayWriteIn(folder)) return
   const file = ownerPath(folder, name, owner.pid)
   // Both sides may write at once.
   const temporary = `${file}.${process.pid}.tmp`
@@ -45,7 +49,7 @@ export function writeOwner(folder: string, name: string, owner: Owner): void {
 
 /** At the end of a process, or of its service. */
 export function removeOwner(folder: string, name: string, pid: number): void {
-  removeFile(ownerPath(folder, name, pid))
+  if (mayWriteIn(folder)) removeFile(ownerPath(folder, name, pid))
 }
 
 /**
@@ -79,9 +83,23 @@ export function livingOwners(folder: string, name: string): FoundOwner[] {
  * crashed.
  */
 export function lastDeadOwner(folder: string, name: string): Owner | undefined {
+  return (
+    pidsIn(folder, name)
+      .flatMap((pid) => readOwner(ownerPath(folder, name, pid), pid))
+      // One that has given up root could not take its file along.
+      .filter((owner) => isGone(identityOf(owner)) && owner.user === undefined)
+      .sort((one, other) => one.since - other.since)
+      .at(-1)
+  )
+}
+
+/**
+ * What was written last of a service, by a process that lives or not: as root alone could write it,
+ * also where the process that serves is another user's.
+ */
+export function lastOwner(folder: string, name: string): Owner | undefined {
   return pidsIn(folder, name)
     .flatMap((pid) => readOwner(ownerPath(folder, name, pid), pid))
-    .filter((owner) => isGone(identityOf(owner)))
     .sort((one, other) => one.since - other.since)
     .at(-1)
 }

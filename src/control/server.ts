@@ -1,13 +1,15 @@
 /** The control socket: HTTP on a Unix socket, answered by the process that owns the service. */
 import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
+import { dirname } from 'node:path'
 import { controlName, type Identity, type UnixPath, withoutOwn } from '../contract/environment.ts'
 import { CookError } from '../errors.ts'
 import { listening } from '../listen/listening.ts'
-import { openUnixPath, ownUnixPath } from '../listen/unix-path.ts'
+import { openUnixPath, openUnixPathNow, ownUnixPath } from '../listen/unix-path.ts'
 import { stopAccepting } from '../node/listeners.ts'
 import { identify } from '../node/system.ts'
-import { controlPath, findRunDirectory } from '../process/run-dir.ts'
+import { userOf } from '../node/users.ts'
+import { controlPath, findRunDirectory, mayWriteIn } from '../process/run-dir.ts'
 import type { Service } from '../service.ts'
 import type { ControlSocket, Started } from '../service-parts.ts'
 import { forgetDeadOwners, forgetOwners, livingOwners, type Owner, removeOwner, writeOwner } from './owner-files.ts'
@@ -37,12 +39,49 @@ const reopenPause = 50
  */
 export async function openControl(service: Service): Promise<void> {
   const { name } = service.options
-  if (name === undefined) return
-  const folder = findRunDirectory(service.state.environment)
+  if (name === undefined || service.control !== undefined) return
+  const fault = faults.get(service)
+  if (fault !== undefined) throw fault
+  const folder = folderOf(service, name)
   if (folder instanceof CookError) return goWithout(service, folder)
   const control = new Control(service, name, folder)
   await control.open()
   service.control = control
+}
+
+/**
+ * Where root has given it up, the folder of the predecessor's socket: a place that this user has of
+ * its own is not where the service is looked for.
+ */
+function folderOf({ claims, state }: Service, name: string): string | CookError {
+  const path = claims.pathOf(controlName)
+  const isHere = path !== undefined && path === controlPath(dirname(path), name)
+  return isHere && !mayWriteIn(dirname(path)) ? dirname(path) : findRunDirectory(state.environment)
+}
+
+/** Why it could not be opened when root was given up. */
+const faults = new WeakMap<Service, unknown>()
+
+/** Called while this process still is root: its socket and its owner file stay root's. */
+export function beforeUser(service: Service, user: number): void {
+  const { name } = service.options
+  try {
+    const folder = folderOf(service, name ?? '')
+    // A program that the preload serves drops root when it listens, before it is up.
+    if (
+      service.control === undefined &&
+      service.preload !== undefined &&
+      name !== undefined &&
+      typeof folder === 'string'
+    ) {
+      const control = new Control(service, name, folder)
+      control.openNow()
+      service.control = control
+    }
+    service.control?.becomes(user)
+  } catch (error) {
+    faults.set(service, error)
+  }
 }
 
 /** A user without a place for it, as of a unit or a container, can be served all the same. */
@@ -63,6 +102,8 @@ class Control implements ControlSocket {
   /** The predecessor's socket, until the commit. */
   #inherited: (UnixPath & { readonly fd: number }) | undefined
   #server: Server
+  /** That it has become, or is about to. */
+  #user: number | undefined
 
   constructor(service: Service, name: string, folder: string) {
     this.#service = service
@@ -90,6 +131,25 @@ class Control implements ControlSocket {
     }
   }
 
+  openNow(): void {
+    if (this.#inherited !== undefined) return
+    const { pid, generation } = livingOwners(this.#folder, this.#name).at(-1) ?? {}
+    if (pid !== undefined) {
+      throw new CookError('ERR_COOK_NAME_TAKEN', { name: this.#name, why: `pid ${pid}, generation ${generation}` })
+    }
+    openUnixPathNow(this.#service, this.#server, this.#path, { mode: 0o600 })
+    this.#server.unref()
+    this.#service.handles.addReserved(controlName, 'unix', this.#server)
+    forgetOwners(this.#folder, this.#name, process.pid)
+    this.#own()
+  }
+
+  becomes(user: number): void {
+    this.#user = user
+    // Before the commit the predecessor writes down who we are.
+    if (this.#inherited === undefined) this.#own()
+  }
+
   async takeOver(): Promise<void> {
     const inherited = this.#inherited
     if (inherited === undefined) return
@@ -113,7 +173,10 @@ class Control implements ControlSocket {
       // Its own word, which says more, may be there already.
       const { identity, ...started } = successor
       if (livingOwners(this.#folder, this.#name).some(({ pid }) => pid === identity[0])) return
-      writeOwner(this.#folder, this.#name, this.#ownerOf(identity, this.#service.generation + 1, started))
+      const owner = this.#ownerOf(identity, this.#service.generation + 1, started)
+      const user = userOf(identity[0])
+      const isOther = user !== undefined && user !== process.geteuid?.()
+      writeOwner(this.#folder, this.#name, { ...owner, ...(isOther && { user }) })
     } catch {
       // The successor, whose file it is, reports the same fault.
     }
@@ -181,7 +244,9 @@ class Control implements ControlSocket {
   #own(): void {
     forgetDeadOwners(this.#folder, this.#name)
     const { generation, state } = this.#service
-    writeOwner(this.#folder, this.#name, this.#ownerOf(this.#identity, generation, state))
+    const user = this.#user
+    const owner = this.#ownerOf(this.#identity, generation, state)
+    writeOwner(this.#folder, this.#name, { ...owner, ...(user !== undefined && { user }) })
   }
 
   #ownerOf([pid, startTime]: Identity, generation: number, { command, program, environment }: Started): Owner {

@@ -3,7 +3,7 @@ import { linkSync } from 'node:fs'
 import type { Server } from 'node:net'
 import type { UnixPath } from '../contract/environment.ts'
 import { exchangeListener } from '../node/listeners.ts'
-import { fileAt } from '../node/stat.ts'
+import { fileAt, type Stat, statPath } from '../node/stat.ts'
 import { isTrusted } from '../process/trust.ts'
 import { removeUnixFile, spareOf } from '../process/unix-file.ts'
 import type { Service } from '../service.ts'
@@ -95,7 +95,13 @@ function isToRestore(loss: Loss | undefined, isReturn: boolean): boolean {
 }
 
 function lossOf({ path, file, hasSpare }: UnixPath): Loss | undefined {
-  const found = fileAt(path)
+  let found: Stat | undefined
+  try {
+    found = statPath(path)
+  } catch {
+    // It is not for us to look at, as when root was given up: not to see it is not to miss it.
+    return undefined
+  }
   if (found === undefined) return 'removed'
   if (file !== undefined && found.id !== file) return 'replaced'
   return hasSpare === true && fileAt(spareOf(path)) === undefined ? 'spare removed' : undefined

@@ -5,6 +5,7 @@ import { resolve } from 'node:path'
 import type { UnixPath } from '../contract/environment.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { afterListenerClose } from '../node/listeners.ts'
+import { isListenedOn } from '../node/sockets.ts'
 import { fileAt, removeFile, statDescriptor } from '../node/stat.ts'
 import { withoutUndefined } from '../options.ts'
 import { faultAt, removeOwn } from '../process/trust.ts'
@@ -62,6 +63,30 @@ export async function openUnixPath(
   options: OpenOptions,
 ): Promise<void> {
   ownUnixPath(service, server, await bindUnixPath(server, path, options))
+}
+
+/**
+ * The same at once, for a process that is about to give up the right to. Throws what the other one
+ * rejects with.
+ */
+export function openUnixPathNow(service: Service, server: Server, path: string, { mode }: OpenOptions): void {
+  const bound = besides(path)
+  try {
+    if (isListenedOn(path)) throw justBound(path)
+    removeOwn(path)
+    removeOwn(bound)
+    // Bound when the call returns; why it could not be is an event, which comes too late.
+    listening(server, () => server.listen({ path: bound })).catch(() => {})
+    if (!server.listening) throw new Error(`nothing could be bound as ${bound}`)
+    if (mode !== undefined) setMode(bound, mode)
+    linkSync(bound, path)
+    ownUnixPath(service, server, toUnixPath(path, bound))
+  } catch (cause) {
+    server.close()
+    throw cause instanceof CookError ? cause : unixPathError(path, cause)
+  } finally {
+    removeFile(bound)
+  }
 }
 
 /** A public path, and the file that stands there now under this name or another one. */

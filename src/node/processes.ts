@@ -58,7 +58,14 @@ export function processState(pid: number): string | undefined {
  * start time is a date anyway.
  */
 export function placeOfPids(): string {
-  if (process.platform !== 'linux') return ''
+  place ??= process.platform === 'linux' ? findPlace() : ''
+  return place
+}
+
+/** Kept: a process that has given up root may not look at its own namespace any more. */
+let place: string | undefined
+
+function findPlace(): string {
   return `${readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim()} ${readlinkSync('/proc/self/ns/pid')}`
 }
 

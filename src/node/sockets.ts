@@ -24,6 +24,11 @@ export function servedBy(leader: Identity, inherited: readonly number[] = []): S
   return undefined
 }
 
+/** Whether anybody listens on a Unix path, in this network namespace. */
+export function isListenedOn(path: string): boolean {
+  return unixListeners('self').some(({ address }) => address === path)
+}
+
 /**
  * Whether a Unix path can be of no use to anybody but this process and its children: in a folder
  * for temporary files, with this pid in its name, as the pipes of tsx.
@@ -54,9 +59,9 @@ function tcpListeners(pid: number, table: 'tcp' | 'tcp6'): Listener[] {
 }
 
 /** Flags in column 4, with __SO_ACCEPTCON for one that listens, inode in 7, path in 8. */
-function unixListeners(pid: number): Listener[] {
+function unixListeners(pid: number | 'self'): Listener[] {
   return rows(`/proc/${pid}/net/unix`).flatMap(([, , , flags, , , inode, path]) =>
-    flags === '00010000' && path !== undefined && !isPrivatePath(path, pid)
+    flags === '00010000' && path !== undefined && !isPrivatePath(path, Number(pid))
       ? [{ inode: Number(inode), address: path }]
       : [],
   )

@@ -177,7 +177,14 @@ export function startEnvironment(): Readonly<Record<string, string | undefined>>
 
 function environmentFromProc(): Record<string, string | undefined> {
   const env: Record<string, string | undefined> = {}
-  for (const pair of readFileSync('/proc/self/environ', 'utf8').split('\0')) {
+  let text: string
+  try {
+    text = readFileSync('/proc/self/environ', 'utf8')
+  } catch {
+    // A worker thread of a process that has given up root: that may not look at itself any more.
+    return { ...process.env }
+  }
+  for (const pair of text.split('\0')) {
     const at = pair.indexOf('=')
     if (at > 0) env[pair.slice(0, at)] ??= pair.slice(at + 1)
   }

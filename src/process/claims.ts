@@ -47,6 +47,12 @@ export class Claims {
     return [...this.#unclaimed].filter(({ name }) => !isReserved(name))
   }
 
+  /** That of the library's own, without claiming it. */
+  pathOf(name: string): string | undefined {
+    const handle = this.#handles.find((one) => one.name === name)
+    return handle?.kind === 'unix' ? handle.path : undefined
+  }
+
   /** Claims one handle. */
   claimHandle(handle: Inherited): void {
     this.#unclaimed.delete(handle)

@@ -2,12 +2,13 @@
 import type { Socket as UdpSocket } from 'node:dgram'
 import type { Server } from 'node:net'
 import {
-  controlName,
+  type controlName,
   type HandleKind,
   type HandleRecord,
   type HandleShape,
   isWhole,
-  runName,
+  type pidName,
+  type runName,
   type UnixPath,
 } from '../contract/environment.ts'
 import { CookError } from '../errors.ts'
@@ -54,7 +55,11 @@ export class Registry {
    * Adds a handle of the library itself: it takes the place of the one before, and no restore()
    * takes it out.
    */
-  addReserved(name: typeof controlName | typeof runName, kind: HandleKind, source: HandleSource): void {
+  addReserved(
+    name: typeof controlName | typeof runName | typeof pidName,
+    kind: HandleKind,
+    source: HandleSource,
+  ): void {
     this.#add(name, kind, source, true)
   }
 
@@ -74,7 +79,7 @@ export class Registry {
    * the last success is its start.
    */
   restore(): void {
-    this.#entries = this.#entries.filter(({ name }) => name === controlName || name === runName)
+    this.#entries = this.#entries.filter(({ name }) => isReserved(name))
   }
 
   /** All handles, those of one name together, in the order in which the names came. */

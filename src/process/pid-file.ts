@@ -3,6 +3,7 @@ import {
   accessSync,
   closeSync,
   constants,
+  ftruncateSync,
   openSync,
   readSync,
   renameSync,
@@ -15,7 +16,7 @@ import { dirname } from 'node:path'
 import type { Identity } from '../contract/environment.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { startedAt } from '../node/processes.ts'
-import { removeFile, statDescriptor, statPath } from '../node/stat.ts'
+import { fileAt, removeFile, statDescriptor, statPath } from '../node/stat.ts'
 import { system } from '../node/system.ts'
 import { faultAt, faultOnTheWay, removeOwn } from './trust.ts'
 
@@ -64,7 +65,45 @@ export function reclaimPidFile(file: string): void {
 
 /** Removes the file at the end of a service, if it is still ours. */
 export function releasePidFile(file: string): void {
-  if (readPid(file) === process.pid && faultAt(file) === undefined) removeFile(file)
+  if (readPid(file) !== process.pid || faultAt(file) !== undefined) return
+  const fd = kept.get(file)
+  try {
+    removeFile(file)
+  } catch (error) {
+    if (fd === undefined) throw error
+    // Its folder is not ours any more: a file without a pid is one of nobody.
+    ftruncateSync(fd)
+  }
+}
+
+/** By path: descriptors of pid files where this process may not, or soon, write by their names. */
+const kept = new Map<string, number>()
+
+/**
+ * Opens the file for good, and makes it, before this process gives up the right to. Undefined if it
+ * is not ours to write: writePidFile() says why.
+ */
+export function keepPidFile(file: string): number | undefined {
+  if (kept.has(file)) return undefined
+  const { O_RDWR, O_CREAT, O_NOFOLLOW, O_NONBLOCK } = constants
+  try {
+    if ((faultOnTheWay(file) ?? faultAt(file)) !== undefined) return undefined
+    const fd = openSync(file, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0o644)
+    const stat = statDescriptor(fd)
+    if (stat?.isFile === true && stat.nlink === 1 && (stat.size === 0 || readPid(file) !== undefined)) {
+      kept.set(file, fd)
+      return fd
+    }
+    closeSync(fd)
+  } catch {
+    // writePidFile() meets the same.
+  }
+  return undefined
+}
+
+/** Takes the descriptor that the predecessor has kept, if it is that of this file. */
+export function inheritPidFile(file: string, fd: number): void {
+  if (statDescriptor(fd)?.id === fileAt(file)?.id) kept.set(file, fd)
 }
 
 /**
@@ -82,7 +121,7 @@ function replacePidFile(file: string): void {
   } catch (cause) {
     // What was there before was somebody else's; on a full disk it is ours, and empty.
     if (isWritten || isFull(cause)) removeFile(temporary)
-    if (isFull(cause) && overwritePidFile(file)) return
+    if ((isFull(cause) || kept.has(file)) && overwritePidFile(file)) return
     throw new CookError('ERR_COOK_PID_FILE', { file, why: messageOf(cause) }, { cause })
   }
 }
@@ -97,20 +136,21 @@ function isFull(cause: unknown): boolean {
  */
 function overwritePidFile(file: string): boolean {
   const { O_RDWR, O_NOFOLLOW, O_NONBLOCK } = constants
-  let fd: number | undefined
+  const own = kept.get(file)
+  let fd = own
   try {
-    fd = openSync(file, O_RDWR | O_NOFOLLOW | O_NONBLOCK)
+    fd ??= openSync(file, O_RDWR | O_NOFOLLOW | O_NONBLOCK)
     const stat = statDescriptor(fd)
     // Through a second name we might write into a file that somebody wants spoilt, and what is no
     // pid file is nothing of ours.
-    if (stat?.isFile !== true || stat.nlink !== 1 || readPid(file) === undefined) return false
+    if (stat?.isFile !== true || stat.nlink !== 1 || (stat.size > 0 && readPid(file) === undefined)) return false
     const text = `${process.pid}\n`.padEnd(stat.size, '\n')
     return writeSync(fd, text, 0) === text.length
   } catch {
     // The error of the usual way is the one to tell.
     return false
   } finally {
-    if (fd !== undefined) closeSync(fd)
+    if (fd !== undefined && fd !== own) closeSync(fd)
   }
 }
 

@@ -6,6 +6,7 @@ import { isAbsolute, join, resolve } from 'node:path'
 
 import { envHome, envRuntime } from '../contract/environment.ts'
 import { CookError, messageOf } from '../errors.ts'
+import { fileAt } from '../node/stat.ts'
 import { faultAbove, faultAt, faultOnTheWay } from './trust.ts'
 
 type Environment = Readonly<Record<string, string | undefined>>
@@ -104,6 +105,12 @@ function fault(stat: ReturnType<typeof lstatSync> & object): string | undefined 
   if (stat.uid !== self) return `it belongs to user ${stat.uid}, not to this user (${self})`
   const mode = (Number(stat.mode) & 0o777).toString(8).padStart(4, '0')
   return (Number(stat.mode) & 0o022) === 0 ? undefined : `others can write in it (its mode is ${mode})`
+}
+
+/** Whether this process may write there: it may have been root's, and root given up. */
+export function mayWriteIn(folder: string): boolean {
+  const user = process.geteuid?.()
+  return user === 0 || fileAt(folder)?.uid === user
 }
 
 const suffix = '.sock'

@@ -12,6 +12,7 @@ import {
 } from '../contract/environment.ts'
 import { toWire } from '../contract/messages.ts'
 import { CookError } from '../errors.ts'
+import { channelDescriptor } from '../node/channel.ts'
 import { keepInspectorShut } from '../node/signals.ts'
 import { statDescriptor } from '../node/stat.ts'
 import { type Command, canTellProcesses, isWorkerThread, startCommand, startEnvironment } from '../node/system.ts'
@@ -99,9 +100,11 @@ function checkStart({ link, launch }: Start, environment: ProcessState['environm
   if (link === undefined) return
   const broken = (why: string) => new CookError('ERR_COOK_ENVIRONMENT', { variable: envLink, why })
   if (link.predecessor[0] === process.pid) throw broken('it names this process as its own predecessor')
-  // Node deletes the variable, so only Linux still shows it. With a launcher between, a predecessor
-  // that is gone has no link any more.
-  const hasLink = process.platform !== 'linux' || launch !== undefined || environment.NODE_CHANNEL_FD === String(linkFd)
+  // Node deletes the variable, so only Linux still shows it, and not to a process that acts as
+  // another user than it is. With a launcher between, a predecessor that is gone has no link any
+  // more.
+  const isShown = environment.NODE_CHANNEL_FD === String(linkFd) || channelDescriptor() === linkFd
+  const hasLink = process.platform !== 'linux' || launch !== undefined || isShown
   if (!hasLink) throw broken('no process gave this one a link')
 }
 

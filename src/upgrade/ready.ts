@@ -1,8 +1,9 @@
 /** This process serves: at the commit it takes over control socket, pid file and hooks. */
 import { resolve } from 'node:path'
 import { lookAround } from '../conditions.ts'
+import { pidName } from '../contract/environment.ts'
 import { isPathLost, noteModes, restoreUnixPaths } from '../listen/restore-path.ts'
-import { writePidFile } from '../process/pid-file.ts'
+import { inheritPidFile, writePidFile } from '../process/pid-file.ts'
 import type { Service } from '../service.ts'
 import type { Predecessor } from '../service-parts.ts'
 
@@ -29,6 +30,7 @@ function startServing(service: Service): void {
 
 async function readyAsSuccessor(service: Service, predecessor: Predecessor): Promise<void> {
   const { claims, control, history, receiving } = service
+  const pidFile = claims.claimOne(pidName, 'file')
   await predecessor.notify(true, '')
   receiving?.sendSpares()
   await service.runHook('control', () => control?.takeOver())
@@ -40,9 +42,16 @@ async function readyAsSuccessor(service: Service, predecessor: Predecessor): Pro
     service.runOnTakeover(undefined)
     history.forget()
   })
+  if (pidFile !== undefined) keepPidFile(service, pidFile.fd)
   // Too late for a no: the service is ours, and goes on.
   await service.runHook('pidFile', () => writePid(service))
   lookAround(service)
+}
+
+/** Of a service that has given up root: each generation writes where the first one could. */
+function keepPidFile({ options, handles }: Service, fd: number): void {
+  if (options.pidFile !== undefined) inheritPidFile(resolve(options.pidFile), fd)
+  handles.addReserved(pidName, 'file', fd)
 }
 
 function writePid(service: Service): void {

@@ -1,0 +1,45 @@
+/** How a process gives up root, and who another process is. */
+import { readFileSync } from 'node:fs'
+
+/**
+ * Calls back right before this process becomes another user, while it still is root: what only root
+ * can do is done then, or never. What the callback throws keeps nobody from giving up root.
+ */
+export function beforeRootIsGivenUp(onDrop: (user: number) => void): void {
+  if (process.geteuid?.() !== 0) return
+  const become = process.seteuid
+  for (const name of ['setuid', 'seteuid'] as const) {
+    const plain = process[name]
+    if (plain === undefined) continue
+    process[name] = (id: number | string) => {
+      const user = process.geteuid?.() === 0 ? numberOf(id) : undefined
+      if (user !== undefined && user !== 0) onDrop(user)
+      plain.call(process, id)
+    }
+  }
+
+  /** Only the system knows a user by name: for a moment this process is that one. */
+  function numberOf(id: number | string): number | undefined {
+    if (typeof id === 'number') return id
+    try {
+      become?.call(process, id)
+      return process.geteuid?.()
+    } catch {
+      // There is no such user, which the call will say.
+      return undefined
+    } finally {
+      if (process.geteuid?.() !== 0) become?.call(process, 0)
+    }
+  }
+}
+
+/** As which user a process acts (proc_pid_status(5)); undefined where that cannot be known. */
+export function userOf(pid: number): number | undefined {
+  try {
+    // Not the owner of /proc/PID: that is root for a process that has changed its user.
+    const [, user] = /^Uid:\s+\d+\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? []
+    return user === undefined ? undefined : Number(user)
+  } catch {
+    return undefined
+  }
+}
