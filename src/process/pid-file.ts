@@ -44,6 +44,8 @@ export function checkPidFile(file: string, own: readonly Identity[]): void {
 /** It is written beside the file, and takes its place. */
 function faultOfFolder(file: string): string | undefined {
   if (statPath(file)?.isFolder === true) return 'it is a folder'
+  // Written through its descriptor.
+  if (kept.has(file)) return undefined
   try {
     accessSync(dirname(file), constants.W_OK)
     return undefined
