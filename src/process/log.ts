@@ -83,10 +83,22 @@ export function faultOfLog(logFile: string | undefined): string | undefined {
   const anew = logFile === undefined ? '' : '; the next upgrade opens it anew'
   if (open.nlink === 0) return `the log ${name} was deleted, and what this process writes is lost${anew}`
   const named = logFile === undefined ? open : statTarget(logFile)
+  // Not to see it is not to miss it.
+  if (named === undefined && isHandedOnLog()) return undefined
   if (named?.id !== open.id) {
     return `the log ${name} was moved, and this process still writes into ${path ?? 'that file'}${anew}`
   }
   return isFull(name) ? `the log ${name} cannot be written: no space left on its file system` : undefined
+}
+
+/**
+ * Whether this process writes into the log of another user: of root, which it has given up. Its
+ * successors get the descriptor, and cannot open it by its name.
+ */
+export function isHandedOnLog(): boolean {
+  const user = process.geteuid?.()
+  const open = statDescriptor(1)
+  return user !== 0 && open?.isFile === true && open.uid !== user
 }
 
 function pathOf(fd: number): string | undefined {

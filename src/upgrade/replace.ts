@@ -12,7 +12,7 @@ import { withoutInspectorIn } from '../node/node-options.ts'
 import { identify, isAlive } from '../node/system.ts'
 import { type DaemonUpgradeOptions, defaults } from '../options.ts'
 import { nextCommand } from '../process/command.ts'
-import { openLog } from '../process/log.ts'
+import { isHandedOnLog, openLog } from '../process/log.ts'
 import { checkPidFile, reclaimPidFile, releasePidFile } from '../process/pid-file.ts'
 import type { Service } from '../service.ts'
 import { deferred } from '../waiting.ts'
@@ -165,6 +165,7 @@ function reopenedLog(service: Service): number | undefined {
   try {
     return openLog(logFile)
   } catch (error) {
+    if (isHandedOnLog()) return undefined
     // Its folder is gone or full: no reason to refuse an upgrade, since our own log is still open.
     const text = `the new version writes where this one does, since the log could not be opened anew: ${messageOf(error)}`
     service.emit({ type: 'warning', about: 'log', text })
