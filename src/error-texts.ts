@@ -231,6 +231,11 @@ export const errorTexts = {
   },
 } as const satisfies Record<string, { text: string; help: string }>
 
+/** What to do about an error of which only the code is known, as one of another process. */
+export function helpOf(code: string): string | undefined {
+  return Object.hasOwn(errorTexts, code) ? errorTexts[code as keyof typeof errorTexts].help : undefined
+}
+
 /** Filled in, with what to do about it. */
 export function textOf(code: keyof typeof errorTexts, values: Readonly<Record<string, string | number>>) {
   const { text, help } = errorTexts[code]

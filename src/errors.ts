@@ -42,11 +42,15 @@ export class CookError<Code extends CookErrorCode = CookErrorCode> extends Error
   readonly values: CookErrorValues<Code>
 
   /** The library makes these; a program only catches them. */
-  constructor(code: Code, values: CookErrorValues<Code>, options?: { readonly cause?: unknown }) {
+  constructor(
+    code: Code,
+    values: CookErrorValues<Code>,
+    options?: { readonly cause?: unknown; readonly help?: string | undefined },
+  ) {
     const { text, help } = textOf(code, values)
     super(text, options)
     this.code = code
-    this.help = help
+    this.help = options?.help ?? help
     this.values = values
     Object.defineProperty(this, mark, { value: true })
   }

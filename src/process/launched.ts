@@ -7,7 +7,7 @@ import { CookError, messageOf } from '../errors.ts'
 export type Word = {
   readonly type: 'started' | 'ready' | 'refused' | 'dying'
   readonly reason?: string
-  /** Of the error that is the reason, if it is one of ours. */
+  /** Of the error that is the reason, if it is ours: empty if that has none. */
   readonly code?: string
 }
 
@@ -81,7 +81,7 @@ export function tellLauncher(fd: number, word: Word): void {
  */
 export function wordOf(type: 'refused' | 'dying', error: unknown): Word {
   const reason = error instanceof Error && type === 'dying' ? (error.stack ?? error.message) : messageOf(error)
-  return { type, reason: cutReason(reason), ...(error instanceof CookError && { code: error.code }) }
+  return { type, reason: cutReason(reason), code: error instanceof CookError ? error.code : '' }
 }
 
 function closeQuietly(fd: number): void {

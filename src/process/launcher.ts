@@ -5,6 +5,7 @@ import { accessSync, constants, existsSync } from 'node:fs'
 import type { Duplex } from 'node:stream'
 import { firstHandleFd, type Identity, type LinkRecord, linkFd, writeStart } from '../contract/environment.ts'
 import { cutReason } from '../contract/messages.ts'
+import { helpOf } from '../error-texts.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { endSession, identityOfChild, killSession } from '../node/sessions.ts'
 import { type Served, servedBy } from '../node/sockets.ts'
@@ -183,13 +184,14 @@ async function refused(child: ChildProcess, identity: Identity, word: Word): Pro
   return new CookError(
     'ERR_COOK_DAEMON_SAID_NO',
     { pid: identity[0], reason: word.reason ?? '' },
-    { cause: causeOf(word) },
+    // Our own no has a help of its own.
+    { cause: causeOf(word), help: word.code === undefined ? undefined : (helpOf(word.code) ?? '') },
   )
 }
 
 /** The error that ended the daemon, as far as it is known here. */
 function causeOf(word: Word | undefined): Error | undefined {
-  return word && Object.assign(new Error(word.reason), word.code !== undefined && { code: word.code })
+  return word && Object.assign(new Error(word.reason), word.code && { code: word.code })
 }
 
 /** The words of a daemon as they come; `next` gives undefined after the last. */

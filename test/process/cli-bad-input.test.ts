@@ -273,6 +273,10 @@ test('a pid file that cannot be written keeps a program from starting, with a cl
     await operator.types(['start', 'app.mjs', '--pid', 'missing/pid']),
     /the pid file \S+\/missing\/pid could not be written: ENOENT/,
   )
+  // Nor is a program blamed that has said nothing.
+  writeFileSync(lab.path('plain.cjs'), "require('http').createServer().listen(0)")
+  const { stderr } = await operator.types(['start', 'plain.cjs', '--pid', 'missing/pid'])
+  assert.match(stderr, /missing\/pid could not be written: ENOENT.*\nCheck that its folder exists/)
   assert.equal(await operator.does(['list']), 'no service is running\n')
 })
 
