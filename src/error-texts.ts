@@ -103,7 +103,7 @@ export const errorTexts = {
   },
   ERR_COOK_SUCCESSOR_SPAWN: {
     text: 'the new version could not be started with {command}: {why}. The old version (pid {self}) still serves',
-    help: 'Check the path, its permissions, the working directory and the limits on processes and descriptors; then upgrade again.',
+    help: 'Check the path (--node of the command, or execPath, names another Node), its permissions, the working directory and the limits on processes and descriptors; then upgrade again.',
   },
   ERR_COOK_SUCCESSOR_EXITED: {
     text: 'the new version ({who}) exited before it was ready: {how}. The old version (pid {self}) still serves{words}',

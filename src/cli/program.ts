@@ -5,7 +5,7 @@ import { type ProgramRecord, writeProgram } from '../contract/environment.ts'
 import { inheritableDescriptors } from '../node/processes.ts'
 import { type Command, startCommand } from '../node/system.ts'
 import { defaults, withoutUndefined } from '../options.ts'
-import { type Retyped, scriptEndings } from '../process/command.ts'
+import { nextCommand, type Retyped, scriptEndings } from '../process/command.ts'
 import type { LaunchPlan } from '../process/launcher.ts'
 import { checkedName } from './find-service.ts'
 import { nodeAt } from './node-binary.ts'
@@ -77,15 +77,25 @@ function recordOf(options: StartOptions): ProgramRecord {
 /** What an upgrade or a restart changes of what runs. */
 export function changesOf(command: Command, args: readonly string[], options: StartOptions) {
   const { cwd, node, nodeArg } = options
-  checkNodeArgs(nodeArg ?? [])
   const place = placeOf(options)
-  const retyped: Retyped = {
+  checkNodeArgs(nodeArg ?? [])
+  if (cwd !== undefined) checkFolder(place)
+  const moved: Retyped = {
     cwd: cwd === undefined ? undefined : place,
     execPath: node === undefined ? undefined : nodeAt(node, place),
-    execArgv: nodeArg && [...preloadArguments(command), ...nodeArg],
     args: args.length === 0 ? undefined : args,
   }
-  return { retyped, record: recordOf(options) }
+  const execArgv = [...preloadFor(command, nextCommand(command, moved)), ...(nodeArg ?? ownArguments(command))]
+  const isSame = String(execArgv) === String(command.execArgv)
+  return { retyped: { ...moved, execArgv: isSame ? undefined : execArgv }, record: recordOf(options) }
+}
+
+/** That of the release in which the script lies, if it is another now. */
+function preloadFor(before: Command, { args: [file = ''], cwd }: Command): readonly string[] {
+  const [option, old] = preloadArguments(before)
+  if (option === undefined || old === undefined) return []
+  if (file === before.args[0] && cwd === before.cwd && existsSync(old)) return [option, old]
+  return [option, preloadPath(file) ?? old]
 }
 
 function preloadArguments({ execArgv }: Command): readonly string[] {
@@ -98,8 +108,9 @@ export function ownArguments(command: Command): readonly string[] {
 }
 
 /** Refuses what cannot be started, before anything is stopped for it. */
-export function checkCommand({ args: [file = ''], cwd }: Command): void {
+export function checkCommand({ execPath, args: [file = ''], cwd }: Command): void {
   checkFolder(cwd)
+  if (!existsSync(execPath)) throw new Error(`there is no Node at ${execPath} any more: --node names another`)
   if (!scriptEndings.some((ending) => existsSync(file + ending))) throw new Error(`there is no program ${file}`)
 }
 

@@ -12,6 +12,7 @@ import { exitCodes, paint, print, printJson } from './output.ts'
 export async function stop(name: string | undefined, options: StopOptions): Promise<number> {
   const client = await which(name)
   const { pid, wasKilled, answered } = await endAll(client, options)
+  client.forgetDead()
   if (options.json === true) printJson({ name: client.name, pid, wasKilled, answered })
   else print(`${paint('green', client.name)} has stopped${wasKilled ? ', and had to be killed' : ''}`)
   return exitCodes.done

@@ -7,7 +7,7 @@ import { openRunDirectory } from '../process/run-dir.ts'
 import { timesText } from '../report.ts'
 import { ifNotRunning, which } from './find-service.ts'
 import { exitCodes, note, paint, print, printJson, UsageError } from './output.ts'
-import { changesOf, checkCommand, nameOf, type Program, programOf, type StartOptions } from './program.ts'
+import { changesOf, nameOf, type Program, programOf, type StartOptions } from './program.ts'
 import { linkLog, start } from './start.ts'
 import { isSameProgram, nodeText, tellDoubts, whatRuns } from './what-runs.ts'
 
@@ -60,7 +60,6 @@ async function upgradeRunning(
   const isJson = options.json === true
   const { retyped, record } = changesOf(before.command, args, options)
   const next = nextCommand(before.command, retyped)
-  checkCommand(next)
   if (!isJson) {
     print(`${paint('bold', client.name)}  generation ${before.generation} → ${before.generation + 1}`)
     print(`  ${whatRuns({ command: next })}`)
@@ -78,7 +77,7 @@ async function upgradeRunning(
   let serves: (Progress & { readonly type: 'serves' }) | undefined
   let last: Progress | undefined
   for await (const progress of client.progress('upgrade', request)) {
-    if (isJson) printJson(progress)
+    if (isJson) printJson(progress.type === 'serves' ? { ...progress, ...(await runsOf(client)) } : progress)
     else show(progress, last)
     last = progress
     if (progress.type === 'serves') serves = progress
@@ -94,7 +93,7 @@ async function upgradeRunning(
   if (!isJson) print(servesText(client.name, serves, now, before))
   if (now === undefined) return exitCodes.done
   if (whatRuns(now) !== whatRuns({ command: next }))
-    note(`${client.name} runs ${whatRuns(now)}: a symlink was changed meanwhile`)
+    note(`${client.name} runs ${whatRuns(now)}: that was changed while it started`)
   tellDoubts(client.name, now, before)
   return exitCodes.done
 }
@@ -104,6 +103,14 @@ async function lostText(client: Client, pid: number): Promise<string> {
   const now = await client.status().catch(() => undefined)
   const who = now === undefined ? 'nobody serves' : `pid ${now.pid}, generation ${now.generation}, serves`
   return `the old version (pid ${pid}) ended during the upgrade; ${who} now`
+}
+
+/** For scripts: what serves now. */
+async function runsOf(client: Client) {
+  const now = await client.status().catch(() => undefined)
+  if (now === undefined) return {}
+  const { listeners, node, command, resolved } = now
+  return { listeners, node, command, resolved }
 }
 
 /** The last line: what serves now. */

@@ -7,7 +7,7 @@ import { CookError, type CookErrorCode, messageOf } from '../errors.ts'
 import { processState } from '../node/processes.ts'
 import { parseJson, readJsonLines } from '../process/json-lines.ts'
 import { controlPath } from '../process/run-dir.ts'
-import { type FoundOwner, lastDeadOwner, lastOwner, livingOwners, type Owner } from './owner-files.ts'
+import { type FoundOwner, forgetDeadOwners, lastDeadOwner, lastOwner, livingOwners, type Owner } from './owner-files.ts'
 import type { Failure, Progress, Status } from './status.ts'
 
 export type Client = {
@@ -28,6 +28,8 @@ export type Client = {
   lastDead(): Owner | undefined
   /** What was written last, in this user's own words, whoever serves. */
   lastOwner(): Owner | undefined
+  /** What was killed on purpose is not to be started again. */
+  forgetDead(): void
 }
 
 /** How long a daemon may take to begin its answer, in milliseconds. */
@@ -81,6 +83,7 @@ export function clientOf(folder: string, name: string): Client {
     owners,
     lastDead: () => lastDeadOwner(folder, name),
     lastOwner: () => lastOwner(folder, name),
+    forgetDead: () => forgetDeadOwners(folder, name),
   }
 }
 

@@ -115,7 +115,10 @@ class Control implements ControlSocket {
     // A process that has ended owns nothing. One that is killed or crashes leaves its file, from
     // which a restart knows what to start.
     process.once('exit', (code) => {
-      if (code === 0 || !service.isServing) removeOwner(folder, name, process.pid)
+      if (code !== 0 && service.isServing) return
+      removeOwner(folder, name, process.pid)
+      // Nor does one that was killed while it drained.
+      if (!service.hasSuccessor) forgetDeadOwners(folder, name)
     })
   }
 

@@ -2,7 +2,7 @@
 import { existsSync, realpathSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
 import type { TypedRecord } from '../contract/environment.ts'
-import { type Command, workingDirectory } from '../node/system.ts'
+import type { Command } from '../node/system.ts'
 
 /** What may be typed anew for a successor or a restart; what is not there stays as it is. */
 export type Retyped = {
@@ -13,13 +13,14 @@ export type Retyped = {
   readonly cwd?: string | undefined
 }
 
-/** A script that was typed as relative moves with the working directory. */
-export function nextCommand(command: Command, retyped: Retyped): Command {
+/**
+ * A script that was typed as relative moves with the working directory. `elsewhere` is where to go
+ * if that is not there any more.
+ */
+export function nextCommand(command: Command, retyped: Retyped, elsewhere = () => command.cwd): Command {
   const [file, ...args] = command.args
   const hasMoved = retyped.cwd !== undefined
-  // A daemon that went elsewhere at its start does not need the place where it was started any
-  // more.
-  const cwd = resolve(retyped.cwd ?? (existsSync(command.cwd) ? command.cwd : workingDirectory()))
+  const cwd = resolve(retyped.cwd ?? (existsSync(command.cwd) ? command.cwd : elsewhere()))
   const typed = retyped.script ?? (hasMoved ? scriptOf(command) : undefined)
   const next = typed === undefined ? file : resolve(cwd, typed)
   const script = typed ?? (cwd === command.cwd ? command.script : undefined)

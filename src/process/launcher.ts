@@ -133,7 +133,8 @@ export async function spawned(spawn: () => ChildProcess): Promise<ChildProcess> 
  * missing.
  */
 export function spawnFault(command: Command, cause: unknown): string {
-  return directoryFault(command.cwd) ?? messageOf(cause)
+  const isLost = command.execPath.startsWith('/') && !existsSync(command.execPath)
+  return directoryFault(command.cwd) ?? (isLost ? 'there is no such file' : messageOf(cause))
 }
 
 function directoryFault(cwd: string): string | undefined {

@@ -9,7 +9,7 @@ import { ticketKeys } from '../listen/listening.ts'
 import { isPathLost, noteModes, restoreUnixPaths } from '../listen/restore-path.ts'
 import { keepPathAtClose } from '../listen/unix-path.ts'
 import { withoutInspectorIn } from '../node/node-options.ts'
-import { identify, isAlive } from '../node/system.ts'
+import { identify, isAlive, workingDirectory } from '../node/system.ts'
 import { type DaemonUpgradeOptions, defaults } from '../options.ts'
 import { nextCommand } from '../process/command.ts'
 import { isHandedOnLog, openLog } from '../process/log.ts'
@@ -126,7 +126,9 @@ function newVersion(service: Service, asked: Asked, stop: AbortSignal): Omit<New
   const { program: told, ...options } = asked
   return {
     stage: options.stage ?? (service.isDaemon ? 'daemon' : 'parent'),
-    command: nextCommand(service.state.command, options),
+    // A daemon that went elsewhere at its start does not need the place where it was started any
+    // more.
+    command: nextCommand(service.state.command, options, workingDirectory),
     environment: environmentFor(service, asked),
     generation: service.generation + 1,
     handles: service.handles.pack(),

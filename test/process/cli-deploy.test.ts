@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { existsSync, mkdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs'
 import { describe, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import { nodeAt } from '../../src/cli/node-binary.ts'
 import { Operator } from '../support/command.ts'
 import { takesAll } from '../support/extent.ts'
@@ -35,6 +36,8 @@ function pointTo(lab: Lab, release: string): void {
 
 const told = async (operator: Operator) => JSON.parse(await operator.asks('app'))
 
+const root = new URL('../../..', import.meta.url)
+
 /** As a deploy agent, `cd -P` or a unit: the path in $PWD is not the one that was meant. */
 const noPwd = { PWD: '/' }
 
@@ -63,10 +66,14 @@ describe('a deploy', { concurrency: 3 }, () => {
     assert.match(shown, new RegExp(`node +${process.version} \\(${process.execPath}\\)`))
   })
 
-  test('an upgrade with --cwd moves a script that was typed as relative, and says what it runs', async () => {
+  test('an upgrade with --cwd moves a script that was typed as relative, with its copy of the library, and says what it runs', async () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
     makeReleases(lab)
+    for (const version of ['1', '2', '3']) {
+      mkdirSync(lab.path('releases', version, 'node_modules'))
+      symlinkSync(fileURLToPath(root), lab.path('releases', version, 'node_modules/cook-daemon'))
+    }
     await operator.does(['start', 'app.cjs'], { cwd: lab.path('current'), env: noPwd })
     pointTo(lab, 'releases/2')
     const same = await operator.does(['upgrade', 'app'])
@@ -74,6 +81,8 @@ describe('a deploy', { concurrency: 3 }, () => {
     const moved = await operator.does(['upgrade', 'app', '--cwd', 'current'])
     assert.match(moved, new RegExp(`\n  app.cjs in ${lab.path('current')} → ${lab.path('releases/2')}\n`))
     assert.equal((await told(operator)).version, '2')
+    const { command } = await operator.status('app')
+    assert.equal(command.execArgv[1], lab.path('current/node_modules/cook-daemon/dist/bundle/preload.cjs'))
     pointTo(lab, 'releases/3')
     await operator.does(['upgrade', 'app'])
     assert.equal((await told(operator)).file, 'env 3')

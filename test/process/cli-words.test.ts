@@ -112,6 +112,8 @@ test('a script reads start, upgrade, restart and stop as JSON', async () => {
     ['started', 'booted', 'ready', 'serves', 'drained'],
   )
   assert.ok(steps.every(({ ms }) => typeof ms === 'number'))
+  const { node, command, resolved } = steps.find(({ type }) => type === 'serves')
+  assert.deepEqual([node, command.cwd, resolved.cwd], [process.version, lab.folder, lab.folder])
   const [again] = await reads('restart', 'app')
   assert.deepEqual([again.generation, again.phase], [1, 'ready'])
   assert.deepEqual(await reads('stop', 'app'), [{ name: 'app', pid: again.pid, wasKilled: false, answered: true }])

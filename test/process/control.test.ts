@@ -1,7 +1,7 @@
 /** The control socket: who may ask, what it answers, and that exactly one generation does. */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { chmodSync, existsSync, lstatSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, lstatSync, mkdirSync, realpathSync, symlinkSync, writeFileSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
 import { test } from 'node:test'
 import type { Progress } from '../../src/control/status.ts'
@@ -9,7 +9,7 @@ import { begin, control, linesOf, statusOf } from '../support/control.ts'
 import { beginReplace, drained, replace } from '../support/daemons.ts'
 import { readExposition } from '../support/exposition.ts'
 import { HttpConnection } from '../support/http-connection.ts'
-import { Lab, type Puppet } from '../support/lab.ts'
+import { fixturePath, Lab, type Puppet } from '../support/lab.ts'
 import { eventually } from '../support/waiting.ts'
 
 const named = { name: 'web' }
@@ -41,6 +41,7 @@ test('a daemon with a name answers GET /status on a socket that is ours alone', 
       drainTimeout: 30_000,
       warnings: [],
       command: {},
+      resolved: { cwd: realpathSync(lab.folder), script: realpathSync(fixturePath('puppet')) },
     },
   )
   assert.equal(lstatSync(lab.path('run')).mode & 0o777, 0o700)
@@ -268,6 +269,10 @@ test('wrong requests are told what is wrong, and what is too large or too slow e
   await wrong('POST /upgrade', 400, /is not an object/, '[]')
   await wrong('POST /upgrade', 400, /there is no option script/, { script: '/bin/sh' })
   await wrong('POST /upgrade', 400, /readyTimeout/, { readyTimeout: -1 })
+  await wrong('POST /upgrade', 400, /cwd must be an absolute path/, { cwd: 'current' })
+  await wrong('POST /upgrade', 400, /drainTimeout/, { program: { drainTimeout: '5' } })
+  await wrong('POST /upgrade', 400, /release is not an option/, { program: { release: ['web'] } })
+  await wrong('POST /upgrade', 400, /must be an object/, { program: 5 })
   await wrong('POST /upgrade', 400, /more than 1048576 bytes/, JSON.stringify({ env: { BIG: 'x'.repeat(1_100_000) } }))
   const tooLong = await control(path, `GET /${'x'.repeat(9_000)}`)
   assert.equal(tooLong.status, 431)

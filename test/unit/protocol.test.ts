@@ -53,12 +53,16 @@ const handle: fc.Arbitrary<HandleRecord> = fc.oneof(
 
 const identity = fc.tuple(fc.integer({ min: 1, max: 4_194_304 }), text)
 
+const path = text.map((name) => `/${name}`)
+const typed = record({ execPath: path, cwd: path, script: text })
+
 const link: fc.Arbitrary<LinkRecord> = record({
   protocol: fc.integer({ min: 1, max: 99 }),
   nonce: fc.string({ minLength: 1 }),
   generation: fc.integer({ min: 2, max: 1_000_000 }),
   predecessor: identity,
   handles: fc.array(handle, { maxLength: 20 }),
+  typed,
 })
 
 const close = fc.array(fc.nat(1_000), { maxLength: 3 })
@@ -67,7 +71,7 @@ const close = fc.array(fc.nat(1_000), { maxLength: 3 })
 const start: fc.Arbitrary<Start> = fc.oneof(
   record({
     stage: fc.constant('daemon' as const),
-    launch: record({ fd: fc.constant(linkFd), waitReady: fc.boolean(), close }),
+    launch: record({ fd: fc.constant(linkFd), waitReady: fc.boolean(), close, typed }),
   }),
   record({ stage: fc.constantFrom('parent' as const, 'daemon' as const), link }),
   link.map((linked) => ({
