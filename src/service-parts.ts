@@ -101,6 +101,8 @@ export type Destination = {
   readonly to: string
   /** In the second case the listener that accepted it. */
   readonly listener?: string | undefined
+  /** In the first, of HTTP/1.1: milliseconds since its last answer, if it has had one. */
+  readonly idle?: number | undefined
 }
 
 /** With what goes along. */

@@ -204,6 +204,11 @@ const downward = {
     state: optional(text),
     /** What had been read of it and was given to nobody, base64. */
     unread: optional(text),
+    /**
+     * Of HTTP/1.1: how long ago it had its last answer, in milliseconds. Absent: it has not asked
+     * anything yet.
+     */
+    idle: optional(count),
   },
   refused: { reason },
   /** After the commit, each second of the drain and at its end: what the service has behind it. */

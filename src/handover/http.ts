@@ -13,6 +13,7 @@ import { guestsOf, isGuestAsking } from '../node/guests.ts'
 import { isTls } from '../node/listeners.ts'
 import type { Draining, ProtocolDrain } from '../service-parts.ts'
 import { countMove } from './counts.ts'
+import { idleTime } from './keep-alive.ts'
 
 /**
  * What Node publishes of a request: `http.server.request.start` and `http.server.response.finish`.
@@ -69,7 +70,7 @@ export function drainHttp(draining: Draining): ProtocolDrain {
     const { bytesRead } = socket
     const isTurn = () => isUrgent || !clock.isLastTurnOver
     const isFree = () => isTurn() && socket.bytesRead === bytesRead && socket.writableLength === 0
-    const moved = await mover.move(socket, { to: draining.name }, { isFree, isUrgent })
+    const moved = await mover.move(socket, { to: draining.name, idle: idleTime(socket) }, { isFree, isUrgent })
     waiting.delete(socket)
     countMove(counts, moved)
   }
@@ -167,31 +168,4 @@ export function drainHttp(draining: Draining): ProtocolDrain {
       unsubscribe('http.server.request.start', onStart)
     },
   }
-}
-
-/**
- * A connection that was handed over while idle looks fresh to Node: no keep-alive timer runs, and
- * at headersTimeout the client would get a 408 unasked for.
- */
-export function armKeepAlive(server: Server, socket: Socket): void {
-  const { keepAliveTimeout, keepAliveTimeoutBuffer = 0, headersTimeout } = server as unknown as Timeouts
-  const limits = [
-    keepAliveTimeout > 0 ? keepAliveTimeout + keepAliveTimeoutBuffer : Number.POSITIVE_INFINITY,
-    // Node looks every connectionsCheckingInterval, but never before headersTimeout.
-    headersTimeout > 0 ? headersTimeout * 0.9 : Number.POSITIVE_INFINITY,
-  ]
-  const limit = Math.min(...limits)
-  if (limit === Number.POSITIVE_INFINITY) return
-  const timer = setTimeout(() => {
-    if (socket.bytesRead === 0) socket.destroy()
-  }, limit)
-  timer.unref()
-  socket.once('close', () => clearTimeout(timer))
-}
-
-type Timeouts = {
-  readonly keepAliveTimeout: number
-  /** From Node 22 on. */
-  readonly keepAliveTimeoutBuffer?: number
-  readonly headersTimeout: number
 }

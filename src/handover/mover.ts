@@ -167,8 +167,8 @@ export class Mover implements ConnectionMover {
     const state = typeof order.state === 'function' ? order.state() : order.state
     // Each by its name: a connection that passes through comes with the message of another link,
     // and its id.
-    const { to, listener } = destination
-    this.#dispatch({ order, message: { type: 'connection', to, listener, state, unread }, socket })
+    const { to, listener, idle } = destination
+    this.#dispatch({ order, message: { type: 'connection', to, listener, state, unread, idle }, socket })
   }
 
   #dispatch(parcel: Parcel): void {

@@ -14,7 +14,7 @@ import { Assembly, fromText } from '../upgrade/cloned-values.ts'
 import type { Link, LinkEvent } from '../upgrade/link.ts'
 import type { Succession } from '../upgrade/successor.ts'
 import { deferred, patientTimer } from '../waiting.ts'
-import { armKeepAlive } from './http.ts'
+import { keepAliveAsBefore } from './keep-alive.ts'
 import { stopAsBySignal } from './stop.ts'
 
 /**
@@ -138,12 +138,12 @@ export function receive(service: Service, predecessor: Identity, { link, hear }:
 }
 
 /** Returns whether anybody here wants the connection. */
-function keepConnection(service: Service, { to, listener: from, state }: Arrival, socket: Socket): boolean {
+function keepConnection(service: Service, { to, listener: from, state, idle }: Arrival, socket: Socket): boolean {
   const own = service.listenerNamed(to)
   if (own?.server.listening === true) {
     const { server, context } = own
-    if (isHttp(server)) armKeepAlive(server, socket)
     context(() => adoptConnection(server, socket))
+    if (isHttp(server) && idle !== undefined) keepAliveAsBefore(server, socket, idle)
     return true
   }
   const receiver = service.receivers.get(to)

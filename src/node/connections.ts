@@ -38,7 +38,44 @@ export function connectionsOf(servers: readonly Server[]): Map<Server, Socket[]>
  */
 const connectionsList = 'http.server.connections'
 type Parser = { readonly socket?: Socket | null }
-type ConnectionsList = { all(): readonly Parser[]; active(): readonly Parser[] }
+type ConnectionsList = {
+  all(): readonly Parser[]
+  active(): readonly Parser[]
+  expired(headersTimeout: number, requestTimeout: number): Parser[]
+}
+
+/** Those for which no timeout counts before they have said something. */
+const spared = new WeakSet<Socket>()
+const sparing = new WeakSet<ConnectionsList>()
+
+/**
+ * Until something arrives on it, a connection is to Node as one between two requests: its time for
+ * headers, which counts from the moment in which the server gets it, does not run
+ * (lib/_http_server.js, checkConnections).
+ */
+export function sparesFromTimeout(server: Server, socket: Socket): void {
+  spared.add(socket)
+  const list = privateProperty<ConnectionsList>(server, connectionsList)
+  if (list === undefined || sparing.has(list)) return
+  sparing.add(list)
+  const { expired } = list
+  list.expired = (...timeouts) =>
+    expired.apply(list, timeouts).filter(({ socket: late }) => late == null || late.bytesRead > 0 || !spared.has(late))
+}
+
+/**
+ * Milliseconds since something went over a connection; 0 if it has no timeout. lib/internal/timers.js:
+ * the time at which a timer was started, which only another one can be compared with.
+ */
+export function quietTime(socket: Socket): number {
+  const timer = privateProperty<PrivateTimer | null>(socket, 'timeout')
+  if (timer == null) return 0
+  const now = setTimeout(() => {}, 1)
+  clearTimeout(now)
+  return Math.max(0, (now as unknown as PrivateTimer)._idleStart - timer._idleStart)
+}
+
+type PrivateTimer = { readonly _idleStart: number }
 
 /** The HTTP/1.1 connections of a server: all but those that were upgraded. */
 export function httpConnections(server: Server): Socket[] {

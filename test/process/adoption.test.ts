@@ -48,16 +48,49 @@ test('the keep-alive time of the new server closes a connection that was handed 
   assert.equal(client.text, '')
 })
 
-test('a connection that was handed over gets no 408 that it did not ask for', async () => {
+for (const [what, times] of [
+  ['the time for headers', { headersTimeout: 400, connectionsCheckingInterval: 50 }],
+  ['the timeout of the server', { timeout: 400 }],
+] as const) {
+  test(`a connection that was handed over between two requests lives for its keep-alive time, longer than ${what}`, async () => {
+    await using lab = await Lab.open()
+    const { client, young } = await adopted(
+      lab,
+      async ({ open, listen, http, onRequest, kept }) => {
+        const { timeout = 0, ...options } = JSON.parse(process.env.TIMES ?? '{}') as { timeout?: number }
+        await open()
+        await listen(Object.assign(http.createServer({ keepAliveTimeout: 60_000, ...options }, onRequest), { timeout }))
+        await kept.daemon?.ready()
+      },
+      { TIMES: JSON.stringify(times) },
+    )
+    // One that is accepted and says nothing is the clock: it came later, and its time is over.
+    const accepted = await HttpConnection.open(await portOf(young))
+    await accepted.closed
+    assert.equal(accepted.text.startsWith('HTTP/1.1 408'), what === 'the time for headers')
+    assert.deepEqual([client.hasEnded, client.text], [false, ''])
+    assert.deepEqual(await client.ask(), answer(young))
+    client.socket.destroy()
+  })
+}
+
+test('a connection that was handed over before it said anything gets the time of one that was accepted', async () => {
   await using lab = await Lab.open()
-  const { client } = await adopted(lab, async ({ open, listen, http, onRequest, kept }) => {
+  const old = await lab.start()
+  const client = await HttpConnection.open(await old.run(({ start }) => start()))
+  const young = await replace(lab, old, async ({ open, listen, http, onRequest, kept }) => {
+    const times = { keepAliveTimeout: 100, headersTimeout: 1_500, connectionsCheckingInterval: 50 }
     await open()
-    const times = { keepAliveTimeout: 60_000, headersTimeout: 500, connectionsCheckingInterval: 50 }
     await listen(http.createServer(times, onRequest))
     await kept.daemon?.ready()
   })
+  assert.equal((await drained(old)).handedOver, 1)
+  // Longer than one between two requests would live.
+  const asked = await idle(await portOf(young))
+  await asked.closed
+  assert.equal(client.hasEnded, false)
   await client.closed
-  assert.equal(client.text, '')
+  assert.match(client.text, /^HTTP\/1.1 408/)
 })
 
 test('a slow answer or a slow request on a connection that was handed over is not cut by the keep-alive time', async () => {
@@ -249,8 +282,12 @@ test('a connection that the new version has no server for is closed', async () =
 })
 
 /** A connection that had an answer of the old version and was handed over since. */
-async function adopted(lab: Lab, program?: Program): Promise<{ client: HttpConnection; young: Puppet }> {
-  const old = await lab.start()
+async function adopted(
+  lab: Lab,
+  program?: Program,
+  env: Readonly<Record<string, string>> = {},
+): Promise<{ client: HttpConnection; young: Puppet }> {
+  const old = await lab.start('puppet', { env })
   const port = await old.run(({ start }) => start())
   const client = await idle(port)
   const { young, upgrading } = await beginReplace(lab, old)
@@ -268,6 +305,13 @@ async function idle(port: number): Promise<HttpConnection> {
 
 function answer(puppet: Puppet, closes = false) {
   return { status: 200, body: String(puppet.pid), closes }
+}
+
+function portOf(puppet: Puppet): Promise<number> {
+  return puppet.run(({ kept }) => {
+    const address = kept.server?.address()
+    return typeof address === 'object' && address !== null ? address.port : 0
+  })
 }
 
 function connections(puppet: Puppet): Promise<number> {

@@ -18,10 +18,12 @@ import {
   adoptConnection,
   connectionsOf,
   httpConnections,
+  quietTime,
   receivingHttpConnections,
   releaseConnection,
   responseInProgress,
   serverOf,
+  sparesFromTimeout,
   startReading,
   stopReading,
 } from '../../src/node/connections.ts'
@@ -383,6 +385,43 @@ test('process._getActiveHandles and _server tell the connections of a server, it
   assert.deepEqual(new Set(httpConnections(server)), new Set(Object.values(sockets)))
   assert.deepEqual([...receivingHttpConnections(server)], [sockets.half])
 })
+
+test('the timer of a socket tells for how long nothing went over it', async () => {
+  await using world = await openHttp()
+  const begin = performance.now()
+  await new Promise((done) => setTimeout(done, 30))
+  const { idle, asking } = world.sockets
+  assert.ok(quietTime(idle) >= 20, `${quietTime(idle)} ms`)
+  assert.ok(quietTime(idle) <= performance.now() - begin + 1_000)
+  asking.setTimeout(0)
+  assert.equal(quietTime(asking), 0)
+})
+
+test('a server asks its list of connections which of them are late, and leaves alone those that are spared', async () => {
+  await using world = await openHttp()
+  const { server, clients, sockets } = world
+  const late = () =>
+    (checkedList(server).expired as (headers: number, request: number) => { socket: net.Socket }[])(1, 1)
+  const silent = net.connect((server.address() as net.AddressInfo).port, '127.0.0.1').on('error', () => {})
+  const accepted = await eventually('a silent connection', () =>
+    [...httpConnections(server)].find(({ remotePort }) => remotePort === silent.localPort && remotePort !== undefined),
+  )
+  sparesFromTimeout(server, accepted)
+  await new Promise((done) => setTimeout(done, 5))
+  assert.ok(late().every(({ socket }) => socket !== accepted))
+  // It is late again with a request that does not come to its end.
+  silent.write('GET / HT')
+  await eventually('what it says', () => accepted.bytesRead > 0 || undefined)
+  await eventually('that it is late', () => late().some(({ socket }) => socket === accepted) || undefined)
+  assert.ok(sockets.idle.writable && clients.idle.writable)
+  silent.destroy()
+})
+
+function checkedList(server: net.Server): { readonly expired: unknown } {
+  const symbol = Object.getOwnPropertySymbols(server).find((one) => one.description === 'http.server.connections')
+  const list = (server as unknown as Record<symbol, object>)[symbol ?? Symbol.iterator]
+  return { expired: (...times: number[]) => (list as { expired(...all: number[]): unknown }).expired(...times) }
+}
 
 test('_httpMessage is the answer that a connection waits for', async () => {
   await using world = await openHttp()
