@@ -11,7 +11,7 @@ const most = 16
  * What each process can see of its own: a successor looks itself, and a failed upgrade is over when
  * one has succeeded.
  */
-const ownAlone: readonly string[] = ['pidFile', 'log', 'control', 'listen', 'upgrade']
+const ownAlone: readonly string[] = ['pidFile', 'log', 'control', 'listen', 'unixPath', 'upgrade']
 
 type Hear = (warning: WarningRecord) => void
 
@@ -110,13 +110,16 @@ export function warningOfError(about: string, error: unknown): Warning {
   return { about, text: messageOf(error), ...(error instanceof CookError && { code: error.code }) }
 }
 
-/** Hooks of our own have texts that say what they are about; those of the program do not. */
+/** What goes before the texts of our own errors; those of a program's hook say nothing of it. */
+const ownHooks: Readonly<Record<string, string>> = {
+  pidFile: '',
+  control: 'the control socket is not open, and no command reaches this process: ',
+  listen: 'a server could not listen again: ',
+  unixPath: 'a Unix path that was removed could not be made again: ',
+}
+
 function warningOfHook(hook: string, error: Error): Warning {
   const warning = warningOfError(hook, error)
-  if (hook === 'pidFile') return warning
-  if (hook === 'control') {
-    return { ...warning, text: `the control socket is not open, and no command reaches this process: ${warning.text}` }
-  }
-  if (hook === 'listen') return { ...warning, text: `a server could not listen again: ${warning.text}` }
-  return { ...warning, text: `${hook} failed: ${warning.text}` }
+  const before = Object.hasOwn(ownHooks, hook) ? ownHooks[hook] : `${hook} failed: `
+  return { ...warning, text: `${before}${warning.text}` }
 }

@@ -85,10 +85,11 @@ export function beforeUser(service: Service, user: number): void {
 }
 
 /** A user without a place for it, as of a unit or a container, can be served all the same. */
-function goWithout({ generation }: Service, { message, code }: CookError): void {
+function goWithout(service: Service, { message }: CookError): void {
   // Said once: each generation would find it so.
-  if (generation > 1) return
-  process.emitWarning(`${message}. The service has no control socket: signals alone reach it`, { code })
+  if (service.generation > 1) return
+  const text = `${message}. The service has no control socket: signals alone reach it`
+  service.emit({ type: 'warning', about: 'control', text })
 }
 
 class Control implements ControlSocket {

@@ -78,7 +78,7 @@ export function writeToLog(text: string, detail = ''): void {
 export function faultOfLog(logFile: string | undefined): string | undefined {
   const open = statDescriptor(1)
   if (open?.isFile !== true) return undefined
-  const path = pathOf(1)
+  const path = pathOf(1)?.replace(/ \(deleted\)$/, '')
   const name = logFile ?? path ?? 'stdout'
   const anew = logFile === undefined ? '' : '; the next upgrade opens it anew'
   if (open.nlink === 0) return `the log ${name} was deleted, and what this process writes is lost${anew}`
