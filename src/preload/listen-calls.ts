@@ -49,9 +49,18 @@ export function watchListens(service: Service, readiness: Readiness) {
     const ask = isOurs ? askOfListen(args, resolve) : undefined
     // No successor can ask for it, and it is not what makes this program a service.
     const isPrivate = ask?.kind === 'unix' && isPrivatePath(ask.path, process.pid)
-    return ask === undefined || isPrivate ? call(args) : open(this, ask, { args, call })
+    if (ask !== undefined && !isPrivate) return open(this, ask, { args, call })
+    if (isOurs && !isPrivate) this.once('listening', () => warnOfOther(this))
+    return call(args)
   }
   prototype.listen = ours
+
+  /** On a descriptor or handle, or an abstract socket: only the program knows where it is from. */
+  function warnOfOther(server: Server): void {
+    const where = placeOf(server.address()).replace('\0', '@') || 'a descriptor'
+    const text = `the server at ${where} was opened on a descriptor, a handle or an abstract socket: no upgrade hands it over`
+    service.emit({ type: 'warning', about: 'listener', text })
+  }
 
   function open(server: Server, ask: Ask, listen: Listen): Server {
     openings.delete(server)
