@@ -101,7 +101,7 @@ query()`
       assert.match(stderr, /it was not ready after 3\.5 s, and was killed/)
       assert.match(stderr, new RegExp(`but not on ${host}:3124`))
       write(lab, 'app.cjs', 'setInterval(() => {}, 1_000)')
-      const slow = await failedUpgrade(operator, 'app', ['--ready-timeout', '3500'])
+      const slow = await failedUpgrade(operator, 'app', ['--ready-timeout', '6000'])
       assert.match(slow.stdout, new RegExp(`waits: the program has not opened ${host}:3124`))
     },
   )
