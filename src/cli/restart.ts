@@ -43,10 +43,12 @@ type Found = Omit<Started, 'environment'> & {
 async function startOf(client: Client): Promise<Found> {
   try {
     const { pid, startTime, command, program, node } = await client.status()
-    // A process that has given up root must not have root start what it likes.
-    const written = client.lastOwner()
-    if (written?.user !== undefined) return { ...written, node, isDead: false }
     const owner = client.owners().find((one) => one.pid === pid && one.startTime === startTime)
+    const written = client.lastOwner()
+    // A process that has given up root must not have root start what it likes: it is one of which
+    // that is written, or that could write nothing itself.
+    const isOther = written?.user !== undefined || owner === undefined
+    if (written !== undefined && isOther) return { ...written, node, isDead: false }
     return { command, ...(program && { program }), environment: owner?.environment, node, isDead: false }
   } catch (error) {
     const silent = silentOwners(client, error).at(-1)

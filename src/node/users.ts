@@ -33,9 +33,16 @@ export function beforeRootIsGivenUp(onDrop: (user: number) => void): void {
   }
 }
 
+function userFromPs(pid: number): number | undefined {
+  const { spawnSync } = process.getBuiltinModule('node:child_process')
+  const { stdout, status } = spawnSync('ps', ['-o', 'uid=', '-p', String(pid)], { encoding: 'utf8' })
+  return status === 0 ? Number(stdout) : undefined
+}
+
 /** As which user a process acts (proc_pid_status(5)); undefined where that cannot be known. */
 export function userOf(pid: number): number | undefined {
   try {
+    if (process.platform !== 'linux') return userFromPs(pid)
     // Not the owner of /proc/PID: that is root for a process that has changed its user.
     const [, user] = /^Uid:\s+\d+\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? []
     return user === undefined ? undefined : Number(user)
