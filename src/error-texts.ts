@@ -169,6 +169,10 @@ export const errorTexts = {
     text: 'the connection cannot be handed over: {why}',
     help: 'Only open connections without TLS can move, and only while this process hands over to a successor. The connection stays here.',
   },
+  ERR_COOK_WS_LATE: {
+    text: 'a WebSocket had moved to the new version when the program sent a message on it here ({name}): the message is lost',
+    help: 'Return a promise that lasts until the answer is sent, from the message listener (an async function does) or from saveState. This is reported once for each upgrade.',
+  },
   ERR_COOK_WS: {
     text: 'the WebSockets cannot be handed over: {why}',
     help: 'Give handOverWebSockets() a server of ws 8.18 or a later 8, before ready(); with serve(), in its prepare option.',

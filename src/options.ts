@@ -283,10 +283,11 @@ export type DaemonEvent =
   | {
       /**
        * Code of the program threw in a hook; or the pid file could not be written, or a socket not
-       * be opened, when it was too late for a no. It costs nothing else.
+       * be opened, when it was too late for a no; or a message was sent on a WebSocket that had
+       * moved. It costs nothing else.
        */
       readonly type: 'hook-failed'
-      /** The option or method that has the hook, or `pidFile`, `control` or `listen`. */
+      /** The option or method that has the hook, or `pidFile`, `control`, `listen` or `handOverWebSockets`. */
       readonly hook: string
       /** What it threw. */
       readonly error: Error

@@ -9,6 +9,7 @@ import { checkWebSocketOptions } from '../check.ts'
 import { type Daemon, serviceOf } from '../daemon.ts'
 import { CookError } from '../errors.ts'
 import { currentContext } from '../node/context.ts'
+import { MessageHandlers } from './handlers.ts'
 import { drainWebSockets, type Luggage, type WebSocketOptions } from './leave.ts'
 import { buildRequest, type RequestParts, requestParts, WsInside } from './private.ts'
 
@@ -31,18 +32,21 @@ export function handOverWebSockets<State = unknown>(
   if (service.hasAnswered) throw new CookError('ERR_COOK_WS', { why: 'ready() was called already' })
   const ws = new WsInside(server)
   const context = currentContext()
+  const handlers = new MessageHandlers()
   const requests = new WeakMap<WebSocket, RequestParts>()
   // Undefined with `clientTracking: false`, whatever the types say.
   const open = (server.clients as Set<WebSocket> | undefined) ?? trackOpen(server)
   server.on('connection', (webSocket, request: IncomingMessage | undefined) => {
+    handlers.watch(webSocket)
     if (request !== undefined && !requests.has(webSocket)) requests.set(webSocket, requestParts(request))
   })
   service.ownDrains.push((departure) =>
-    drainWebSockets({ name, options, context, server, open, requests, ws, service }, departure),
+    drainWebSockets({ name, options, context, server, open, requests, handlers, ws, service }, departure),
   )
   daemon.onHandedOver(name, (socket, value) => {
     const { agreed, isPaused, request: sent, state } = value as Luggage
     const webSocket = ws.attach(socket, agreed)
+    handlers.watch(webSocket)
     const request = buildRequest(socket, sent)
     if (sent !== undefined) requests.set(webSocket, sent)
     if (onHandedOver === undefined) server.emit('connection', webSocket, request, state)

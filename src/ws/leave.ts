@@ -2,6 +2,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import type { WebSocket, WebSocketServer } from 'ws'
+import { CookError } from '../errors.ts'
 import { closeCodes, closeOverTime, defaultSpread } from '../handover/close-slowly.ts'
 import { countMove } from '../handover/counts.ts'
 import { startReading, stopReading } from '../node/connections.ts'
@@ -9,6 +10,7 @@ import type { Context } from '../node/context.ts'
 import type { Service } from '../service.ts'
 import type { ConnectionMover, Counting, Departure, Destination, OwnDrain } from '../service-parts.ts'
 import { toText } from '../upgrade/cloned-values.ts'
+import type { MessageHandlers } from './handlers.ts'
 import { type Agreed, buildRequest, type RequestParts, type WsInside } from './private.ts'
 
 /**
@@ -23,9 +25,10 @@ export type WebSocketOptions<State> = {
   readonly name?: string
   /**
    * What goes with a connection: anything that structuredClone takes. Called once, when the
-   * connection leaves; nothing of it is read any more. While a promise that it returns is pending,
-   * the program may still send on it: wait there for answers that are being worked out. One that
-   * throws or rejects has its connection closed with 1012.
+   * connection leaves and its `message` listeners have ended, promises that they return included;
+   * nothing of it is read any more. While a promise that it returns is pending, the program may
+   * still send on it: wait there for answers that no such listener waits for. One that throws or
+   * rejects has its connection closed with 1012.
    * @default nothing
    */
   saveState?(socket: WebSocket, request: IncomingMessage): State | Promise<State>
@@ -65,6 +68,7 @@ type Server<State> = {
   readonly server: WebSocketServer
   readonly open: Set<WebSocket>
   readonly requests: WeakMap<WebSocket, RequestParts>
+  readonly handlers: MessageHandlers
   readonly ws: WsInside
   readonly service: Service
 }
@@ -80,8 +84,12 @@ type Leaver = {
   isOrdered: boolean
   isUrgent: boolean
   isLookedAt: boolean
-  /** Its turn has come, and its state is awaited. */
+  /** Its turn has come: saveState() was called. */
   isSaving: boolean
+  /** For its message handlers, or its state: nothing of it is read. */
+  isWaiting: boolean
+  /** Its handlers have taken long: it is read again, and moves when none of them runs. */
+  isSlow: boolean
   /** saveState() was called: from then on nothing is read here. */
   saved: { readonly state: unknown } | undefined
   luggage: string | undefined
@@ -93,10 +101,11 @@ type Leaver = {
  * move.
  */
 export function drainWebSockets<State>(home: Server<State>, departure: Departure): OwnDrain {
-  const { name, options, context, server, open, requests, ws, service } = home
+  const { name, options, context, server, open, requests, handlers, ws, service } = home
   const { mover, hurry, clock } = departure
   const leavers = new Map<WebSocket, Leaver>()
   const closes = closeOverTime(() => clock.spread(options.spread ?? defaultSpread))
+  let hasToldLate = false
   /** The successor does not take them: one that finds that out has found it out for all. */
   let isUnwanted = false
   /** There is no time left to wait for a turn. */
@@ -108,6 +117,7 @@ export function drainWebSockets<State>(home: Server<State>, departure: Departure
 
   function enter(webSocket: WebSocket): Leaver | undefined {
     if (leavers.has(webSocket) || webSocket.readyState === webSocket.CLOSED) return undefined
+    handlers.watch(webSocket)
     const look = () => lookSoon(leaver)
     const stopWatching = mover === undefined ? () => {} : ws.watchFrames(webSocket, look)
     const onClose = () => leave(leaver)
@@ -120,6 +130,8 @@ export function drainWebSockets<State>(home: Server<State>, departure: Departure
       isUrgent: false,
       isLookedAt: false,
       isSaving: false,
+      isWaiting: false,
+      isSlow: false,
       saved: undefined,
       luggage: undefined,
       release() {
@@ -165,7 +177,8 @@ export function drainWebSockets<State>(home: Server<State>, departure: Departure
    * Sends it on its way if it is free; otherwise the next message or frame brings us here again.
    */
   function look(leaver: Leaver, isUrgent = true): Promise<void> | undefined {
-    if (leaver.at !== 'open' || leaver.webSocket.readyState !== leaver.webSocket.OPEN) return undefined
+    const { webSocket, isWaiting } = leaver
+    if (leaver.at !== 'open' || isWaiting || webSocket.readyState !== webSocket.OPEN) return undefined
     const standing = ws.standing(leaver.webSocket)
     if (standing === 'stuck' || mover === undefined || isUnwanted) return void close(leaver)
     if (!mover.isOpen) {
@@ -174,21 +187,22 @@ export function drainWebSockets<State>(home: Server<State>, departure: Departure
       // left to move to.
       return departure.isComingBack() ? undefined : void close(leaver)
     }
-    if (standing === 'free') {
-      if (isLate && !leaver.isSaving) return void close(leaver)
-      return order(leaver, mover, isUrgent)
-    }
-    ws.whenWritten(leaver.webSocket, () => lookSoon(leaver))
+    if (standing === 'free' && isLate && !leaver.isSaving) return void close(leaver)
+    const running = leaver.isSlow ? handlers.ended(webSocket) : undefined
+    if (running !== undefined) void running.then(() => lookSoon(leaver))
+    else if (standing === 'free') return order(leaver, mover, isUrgent)
+    else ws.whenWritten(webSocket, () => lookSoon(leaver))
     return undefined
   }
 
   async function order(leaver: Leaver, to: ConnectionMover, isUrgent: boolean): Promise<void> {
     if (leaver.isUrgent || (leaver.isOrdered && !isUrgent)) return
     leaver[isUrgent ? 'isUrgent' : 'isOrdered'] = true
-    let saving: Promise<unknown> | undefined
+    let awaited: Promise<unknown> | undefined
     const moved = await to.move(leaver.socket, destinationOf(leaver.socket), {
       isFree() {
-        saving = pack(leaver)
+        if (!leaver.isWaiting) awaited = pack(leaver)
+        leaver.isWaiting ||= awaited !== undefined
         return leaver.luggage !== undefined
       },
       state: () => leaver.luggage,
@@ -196,7 +210,7 @@ export function drainWebSockets<State>(home: Server<State>, departure: Departure
     })
     leaver[isUrgent ? 'isUrgent' : 'isOrdered'] = false
     if (moved === 'busy') {
-      if (leaver.luggage === undefined) await stay(leaver, saving)
+      if (leaver.luggage === undefined) await stay(leaver, awaited)
       return
     }
     countMove(leaver.counts, moved)
@@ -208,16 +222,23 @@ export function drainWebSockets<State>(home: Server<State>, departure: Departure
 
   /**
    * Takes what goes along and parts the connection from its socket, in the turn in which it is
-   * sent; a promise if its state is still to come.
+   * sent; a promise if a message is still worked on, or its state is still to come.
    */
   function pack(leaver: Leaver): Promise<unknown> | undefined {
     const { webSocket, socket } = leaver
     if (isUnwanted || leaver.at !== 'open' || ws.standing(webSocket) !== 'free') return undefined
     try {
       if (leaver.saved === undefined) {
+        const running = handlers.ended(webSocket)
+        if (running !== undefined) return leaver.isSlow ? undefined : unlessLong(leaver, running)
+        leaver.isSaving = true
         const sent = requests.get(webSocket)
         const state: unknown = context(() => options.saveState?.(webSocket, buildRequest(socket, sent)))
-        if (state instanceof Promise) return state
+        if (state instanceof Promise) {
+          return state.then((value) => {
+            leaver.saved = { state: value }
+          })
+        }
         leaver.saved = { state }
         // It may have sent a last word.
         if (ws.standing(webSocket) !== 'free') return undefined
@@ -236,27 +257,50 @@ export function drainWebSockets<State>(home: Server<State>, departure: Departure
     leaver.at = 'gone'
     leaver.release()
     ws.detach(webSocket)
+    ws.watchLateSends(webSocket, tellLate)
     open.delete(webSocket)
     return undefined
   }
 
   /** Its turn came too early. */
-  async function stay(leaver: Leaver, saving: Promise<unknown> | undefined): Promise<void> {
-    if (leaver.at !== 'open') return
-    if (saving !== undefined || leaver.saved !== undefined) {
+  async function stay(leaver: Leaver, awaited: Promise<unknown> | undefined): Promise<void> {
+    if (leaver.at !== 'open') return void awaited?.catch(() => {})
+    // The mover has started it again; an order before this one waits.
+    if (awaited === undefined && leaver.isWaiting) return stopReading(leaver.socket)
+    if (awaited !== undefined || leaver.saved !== undefined) {
       // The mover reads again what it could not send; in the same turn, so that nothing comes in
       // between.
       stopReading(leaver.socket)
-      leaver.isSaving = true
       try {
-        leaver.saved ??= { state: await saving }
+        await awaited
       } catch (error) {
-        startReading(leaver.socket)
         refuse(leaver, error)
         return
+      } finally {
+        leaver.isWaiting = false
       }
     }
     await look(leaver)
+  }
+
+  /**
+   * One that takes long may wait for a message of its client, or last as long as the connection: it
+   * is read again.
+   */
+  async function unlessLong(leaver: Leaver, running: Promise<unknown>): Promise<void> {
+    let timer: NodeJS.Timeout | undefined
+    const long = new Promise<true>((late) => {
+      timer = setTimeout(() => late(true), clock.grace(handlerTime))
+    })
+    leaver.isSlow = (await Promise.race([running, long])) === true
+    clearTimeout(timer)
+    if (leaver.isSlow) startReading(leaver.socket)
+  }
+
+  /** Once: a program that does so may do it a thousand times. */
+  function tellLate(): void {
+    if (!hasToldLate) service.hookFailed('handOverWebSockets', new CookError('ERR_COOK_WS_LATE', { name }))
+    hasToldLate = true
   }
 
   function refuse(leaver: Leaver, error: unknown): void {
@@ -267,7 +311,12 @@ export function drainWebSockets<State>(home: Server<State>, departure: Departure
   function close(leaver: Leaver): void {
     if (leaver.at !== 'open') return
     leaver.at = 'closing'
-    closes.add(() => {
+    // It is to hear that its client closes, too.
+    startReading(leaver.socket)
+    closes.add(async () => {
+      // The answers that are being worked out go before the close.
+      const running = handlers.ended(leaver.webSocket)
+      if (running !== undefined) await unlessLong(leaver, running)
       if (leaver.at !== 'closing' || leaver.webSocket.readyState !== leaver.webSocket.OPEN) return
       leaver.counts.closed++
       // A successor that takes nothing any more without being lost is being stopped itself.
@@ -326,4 +375,6 @@ export function drainWebSockets<State>(home: Server<State>, departure: Departure
   }
 }
 
+/** How long a message handler is waited for while nothing is read, in milliseconds, at most. */
+const handlerTime = 1_000
 const frameEvents = ['message', 'ping', 'pong']

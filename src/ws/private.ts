@@ -150,6 +150,15 @@ export class WsInside {
     return webSocket
   }
 
+  /** Calls back when the program sends something on one that was detached: `ws` drops it. */
+  watchLateSends(webSocket: WebSocket, onSend: () => void): void {
+    const { send } = webSocket
+    webSocket.send = function (this: WebSocket, ...args: unknown[]) {
+      onSend()
+      Reflect.apply(send, this, args)
+    } as WebSocket['send']
+  }
+
   #forget(webSocket: WebSocket): void {
     const server = this.#server as unknown as PrivateServer
     const clients = this.#server.clients as Set<WebSocket> | undefined

@@ -88,18 +88,92 @@ test('the old program hears of no close: its own objects for what moved are clos
   )
 })
 
-test('an answer that is still worked on goes out before its connection moves, if saveState waits for it', async () => {
+for (const waits of ['listener', 'saveState'] as const) {
+  test(`an answer that is still worked on goes out before its connection moves, if the promise of ${waits === 'listener' ? 'the message listener' : waits} waits for it`, async () => {
+    await using lab = await Lab.open()
+    let { server, port } = await startServer(lab, { work: 30, waits })
+    await using load = webSocketClients({ host: '127.0.0.1', port }, { count: 20, inFlight: 1, pause: [0, 5] })
+    await load.ready
+    for (let upgrades = 0; upgrades < 3; upgrades++) {
+      const { young, report } = await upgradeBySignal(lab, server)
+      assert.equal(report.handedOver, 20)
+      server = young
+    }
+    const { failures, faults } = await load.stop()
+    assert.deepEqual(failures, {}, JSON.stringify(faults.slice(0, 3)))
+  })
+}
+
+test('a message listener that waits for a later message of its client gets it in the old version, and the connection moves then', async () => {
   await using lab = await Lab.open()
-  let { server, port } = await startServer(lab, { work: 30 })
-  await using load = webSocketClients({ host: '127.0.0.1', port }, { count: 20, inFlight: 1, pause: [0, 5] })
-  await load.ready
-  for (let upgrades = 0; upgrades < 3; upgrades++) {
-    const { young, report } = await upgradeBySignal(lab, server)
-    assert.equal(report.handedOver, 20)
-    server = young
+  const { server, port } = await startServer(lab, { waits: 'listener', serve: { drainTimeout: 4_000 } })
+  const client = await openClient(port)
+  await client.ask('who?')
+  client.socket.send('wait')
+  client.socket.ping()
+  await within('a pong', once(client.socket, 'pong'))
+  server.kill('SIGUSR2')
+  const young = await lab.next()
+  await young.event('serving')
+  const answers: string[] = []
+  client.socket.on('message', (answer: Buffer) => answers.push(answer.toString('latin1', 5, 6)))
+  client.socket.send('go on')
+  await eventually('both answers', () => answers.length === 2 || undefined)
+  assert.deepEqual(answers, ['1', '1'])
+  const { report } = (await server.event('drained')) as { report: Report }
+  assert.equal(report.handedOver, 1)
+  assert.equal((await client.ask('who?')).count, 4)
+  await client[Symbol.asyncDispose]()
+})
+
+test('an answer that a message listener still works on goes out before a connection that cannot move is closed', async () => {
+  await using lab = await Lab.open()
+  const plan = { waits: 'listener', work: 500, ws: { perMessageDeflate: { threshold: 0 } } } as const
+  const { server, port } = await startServer(lab, plan)
+  const { socket, ask } = await openClient(port, '/', { perMessageDeflate: true })
+  await ask('who?')
+  const events: string[] = []
+  socket.on('message', () => events.push('answer'))
+  const closed = new Promise<void>((close) => {
+    socket.on('close', (code) => {
+      events.push(`close ${code}`)
+      close()
+    })
+  })
+  socket.send('work')
+  socket.ping()
+  await within('a pong', once(socket, 'pong'))
+  await upgradeBySignal(lab, server)
+  await within('the close', closed)
+  assert.deepEqual(events, ['answer', 'close 1012'])
+})
+
+test('a message that is sent on a WebSocket that has moved is lost, and the old version says so once', async () => {
+  await using lab = await Lab.open()
+  const { server, port } = await startServer(lab)
+  const clients = await Promise.all([openClient(port), openClient(port)])
+  const hold = await openClient(port)
+  for (const { socket } of clients) socket.send('send late')
+  hold.socket.send('half a ', { fin: false })
+  for (const { socket } of [...clients, hold]) {
+    socket.ping()
+    await within('a pong', once(socket, 'pong'))
   }
-  const { failures, faults } = await load.stop()
-  assert.deepEqual(failures, {}, JSON.stringify(faults.slice(0, 3)))
+  server.kill('SIGUSR2')
+  await (await lab.next()).event('serving')
+  for (const { ask } of clients) {
+    await eventually('an answer of the new version', async () => (await ask('who?')).generation === '2' || undefined)
+  }
+  server.kill('SIGHUP')
+  const { hook, code } = (await server.event('hook-failed')) as { hook: string; code: string }
+  assert.deepEqual([hook, code], ['handOverWebSockets', 'ERR_COOK_WS_LATE'])
+  hold.socket.send('whole', { fin: true })
+  await server.event('drained')
+  assert.deepEqual(
+    server.events.filter(({ event }) => event === 'hook-failed'),
+    [],
+  )
+  for (const client of [...clients, hold]) await client[Symbol.asyncDispose]()
 })
 
 test('compression with context takeover cannot move: those are closed with 1012, over time, and counted', async () => {
