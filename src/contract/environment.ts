@@ -89,7 +89,7 @@ export type HandleKind = HandleShape['kind']
 export type TypedRecord = {
   readonly execPath: string
   readonly cwd: string
-  /** Relative to `cwd`, or absolute. */
+  /** Relative to `cwd`, or absolute; where it is not known, the path in `argv` is as good. */
   readonly script?: string
 }
 

@@ -200,8 +200,9 @@ export function startCommand(env: Readonly<Record<string, string | undefined>>, 
   const [script, ...rest] = process.argv.slice(1)
   // Not looked at again: where a symlink leads may have changed since this process was started.
   if (told !== undefined && script !== undefined) {
-    const { execPath, cwd, script: typed = script } = told
-    return { execPath, execArgv, args: [resolve(cwd, typed), ...rest], cwd, script: typed }
+    const { execPath, cwd, script: typed } = told
+    const args = [typed === undefined ? script : resolve(cwd, typed), ...rest]
+    return { execPath, execArgv, args, cwd, ...(typed !== undefined && { script: typed }) }
   }
   const real = workingDirectory()
   const typed = env.PWD !== undefined && isSameDirectory(env.PWD, real) ? env.PWD : real

@@ -39,9 +39,8 @@ function scriptOf({ script, args: [file], cwd }: Command): string | undefined {
 }
 
 /** What the process that is started so must be told of it. */
-export function typedOf({ execPath, cwd, script, args: [file] }: Command): TypedRecord {
-  const typed = script ?? file
-  return { execPath, cwd, ...(typed !== undefined && { script: typed }) }
+export function typedOf({ execPath, cwd, script }: Command): TypedRecord {
+  return { execPath, cwd, ...(script !== undefined && { script }) }
 }
 
 /** Where a command leads to. */

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { nodeText, otherNode, twoReleases, whatRuns } from '../../src/cli/what-runs.ts'
+import { nextCommand, typedOf } from '../../src/process/command.ts'
 
 const running = (script: string, cwd: string, resolved: { script: string; cwd: string }, node = process.version) => ({
   command: { execPath: '/opt/node/bin/node', execArgv: [], args: [script, '--port', '80'], cwd },
@@ -47,4 +48,20 @@ test('the version of Node is said with the one before it, and one that the comma
   assert.equal(otherNode('web', current, current), undefined)
   // It was changed just now.
   assert.equal(otherNode('web', old, current), undefined)
+})
+
+test('a script that was typed as relative moves with the working directory, or one of which nobody knows how it was typed, and an absolute one stays', () => {
+  const at = (script?: string) => ({
+    ...{ execPath: '/bin/node', execArgv: [], args: ['/srv/a/app.js', 'x'], cwd: '/srv/a' },
+    ...(script !== undefined && { script }),
+  })
+  const moved = (script?: string) => nextCommand(at(script), { cwd: '/srv/b' }).args
+  assert.deepEqual(moved('app.js'), ['/srv/b/app.js', 'x'])
+  assert.deepEqual(moved('../a/app.js'), ['/srv/a/app.js', 'x'])
+  assert.deepEqual(moved(), ['/srv/b/app.js', 'x'])
+  assert.deepEqual(moved('/srv/a/app.js'), ['/srv/a/app.js', 'x'])
+  // The next generation knows no more of it.
+  assert.deepEqual(typedOf(at()), { execPath: '/bin/node', cwd: '/srv/a' })
+  const gone = nextCommand(at('app.js'), {}, () => '/')
+  assert.deepEqual([gone.cwd, gone.args[0], gone.script], ['/', '/srv/a/app.js', undefined])
 })
