@@ -1,5 +1,6 @@
 /** What may be wrong with a service without anybody having done it to it: looked at when asked. */
 import { resolve } from 'node:path'
+import { statPath } from './node/stat.ts'
 import { faultOfLog } from './process/log.ts'
 import { readPid } from './process/pid-file.ts'
 import type { Service } from './service.ts'
@@ -18,9 +19,16 @@ function faultOfPidFile({ options, pidFile, warnings }: Service): string | undef
   // That it could not be written says why.
   const told = warnings.get('pidFile')
   if (told?.code !== undefined) return told.text
-  return pid === undefined
-    ? `the pid file ${file} is gone, or has no pid in it; the next upgrade writes it`
-    : `the pid file ${file} names pid ${pid}, not this process (pid ${process.pid})`
+  if (pid !== undefined) return `the pid file ${file} names pid ${pid}, not this process (pid ${process.pid})`
+  try {
+    const found = statPath(file)
+    // Not to read it, as without a free descriptor, is not to miss it.
+    if (found?.isFile === true && found.size > 0) return undefined
+    return `the pid file ${file} ${found === undefined ? 'is gone' : 'has no pid in it'}; the next upgrade writes it`
+  } catch {
+    // Its folder is not for us to enter: a program that has given up root.
+    return undefined
+  }
 }
 
 function setWarning(service: Service, about: string, text: string | undefined): void {

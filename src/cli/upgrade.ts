@@ -76,10 +76,12 @@ async function upgradeRunning(
   }
   let serves: (Progress & { readonly type: 'serves' }) | undefined
   let last: Progress | undefined
+  const warned = new Set<string>()
   for await (const progress of client.progress('upgrade', request)) {
     if (isJson) printJson(progress.type === 'serves' ? { ...progress, ...(await runsOf(client)) } : progress)
     else show(progress, last)
     last = progress
+    if (progress.type === 'warning') warned.add(progress.text)
     if (progress.type === 'serves') serves = progress
     if (serves !== undefined && options.wait === false) break
   }
@@ -90,7 +92,11 @@ async function upgradeRunning(
   }
   const now = await client.status().catch(() => undefined)
   if (record.logFile !== undefined) linkLog(openRunDirectory(process.env), client.name, record.logFile)
-  if (!isJson) print(servesText(client.name, serves, now, before))
+  if (!isJson) {
+    // What came behind the end of the old version, or was not waited for.
+    for (const { text } of now?.warnings ?? []) if (!warned.has(text)) print(warningText(text))
+    print(servesText(client.name, serves, now, before))
+  }
   if (now === undefined) return exitCodes.done
   if (whatRuns(now) !== whatRuns({ command: next }))
     note(`${client.name} runs ${whatRuns(now)}: that was changed while it started`)
@@ -143,7 +149,7 @@ function textOf(progress: Progress): string | undefined {
     case 'waiting':
       return `waits: ${progress.reason}`
     case 'warning':
-      return paint('yellow', `warning: ${progress.text}`)
+      return warningText(progress.text)
     case 'serves':
       return 'switched'
     case 'draining':
@@ -157,6 +163,10 @@ function textOf(progress: Progress): string | undefined {
     default:
       return undefined
   }
+}
+
+function warningText(text: string): string {
+  return paint('yellow', `warning: ${text}`)
 }
 
 function connections(count: number): string {
