@@ -11,11 +11,14 @@ import { HttpConnection } from '../support/http-connection.ts'
 import { type Lines, start } from '../support/scripted.ts'
 import { eventually, within } from '../support/waiting.ts'
 
+// On a slow machine a client may be silent for longer than Node's five seconds.
 const runs: Lines = ({ serving }) => {
   const { AsyncLocalStorage } = process.getBuiltinModule('node:async_hooks')
   const store = new AsyncLocalStorage()
   const { createServer } = process.getBuiltinModule('node:http')
-  const server = createServer((_request, response) => response.end(`${process.pid} ${store.getStore()}`))
+  const server = createServer({ keepAliveTimeout: 120_000 }, (_request, response) =>
+    response.end(`${process.pid} ${store.getStore()}`),
+  )
   store.run('A', () => server.listen(process.env.PORT, () => serving(server)))
 }
 
@@ -24,7 +27,9 @@ const enters: Lines = ({ serving }) => {
   const store = new AsyncLocalStorage()
   const { createServer } = process.getBuiltinModule('node:http')
   store.enterWith('A')
-  const server = createServer((_request, response) => response.end(`${process.pid} ${store.getStore()}`))
+  const server = createServer({ keepAliveTimeout: 120_000 }, (_request, response) =>
+    response.end(`${process.pid} ${store.getStore()}`),
+  )
   server.listen(process.env.PORT, () => serving(server))
 }
 
@@ -54,7 +59,9 @@ const looks: Lines = async ({ load, log, serving }) => {
   const store = new AsyncLocalStorage<string>()
   const look = (where: string) => log(where, store.getStore())
   const { createServer } = process.getBuiltinModule('node:http')
-  const server = createServer((_request, response) => response.end(`${process.pid} ${store.getStore()}`))
+  const server = createServer({ keepAliveTimeout: 120_000 }, (_request, response) =>
+    response.end(`${process.pid} ${store.getStore()}`),
+  )
   const webSockets = new WebSocketServer({ noServer: true })
   const own = new Set<import('node:net').Socket>()
   server.on('upgrade', (request, socket, head) => {
