@@ -287,7 +287,7 @@ export type DaemonEvent =
        * moved. It costs nothing else.
        */
       readonly type: 'hook-failed'
-      /** The option or method that has the hook, or `pidFile`, `control` or `listen`. */
+      /** The option or method of the hook, or `pidFile`, `control`, `unixPath` or `listen`. */
       readonly hook: string
       /** What it threw. */
       readonly error: Error

@@ -120,12 +120,13 @@ export class Service {
    * already.
    */
   get ownsNames(): boolean {
-    return this.#phase !== 'starting' && !this.hasSuccessor
+    return !this.hasSuccessor && (this.#phase !== 'starting' || this.predecessor === undefined)
   }
 
   /** It serves, and nobody has asked it to end: if it does, it has crashed. */
   get isServing(): boolean {
-    return this.ownsNames && this.departure === undefined && !this.wasToldToEnd
+    const isUp = this.#phase !== 'starting' && !this.hasSuccessor
+    return isUp && this.departure === undefined && !this.wasToldToEnd
   }
 
   /** Open now, all listeners together. */

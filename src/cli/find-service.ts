@@ -2,7 +2,7 @@
 
 import { isDaemonName } from '../check.ts'
 import { type Client, clientOf } from '../control/client.ts'
-import type { FoundOwner } from '../control/owner-files.ts'
+import { type FoundOwner, ownedNames } from '../control/owner-files.ts'
 import type { Status } from '../control/status.ts'
 import { CookError } from '../errors.ts'
 import { namesIn, runDirectory } from '../process/run-dir.ts'
@@ -22,7 +22,7 @@ export type Silent = {
 /** The daemon of this name; without one, the only one that runs. */
 export async function which(name: string | undefined): Promise<Client> {
   const folder = runDirectory(process.env)
-  const names = namesIn(folder)
+  const names = servicesIn(folder)
   if (name !== undefined) return clientOf(folder, checkedName(name))
   // The one socket that is there is asked for what is wanted at once.
   if (names.length === 1) return clientOf(folder, String(names[0]))
@@ -33,10 +33,16 @@ export async function which(name: string | undefined): Promise<Client> {
   throw new UsageError(`which one? There are ${running.map(({ client }) => client.name).join(', ')}`)
 }
 
+/** Those whose socket is there, and those whose socket was removed. */
+function servicesIn(folder: string): string[] {
+  const names = namesIn(folder)
+  return [...new Set([...names, ...ownedNames(folder)])].sort()
+}
+
 /** Every daemon that answers, and every one that should. */
 export async function allRunning(): Promise<Running[]> {
   const folder = runDirectory(process.env)
-  const all = namesIn(folder)
+  const all = servicesIn(folder)
     .filter(isDaemonName)
     .map(async (name) => {
       const client = clientOf(folder, name)

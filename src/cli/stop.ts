@@ -2,8 +2,9 @@
 import type { Identity } from '../contract/environment.ts'
 import type { GenerationRecord } from '../contract/messages.ts'
 import type { Client } from '../control/client.ts'
-import { identityOf } from '../control/owner-files.ts'
+import { type FoundOwner, identityOf } from '../control/owner-files.ts'
 import { CookError } from '../errors.ts'
+import { isAlive } from '../node/system.ts'
 import { userOf } from '../node/users.ts'
 import { type End, endSilent, type StopOptions, timeToEnd, untilEnded } from './end-silent.ts'
 import { silentOwners, which } from './find-service.ts'
@@ -11,11 +12,26 @@ import { exitCodes, paint, print, printJson } from './output.ts'
 
 export async function stop(name: string | undefined, options: StopOptions): Promise<number> {
   const client = await which(name)
-  const { pid, wasKilled, answered } = await endAll(client, options)
-  client.forgetDead()
-  if (options.json === true) printJson({ name: client.name, pid, wasKilled, answered })
-  else print(`${paint('green', client.name)} has stopped${wasKilled ? ', and had to be killed' : ''}`)
-  return exitCodes.done
+  const before = client.owners()
+  try {
+    const { pid, wasKilled, answered } = await endAll(client, options)
+    const others = before.filter((one) => isAlive(identityOf(one)))
+    const json = { name: client.name, pid, wasKilled, answered }
+    if (options.json === true) printJson(others.length === 0 ? json : { ...json, others: others.map(identityOf) })
+    if (others.length > 0) throw new Error(othersText(client, pid, others))
+    if (options.json !== true) {
+      print(`${paint('green', client.name)} has stopped${wasKilled ? ', and had to be killed' : ''}`)
+    }
+    return exitCodes.done
+  } finally {
+    await client.removeLeftovers()
+  }
+}
+
+/** Two processes have one name if files were removed in the moment of a second start. */
+function othersText({ name }: Client, pid: number | undefined, others: readonly FoundOwner[]): string {
+  const pids = others.map((one) => `pid ${one.pid}, generation ${one.generation}`).join(' and ')
+  return `pid ${pid} has stopped, but another process with the name ${name} is still running: ${pids}. Stop it too: cook-daemon stop ${name}`
 }
 
 /** Ends all generations; what does not end in time is killed. */

@@ -7,7 +7,8 @@ import { CookError, type CookErrorCode, messageOf } from '../errors.ts'
 import { processState } from '../node/processes.ts'
 import { parseJson, readJsonLines } from '../process/json-lines.ts'
 import { controlPath } from '../process/run-dir.ts'
-import { type FoundOwner, forgetDeadOwners, lastDeadOwner, lastOwner, livingOwners, type Owner } from './owner-files.ts'
+import { removeLeftovers } from './leftovers.ts'
+import { type FoundOwner, lastDeadOwner, lastOwner, livingOwners, type Owner, servingOwner } from './owner-files.ts'
 import type { Failure, Progress, Status } from './status.ts'
 
 export type Client = {
@@ -28,8 +29,8 @@ export type Client = {
   lastDead(): Owner | undefined
   /** What was written last, in this user's own words, whoever serves. */
   lastOwner(): Owner | undefined
-  /** What was killed on purpose is not to be started again. */
-  forgetDead(): void
+  /** Removes what processes that were killed have left, also of the last one. */
+  removeLeftovers(): Promise<void>
 }
 
 /** How long a daemon may take to begin its answer, in milliseconds. */
@@ -40,6 +41,11 @@ const patience = 5_000
  */
 const tries = 20
 const pause = 50
+/**
+ * How long one whose process lives may take to put back a socket that was removed, in milliseconds:
+ * it looks once a second.
+ */
+const absence = 3_000
 
 /**
  * For the daemon of a name in a run directory. Its methods reject with `ERR_COOK_NOT_RUNNING`,
@@ -49,11 +55,24 @@ const pause = 50
 export function clientOf(folder: string, name: string): Client {
   const path = controlPath(folder, name)
   const owners = () => livingOwners(folder, name)
-  const ask = (what: string, options?: object) =>
-    begin(name, path, what, options).catch((error: unknown) => {
-      const owner = isSilence(error) ? owners().at(-1) : undefined
-      throw owner === undefined ? error : new CookError('ERR_COOK_STANDS_STILL', { name, who: whoText(owner) })
-    })
+  const serving = () => servingOwner(folder, name)
+  const ask = async (what: string, options?: object) => {
+    try {
+      return await begin({ name, path, serving }, what, options)
+    } catch (error) {
+      const isAbsent = isNotRunning(error)
+      const owner = isAbsent || isSilence(error) ? serving() : undefined
+      if (owner !== undefined) {
+        const who = whoText(
+          owner,
+          isAbsent ? `it has no control socket at ${path}, and does not put it back` : undefined,
+        )
+        throw new CookError('ERR_COOK_STANDS_STILL', { name, who })
+      }
+      if (isAbsent) await removeLeftovers(folder, name, lastDeadOwner(folder, name))
+      throw error
+    }
+  }
   return {
     name,
     path,
@@ -83,7 +102,7 @@ export function clientOf(folder: string, name: string): Client {
     owners,
     lastDead: () => lastDeadOwner(folder, name),
     lastOwner: () => lastOwner(folder, name),
-    forgetDead: () => forgetDeadOwners(folder, name),
+    removeLeftovers: () => removeLeftovers(folder, name),
   }
 }
 
@@ -99,15 +118,23 @@ export class RemoteError extends Error {
   }
 }
 
-async function begin(name: string, path: string, what: string, options?: object): Promise<Socket> {
+type Asked = { readonly name: string; readonly path: string; serving(): FoundOwner | undefined }
+
+async function begin({ name, path, serving }: Asked, what: string, options?: object): Promise<Socket> {
+  const until = performance.now() + absence
   for (let left = tries; ; left--) {
     try {
       return await beginOnce(name, path, what, options)
     } catch (error) {
-      if (left === 0 || !isHandingOver(error)) throw error
+      const isAbsent = isNotRunning(error) && performance.now() < until && serving() !== undefined
+      if (!isAbsent && (left <= 0 || !isHandingOver(error))) throw error
     }
     await new Promise((done) => setTimeout(done, pause))
   }
+}
+
+function isNotRunning(error: unknown): boolean {
+  return error instanceof CookError && error.code === 'ERR_COOK_NOT_RUNNING'
 }
 
 /** It has a successor, or resets who asks while it ends; what was asked was not begun. */
@@ -191,7 +218,8 @@ const doings: Readonly<Record<string, string>> = {
   t: 'it is stopped by a debugger',
 }
 
-export function whoText({ pid, generation, since }: FoundOwner): string {
-  const doing = doings[processState(pid) ?? ''] ?? 'its event loop is blocked'
+export function whoText({ pid, generation, since }: FoundOwner, why?: string): string {
+  const state = processState(pid) ?? ''
+  const doing = (state === 'R' ? why : undefined) ?? doings[state] ?? why ?? 'its event loop is blocked'
   return `pid ${pid}, generation ${generation}, since ${new Date(since).toISOString()}: ${doing}`
 }

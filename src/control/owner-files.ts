@@ -1,12 +1,12 @@
 /** Who owns a control socket, in a file for each process: known when nobody answers. */
-import { readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { linkSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { type Identity, isFields, type ProgramRecord } from '../contract/environment.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { placeOfPids } from '../node/processes.ts'
-import { removeFile, statPath } from '../node/stat.ts'
-import { type Command, isAlive, isGone } from '../node/system.ts'
+import { fileAt, removeFile, statPath } from '../node/stat.ts'
+import { type Command, isAlive, isGone, system } from '../node/system.ts'
 import { mayWriteIn } from '../process/run-dir.ts'
 
 export type Owner = {
@@ -22,6 +22,10 @@ export type Owner = {
   readonly environment?: Readonly<Record<string, string | undefined>>
   /** It has given up root for this user: what it says itself is to be believed as that user's. */
   readonly user?: number
+  /** It has handed the service over, and drains. */
+  readonly leaves?: boolean
+  /** Its predecessor has written this: it may be a version that has another name, or none. */
+  readonly isExpected?: boolean
 }
 
 /** An owner as it is found: alive, and since when it is one, in milliseconds since the epoch. */
@@ -39,11 +43,23 @@ export function writeOwner(folder: string, name: string, owner: Owner): void {
   try {
     removeFile(temporary)
     writeFileSync(temporary, `${JSON.stringify({ ...owner, place: placeOfPids() })}\n`, { flag: 'wx', mode: 0o600 })
-    renameSync(temporary, file)
+    if (owner.isExpected === true) linkUnlessThere(temporary, file)
+    else renameSync(temporary, file)
   } catch (cause) {
     removeFile(temporary)
     const why = `${file} could not be written: ${messageOf(cause)}`
     throw new CookError('ERR_COOK_RUN_DIR', { folder, why }, { cause })
+  }
+}
+
+/** What a process says of itself goes before what its predecessor says. */
+function linkUnlessThere(temporary: string, file: string): void {
+  try {
+    linkSync(temporary, file)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+  } finally {
+    removeFile(temporary)
   }
 }
 
@@ -60,10 +76,19 @@ export function forgetOwners(folder: string, name: string, self: number): void {
   for (const pid of pidsIn(folder, name)) if (pid !== self) removeOwner(folder, name, pid)
 }
 
-/** Those that were killed could not do it themselves. */
-export function forgetDeadOwners(folder: string, name: string): void {
-  const living = livingOwners(folder, name).map(({ pid }) => pid)
-  for (const pid of pidsIn(folder, name)) if (!living.includes(pid)) removeOwner(folder, name, pid)
+/** Whether the file of this process is there: somebody may have cleaned up. */
+export function hasOwner(folder: string, name: string, pid: number): boolean {
+  return fileAt(ownerPath(folder, name, pid)) !== undefined
+}
+
+/**
+ * Those that were killed could not do it themselves. `except` stays: what is known of a crash. So
+ * does a process of which nobody can know from here whether it lives.
+ */
+export function forgetDeadOwners(folder: string, name: string, except?: Owner): void {
+  for (const pid of pidsIn(folder, name)) {
+    if (pid !== except?.pid && isDead(ownerPath(folder, name, pid), pid)) removeOwner(folder, name, pid)
+  }
 }
 
 /**
@@ -76,6 +101,17 @@ export function livingOwners(folder: string, name: string): FoundOwner[] {
     .flatMap((pid) => readOwner(ownerPath(folder, name, pid), pid))
     .filter(({ pid, startTime }) => isAlive([pid, startTime]))
     .sort((one, other) => one.generation - other.generation)
+}
+
+/** The one that has the name, by its own word; undefined if nobody does, or they only drain. */
+export function servingOwner(folder: string, name: string): FoundOwner | undefined {
+  return livingOwners(folder, name).findLast(({ leaves, isExpected }) => leaves !== true && isExpected !== true)
+}
+
+/** Names of processes that live, whether or not their sockets are there. */
+export function ownedNames(folder: string): string[] {
+  const names = filesIn(folder).map((file) => /^(.+)\.\d+\.owner$/.exec(file)?.[1])
+  return [...new Set(names)].filter((name) => name !== undefined && servingOwner(folder, name)) as string[]
 }
 
 /**
@@ -112,15 +148,17 @@ function ownerPath(folder: string, name: string, pid: number): string {
   return join(folder, `${name}.${pid}.owner`)
 }
 
-function pidsIn(folder: string, name: string): number[] {
-  let files: readonly string[]
+export function filesIn(folder: string): string[] {
   try {
-    files = readdirSync(folder)
+    return readdirSync(folder)
   } catch {
     // Gone with the daemon, as in a test or a container that ends: nobody is there.
     return []
   }
-  return files
+}
+
+function pidsIn(folder: string, name: string): number[] {
+  return filesIn(folder)
     .filter((file) => file.startsWith(`${name}.`))
     .map((file) => /^(\d+)\.owner$/.exec(file.slice(name.length + 1))?.[1])
     .filter((pid) => pid !== undefined)
@@ -129,9 +167,15 @@ function pidsIn(folder: string, name: string): number[] {
 
 /** What is written to be believed by whoever sends signals is looked at closely. */
 function readOwner(file: string, pid: number): FoundOwner[] {
+  const owner = parseOwner(file, pid)
+  return owner?.place === placeOfPids() ? [owner] : []
+}
+
+/** An owner, and where its pid means something. */
+function parseOwner(file: string, pid: number): (FoundOwner & { readonly place: string }) | undefined {
   try {
     const stat = statPath(file)
-    if (stat?.isFile !== true || stat.uid !== process.getuid?.()) return []
+    if (stat?.isFile !== true || stat.uid !== process.getuid?.()) return undefined
     const owner = JSON.parse(readFileSync(file, 'utf8')) as Partial<Owner & { readonly place: string }>
     const isWhole =
       owner.pid === pid &&
@@ -143,10 +187,23 @@ function readOwner(file: string, pid: number): FoundOwner[] {
       typeof owner.drainTimeout === 'number' &&
       Array.isArray(owner.command?.args) &&
       (owner.environment === undefined || isFields(owner.environment)) &&
-      owner.place === placeOfPids()
-    return isWhole ? [{ ...(owner as Owner), since: stat.mtimeMs }] : []
+      typeof owner.place === 'string'
+    return isWhole ? { ...(owner as Owner & { readonly place: string }), since: stat.mtimeMs } : undefined
   } catch {
     // It has just been removed, or is no word of ours.
-    return []
+    return undefined
   }
+}
+
+/**
+ * Whether the process of an owner file is surely gone: of one in another container nobody here
+ * knows.
+ */
+function isDead(file: string, pid: number): boolean {
+  const owner = parseOwner(file, pid)
+  if (owner === undefined) return system.startTime(pid) === undefined
+  const here = placeOfPids()
+  if (owner.place === here) return isGone(identityOf(owner))
+  // After a reboot nothing is left.
+  return owner.place.split(' ')[0] !== here.split(' ')[0]
 }

@@ -3,16 +3,28 @@ import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
 import { dirname } from 'node:path'
 import { controlName, type Identity, type UnixPath, withoutOwn } from '../contract/environment.ts'
-import { CookError } from '../errors.ts'
+import { CookError, messageOf } from '../errors.ts'
 import { listening } from '../listen/listening.ts'
+import { isOnePathLost, restoreUnixPath } from '../listen/restore-path.ts'
 import { openUnixPath, openUnixPathNow, ownUnixPath } from '../listen/unix-path.ts'
 import { stopAccepting } from '../node/listeners.ts'
-import { identify } from '../node/system.ts'
+import { fileAt } from '../node/stat.ts'
+import { identify, isAlive } from '../node/system.ts'
 import { userOf } from '../node/users.ts'
-import { controlPath, findRunDirectory, mayWriteIn } from '../process/run-dir.ts'
+import { controlPath, findRunDirectory, makeRunDirectory, mayWriteIn } from '../process/run-dir.ts'
+import { removeUnixFile } from '../process/unix-file.ts'
 import type { Service } from '../service.ts'
 import type { ControlSocket, Started } from '../service-parts.ts'
-import { forgetDeadOwners, forgetOwners, livingOwners, type Owner, removeOwner, writeOwner } from './owner-files.ts'
+import { Callers } from './callers.ts'
+import {
+  forgetDeadOwners,
+  forgetOwners,
+  hasOwner,
+  type Owner,
+  removeOwner,
+  servingOwner,
+  writeOwner,
+} from './owner-files.ts'
 import { answer } from './requests.ts'
 
 const limits = {
@@ -20,9 +32,6 @@ const limits = {
   /** Milliseconds for the headers, and for the whole request. */
   headers: 5_000,
   request: 10_000,
-  connections: 64,
-  /** Milliseconds in which a process that is done still answers. */
-  lastWords: 1_000,
 } as const
 
 /**
@@ -31,6 +40,14 @@ const limits = {
  */
 const reopenTries = 100
 const reopenPause = 50
+
+/**
+ * How often a process looks whether its socket and its owner file are still there, in milliseconds:
+ * whatever cleans up temporary folders removes files that are older than some days. Two calls of
+ * lstat(2), where a watch of the folder would take one of the 128 that a user has, and a signal
+ * would ask a process for something that it may not know.
+ */
+const lookInterval = 1_000
 
 /**
  * Opens the control socket of a daemon with a name, or keeps the predecessor's for the commit.
@@ -98,13 +115,17 @@ class Control implements ControlSocket {
   readonly #folder: string
   readonly #path: string
   readonly #identity = identify()
-  /** Accepted here, and not answered to the end: also those whose request is still on its way. */
-  readonly #connections = new Set<Socket>()
+  readonly #callers = new Callers()
   /** The predecessor's socket, until the commit. */
   #inherited: (UnixPath & { readonly fd: number }) | undefined
   #server: Server
   /** That it has become, or is about to. */
   #user: number | undefined
+  #looking: NodeJS.Timeout | undefined
+  #isRestoring = false
+  /** Why the socket could not be put back, told once; and the file that stands in its place. */
+  #fault = ''
+  #stranger: string | undefined
 
   constructor(service: Service, name: string, folder: string) {
     this.#service = service
@@ -113,43 +134,48 @@ class Control implements ControlSocket {
     this.#path = controlPath(folder, name)
     this.#inherited = service.claims.claimUnix(controlName, this.#path)
     this.#server = this.#makeServer()
-    // A process that has ended owns nothing. One that is killed or crashes leaves its file, from
-    // which a restart knows what to start.
-    process.once('exit', (code) => {
-      if (code !== 0 && service.isServing) return
-      removeOwner(folder, name, process.pid)
-      // Nor does one that was killed while it drained.
-      if (!service.hasSuccessor) forgetDeadOwners(folder, name)
-    })
+    process.once('exit', (code) => this.#atExit(code))
   }
 
   async open(): Promise<void> {
     if (this.#inherited !== undefined) return
-    this.#own()
-    try {
-      await this.#listen()
-      forgetOwners(this.#folder, this.#name, process.pid)
-    } catch (error) {
-      removeOwner(this.#folder, this.#name, process.pid)
-      throw error
-    }
+    this.#demandName()
+    await this.#listen()
+    this.#ownAnew()
   }
 
   openNow(): void {
     if (this.#inherited !== undefined) return
-    const { pid, generation } = livingOwners(this.#folder, this.#name).at(-1) ?? {}
-    if (pid !== undefined) {
-      throw new CookError('ERR_COOK_NAME_TAKEN', { name: this.#name, why: `pid ${pid}, generation ${generation}` })
-    }
+    this.#demandName()
     openUnixPathNow(this.#service, this.#server, this.#path, { mode: 0o600 })
     this.#server.unref()
     this.#service.handles.addReserved(controlName, 'unix', this.#server)
-    forgetOwners(this.#folder, this.#name, process.pid)
-    this.#own()
+    this.#ownAnew()
+  }
+
+  /** Its socket may have been removed: whoever lives has the name. */
+  #demandName(): void {
+    const { pid, generation } = servingOwner(this.#folder, this.#name) ?? {}
+    if (pid === undefined || pid === process.pid) return
+    throw new CookError('ERR_COOK_NAME_TAKEN', { name: this.#name, why: `pid ${pid}, generation ${generation}` })
+  }
+
+  /** Behind the socket, which one of several that start at once gets. */
+  #ownAnew(): void {
+    try {
+      forgetOwners(this.#folder, this.#name, process.pid)
+      this.#own()
+    } catch (error) {
+      stopAccepting(this.#server)
+      throw error
+    }
+    this.#look()
   }
 
   becomes(user: number): void {
     this.#user = user
+    // Nothing there is for it to put back from now on.
+    clearInterval(this.#looking)
     // Before the commit the predecessor writes down who we are.
     if (this.#inherited === undefined) this.#own()
   }
@@ -164,25 +190,41 @@ class Control implements ControlSocket {
     ownUnixPath(this.#service, server, inherited)
     this.#service.handles.addReserved(controlName, 'unix', server)
     this.#own()
+    this.#look()
   }
 
   release(successor?: Started & { readonly identity: Identity }): void {
     // Not http.Server's own close, which would cut who is about to ask.
     if (this.#server.listening) stopAccepting(this.#server)
+    clearInterval(this.#looking)
     if (successor === undefined) {
       if (!this.#service.hasSuccessor) removeOwner(this.#folder, this.#name, process.pid)
       return
     }
     try {
-      // Its own word, which says more, may be there already.
       const { identity, ...started } = successor
-      if (livingOwners(this.#folder, this.#name).some(({ pid }) => pid === identity[0])) return
+      // It may have ended already, and has taken its own file along.
+      if (!isAlive(identity)) return
       const owner = this.#ownerOf(identity, this.#service.generation + 1, started)
       const user = userOf(identity[0])
       const isOther = user !== undefined && user !== process.geteuid?.()
-      writeOwner(this.#folder, this.#name, { ...owner, ...(isOther && { user }) })
+      // One that has given up root cannot write it itself.
+      writeOwner(this.#folder, this.#name, { ...owner, ...(isOther ? { user } : { isExpected: true }) })
     } catch {
       // The successor, whose file it is, reports the same fault.
+    } finally {
+      // Not in the turn of the commit.
+      setImmediate(() => this.#tellLeaving())
+    }
+  }
+
+  /** Who has handed over keeps nobody from starting a service of this name anew. */
+  #tellLeaving(): void {
+    if (!this.#service.hasSuccessor || !hasOwner(this.#folder, this.#name, process.pid)) return
+    try {
+      this.#own({ leaves: true })
+    } catch {
+      // The file that is there says that it lives, which is true.
     }
   }
 
@@ -193,6 +235,7 @@ class Control implements ControlSocket {
         this.#server = this.#makeServer()
         await this.#listen()
         this.#own()
+        this.#look()
         return
       } catch (error) {
         if (left === 0 || (error as CookError).code !== 'ERR_COOK_NAME_TAKEN') throw error
@@ -201,10 +244,59 @@ class Control implements ControlSocket {
     }
   }
 
+  /** From now on this process puts back what somebody removes. */
+  #look(): void {
+    clearInterval(this.#looking)
+    if (!mayWriteIn(this.#folder)) return
+    this.#looking = setInterval(() => void this.#putBack(), lookInterval).unref()
+  }
+
+  /** Not in an upgrade: the new process has the socket, and puts it back when it is its own. */
+  async #putBack(): Promise<void> {
+    const service = this.#service
+    const isHere = () => !isOnePathLost(service, this.#server, true) && hasOwner(this.#folder, this.#name, process.pid)
+    if (this.#isRestoring || !service.ownsNames || service.upgrading !== undefined || isHere()) return
+    this.#isRestoring = true
+    try {
+      makeRunDirectory(this.#folder)
+      this.#own()
+      const found = fileAt(this.#path)?.id
+      if (found !== undefined && found === this.#stranger) return
+      this.#stranger = found
+      await restoreUnixPath(service, this.#server, true).catch((cause) => this.#throwTaken(cause))
+      this.#fault = ''
+      this.#stranger = undefined
+    } catch (error) {
+      const fault = messageOf(error)
+      if (fault !== this.#fault) service.hookFailed('control', error)
+      this.#fault = fault
+    } finally {
+      this.#isRestoring = false
+    }
+  }
+
+  /**
+   * A process that has ended owns nothing. One that is killed or crashes leaves its owner file,
+   * from which a restart knows what to start.
+   */
+  #atExit(code: number): void {
+    const service = this.#service
+    try {
+      if (code === 0 || !service.isServing) {
+        removeOwner(this.#folder, this.#name, process.pid)
+        // Nor does one that was killed while it drained.
+        if (!service.hasSuccessor) forgetDeadOwners(this.#folder, this.#name)
+      }
+    } catch {
+      // The folder is not ours any more: the file is one of a dead process, and counts for nothing.
+    }
+    // Nothing closes the server of a program that ends by itself.
+    const own = service.handles.paths.get(this.#server)
+    if (own !== undefined && !service.hasSuccessor && this.#server.listening) removeUnixFile(own)
+  }
+
   get idle(): Promise<void> {
-    const all = [...this.#connections].map((socket) => new Promise((done) => socket.once('close', done)))
-    const late = new Promise((done) => setTimeout(done, limits.lastWords).unref())
-    return Promise.race([Promise.all(all), late]).then(() => {})
+    return this.#callers.idle
   }
 
   #makeServer(): Server {
@@ -216,15 +308,14 @@ class Control implements ControlSocket {
         requestTimeout: limits.request,
         connectionsCheckingInterval: 1_000,
       },
-      (request, response) => void answer(this.#service, request, response),
+      (request, response) => {
+        this.#callers.hear(request)
+        void answer(this.#service, request, response)
+      },
     )
-    server.on('connection', (socket: Socket) => {
-      this.#connections.add(socket)
-      socket.once('close', () => this.#connections.delete(socket))
-    })
+    server.on('connection', (socket: Socket) => this.#callers.add(socket))
     // One request each: a generation that has handed over then has nothing to close.
     server.maxRequestsPerSocket = 1
-    server.maxConnections = limits.connections
     // accept(2) may fail where descriptors have run out: that costs a question, not the service.
     server.on('error', () => {})
     // It is there for the service, not the other way round.
@@ -234,23 +325,23 @@ class Control implements ControlSocket {
 
   async #listen(): Promise<void> {
     const server = this.#server
-    try {
-      await openUnixPath(this.#service, server, this.#path, { mode: 0o600 })
-    } catch (cause) {
-      if (!(cause instanceof CookError) || cause.code !== 'ERR_COOK_PATH_IN_USE') throw cause
-      const why = `at ${this.#path}, ${(cause as CookError<'ERR_COOK_PATH_IN_USE'>).values.why}`
-      throw new CookError('ERR_COOK_NAME_TAKEN', { name: this.#name, why }, { cause })
-    }
+    await openUnixPath(this.#service, server, this.#path, { mode: 0o600 }).catch((cause) => this.#throwTaken(cause))
     server.unref()
     this.#service.handles.addReserved(controlName, 'unix', server)
   }
 
-  #own(): void {
+  #throwTaken(cause: unknown): never {
+    if (!(cause instanceof CookError) || cause.code !== 'ERR_COOK_PATH_IN_USE') throw cause
+    const why = `at ${this.#path}, ${(cause as CookError<'ERR_COOK_PATH_IN_USE'>).values.why}`
+    throw new CookError('ERR_COOK_NAME_TAKEN', { name: this.#name, why }, { cause })
+  }
+
+  #own(leaving: Pick<Owner, 'leaves'> = {}): void {
     forgetDeadOwners(this.#folder, this.#name)
     const { generation, state } = this.#service
     const user = this.#user
     const owner = this.#ownerOf(this.#identity, generation, state)
-    writeOwner(this.#folder, this.#name, { ...owner, ...(user !== undefined && { user }) })
+    writeOwner(this.#folder, this.#name, { ...owner, ...(user !== undefined && { user }), ...leaving })
   }
 
   #ownerOf([pid, startTime]: Identity, generation: number, { command, program, environment }: Started): Owner {

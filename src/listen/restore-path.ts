@@ -27,10 +27,13 @@ export function pathFault(service: Service, server: Server): string | undefined 
  * for otherwise.
  */
 export function isPathLost(service: Service): boolean {
-  return service.handles.unixListeners().some((server) => {
-    const own = pathOf(service, server)
-    return own !== undefined && isToRestore(lossOf(own), false)
-  })
+  return service.handles.unixListeners().some((server) => isOnePathLost(service, server, false))
+}
+
+/** Of one listener. */
+export function isOnePathLost(service: Service, server: Server, replacesDead: boolean): boolean {
+  const own = pathOf(service, server)
+  return own !== undefined && isToRestore(lossOf(own), replacesDead)
 }
 
 /** Programs set the mode of a file when they listen: it is kept for one that is made again. */
@@ -49,14 +52,17 @@ export function noteModes({ handles }: Service): void {
  */
 export async function restoreUnixPaths(service: Service, { isReturn = false } = {}): Promise<void> {
   for (const server of service.handles.unixListeners()) {
-    const own = pathOf(service, server)
-    const loss = own && lossOf(own)
-    if (own === undefined || !isToRestore(loss, isReturn)) continue
-    await service.runHook('unixPath', async () => {
-      if (loss !== 'spare removed' && !restoreFromSpare(own)) await openAgain(service, server, own)
-      if (own.hasSpare === true) linkSpare(own.path)
-    })
+    await service.runHook('unixPath', () => restoreUnixPath(service, server, isReturn))
   }
+}
+
+/** The same for one listener; rejects if its path cannot be made. */
+export async function restoreUnixPath(service: Service, server: Server, replacesDead: boolean): Promise<void> {
+  const own = pathOf(service, server)
+  const loss = own && lossOf(own)
+  if (own === undefined || !isToRestore(loss, replacesDead)) return
+  if (loss !== 'spare removed' && !restoreFromSpare(own)) await openAgain(service, server, own)
+  if (own.hasSpare === true) linkSpare(own.path)
 }
 
 /** Puts back a path from its second name, which is the same file; false if there is none. */
@@ -90,8 +96,8 @@ async function openAgain(service: Service, server: Server, own: UnixPath): Promi
 
 type Loss = 'removed' | 'replaced' | 'spare removed'
 
-function isToRestore(loss: Loss | undefined, isReturn: boolean): boolean {
-  return loss === 'removed' || loss === 'spare removed' || (loss === 'replaced' && isReturn)
+function isToRestore(loss: Loss | undefined, replacesDead: boolean): boolean {
+  return loss === 'removed' || loss === 'spare removed' || (loss === 'replaced' && replacesDead)
 }
 
 function lossOf({ path, file, hasSpare }: UnixPath): Loss | undefined {

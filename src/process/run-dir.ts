@@ -73,9 +73,7 @@ export function findRunDirectory(env: Environment): string | CookError {
     return error as CookError
   }
   try {
-    mkdirSync(folder, { recursive: true, mode: 0o700 })
-    checkRunDirectory(folder)
-    accessSync(folder, constants.W_OK | constants.X_OK)
+    makeRunDirectory(folder)
     return folder
   } catch (cause) {
     if (cause instanceof CookError) throw cause
@@ -84,6 +82,13 @@ export function findRunDirectory(env: Environment): string | CookError {
     if (wasNamed || (cause as NodeJS.ErrnoException).code === 'EEXIST') throw error
     return error
   }
+}
+
+/** Makes this very folder, if somebody has removed it. */
+export function makeRunDirectory(folder: string): void {
+  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  checkRunDirectory(folder)
+  accessSync(folder, constants.W_OK | constants.X_OK)
 }
 
 /**

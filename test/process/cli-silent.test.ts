@@ -257,7 +257,7 @@ describe('a daemon that does not answer', { concurrency: 3 }, () => {
     assert.equal(system.startTime(pid), startTime)
   })
 
-  test('stop ends the daemon that serves, whatever process a record names as its owner', async () => {
+  test('stop ends the daemon that serves, and no other process that a record names as its owner, which it reports', async () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
     writeProgram(lab, 'app.mjs', 'one')
@@ -265,17 +265,20 @@ describe('a daemon that does not answer', { concurrency: 3 }, () => {
     const { pid } = await operator.status('app')
     await using stranger = new Stranger()
     const own = recordOf(lab, pid)
-    // As that of a second daemon of the name, which is refused the socket a moment later.
+    const strangerPid = stranger.child.pid ?? 0
     const record = {
       ...own,
-      pid: stranger.child.pid,
-      startTime: system.startTime(stranger.child.pid ?? 0),
+      pid: strangerPid,
+      startTime: system.startTime(strangerPid),
       generation: 2,
     }
     writeFileSync(lab.path('run', `app.${record.pid}.owner`), JSON.stringify(record), { mode: 0o600 })
-    const { code, stdout } = await operator.types(['stop', 'app', '--json'])
-    assert.deepEqual([code, JSON.parse(stdout)], [0, { name: 'app', pid, wasKilled: false, answered: true }])
+    const { code, stdout, stderr } = await operator.types(['stop', 'app', '--json'])
+    const others = [[record.pid, record.startTime]]
+    assert.deepEqual([code, JSON.parse(stdout)], [1, { name: 'app', pid, wasKilled: false, answered: true, others }])
+    assert.match(stderr, new RegExp(`pid ${pid} has stopped, but another process .* pid ${record.pid}`))
     assert.equal(isAlive([own.pid, own.startTime]), false)
+    assert.equal(system.startTime(record.pid), record.startTime)
   })
 
   test('a daemon whose control socket was deleted is stopped all the same, and started again', async () => {
@@ -290,7 +293,7 @@ describe('a daemon that does not answer', { concurrency: 3 }, () => {
     assert.equal(isAlive([before.pid, before.startTime]), false)
     rmSync(operator.socket('app'))
     const { stdout } = await operator.types(['stop', 'app', '--json'])
-    assert.deepEqual(JSON.parse(stdout), { name: 'app', pid: restarted.pid, wasKilled: false, answered: false })
+    assert.deepEqual(JSON.parse(stdout), { name: 'app', pid: restarted.pid, wasKilled: false, answered: true })
     assert.deepEqual(ownersIn(lab), [])
   })
 

@@ -290,3 +290,37 @@ test('2,000 connections at once are let in or sent away, and when they are gone 
     true,
   )
 })
+
+test('whoever asks is heard at once, however many others are connected and silent, or stop in their request', async () => {
+  await using lab = await Lab.open()
+  const old = await lab.start()
+  await old.run(({ start }) => start({ name: 'web' }))
+  const path = lab.path('run', 'web.sock')
+  const sockets: Socket[] = []
+  for (const text of ['', 'GET /status HT', 'POST /upgrade HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{']) {
+    const silent = Array.from({ length: 80 }, () =>
+      connect(path)
+        .on('error', () => {})
+        .resume(),
+    )
+    sockets.push(...silent)
+    for (const socket of silent) socket.write(text)
+    await Promise.all(silent.map((socket) => once(socket, 'connect')))
+    assert.equal((await statusOf(path)).pid, old.pid)
+  }
+  // The upgrade is heard, and its answer is not what makes room for more of them.
+  const upgrading = control(path, 'POST /upgrade')
+  const young = await lab.next()
+  const more = Array.from({ length: 200 }, () =>
+    connect(path)
+      .on('error', () => {})
+      .resume(),
+  )
+  sockets.push(...more)
+  await Promise.all(more.map((socket) => once(socket, 'connect')))
+  assert.equal((await statusOf(path)).phase, 'upgrading')
+  await young.run(({ start }) => start({ name: 'web' }))
+  assert.equal(linesOf(await upgrading).at(-1)?.type, 'drained')
+  assert.equal((await statusOf(path)).pid, young.pid)
+  for (const socket of sockets) socket.destroy()
+})
