@@ -91,6 +91,8 @@ export type Preload = {
    * that comes too late.
    */
   stepAside(verb: string): void
+  /** What was waited for may have come, or need not come any more. */
+  look(): void
   /** The program says that it is up, or why not. Resolves at the commit. */
   ready(ok: boolean, reason: string): Promise<void>
 }

@@ -30,13 +30,21 @@ export type Listener = {
   readonly server: Server
   /** That of its listen(): its connections are announced in it, those handed over too. */
   readonly context: Context
+  /** No other version can ask for it, and none gets it: it ends in this process. */
+  readonly stays?: boolean
 }
 
 /** Who takes connections of a protocol of the program's own. */
 type Receiver = { readonly take: (socket: Socket, state: unknown) => void; readonly context: Context }
 
 /** An upgrade that is in progress. */
-type Upgrading = { readonly generation: number; readonly stop: AbortController; readonly ended: Promise<unknown> }
+type Upgrading = {
+  readonly generation: number
+  readonly stop: AbortController
+  readonly ended: Promise<unknown>
+  /** Tells the new version that a listener that it was handed is closed here. */
+  tellClosed?: (name: string) => void
+}
 
 export class Service {
   readonly state: EnteredState

@@ -79,8 +79,9 @@ function statusText(told: Status): string {
   return `${paint('bold', name)}\n${table(rows.map((row) => ['', ...row]))}`
 }
 
-function listenerRows({ address, name, connections, fault }: ListenerStatus): string[][] {
-  const row = ['listens on', `${address} (${name}, ${connections} open)`]
+function listenerRows({ address, name, connections, fault, stays }: ListenerStatus): string[][] {
+  const what = stays === true ? 'stays with this process at an upgrade' : name
+  const row = ['listens on', `${address} (${what}, ${connections} open)`]
   return fault === undefined ? [row] : [row, ['', paint('red', `no client finds it there: ${fault}`)]]
 }
 

@@ -151,7 +151,9 @@ function textOf(progress: Progress): string | undefined {
     case 'warning':
       return warningText(progress.text)
     case 'serves':
-      return 'switched'
+      return progress.stays === undefined
+        ? 'switched'
+        : `switched; ${progress.stays.join(', ')} ${progress.stays.length === 1 ? 'stays' : 'stay'} with the old process until it closes`
     case 'draining':
       return `${progress.handedOver} of ${connections(progress.of)} moved`
     case 'drained': {

@@ -223,6 +223,8 @@ const downward = {
   },
   /** The service is stopped, and only the old version was told: the new one stops as at SIGTERM. */
   stopToo: {},
+  /** Before the commit: the program has closed a listener that was handed over. */
+  closed: { name: text },
   /** The old version needs the link no more. */
   bye: {},
 } as const satisfies Readonly<Record<string, FieldTable>>

@@ -6,7 +6,7 @@ import { stopAsBySignal } from '../handover/stop.ts'
 import type { DaemonUpgradeOptions, DrainReport } from '../options.ts'
 import type { Service } from '../service.ts'
 import type { OnStep } from '../upgrade/predecessor.ts'
-import type { Progress } from './status.ts'
+import { addressText, type Progress } from './status.ts'
 
 /** How often whoever looks on hears how far a drain is, in milliseconds. */
 const progressInterval = 250
@@ -31,7 +31,11 @@ export async function upgradeByRequest(
   }
   try {
     const { pid, generation, drained }: DaemonReport = await replaceAndLeave(service, options, { program, onStep })
-    onProgress({ type: 'serves', ms: ms(), pid, generation })
+    // By their addresses: they have no name that anybody would know.
+    const stays = service.listeners
+      .filter((one) => one.stays === true)
+      .map(({ server }) => addressText(server.address()))
+    onProgress({ type: 'serves', ms: ms(), pid, generation, ...(stays.length > 0 && { stays }) })
     const lost = service.departure?.returned.then((error) => {
       throw error
     })

@@ -64,6 +64,8 @@ export type ListenerStatus = {
   readonly connections: number
   /** Why no client finds it there, if none does: its path was removed or replaced. */
   readonly fault?: string
+  /** No other version can ask for it: it stays with this process until that closes it. */
+  readonly stays?: boolean
 }
 
 /** A line of the answer to POST /upgrade and POST /stop. */
@@ -75,7 +77,13 @@ export type Progress =
   /** Something is wrong that does not end the upgrade. */
   | ({ readonly type: 'warning'; readonly ms: number } & WarningRecord)
   /** The new version owns the service: the upgrade has succeeded. */
-  | { readonly type: 'serves'; readonly ms: number; readonly pid: number; readonly generation: number }
+  | {
+      readonly type: 'serves'
+      readonly ms: number
+      readonly pid: number
+      readonly generation: number
+      readonly stays?: readonly string[]
+    }
   | {
       readonly type: 'stopping'
       readonly ms: number
@@ -115,11 +123,11 @@ export function statusOf(service: Service): Status {
     uptime: process.uptime(),
     memory: { resident: rss, heapUsed },
     connections: record.connections,
-    listeners: listeners.map(({ name, server }) => ({
+    listeners: listeners.map(({ name, server, stays }) => ({
       name,
       address: addressText(server.address()),
       connections: open.get(server)?.length ?? 0,
-      ...withoutUndefined({ fault: pathFault(service, server) }),
+      ...withoutUndefined({ fault: pathFault(service, server), stays }),
     })),
     upgrades: history.upgrades,
     ...(history.last && { lastUpgrade: history.last }),
@@ -132,7 +140,7 @@ export function statusOf(service: Service): Status {
   }
 }
 
-function addressText(address: ReturnType<Server['address']>): string {
+export function addressText(address: ReturnType<Server['address']>): string {
   if (address === null || typeof address === 'string') return address ?? ''
   return address.family === 'IPv6' ? `[${address.address}]:${address.port}` : `${address.address}:${address.port}`
 }

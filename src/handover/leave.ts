@@ -199,10 +199,12 @@ class Leaving implements Departure {
   async #drain(): Promise<boolean> {
     const service = this.#service
     const rule = this.#rule
-    this.#listening = service.listeners.filter(({ server }) => server.listening)
-    const servers = service.listeners.map(({ name, server }) => {
-      // One that does not listen any more has no counterpart in the successor.
-      const mover = server.listening ? this.mover : undefined
+    const handed = this.#committed?.handed
+    const listeners = service.listeners.filter(({ stays }) => handed === undefined || stays !== true)
+    this.#listening = listeners.filter(({ server }) => server.listening)
+    const servers = listeners.map(({ name, server }) => {
+      // One that was closed, or opened since, has no counterpart in the successor.
+      const mover = server.listening && handed?.has(name) ? this.mover : undefined
       return {
         name,
         server,

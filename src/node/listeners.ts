@@ -207,6 +207,11 @@ export function stopAccepting(server: Server): void {
   process.getBuiltinModule('node:net').Server.prototype.close.call(server)
 }
 
+/** Whether it keeps the process from its end (lib/net.js, unref). */
+export function isReferenced(server: Server): boolean {
+  return (server as unknown as { readonly _unref?: boolean })._unref !== true
+}
+
 /** http or https, by what only such servers have. */
 export function isHttp(server: Server): boolean {
   return 'closeIdleConnections' in server

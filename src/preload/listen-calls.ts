@@ -10,12 +10,12 @@ import { type Context, currentContext } from '../node/context.ts'
 import { trackGuests } from '../node/guests.ts'
 import { trackSessions } from '../node/http2-sessions.ts'
 import { afterListenerClose, type KeptListener, keepListener } from '../node/listeners.ts'
-import { isPrivatePath } from '../node/sockets.ts'
 import type { Inherited } from '../process/handles.ts'
 import type { Service } from '../service.ts'
 import { type Ask, askOfListen, backlogOf, isSameAddress, listenFields } from './listen-arguments.ts'
 import { isMeant, placeOf } from './places.ts'
 import type { Readiness } from './readiness.ts'
+import { hasPid, Staying } from './staying.ts'
 import { WebSockets } from './web-sockets.ts'
 
 /** What a server is about to listen on, or listens on. */
@@ -39,18 +39,19 @@ export function watchListens(service: Service, readiness: Readiness) {
    */
   const kept = new Map<Inherited, KeptListener>()
   const webSockets = new WebSockets()
+  const staying = new Staying()
+  let hasMetClient = false
   const { prototype } = process.getBuiltinModule('node:net').Server
   const plain = prototype.listen
   let isActive = true
 
   const ours = function listen(this: Server, ...args: unknown[]) {
     const call = (given: readonly unknown[]) => Reflect.apply(plain, this, given) as Server
-    const isOurs = isActive && !isOwnListen() && !this.listening && !service.hasSuccessor
+    const isOurs = isActive && !isOwnListen() && !this.listening
     const ask = isOurs ? askOfListen(args, resolve) : undefined
-    // No successor can ask for it, and it is not what makes this program a service.
-    const isPrivate = ask?.kind === 'unix' && isPrivatePath(ask.path, process.pid)
-    if (ask !== undefined && !isPrivate) return open(this, ask, { args, call })
-    if (isOurs && !isPrivate) this.once('listening', () => warnOfOther(this))
+    if (ask !== undefined && isToStay(ask)) return openToStay(this, ask, () => call(args))
+    if (ask !== undefined && !service.hasSuccessor) return open(this, ask, { args, call })
+    if (isOurs && ask === undefined && !service.hasSuccessor) this.once('listening', () => warnOfOther(this))
     return call(args)
   }
   prototype.listen = ours
@@ -60,6 +61,32 @@ export function watchListens(service: Service, readiness: Readiness) {
     const where = placeOf(server.address()).replace('\0', '@') || 'a descriptor'
     const text = `the server at ${where} was opened on a descriptor, a handle or an abstract socket: no upgrade hands it over`
     service.emit({ type: 'warning', about: 'listener', text })
+  }
+
+  /**
+   * A port that the system chose for one client, as a passive one of FTP, or while another version
+   * starts, is known to nobody else. One that is opened before the program has met a client is how
+   * it is served, and found again by the order of the calls.
+   */
+  function isToStay(ask: Ask): boolean {
+    if (ask.kind === 'unix') return hasPid(ask)
+    if (ask.port !== 0 || service.phase === 'starting') return false
+    return hasMetClient || service.phase !== 'ready'
+  }
+
+  function openToStay(server: Server, ask: Ask, call: () => Server): Server {
+    openings.delete(server)
+    const context = currentContext()
+    const failed = errorMonitor as unknown as 'error'
+    const onListening = () => {
+      server.removeListener(failed, onError)
+      staying.add(server)
+      service.listeners.push({ name: freeName(ask.name), server, context, stays: true })
+      server.once('close', () => service.forgetListener(server))
+    }
+    const onError = () => server.removeListener('listening', onListening)
+    server.prependOnceListener('listening', onListening).once(failed, onError)
+    return call()
   }
 
   function open(server: Server, ask: Ask, listen: Listen): Server {
@@ -124,7 +151,10 @@ export function watchListens(service: Service, readiness: Readiness) {
 
   function watch(server: Server): void {
     webSockets.track(server)
-    guardClose(server, () => service.hasSuccessor)
+    guardClose(server, () => service.hasSuccessor && !staying.has(server))
+    server.once('connection', () => {
+      hasMetClient = true
+    })
     server.prependListener('listening', () => onListening(server))
     // Seen without being handled: what nobody handles must still end the program.
     server.prependListener(errorMonitor as unknown as 'error', () => onFailure(server))
@@ -143,6 +173,8 @@ export function watchListens(service: Service, readiness: Readiness) {
 
   /** It is handed over no more, and drained only as long as it has connections. */
   function onClose(server: Server): void {
+    const name = openings.get(server)?.name
+    if (name !== undefined) service.upgrading?.tellClosed?.(name)
     openings.delete(server)
     // In a drain it was we who closed it.
     if (service.phase === 'draining') return
@@ -158,6 +190,7 @@ export function watchListens(service: Service, readiness: Readiness) {
 
   return {
     webSockets,
+    staying,
     isUsed: () => openings.size > 0,
     end(): void {
       isActive = false

@@ -25,7 +25,10 @@ export function takeUpProgram(): void {
   const binds = watchBinds(service, readiness)
   const cluster = refuseCluster()
   service.hearing.push(binds.onEvent)
-  service.ownDrains.push((departure) => drainWebSockets(listens.webSockets, departure))
+  service.ownDrains.push(
+    (departure) => drainWebSockets(listens.webSockets, departure),
+    (departure) => listens.staying.drain(departure),
+  )
   process.on('exit', () => {
     // A program that ends itself does not know of it.
     if (!service.hasSuccessor && service.pidFile !== undefined) releasePidFile(service.pidFile)
@@ -36,6 +39,7 @@ export function takeUpProgram(): void {
       for (const part of [signals, listens, binds, readiness, cluster]) part.end()
       service.endPreload()
     },
+    look: () => readiness.look(),
     async ready(ok, reason) {
       if (!ok) return readiness.refuse(reason)
       readiness.say()

@@ -83,6 +83,15 @@ export class Claims {
     return undefined
   }
 
+  /** The predecessor has closed it, and so do we, unless it was claimed. */
+  drop(name: string): void {
+    for (const handle of this.#unclaimed) {
+      if (handle.name !== name) continue
+      this.#unclaimed.delete(handle)
+      closeHandle(handle)
+    }
+  }
+
   /**
    * Closes what nobody wants, once this process owns the service: a listener left open would fill
    * and never be read.
@@ -91,13 +100,17 @@ export class Claims {
     const unclaimed = [...this.#unclaimed]
     this.#unclaimed.clear()
     for (const handle of unclaimed) {
-      // A program may have closed it itself, and the number may be another file's by now.
-      if (statDescriptor(handle.fd)?.ino === handle.inode) closeSync(handle.fd)
+      closeHandle(handle)
       // The predecessor leaves the path to us, and nobody else could take it as long as it lived.
       if (handle.kind === 'unix') removeUnixFile(handle)
     }
     return unclaimed.map(({ name }) => name)
   }
+}
+
+/** A program may have closed it itself, and the number may be another file's by now. */
+function closeHandle({ fd, inode }: Inherited): void {
+  if (statDescriptor(fd)?.ino === inode) closeSync(fd)
 }
 
 /** What was given to something else would make this process listen on a stranger's socket. */

@@ -46,6 +46,8 @@ export type Committed = {
   readonly identity: Identity
   readonly generation: number
   readonly phases: UpgradePhases
+  /** Names of what it was handed. */
+  readonly handed: ReadonlySet<string>
   /** Whoever has it says `bye` and closes it. */
   readonly link: Link
   /** Takes what comes over the link from now on. */
@@ -78,7 +80,8 @@ export async function startSuccessor(service: Service, version: NewVersion, onSt
   child.unref()
   const { greeted = started, ready = greeted, committed = ready } = times
   const phases = { spawn: started - called, boot: greeted - started, ready: ready - greeted, commit: committed - ready }
-  return { identity: end.successor, generation: version.generation, phases, ...line }
+  const handed = new Set(version.handles.map(({ record }) => record.name))
+  return { identity: end.successor, generation: version.generation, phases, handed, ...line }
 }
 
 async function spawnSuccessor(version: NewVersion, nonce: string): Promise<ChildProcess> {
@@ -136,6 +139,7 @@ function converse(
       else if (side.at === 'committed') early.push(event)
       else step(event)
     })
+    if (service.upgrading !== undefined) service.upgrading.tellClosed = (name) => link.send({ type: 'closed', name })
     const stop = () => step({ type: 'stop' })
 
     function step(event: OldEvent): void {

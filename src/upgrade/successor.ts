@@ -57,6 +57,9 @@ export function succeed(service: Service, record: LinkRecord): Succession {
       tickets.resolve(message.tickets ?? {})
     } else if (message.type === 'value' && message.name !== takeoverName) {
       questions.answer(message)
+    } else if (message.type === 'closed') {
+      service.claims.drop(message.name)
+      service.preload?.look()
     }
   }
 
