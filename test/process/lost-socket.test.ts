@@ -3,7 +3,8 @@
  * process: that puts them back, and no command takes it for gone meanwhile.
  */
 import assert from 'node:assert/strict'
-import { chmodSync, lstatSync, readdirSync, rmSync } from 'node:fs'
+import { chmodSync, lstatSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { isAlive } from '../../src/node/system.ts'
 import { Operator, writeProgram } from '../support/command.ts'
@@ -109,6 +110,37 @@ describe('what a process has by its name', { concurrency: 3 }, () => {
     )
     const { pid } = await eventually('its socket', () => statusOf(socketOf(lab)).catch(() => undefined))
     assert.equal(pid, first.pid)
+  })
+
+  test('a program that ends itself leaves no file, and what a killed one leaves goes with the next command that finds it gone', async () => {
+    await using lab = await Lab.open()
+    await using operator = new Operator(lab)
+    writeProgram(lab, 'app.mjs', 'one', "process.on('SIGTERM', () => process.exit(0))")
+    const started = async () => {
+      await operator.does(['start', 'app.mjs'])
+      return operator.status('app')
+    }
+    const ends = async (signal: NodeJS.Signals) => {
+      const { pid, startTime } = await started()
+      process.kill(pid, signal)
+      await eventually(`the end by ${signal}`, () => !isAlive([pid, startTime]) || undefined)
+      return pid
+    }
+    const files = () => filesIn(lab).filter((file) => !file.endsWith('.log'))
+    await ends('SIGTERM')
+    assert.deepEqual(files(), [])
+    const pid = await ends('SIGKILL')
+    assert.deepEqual(files(), [`app.${pid}.owner`, 'app.sock'])
+    // Of a process in another container nobody knows whether it lives.
+    const owner = JSON.parse(lab.read(join('run', `app.${pid}.owner`)))
+    const elsewhere = `app.${pid + 1}.owner`
+    const place = `${owner.place.split(' ')[0]} pid:[1]`
+    writeFileSync(lab.path('run', elsewhere), JSON.stringify({ ...owner, pid: pid + 1, place }), { mode: 0o600 })
+    assert.equal((await operator.types(['status', 'app'])).code, 3)
+    // The last one has what a restart starts.
+    assert.deepEqual(files(), [`app.${pid}.owner`, elsewhere].sort())
+    assert.equal((await operator.types(['stop', 'app'])).code, 3)
+    assert.deepEqual(files(), [elsewhere])
   })
 
   test('a run directory that is not ours alone any more gets no socket, which the daemon reports', async () => {
