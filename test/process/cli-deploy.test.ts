@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, renameSync, symlinkSync, writeFileSync } from 'n
 import { describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { nodeAt } from '../../src/cli/node-binary.ts'
+import { isSameProgram } from '../../src/cli/what-runs.ts'
 import { Operator } from '../support/command.ts'
 import { takesAll } from '../support/extent.ts'
 import { Lab } from '../support/lab.ts'
@@ -141,15 +142,14 @@ describe('a deploy', { concurrency: 3 }, () => {
     const before = await operator.status('app')
     assert.equal(before.command.execPath, lab.path('two'))
     for (const args of [
-      ['upgrade', 'app'],
-      ['restart', 'app'],
-      ['start', 'current/app.cjs', '--name', 'new'],
+      ['upgrade', 'app', '--node'],
+      ['restart', 'app', '--node'],
+      ['restart', 'app', '--cwd'],
+      ['start', 'current/app.cjs', '--name', 'new', '--cwd'],
     ]) {
-      for (const wrong of ['--node', '--cwd']) {
-        const { code, stdout, stderr } = await operator.types([...args, wrong, './missing'])
-        assert.match(stderr, /\/missing does not exist/)
-        assert.deepEqual([code, stdout], [2, ''])
-      }
+      const { code, stdout, stderr } = await operator.types([...args, './missing'])
+      assert.match(stderr, /\/missing does not exist/)
+      assert.deepEqual([code, stdout], [2, ''])
     }
     assert.equal((await operator.status('app')).pid, before.pid)
   })
@@ -251,19 +251,20 @@ describe('a deploy', { concurrency: 3 }, () => {
     assert.equal((await operator.status('app')).generation, 3)
   })
 
-  test('a file that is shared by two projects is a program of its own in each of them', async () => {
+  test('a file that is shared by two projects is a program of its own in each of them, unless it is called by its name', async () => {
     await using lab = await Lab.open()
-    await using operator = new Operator(lab)
     makeReleases(lab)
-    mkdirSync(lab.path('shared'))
-    renameSync(lab.path('releases/3/app.cjs'), lab.path('shared/app.cjs'))
-    const script = lab.path('shared/app.cjs')
-    await operator.does(['start', script], { cwd: lab.path('releases/1') })
-    const other = await operator.types(['upgrade', '--or-start', script], { cwd: lab.path('releases/2') })
-    assert.match(other.stderr, /app runs another program, .*in \S+\/releases\/1.*in \S+\/releases\/2/)
-    assert.equal(other.code, 2)
-    await operator.does(['upgrade', 'app', '--or-start', script], { cwd: lab.path('releases/2') })
-    assert.equal((await told(operator)).file, 'env 1')
+    writeFileSync(lab.path('shared.cjs'), '')
+    const at = (file: string, folder: string) => ({
+      ...{ execPath: process.execPath, execArgv: [] },
+      ...{ args: [lab.path(file)], cwd: lab.path(folder) },
+    })
+    const [one, two] = [at('shared.cjs', 'releases/1'), at('shared.cjs', 'releases/2')]
+    assert.deepEqual([isSameProgram(one, two, false), isSameProgram(one, two, true)], [false, true])
+    assert.equal(isSameProgram(one, at('shared.cjs', 'current'), false), true)
+    // One that lies in a folder of its own is known by its path.
+    assert.equal(isSameProgram(at('current/app.cjs', 'current'), at('releases/1/app.cjs', 'releases/2'), false), true)
+    assert.equal(isSameProgram(at('releases/2/app.cjs', 'current'), at('releases/1/app.cjs', 'current'), true), false)
   })
 
   const lines = Object.entries(JSON.parse(process.env.COOK_TEST_NODES ?? '{}') as Record<string, string>)
