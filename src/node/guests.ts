@@ -36,6 +36,29 @@ export function trackGuests(server: Server): void {
   })
 }
 
+/**
+ * Calls `given` with each HTTP server that gets a connection which `server` accepted, before it
+ * reads of it: lib/_http_server.js sets `socket.server` first. Over TLS of the program's own that is
+ * not seen.
+ */
+export function watchGiven(server: Server, given: (to: Server) => void): void {
+  if (isHttp(server)) return
+  const watch = (socket: Socket) => {
+    let { server: speaking } = socket as unknown as { readonly server?: unknown }
+    Object.defineProperty(socket, 'server', {
+      configurable: true,
+      enumerable: true,
+      get: () => speaking,
+      set(to: unknown) {
+        speaking = to
+        if (typeof to === 'object' && to !== null && isHttp(to as Server)) given(to as Server)
+      },
+    })
+  }
+  server.prependListener('connection', watch)
+  server.prependListener('secureConnection', watch)
+}
+
 /** Those that this server accepted, or that nobody knows who accepted. */
 export function guestsOf(server: Server): Socket[] {
   const plain = (connectionsOf([server]).get(server) ?? []).filter((socket) => {

@@ -7,7 +7,7 @@ import { acceptFromCommit, isOwnListen, takeTicketKeys } from '../listen/listeni
 import { restoreFromSpare } from '../listen/restore-path.ts'
 import { bindBeside, ownUnixPath } from '../listen/unix-path.ts'
 import { type Context, currentContext } from '../node/context.ts'
-import { trackGuests } from '../node/guests.ts'
+import { trackGuests, watchGiven } from '../node/guests.ts'
 import { trackSessions } from '../node/http2-sessions.ts'
 import { afterListenerClose, type KeptListener, keepListener } from '../node/listeners.ts'
 import type { Inherited } from '../process/handles.ts'
@@ -33,6 +33,7 @@ export function watchListens(service: Service, readiness: Readiness) {
   const { claims, handles } = service
   const openings = new Map<Server, Opening>()
   const known = new WeakSet<Server>()
+  const tracked = new WeakSet<Server>()
   /**
    * Claimed, and given up again before this version is up: programs try a port out before they use
    * it.
@@ -150,7 +151,8 @@ export function watchListens(service: Service, readiness: Readiness) {
   }
 
   function watch(server: Server): void {
-    webSockets.track(server)
+    trackWebSockets(server)
+    watchGiven(server, trackWebSockets)
     guardClose(server, () => service.hasSuccessor && !staying.has(server))
     server.once('connection', () => {
       hasMetClient = true
@@ -159,6 +161,12 @@ export function watchListens(service: Service, readiness: Readiness) {
     // Seen without being handled: what nobody handles must still end the program.
     server.prependListener(errorMonitor as unknown as 'error', () => onFailure(server))
     server.prependListener('close', () => onFailure(server))
+  }
+
+  function trackWebSockets(server: Server): void {
+    if (tracked.has(server)) return
+    tracked.add(server)
+    webSockets.track(server)
   }
 
   function onListening(server: Server): void {

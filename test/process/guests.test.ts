@@ -6,14 +6,16 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { test } from 'node:test'
 import tls from 'node:tls'
+import { WebSocket } from 'ws'
 import { makeCertificate } from '../support/certificate.ts'
-import { counts, drained, type Program, replace } from '../support/daemons.ts'
+import { counts, drained, type Program as PuppetProgram, replace } from '../support/daemons.ts'
 import { HttpConnection } from '../support/http-connection.ts'
 import { Lab } from '../support/lab.ts'
+import { Program } from '../support/program.ts'
 import { eventually, within } from '../support/waiting.ts'
 
 /** The ways in which programs do that; each listener has the name of its own. */
-const program: Program = async ({ open, listen, kept, net, http, fs, onRequest }, drainTimeout = 30_000) => {
+const program: PuppetProgram = async ({ open, listen, kept, net, http, fs, onRequest }, drainTimeout = 30_000) => {
   const https = process.getBuiltinModule('node:https')
   const { createServer, TLSSocket } = process.getBuiltinModule('node:tls')
   const certificate = { key: fs.readFileSync('key.pem'), cert: fs.readFileSync('cert.pem') }
@@ -58,6 +60,35 @@ async function connectTo(ports: Record<string, number>, name: string): Promise<H
   await within('a handshake', once(socket, 'secureConnect'))
   return new HttpConnection(socket)
 }
+
+test('a WebSocket on a connection that another server accepted is closed with 1012 when an unmodified program is upgraded', async () => {
+  const lines = `
+    const { WebSocketServer } = await given.load('ws')
+    const { createServer } = process.getBuiltinModule('node:net')
+    const web = given.web()
+    new WebSocketServer({ server: web }).on('connection', (socket) => {
+      socket.on('message', (message) => socket.send(String(message)))
+    })
+    const server = createServer((socket) => {
+      socket.on('error', () => {}).once('readable', () => {
+        const bytes = socket.read()
+        if (bytes === null) return
+        socket.unshift(bytes)
+        web.emit('connection', socket)
+      })
+    })
+    server.listen(process.env.PORT, () => given.serving(server))`
+  await using program = await Program.start('scripted.mjs', { env: { LINES: lines } })
+  const socket = new WebSocket(`ws://127.0.0.1:${program.port}`)
+  await within('a WebSocket', once(socket, 'open'))
+  const echo = once(socket, 'message')
+  socket.send('a word')
+  await within('an echo', echo)
+  const closed = once(socket, 'close')
+  await program.upgrade()
+  const [code] = await within('the close', closed)
+  assert.equal(code, 1012)
+})
 
 type Clients = { readonly name: string; readonly idle: HttpConnection; readonly busy: HttpConnection }
 
