@@ -64,8 +64,8 @@ export function sparesFromTimeout(server: Server, socket: Socket): void {
 }
 
 /**
- * Milliseconds since something went over a connection; 0 if it has no timeout. lib/internal/timers.js:
- * the time at which a timer was started, which only another one can be compared with.
+ * Milliseconds since something went over a connection; 0 if it has no timeout. A timer knows when
+ * it was started, by a clock that only another timer can be compared with (lib/internal/timers.js).
  */
 export function quietTime(socket: Socket): number {
   const timer = privateProperty<PrivateTimer | null>(socket, 'timeout')

@@ -38,8 +38,8 @@ export function trackGuests(server: Server): void {
 
 /**
  * Calls `given` with each HTTP server that gets a connection which `server` accepted, before it
- * reads of it: lib/_http_server.js sets `socket.server` first. Over TLS of the program's own that is
- * not seen.
+ * reads of it: lib/_http_server.js sets `socket.server` first. Over TLS of the program's own that
+ * is not seen.
  */
 export function watchGiven(server: Server, given: (to: Server) => void): void {
   if (isHttp(server)) return
