@@ -3,6 +3,7 @@ import type { Server, Socket } from 'node:net'
 import type { Identity, ProgramRecord } from './contract/environment.ts'
 import type { MessageOf } from './contract/messages.ts'
 import type { CookError } from './errors.ts'
+import type { ListenerHandle } from './node/listeners.ts'
 import type { Command } from './node/system.ts'
 import type { DrainCounts, DrainReport, DrainTimes, MoveRule } from './options.ts'
 import type { Latch } from './waiting.ts'
@@ -73,8 +74,13 @@ export type ControlSocket = {
   takeOver(): Promise<void>
   /** Answers no new connection any more. The socket goes to a successor, or is removed. */
   release(successor?: Started & { readonly identity: Identity }): void
-  /** Opens the socket anew: the successor to which it was released is lost. */
-  reopen(): Promise<void>
+  /**
+   * Opens the socket anew: the successor to which it was released is lost. `spare` is a second
+   * handle of it.
+   */
+  reopen(spare: ListenerHandle | undefined): Promise<void>
+  /** Of a socket that the predecessor could not open anew: it has given up root. */
+  readonly onlyHandle: ListenerHandle | undefined
   /** This process is about to give up root for this user. */
   becomes(user: number): void
   /** Resolves when whoever was accepted has an answer. */

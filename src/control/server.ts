@@ -7,7 +7,7 @@ import { CookError, messageOf } from '../errors.ts'
 import { listening } from '../listen/listening.ts'
 import { isOnePathLost, restoreUnixPath } from '../listen/restore-path.ts'
 import { openUnixPath, openUnixPathNow, ownUnixPath } from '../listen/unix-path.ts'
-import { stopAccepting } from '../node/listeners.ts'
+import { type ListenerHandle, listenerHandle, stopAccepting, whereToListen } from '../node/listeners.ts'
 import { fileAt } from '../node/stat.ts'
 import { identify, isAlive } from '../node/system.ts'
 import { userOf } from '../node/users.ts'
@@ -228,7 +228,13 @@ class Control implements ControlSocket {
     }
   }
 
-  async reopen(): Promise<void> {
+  get onlyHandle(): ListenerHandle | undefined {
+    return mayWriteIn(this.#folder) ? undefined : listenerHandle(this.#server)
+  }
+
+  async reopen(spare: ListenerHandle | undefined): Promise<void> {
+    if (spare !== undefined && !mayWriteIn(this.#folder)) return this.#listenOn(spare)
+    spare?.close()
     // The successor is lost, but may still be on its way out: until then it listens there.
     for (let left = reopenTries; ; left--) {
       try {
@@ -293,6 +299,18 @@ class Control implements ControlSocket {
     // Nothing closes the server of a program that ends by itself.
     const own = service.handles.paths.get(this.#server)
     if (own !== undefined && !service.hasSuccessor && this.#server.listening) removeUnixFile(own)
+  }
+
+  /** On the same socket: what has its name is root's, and stays there. */
+  async #listenOn(spare: ListenerHandle): Promise<void> {
+    const { handles } = this.#service
+    const own = handles.paths.get(this.#server)
+    const server = this.#makeServer()
+    this.#server = server
+    await listening(server, () => server.listen(whereToListen(spare)))
+    server.unref()
+    if (own !== undefined) ownUnixPath(this.#service, server, own)
+    handles.addReserved(controlName, 'unix', server)
   }
 
   get idle(): Promise<void> {

@@ -1,5 +1,6 @@
 /** A successor that dies while the old process drains: that takes the service back. */
 import { lookAround } from '../conditions.ts'
+import { controlName } from '../contract/environment.ts'
 import { CookError } from '../errors.ts'
 import { restoreUnixPaths } from '../listen/restore-path.ts'
 import { ownUnixPath } from '../listen/unix-path.ts'
@@ -15,6 +16,7 @@ export async function comeBack(
   generation: number,
 ): Promise<CookError> {
   await Promise.all(listening.map((listener) => listenAgain(service, listener, spares)))
+  const control = spares?.take(controlName)
   spares?.close()
   service.departure = undefined
   service.hasSuccessor = false
@@ -26,7 +28,7 @@ export async function comeBack(
   const error = new CookError('ERR_COOK_SUCCESSOR_LOST', { generation, self: process.pid })
   service.history.add({ generation, begin: performance.now(), code: error.code })
   service.runOnTakeover(undefined, { isReturn: true })
-  void service.runHook('control', () => service.control?.reopen())
+  void service.runHook('control', () => service.control?.reopen(control))
   return error
 }
 

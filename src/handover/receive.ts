@@ -1,6 +1,6 @@
 /** What the new process gets behind the commit: connections, a value of onRelease, news, a bye. */
 import type { Socket } from 'node:net'
-import type { Identity } from '../contract/environment.ts'
+import { controlName, type Identity } from '../contract/environment.ts'
 import { type MessageOf, takeoverName } from '../contract/messages.ts'
 import { throwLater } from '../errors.ts'
 import { adoptConnection, tieConnection } from '../node/connections.ts'
@@ -167,12 +167,13 @@ function keepConnection(service: Service, { to, listener: from, state, idle }: A
 }
 
 /** Handles of the listeners that we have from the predecessor, by its names of them. */
-function inheritedHandles({ listeners }: Service): ReadonlyMap<string, ListenerHandle> {
+function inheritedHandles({ listeners, control }: Service): ReadonlyMap<string, ListenerHandle> {
   const inherited = listeners.flatMap(({ oldName, server }) => {
     const handle = oldName === undefined ? undefined : listenerHandle(server)
     return oldName === undefined || handle === undefined ? [] : [[oldName, handle] as const]
   })
-  return new Map(inherited)
+  const own = control?.onlyHandle
+  return new Map(own === undefined ? inherited : [...inherited, [controlName, own] as const])
 }
 
 function sendHandles(link: Link, handles: ReadonlyMap<string, ListenerHandle>): void {

@@ -45,11 +45,17 @@ export class Spares {
     return this.#handles.has(name)
   }
 
+  /** Whoever takes one closes it. */
+  take(name: string): ListenerHandle | undefined {
+    const handle = this.#handles.get(name)
+    this.#handles.delete(name)
+    return handle
+  }
+
   /** Lets a server that has stopped accepting listen again, on the same socket. */
   async listenAgain(name: string, server: Server, backlog: number | undefined): Promise<void> {
-    const handle = this.#handles.get(name)
+    const handle = this.take(name)
     if (handle === undefined) throw new Error(`there is no second handle of the listener ${name}`)
-    this.#handles.delete(name)
     await listening(server, () => server.listen(whereToListen(handle), backlog))
   }
 

@@ -32,8 +32,8 @@ async function readyAsSuccessor(service: Service, predecessor: Predecessor): Pro
   const { claims, control, history, receiving } = service
   const pidFile = claims.claimOne(pidName, 'file')
   await predecessor.notify(true, '')
-  receiving?.sendSpares()
   await service.runHook('control', () => control?.takeOver())
+  receiving?.sendSpares()
   if (isPathLost(service)) await restoreUnixPaths(service)
   const names = claims.closeUnclaimed()
   if (names.length > 0) service.emit({ type: 'unclaimed', names })

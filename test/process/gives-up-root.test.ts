@@ -12,8 +12,9 @@ import { test } from 'node:test'
 import { lastOwner, writeOwner } from '../../src/control/owner-files.ts'
 import { identify, isAlive, system } from '../../src/node/system.ts'
 import { userOf } from '../../src/node/users.ts'
-import { Operator } from '../support/command.ts'
+import { Operator, portOf } from '../support/command.ts'
 import { takesAll } from '../support/extent.ts'
+import { HttpConnection } from '../support/http-connection.ts'
 import { Lab } from '../support/lab.ts'
 import { preload } from '../support/program.ts'
 import { eventually } from '../support/waiting.ts'
@@ -95,6 +96,34 @@ for (const [way, write] of Object.entries(ways).slice(0, takesAll ? undefined : 
     },
   )
 }
+
+test(
+  'an old version that has given up root has the service and its control socket again if the new one is lost',
+  asRoot,
+  async () => {
+    await using lab = await openLab()
+    await using operator = new Operator(lab)
+    // It drains for as long as this is asked for.
+    const slow = plain(numbers).replace(
+      '=> response.end(',
+      "=> request.url === '/slow' ? console.log('asked') : response.end(",
+    )
+    writeFileSync(lab.path('app.cjs'), slow)
+    await operator.does(['start', 'app.cjs', '--pid', 'pid'])
+    const before = await operator.status('app')
+    const client = await HttpConnection.open(portOf(before))
+    client.socket.write('GET /slow HTTP/1.1\r\nhost: x\r\n\r\n')
+    await operator.untilAsked('app')
+    await operator.does(['upgrade', 'app', '--no-wait'])
+    process.kill((await operator.status('app')).pid, 'SIGKILL')
+    const after = await eventually('its return', () => operator.status('app').catch(() => undefined))
+    assert.deepEqual([after.pid, after.generation], [before.pid, 1])
+    assert.equal(lab.read('pid').trim(), String(before.pid))
+    client.socket.destroy()
+    await operator.does(['upgrade', 'app'])
+    assert.equal((await operator.status('app')).generation, 2)
+  },
+)
 
 test('a process that has given up root gets root neither to start nor to kill what it likes', asRoot, async () => {
   await using lab = await openLab()
