@@ -10,7 +10,7 @@ import { createServer } from 'node:http'
 import { dirname } from 'node:path'
 import { test } from 'node:test'
 import { lastOwner, writeOwner } from '../../src/control/owner-files.ts'
-import { identify, isAlive, system } from '../../src/node/system.ts'
+import { isAlive, system } from '../../src/node/system.ts'
 import { userOf } from '../../src/node/users.ts'
 import { Operator, portOf } from '../support/command.ts'
 import { takesAll } from '../support/extent.ts'
@@ -137,7 +137,11 @@ test('a process that has given up root gets root neither to start nor to kill wh
     args: [lab.path(file)],
     cwd: lab.folder,
   })
-  const [pid, startTime] = identify()
+  // The version that was root, and is gone.
+  const first = spawn(process.execPath, ['-e', ''], { stdio: 'ignore' })
+  await once(first, 'spawn')
+  const [pid, startTime] = [first.pid ?? 0, system.startTime(first.pid ?? 0) ?? '']
+  await once(first, 'exit')
   const owner = { pid, startTime, generation: 1, drainTimeout: 0, command: command('good.cjs'), user: nobody }
   const victim = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1000)'], { stdio: 'ignore' })
   await once(victim, 'spawn')
@@ -171,7 +175,7 @@ test('a process that has given up root gets root neither to start nor to kill wh
     assert.equal(existsSync(lab.path('taken')), false)
     const { args } = (await operator.status('good')).command
     assert.deepEqual(args, [lab.path('good.cjs')])
-    assert.equal(userOf(pid), 0)
+    assert.equal(userOf(process.pid), 0)
   } finally {
     victim.kill('SIGKILL')
     await once(victim, 'exit')
