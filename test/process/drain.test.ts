@@ -410,14 +410,14 @@ test('an old version stops accepting long before its deadline: what it accepted 
       if (request.url === '/late') setTimeout(() => response.end(`${process.pid}`), 500)
       else response.end(`${process.pid}`)
     })
-    return serve({ drainTimeout: 2_000 }, server)
+    return serve({ drainTimeout: 4_000 }, server)
   })
   await idleConnections(port, 300)
   const young = await replace(lab, old, ({ serve, http }) => {
     const server = http.createServer((_, response) => response.end(`${process.pid}`))
     // All of them would take it longer than the whole drain.
     server.on('connection', () => {
-      for (const end = performance.now() + 10; performance.now() < end; );
+      for (const end = performance.now() + 20; performance.now() < end; );
     })
     return serve({}, server)
   })

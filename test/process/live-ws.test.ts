@@ -311,7 +311,7 @@ for (const isSecure of [false, true]) {
 test('WebSockets that could not move in two thirds of the time are closed with 1012, and none is cut', async () => {
   await using lab = await Lab.open()
   // It would take twice the time.
-  const { server, port } = await startServer(lab, { busyFor: 20, serve: { drainTimeout: 1_500 } })
+  const { server, port } = await startServer(lab, { busyFor: 40, serve: { drainTimeout: 4_000 } })
   const clients = await Promise.all(Array.from({ length: 150 }, () => openClient(port)))
   const closes: number[] = []
   for (const { socket } of clients) socket.once('close', (code) => closes.push(code))
