@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { describeMachine } from './machine.ts'
 import { measureHandover } from './measure-handover.ts'
+import { measureMoves, measureSaturated } from './measure-moves.ts'
 import { measureServing } from './measure-serving.ts'
 import { measureTail } from './measure-tail.ts'
 import { printRow, printTitle, type Row } from './rows.ts'
@@ -35,6 +36,8 @@ for (const [name, value] of Object.entries(machine)) console.log(`${name.padEnd(
 const rows: Row[] = []
 for (const [title, measure] of [
   [`${sizes.connections} idle connections move, beside a bare loop that sends one handle at a time`, measureHandover],
+  [`${sizes.connections} idle connections move, many on the way at once beside two at a time`, measureMoves],
+  [`${sizes.upgrades} upgrades under 120 clients that never pause`, measureSaturated],
   [`${sizes.upgrades} upgrades under 100 keep-alive and 20 one-connection clients, beside none`, measureTail],
   ['Serving with serve(), beside serving without the library', measureServing],
 ] as const) {

@@ -72,6 +72,6 @@ async function upgrade(lab: Lab, old: Puppet): Promise<Puppet> {
   return young
 }
 
-function pause(ms: number): Promise<void> {
+export function pause(ms: number): Promise<void> {
   return new Promise((done) => setTimeout(done, ms))
 }

@@ -1,6 +1,6 @@
 /** Hands live connections to the successor, few at a time; the others are served meanwhile. */
 import type { Socket } from 'node:net'
-import type { MessageOf } from '../contract/messages.ts'
+import type { Message, MessageOf } from '../contract/messages.ts'
 import { releaseConnection, startReading, stopReading, takeUnread } from '../node/connections.ts'
 import type { ConnectionMover, Destination, Moved, MoveOptions } from '../service-parts.ts'
 import type { Link, LinkEvent } from '../upgrade/link.ts'
@@ -14,14 +14,20 @@ type Order = {
   readonly destination: Destination
   readonly state: MoveOptions['state']
   readonly isFree: MoveOptions['isFree']
+  readonly isUrgent: boolean
   readonly done: (moved: Moved) => void
 }
 
 /**
- * Node sends one handle and waits until it has arrived; the second is there when it has. With more,
- * Node 26 lost handles (measured).
+ * How many connections are between the processes at most. On a busy machine both wait long for
+ * their turn on a core, and one turn takes many: one at a time 200 a second moved (measured).
+ * Until the first of a destination is taken they are fewest: the successor may not want them. Busy
+ * ones, and the first hundred of others, are few: a busy successor reads one in each turn of its
+ * loop, and the last would wait for as many turns.
  */
-const mostOnTheWay = 2
+const onTheWay = { first: 2, few: 6, most: 32 }
+/** The window grows by one with so many that were taken. */
+const growth = 4
 /** How many connections may stand still for their turn: together they wait a few milliseconds. */
 const mostHeld = 8
 
@@ -34,7 +40,7 @@ const pause = 20
 /** What has been parted from its socket here, and goes over the link. */
 type Parcel = {
   readonly order: Order
-  readonly message: Omit<MessageOf<'connection'>, 'id'>
+  readonly message: MessageOf<'connection'>
   readonly socket: Socket
 }
 
@@ -47,8 +53,11 @@ export class Mover implements ConnectionMover {
   #next = 0
   /** Sent, and not yet known to be taken, in order. */
   readonly #sentOrders = new Map<number, Order>()
-  #onTheWay = 0
-  /** Those for which the successor had no descriptor: before they are there, no other is tried. */
+  /** How many were taken, by destination. */
+  readonly #taken = new Map<string, number>()
+  /** Parted from their sockets, and not sent: no other goes before them. */
+  readonly #parcels: Parcel[] = []
+  /** Those for which the successor had no descriptor: for a moment nothing is tried. */
   readonly #refused: Parcel[] = []
   /** Sent already: an order that came later finds a husk. */
   readonly #sent = new WeakSet<Socket>()
@@ -71,7 +80,7 @@ export class Mover implements ConnectionMover {
         done('busy')
         return
       }
-      const order: Order = { socket, destination, state, isFree, done }
+      const order: Order = { socket, destination, state, isFree, isUrgent, done }
       if (isUrgent) {
         const before = this.#urgent.get(socket)
         this.#urgent.delete(socket)
@@ -106,7 +115,7 @@ export class Mover implements ConnectionMover {
       // The second one is still in Node's queue here. If its client has closed it, it is counted.
       this.#settle(id, hasArrived ? 'moved' : socket.destroyed ? 'busy' : 'lost')
     }
-    for (const { order, socket } of this.#refused.splice(0)) {
+    for (const { order, socket } of [...this.#refused.splice(0), ...this.#parcels.splice(0)]) {
       socket.destroy()
       order.socket.destroy()
       order.done('lost')
@@ -119,40 +128,54 @@ export class Mover implements ConnectionMover {
   #onTaken(id: number, isKept: boolean): void {
     const ids = isKept ? [...this.#sentOrders.keys()].filter((one) => one <= id) : [id]
     for (const one of ids) this.#settle(one, isKept ? 'moved' : 'unwanted')
+    this.#pump()
+  }
+
+  #hasRoom({ destination, isUrgent }: Order, message?: Message): boolean {
+    const taken = this.#taken.get(destination.to) ?? 0
+    if (taken === 0) return this.#sentOrders.size < onTheWay.first && this.#link.hasRoom(onTheWay.first, message)
+    const window = isUrgent ? onTheWay.few : Math.max(onTheWay.few, Math.floor(taken / growth))
+    return this.#link.hasRoom(Math.min(window, onTheWay.most), message)
   }
 
   #settle(id: number, moved: Moved): void {
     const order = this.#sentOrders.get(id)
     if (order === undefined) return
     this.#sentOrders.delete(id)
+    const { to } = order.destination
+    if (moved === 'moved') this.#taken.set(to, (this.#taken.get(to) ?? 0) + 1)
     // What is left of it here: its close event fires, and its server counts it no more.
     order.socket.destroy()
     order.done(moved)
   }
 
   #pump(): void {
-    while (this.#onTheWay < mostOnTheWay && this.#refused.length === 0) {
-      const order = this.#take()
+    while (this.#refused.length === 0) {
+      const [parcel] = this.#parcels
+      const order = parcel?.order ?? this.#first()
       if (order === undefined) return
-      this.#send(order)
+      if (!this.#hasRoom(order, parcel?.message)) return
+      if (parcel === undefined) this.#pack(this.#take(order))
+      else this.#dispatch(parcel)
     }
   }
 
-  #take(): Order | undefined {
+  #first(): Order | undefined {
     const [urgent] = this.#urgent.values()
-    if (urgent !== undefined) {
-      this.#urgent.delete(urgent.socket)
-      return urgent
-    }
-    const order = this.#waiting[this.#next++]
-    if (order === undefined) {
+    return urgent ?? this.#waiting[this.#next]
+  }
+
+  #take(order: Order): Order {
+    if (this.#urgent.get(order.socket) === order) {
+      this.#urgent.delete(order.socket)
+    } else if (++this.#next === this.#waiting.length) {
       this.#waiting = []
       this.#next = 0
     }
     return order
   }
 
-  #send(order: Order): void {
+  #pack(order: Order): void {
     const { socket, destination } = order
     // First of all, and in one turn with the look: bytes that came in between would be read here
     // and be lost there (measured).
@@ -168,22 +191,20 @@ export class Mover implements ConnectionMover {
     // Each by its name: a connection that passes through comes with the message of another link,
     // and its id.
     const { to, listener, idle } = destination
-    this.#dispatch({ order, message: { type: 'connection', to, listener, state, unread, idle }, socket })
+    this.#parcels.push({ order, message: { type: 'connection', id: 0, to, listener, state, unread, idle }, socket })
   }
 
   #dispatch(parcel: Parcel): void {
-    const { order, message, socket } = parcel
+    const { order, socket } = parcel
+    this.#parcels.shift()
     const id = ++this.#lastId
     this.#sentOrders.set(id, order)
-    this.#onTheWay++
-    this.#link.sendConnection({ ...message, id }, socket, {
+    this.#link.sendConnection({ ...parcel.message, id }, socket, {
       arrived: () => {
         order.hasArrived = true
-        this.#onTheWay--
         this.#pump()
       },
       refused: (returned) => {
-        this.#onTheWay--
         if (this.#sentOrders.delete(id)) this.#onRefused({ ...parcel, socket: returned })
         else returned.destroy()
       },
@@ -198,7 +219,8 @@ export class Mover implements ConnectionMover {
       order.isHeld = false
     }
     setTimeout(() => {
-      for (const one of this.#refused.splice(0)) this.#dispatch(one)
+      this.#parcels.unshift(...this.#refused.splice(0))
+      this.#pump()
     }, pause)
   }
 
@@ -210,6 +232,6 @@ export class Mover implements ConnectionMover {
   /** Nothing moves any more: what waits stays here. */
   #close(): void {
     this.#isOpen = false
-    for (let order = this.#take(); order !== undefined; order = this.#take()) this.#keep(order)
+    for (let order = this.#first(); order !== undefined; order = this.#first()) this.#keep(this.#take(order))
   }
 }

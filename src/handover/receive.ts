@@ -181,21 +181,19 @@ function sendHandles(link: Link, handles: ReadonlyMap<string, ListenerHandle>): 
   for (const [name, handle] of handles) link.sendListener({ type: 'spare', name }, handle)
 }
 
-/**
- * How many connections one `taken` answers for at most, and how many milliseconds it waits for more
- * of them.
- */
-const answered = { most: 16, wait: 5 }
+/** How many connections one `taken` answers for at most. */
+const mostAnswered = 16
 
 /**
  * Answers for connections that arrive one behind the other with one message for many: each is a
- * write here and a read there.
+ * write here and a read there. Two turns of the loop without another end the wait.
  */
 class Answers {
   readonly #send: (id: number, isKept: boolean) => void
   #kept: number | undefined
   #count = 0
-  #timer: NodeJS.Timeout | undefined
+  #hasMore = false
+  #look: NodeJS.Immediate | undefined
 
   constructor(send: (id: number, isKept: boolean) => void) {
     this.#send = send
@@ -208,13 +206,25 @@ class Answers {
       return
     }
     this.#kept = id
-    this.#timer ??= setTimeout(() => this.#flush(), answered.wait)
-    if (++this.#count === answered.most) this.#flush()
+    this.#hasMore = true
+    if (++this.#count === mostAnswered) this.#flush()
+    else this.#look ??= setImmediate(() => this.#onTurn())
+  }
+
+  /** A channel is read once in each turn: who waits there comes in the next one. */
+  #onTurn(): void {
+    this.#look = undefined
+    if (!this.#hasMore) {
+      this.#flush()
+      return
+    }
+    this.#hasMore = false
+    this.#look = setImmediate(() => this.#onTurn())
   }
 
   #flush(): void {
-    clearTimeout(this.#timer)
-    this.#timer = undefined
+    clearImmediate(this.#look)
+    this.#look = undefined
     this.#count = 0
     if (this.#kept !== undefined) this.#send(this.#kept, true)
     this.#kept = undefined

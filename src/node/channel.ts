@@ -1,6 +1,7 @@
 /** Node's channel between two processes, out of the program's sight. Private parts of Node. */
 import type { ChildProcess } from 'node:child_process'
 import { type Emitter, wrapEmit } from './emitters.ts'
+import { InFlight } from './in-flight.ts'
 import { privateProperty, usable } from './private.ts'
 
 /** What happens on the channel between two Node processes. */
@@ -11,15 +12,6 @@ export type ChannelEvents = {
    */
   message(raw: unknown, handle: unknown): boolean
   closed(): void
-  /**
-   * Node's acknowledgement of a handle that was sent: the other process has it, and the next is on
-   * its way.
-   */
-  acknowledged?(): void
-  /**
-   * The other process had no descriptor left for a connection that was sent; it is here, and open.
-   */
-  refused?(handle: object): void
   /** Garbage arrived. In plain Node it would be an uncaught exception here (measured). */
   broken(error: unknown): void
 }
@@ -70,12 +62,13 @@ export function watchChannel(
   target: ChildProcess | NodeJS.Process,
   events: ChannelEvents,
   lend: Lend = (call) => call(),
+  inFlight: InFlight = new InFlight(target),
 ): () => void {
   let isClosed = false
   const closed = () => {
     if (isClosed) return
     isClosed = true
-    closePendingHandle(target)
+    inFlight.end()
     events.closed()
   }
   guardReader(target, events, closed, lend)
@@ -88,10 +81,12 @@ export function watchChannel(
     try {
       if (events.message(args[0], args[1])) return true
       const { cmd } = (args[0] ?? {}) as { readonly cmd?: unknown }
-      const refused = cmd === 'NODE_HANDLE_NACK' && events.refused !== undefined ? takePendingHandle(target) : undefined
-      const wasHeard = lend(() => emit(name, ...args))
-      if (cmd === 'NODE_HANDLE_ACK') events.acknowledged?.()
-      if (refused !== undefined) events.refused?.(refused)
+      let wasHeard = true
+      const pass = () => {
+        wasHeard = lend(() => emit(name, ...args))
+      }
+      if (cmd === 'NODE_HANDLE_ACK' || cmd === 'NODE_HANDLE_NACK') inFlight.answered(cmd === 'NODE_HANDLE_ACK', pass)
+      else pass()
       return wasHeard
     } catch (error) {
       events.broken(error)
@@ -131,24 +126,3 @@ function guardReader(target: object, events: Pick<ChannelEvents, 'broken'>, clos
 
 /** Bytes of one message at most. The longest of ours is a connection with the largest state. */
 const longestMessage = 128 * 1024 * 1024
-
-type PendingHandle = { _pendingMessage: { readonly handle: { close(): void } } | null }
-
-/**
- * lib/internal/child_process.js: a handle that was sent and not acknowledged stays open here, and
- * its client would wait for ever.
- */
-function closePendingHandle(target: object): void {
-  ;(target as PendingHandle)._pendingMessage?.handle.close()
-}
-
-/**
- * Node would send it three times more, at once, and close it then; each time packed in once more,
- * so that the other side acknowledges it twice.
- */
-function takePendingHandle(target: object): object | undefined {
-  const channelEnd = target as PendingHandle
-  const handle = channelEnd._pendingMessage?.handle
-  channelEnd._pendingMessage = null
-  return handle
-}

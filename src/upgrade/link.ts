@@ -5,6 +5,7 @@ import { fromWire, type Message, toWire } from '../contract/messages.ts'
 import { messageOf } from '../errors.ts'
 import { type ChannelEvents, hideChannel, type Lend, watchChannel } from '../node/channel.ts'
 import { connectionOf } from '../node/connections.ts'
+import { InFlight } from '../node/in-flight.ts'
 import type { ListenerHandle } from '../node/listeners.ts'
 
 export type LinkEvent =
@@ -16,6 +17,8 @@ export type Link = {
   readonly isOpen: boolean
   /** Never throws; `done` is called when the message is with the kernel, or cannot be any more. */
   send(message: Message, done?: () => void): void
+  /** Whether one more connection may be on its way with this message, of `most`. */
+  hasRoom(most: number, message?: Message): boolean
   /** Sends a connection along; the socket here is an empty husk afterwards. */
   sendConnection(message: Message, socket: Socket, fate: Fate): void
   /** Sends a listener along, which stays open here. */
@@ -64,8 +67,7 @@ function makeLink(
   // Node forgets what waits behind a connection that is never acknowledged: whoever waits for such
   // a message is told here that it is over.
   const unsent = new Set<() => void>()
-  /** Of the connections on the way, in order. */
-  const fates: Fate[] = []
+  const inFlight = new InFlight(target)
   const events: ChannelEvents = {
     message(raw, handle) {
       const message = fromWire(raw)
@@ -77,11 +79,9 @@ function makeLink(
       for (const done of unsent) done()
       onEvent({ type: 'closed' })
     },
-    acknowledged: () => fates.shift()?.arrived(),
-    refused: (handle) => fates.shift()?.refused(connectionOf(handle)),
     broken: (error) => onEvent({ type: 'broken', detail: messageOf(error) }),
   }
-  const unwatch = watchChannel(target, events, lend)
+  const unwatch = watchChannel(target, events, lend, inFlight)
   const update = () => {
     const channel = lend(() => target.channel)
     if (holders > 0 && mayHold) channel?.ref()
@@ -99,12 +99,15 @@ function makeLink(
       unsent.add(settle)
       lend(() => send(toWire(message), undefined, undefined, settle))
     },
-    sendConnection(message, socket, fate) {
-      fates.push(fate)
-      lend(() => send(toWire(message), socket, undefined, () => {}))
+    hasRoom(most, message) {
+      return inFlight.hasRoom(most, () => (message === undefined ? 0 : bytesOf(message)))
+    },
+    sendConnection(message, socket, { arrived, refused }) {
+      const fate = { arrived, refused: (handle: object) => refused(connectionOf(handle)) }
+      lend(() => inFlight.send(() => send(toWire(message), socket, undefined, () => {}), fate))
     },
     sendListener(message, listener) {
-      lend(() => send(toWire(message), listener, undefined, () => {}))
+      lend(() => inFlight.send(() => send(toWire(message), listener, undefined, () => {})))
     },
     hold(on) {
       holders += on ? 1 : -1
@@ -118,4 +121,9 @@ function makeLink(
       lend(() => target.connected && disconnect())
     },
   }
+}
+
+/** On the channel, with what Node puts around a message that brings a handle. */
+function bytesOf(message: Message): number {
+  return Buffer.byteLength(JSON.stringify(toWire(message))) + 100
 }

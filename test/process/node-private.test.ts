@@ -27,6 +27,7 @@ import {
   startReading,
   stopReading,
 } from '../../src/node/connections.ts'
+import { InFlight } from '../../src/node/in-flight.ts'
 import {
   afterListenerClose,
   listenerDescriptor,
@@ -285,6 +286,76 @@ test('a hello over the channel and its answer meet, though the channel does not 
   assert.equal(code, 0)
   assert.deepEqual(heard, ['hello', 'welcome'])
 })
+
+for (const isKnown of [true, false]) {
+  const title = isKnown
+    ? 'without _handleQueue and _pendingMessage many handles are on their way at once, in order, each with its own message; a long one goes alone'
+    : 'where _pendingMessage is not as expected, two handles are on their way, by the queue of Node'
+  test(title, async () => {
+    const child = speak(
+      `process.on('message', (message, socket) => {
+         process.send([message.n, socket?.remotePort])
+         socket?.end(String(message.n))
+       })`,
+      ['ignore', 'inherit', 'inherit', 'ipc'],
+    )
+    const server = net.createServer({ pauseOnConnect: true }).listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const clients: net.Socket[] = []
+    try {
+      if (!isKnown) Object.assign(child, { _pendingMessage: undefined })
+      const inFlight = new InFlight(child)
+      const sockets: net.Socket[] = []
+      for (let n = 0; n < 120; n++) {
+        const client = net.connect((server.address() as net.AddressInfo).port, '127.0.0.1')
+        clients.push(client)
+        sockets.push(((await once(server, 'connection')) as [net.Socket])[0])
+      }
+      const ports = clients.map(({ localPort }) => localPort)
+      let onTheWay = 0
+      let most = 0
+      let next = 0
+      const pump = () => {
+        const socket = sockets[next]
+        if (socket === undefined) return
+        const message = { n: next, long: 'x'.repeat(next % 20 === 19 ? 200_000 : 10) }
+        if (!inFlight.hasRoom(32, () => JSON.stringify(message).length + 100)) return
+        next++
+        most = Math.max(most, ++onTheWay)
+        assert.ok(message.long.length === 10 || onTheWay === 1 || !isKnown, 'a long one beside others')
+        releaseConnection(socket)
+        const arrived = () => {
+          onTheWay--
+          pump()
+        }
+        inFlight.send(() => child.send(message, socket), { arrived, refused: () => assert.fail('refused') })
+        pump()
+      }
+      watchChannel(child, { message: () => false, closed() {}, broken: assert.fail }, undefined, inFlight)
+      const seen: unknown[] = []
+      const all = new Promise<void>((seenAll) => {
+        child.on('message', (told) => seen.push(told) === sockets.length && seenAll())
+      })
+      const ends = clients.map((client) => once(client, 'data').then(([bytes]) => Number(bytes)))
+      pump()
+      await within('all connections', all)
+      assert.deepEqual(
+        seen,
+        ports.map((port, n) => [n, port]),
+      )
+      assert.deepEqual(
+        await within('an answer on each', Promise.all(ends)),
+        ports.map((_, n) => n),
+      )
+      assert.equal(most, isKnown && process.platform === 'linux' ? 19 : 2)
+    } finally {
+      for (const client of clients) client.destroy()
+      server.close()
+      child.kill('SIGKILL')
+      await once(child, 'exit')
+    }
+  })
+}
 
 test('a channel goes on to a third process by its descriptor and NODE_CHANNEL_FD, as a parent stage passes it on', async () => {
   const third = "process.send({ cmd: 'NODE_COOK', pid: process.pid }); process.channel.ref()"

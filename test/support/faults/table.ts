@@ -45,7 +45,8 @@ export const losses = {
     'the end of one-request connections that the new version had accepted beside the old one, one of each client at most',
   closed:
     'the end of new connections: a process without a free descriptor accepts them and the system closes them, as without any upgrade',
-  moved: 'the end of connections that had moved, and of two on their way; nothing that the old version still had',
+  moved:
+    'the end of connections that had moved, and of those on their way, 32 at most; nothing that the old version still had',
   stayed: 'the end of connections that the old version still had; nothing that had moved',
   noRoom:
     'the end of connections that the old version still had, and of new ones: the new version has no descriptor for either',
