@@ -21,9 +21,9 @@ type Order = {
 /**
  * How many connections are between the processes at most. On a busy machine both wait long for
  * their turn on a core, and one turn takes many: one at a time 200 a second moved (measured).
- * Until the first of a destination is taken they are fewest: the successor may not want them. Busy
- * ones, and the first hundred of others, are few: a busy successor reads one in each turn of its
- * loop, and the last would wait for as many turns.
+ * Fewest until the first of a destination is taken: the successor may not want them. Few that are
+ * busy, and few of the first hundred: a busy successor reads one in each turn of its loop (libuv),
+ * and the last waits for as many turns.
  */
 const onTheWay = { first: 2, few: 6, most: 32 }
 /** The window grows by one with so many that were taken. */
