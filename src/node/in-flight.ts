@@ -1,4 +1,4 @@
-/** Handles on their way over a channel: several at once, each acknowledged. Private parts of Node. */
+/** Handles on their way over a channel: several at once. Private parts of Node. */
 import { privateProperty } from './private.ts'
 
 /** What becomes of a handle that was sent. */
@@ -103,7 +103,7 @@ export class InFlight {
     return handle
   }
 
-  /** The channel has ended. What is not acknowledged would stay open, and its client wait for ever. */
+  /** The channel has ended: what is not acknowledged would keep its client waiting for ever. */
   end(): void {
     this.#target._pendingMessage?.handle.close()
     for (const { handle } of this.#sent.splice(0)) handle?.close()
