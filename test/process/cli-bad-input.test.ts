@@ -341,5 +341,5 @@ test('a new version that cannot write its log fails, and the old one serves on',
 function failed({ code, stdout, stderr }: Ended, why: RegExp): void {
   assert.match(stderr, why)
   assert.match(stderr, /^cook-daemon: /)
-  assert.deepEqual([code, stdout.replace(/^app: generation .*\n|^ +\d.* s {2}.*\n/gm, '')], [1, ''])
+  assert.deepEqual([code, stdout.replace(/^app {2}generation .*\n {2}\S.*\n|^ +\d.* s {2}.*\n/gm, '')], [1, ''])
 }
