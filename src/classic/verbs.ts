@@ -214,15 +214,10 @@ export async function upgrade(options: UpgradeOptions = {}): Promise<UpgradeResu
   const service = enter('upgrade()')
   checkUpgradeOptions(options)
   const given = { ...options, stage: options.stage ?? 'parent' }
-  return replace(
-    service,
-    given,
-    () => {},
-    ({ identity, generation, phases, link }) => {
-      link.send({ type: 'bye' }, () => link.close())
-      return withText({ pid: identity[0], generation, phases }, upgradeText)
-    },
-  )
+  return replace(service, given, {}, ({ identity, generation, phases, link }) => {
+    link.send({ type: 'bye' }, () => link.close())
+    return withText({ pid: identity[0], generation, phases }, upgradeText)
+  })
 }
 
 /**

@@ -48,7 +48,7 @@ export async function replaceAndLeave(
   options: DaemonUpgradeOptions,
   { program = {}, onStep = () => {} }: UpgradeAsked = {},
 ): Promise<DaemonReport> {
-  return replace(service, { ...options, program }, onStep, (committed) => {
+  return replace(service, options, { program, onStep }, (committed) => {
     const { identity, generation, phases } = committed
     const result = { pid: identity[0], generation, phases }
     service.emit(withText({ type: 'upgraded', ...result } as const, upgradeText))
@@ -120,7 +120,7 @@ class Leaving implements Departure {
     this.#counts = new Map(service.listeners.map(({ name, server }) => [server, { name, counts: noCounts() }]))
     if (committed === undefined) this.hurry.set()
     else {
-      this.mover = new Mover(committed.link)
+      this.mover = new Mover(committed.link, this.clock.endsAt)
       this.#farewell = new Farewell(committed)
       this.#spares = new Spares(this.clock.patienceForSpares)
       this.#hearSuccessor(committed)

@@ -6,6 +6,10 @@ import type { ConnectionMover, Destination, Moved, MoveOptions } from '../servic
 import type { Link, LinkEvent } from '../upgrade/link.ts'
 
 type Order = {
+  /** By performance.now(). */
+  sentAt?: number
+  /** The kernel has its descriptor, for the other process to read. */
+  isWritten?: boolean
   /** The other process has its descriptor. */
   hasArrived?: true
   /** Nothing is read of it until its turn. */
@@ -30,6 +34,11 @@ const onTheWay = { first: 2, few: 6, most: 32 }
 const growth = 4
 /** How many connections may stand still for their turn: together they wait a few milliseconds. */
 const mostHeld = 8
+/**
+ * What would be on its way still at the deadline stays here: the next one may take twice as long as
+ * the last.
+ */
+const margin = 2
 
 /**
  * How long a successor that had no descriptor left is given to get one, in milliseconds, before it
@@ -62,10 +71,15 @@ export class Mover implements ConnectionMover {
   /** Sent already: an order that came later finds a husk. */
   readonly #sent = new WeakSet<Socket>()
   #lastId = 0
+  /** How long the last one was on its way, in milliseconds. */
+  #delay = 0
   #isOpen = true
+  /** When the drain ends at the latest, by performance.now(). */
+  readonly #endsAt: number
 
-  constructor(link: Link) {
+  constructor(link: Link, endsAt: number) {
     this.#link = link
+    this.#endsAt = endsAt
   }
 
   /** False once the successor takes nothing any more. */
@@ -107,13 +121,15 @@ export class Mover implements ConnectionMover {
 
   /**
    * Moves nothing any more: there is no time left, or no successor. What has arrived there is the
-   * successor's, whether it said so or not.
+   * successor's, whether it said so or not; one that lives will read what is on its way.
    */
   giveUp(): void {
     this.#close()
-    for (const [id, { hasArrived, socket }] of [...this.#sentOrders]) {
-      // The second one is still in Node's queue here. If its client has closed it, it is counted.
-      this.#settle(id, hasArrived ? 'moved' : socket.destroyed ? 'busy' : 'lost')
+    const lives = this.#link.isOpen
+    for (const [id, { hasArrived, isWritten, socket }] of [...this.#sentOrders]) {
+      const isTheirs = hasArrived === true || (lives && isWritten === true)
+      // Another one is still in Node's queue here. If its client has closed it, it is counted.
+      this.#settle(id, isTheirs ? 'moved' : socket.destroyed ? 'busy' : 'lost')
     }
     for (const { order, socket } of [...this.#refused.splice(0), ...this.#parcels.splice(0)]) {
       socket.destroy()
@@ -142,6 +158,7 @@ export class Mover implements ConnectionMover {
     const order = this.#sentOrders.get(id)
     if (order === undefined) return
     this.#sentOrders.delete(id)
+    this.#delay = performance.now() - (order.sentAt ?? 0)
     const { to } = order.destination
     if (moved === 'moved') this.#taken.set(to, (this.#taken.get(to) ?? 0) + 1)
     // What is left of it here: its close event fires, and its server counts it no more.
@@ -158,6 +175,13 @@ export class Mover implements ConnectionMover {
       if (parcel === undefined) this.#pack(this.#take(order))
       else this.#dispatch(parcel)
     }
+  }
+
+  get #isTooLate(): boolean {
+    const now = performance.now()
+    const [oldest] = this.#sentOrders.values()
+    const delay = Math.max(this.#delay, now - (oldest?.sentAt ?? now))
+    return now + delay * margin > this.#endsAt
   }
 
   #first(): Order | undefined {
@@ -180,7 +204,7 @@ export class Mover implements ConnectionMover {
     // First of all, and in one turn with the look: bytes that came in between would be read here
     // and be lost there (measured).
     stopReading(socket)
-    if (socket.destroyed || this.#sent.has(socket) || !order.isFree()) {
+    if (socket.destroyed || this.#sent.has(socket) || this.#isTooLate || !order.isFree()) {
       this.#keep(order)
       return
     }
@@ -198,8 +222,9 @@ export class Mover implements ConnectionMover {
     const { order, socket } = parcel
     this.#parcels.shift()
     const id = ++this.#lastId
+    order.sentAt = performance.now()
     this.#sentOrders.set(id, order)
-    this.#link.sendConnection({ ...parcel.message, id }, socket, {
+    order.isWritten = this.#link.sendConnection({ ...parcel.message, id }, socket, {
       arrived: () => {
         order.hasArrived = true
         this.#pump()

@@ -29,8 +29,8 @@ type Asked = DaemonUpgradeOptions & { readonly program: ProgramRecord }
  */
 export async function replace<Result>(
   service: Service,
-  { program = {}, ...options }: DaemonUpgradeOptions & Partial<Asked>,
-  onStep: OnStep,
+  options: DaemonUpgradeOptions,
+  { program = {}, onStep = () => {} }: { readonly program?: ProgramRecord; readonly onStep?: OnStep },
   follow: (committed: Committed) => Result,
 ): Promise<Result> {
   const { history } = service

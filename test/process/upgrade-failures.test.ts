@@ -109,7 +109,7 @@ test('a version that cannot be started costs nothing: bad binary, bad working di
   const port = await openListener(old)
   writeFileSync(lab.path('no-program'), 'not executable')
   const cases: readonly [UpgradeOptions, string, RegExp][] = [
-    [{ execPath: lab.path('no-node') }, 'ERR_COOK_SUCCESSOR_SPAWN', /ENOENT/],
+    [{ execPath: lab.path('no-node') }, 'ERR_COOK_SUCCESSOR_SPAWN', /: there is no such file\./],
     [{ execPath: lab.path('no-program') }, 'ERR_COOK_SUCCESSOR_SPAWN', /EACCES/],
     [{ cwd: lab.path('no-folder') }, 'ERR_COOK_SUCCESSOR_SPAWN', /working directory .* does not exist/],
     [{ script: lab.path('no-script.js') }, 'ERR_COOK_SUCCESSOR_EXITED', /Cannot find module/],
