@@ -141,6 +141,8 @@ export type MoveOptions = {
 export type ConnectionMover = {
   /** False once the successor takes nothing any more. */
   readonly isOpen: boolean
+  /** What is sent now would still be on its way at the deadline. */
+  readonly isTooLate: boolean
   move(socket: Socket, destination: Destination, options: MoveOptions): Promise<Moved>
   /** Moves nothing any more: there is no time left, or no successor. */
   giveUp(): void

@@ -68,7 +68,7 @@ export function drainHttp(draining: Draining): ProtocolDrain {
     waiting.add(socket)
     // Idle now: it still is as long as nothing was read and nothing is to be written.
     const { bytesRead } = socket
-    const isTurn = () => isUrgent || !clock.isLastTurnOver
+    const isTurn = () => !mover.isTooLate && (isUrgent || !clock.isLastTurnOver)
     const isFree = () => isTurn() && socket.bytesRead === bytesRead && socket.writableLength === 0
     const moved = await mover.move(socket, { to: draining.name, idle: idleTime(socket) }, { isFree, isUrgent })
     waiting.delete(socket)
@@ -121,7 +121,7 @@ export function drainHttp(draining: Draining): ProtocolDrain {
   }
 
   function moveRest(): void {
-    if (clock.isLastTurnOver) return
+    if (clock.isLastTurnOver || mover?.isTooLate === true) return
     for (const socket of idle()) if (canMove(socket)) void move(socket, false)
   }
 
@@ -136,7 +136,7 @@ export function drainHttp(draining: Draining): ProtocolDrain {
         .values()
       const moveOnes = async () => {
         for (const [socket, bytesRead] of sockets) {
-          if (clock.isLastTurnOver) return
+          if (clock.isLastTurnOver || mover?.isTooLate === true) return
           if (socket.bytesRead === bytesRead && isQuiet(socket) && canMove(socket)) await move(socket, false)
         }
       }

@@ -87,6 +87,14 @@ export class Mover implements ConnectionMover {
     return this.#isOpen
   }
 
+  /** A next one would come too late, if it takes as long as the last, or the one on its way. */
+  get isTooLate(): boolean {
+    const now = performance.now()
+    const [oldest] = this.#sentOrders.values()
+    const delay = Math.max(this.#delay, now - (oldest?.sentAt ?? now))
+    return now + delay * margin > this.#endsAt
+  }
+
   /** Moves a connection when its turn comes. */
   move(socket: Socket, destination: Destination, { isFree, state, isUrgent = false }: MoveOptions): Promise<Moved> {
     return new Promise((done) => {
@@ -177,13 +185,6 @@ export class Mover implements ConnectionMover {
     }
   }
 
-  get #isTooLate(): boolean {
-    const now = performance.now()
-    const [oldest] = this.#sentOrders.values()
-    const delay = Math.max(this.#delay, now - (oldest?.sentAt ?? now))
-    return now + delay * margin > this.#endsAt
-  }
-
   #first(): Order | undefined {
     const [urgent] = this.#urgent.values()
     return urgent ?? this.#waiting[this.#next]
@@ -204,7 +205,7 @@ export class Mover implements ConnectionMover {
     // First of all, and in one turn with the look: bytes that came in between would be read here
     // and be lost there (measured).
     stopReading(socket)
-    if (socket.destroyed || this.#sent.has(socket) || this.#isTooLate || !order.isFree()) {
+    if (socket.destroyed || this.#sent.has(socket) || !order.isFree()) {
       this.#keep(order)
       return
     }
