@@ -144,7 +144,9 @@ export type ConnectionMover = {
   /** What is sent now would still be on its way at the deadline. */
   readonly isTooLate: boolean
   move(socket: Socket, destination: Destination, options: MoveOptions): Promise<Moved>
-  /** Moves nothing any more: there is no time left, or no successor. */
+  /** Moves nothing any more, since there is no time left: what is on its way arrives. */
+  stop(): void
+  /** There is no successor any more: nothing arrives there. */
   giveUp(): void
 }
 

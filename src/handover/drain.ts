@@ -70,7 +70,7 @@ async function moveIdle(parts: readonly Part[], plan: Drain): Promise<boolean> {
   const first = await Promise.race([moved, clock.deadline.wait('late' as const), plan.lost.wait()])
   // A successor that does not respond takes no connection. It must answer a bye before we stop
   // accepting.
-  if (first === 'late') giveUpMoving(parts)
+  if (first === 'late') stopMoving(parts)
   if (await plan.isLost()) return false
   return first !== 'late' || plan.sayBye()
 }
@@ -113,9 +113,12 @@ async function finish(parts: readonly Part[], plan: Drain): Promise<'closed' | '
  */
 async function cut(parts: readonly Part[], plan: Drain): Promise<boolean> {
   plan.clock.note('cut')
-  giveUpMoving(parts)
+  stopMoving(parts)
   countServed(parts)
-  if (!(await plan.sayBye()) && plan.canReturn()) return false
+  const isAnswered = await plan.sayBye()
+  // The answer came behind that to all connections.
+  for (const { mover } of parts) mover?.giveUp()
+  if (!isAnswered && plan.canReturn()) return false
   // How they ended is counted in the turns of those that wait for it.
   await new Promise((counted) => setImmediate(counted))
   closeIdle(parts)
@@ -127,8 +130,8 @@ async function cut(parts: readonly Part[], plan: Drain): Promise<boolean> {
   return true
 }
 
-function giveUpMoving(parts: readonly Part[]): void {
-  for (const { mover } of parts) mover?.giveUp()
+function stopMoving(parts: readonly Part[]): void {
+  for (const { mover } of parts) mover?.stop()
 }
 
 function closeIdle(parts: readonly Part[]): void {

@@ -8,8 +8,6 @@ import type { Link, LinkEvent } from '../upgrade/link.ts'
 type Order = {
   /** By performance.now(). */
   sentAt?: number
-  /** The kernel has its descriptor, for the other process to read. */
-  isWritten?: boolean
   /** The other process has its descriptor. */
   hasArrived?: true
   /** Nothing is read of it until its turn. */
@@ -74,6 +72,8 @@ export class Mover implements ConnectionMover {
   /** How long the last one was on its way, in milliseconds. */
   #delay = 0
   #isOpen = true
+  /** Nothing is sent any more. */
+  #isOver = false
   /** When the drain ends at the latest, by performance.now(). */
   readonly #endsAt: number
 
@@ -127,17 +127,21 @@ export class Mover implements ConnectionMover {
     if (event.message.type === 'stop') this.#close()
   }
 
+  /** What waits stays here, and what is on its way arrives: the last word goes out behind it. */
+  stop(): void {
+    this.#isOver = true
+    this.#close()
+  }
+
   /**
-   * Moves nothing any more: there is no time left, or no successor. What has arrived there is the
-   * successor's, whether it said so or not; one that lives will read what is on its way.
+   * Nothing is on its way any more: there is no successor, or it did not answer in time. What has
+   * arrived there is the successor's, whether it said so or not.
    */
   giveUp(): void {
-    this.#close()
-    const lives = this.#link.isOpen
-    for (const [id, { hasArrived, isWritten, socket }] of [...this.#sentOrders]) {
-      const isTheirs = hasArrived === true || (lives && isWritten === true)
-      // Another one is still in Node's queue here. If its client has closed it, it is counted.
-      this.#settle(id, isTheirs ? 'moved' : socket.destroyed ? 'busy' : 'lost')
+    this.stop()
+    for (const [id, { hasArrived, socket }] of [...this.#sentOrders]) {
+      // If its client has closed it, it is counted.
+      this.#settle(id, hasArrived ? 'moved' : socket.destroyed ? 'busy' : 'lost')
     }
     for (const { order, socket } of [...this.#refused.splice(0), ...this.#parcels.splice(0)]) {
       socket.destroy()
@@ -175,7 +179,7 @@ export class Mover implements ConnectionMover {
   }
 
   #pump(): void {
-    while (this.#refused.length === 0) {
+    while (this.#refused.length === 0 && !this.#isOver) {
       const [parcel] = this.#parcels
       const order = parcel?.order ?? this.#first()
       if (order === undefined) return
@@ -225,7 +229,7 @@ export class Mover implements ConnectionMover {
     const id = ++this.#lastId
     order.sentAt = performance.now()
     this.#sentOrders.set(id, order)
-    order.isWritten = this.#link.sendConnection({ ...parcel.message, id }, socket, {
+    this.#link.sendConnection({ ...parcel.message, id }, socket, {
       arrived: () => {
         order.hasArrived = true
         this.#pump()
@@ -255,7 +259,7 @@ export class Mover implements ConnectionMover {
     done('busy')
   }
 
-  /** Nothing moves any more: what waits stays here. */
+  /** Nothing more moves: what waits stays here. */
   #close(): void {
     this.#isOpen = false
     for (let order = this.#first(); order !== undefined; order = this.#first()) this.#keep(this.#take(order))

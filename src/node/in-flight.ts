@@ -57,16 +57,13 @@ export class InFlight {
     return this.#channel?.bytesWritten ?? 0
   }
 
-  /**
-   * Runs what sends a handle, and takes that from Node if its fate is asked for. Returns whether it
-   * is with the kernel: behind another one Node may still have it.
-   */
-  send(call: () => void, fate?: Fate): boolean {
+  /** Runs what sends a handle, and takes that from Node if its fate is asked for. */
+  send(call: () => void, fate?: Fate): void {
     const wasFree = this.#target._handleQueue === null
     call()
     const { _handleQueue: queue, _pendingMessage: pending } = this.#target
     // The channel has ended, or its client had closed the connection: the message goes alone.
-    if (!queue) return wasFree
+    if (!queue) return
     const end = this.#bytesWritten
     if (!this.#isOurs || !wasFree || fate === undefined) {
       this.#sent.push({ fate, end })
@@ -78,7 +75,6 @@ export class InFlight {
       this.#sent.push({ fate, end })
       this.#isOurs = false
     }
-    return wasFree
   }
 
   /**

@@ -19,11 +19,8 @@ export type Link = {
   send(message: Message, done?: () => void): void
   /** Whether one more connection may be on its way with this message, of `most`. */
   hasRoom(most: number, message?: Message): boolean
-  /**
-   * Sends a connection along; the socket here is an empty husk afterwards. Returns whether it is
-   * with the kernel.
-   */
-  sendConnection(message: Message, socket: Socket, fate: Fate): boolean
+  /** Sends a connection along; the socket here is an empty husk afterwards. */
+  sendConnection(message: Message, socket: Socket, fate: Fate): void
   /** Sends a listener along, which stays open here. */
   sendListener(message: Message, listener: ListenerHandle): void
   /** Keeps the process alive until as often let go: an open channel alone does not hold it. */
@@ -107,7 +104,7 @@ function makeLink(
     },
     sendConnection(message, socket, { arrived, refused }) {
       const fate = { arrived, refused: (handle: object) => refused(connectionOf(handle)) }
-      return lend(() => inFlight.send(() => send(toWire(message), socket, undefined, () => {}), fate))
+      lend(() => inFlight.send(() => send(toWire(message), socket, undefined, () => {}), fate))
     },
     sendListener(message, listener) {
       lend(() => inFlight.send(() => send(toWire(message), listener, undefined, () => {})))
