@@ -19,6 +19,11 @@ import { tellDoubts } from './what-runs.ts'
 /** What an operator, a terminal or a supervisor sends. SIGKILL and SIGSTOP nobody can forward. */
 const forwarded: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2']
 
+/** What is to end the service, whoever serves when it arrives. */
+const stops: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGINT', 'SIGQUIT']
+/** How late it may become known here that another generation serves, in milliseconds. */
+const commitsWithin = 5_000
+
 export async function run(script: string, args: readonly string[], options: StartOptions): Promise<number> {
   const program = programOf(script, args, options)
   const folder = findRunDirectory(process.env)
@@ -58,7 +63,13 @@ type Generations = {
 function watchGenerations(child: ChildProcess, pipe: Duplex): Generations {
   const exits = new Map<number, number>()
   let current = { generation: 1, identity: [child.pid ?? 0, system.startTime(child.pid ?? 0) ?? ''] as Identity }
-  for (const signal of forwarded) process.on(signal, () => system.kill(current.identity, signal))
+  let stop: { readonly signal: NodeJS.Signals; readonly at: number } | undefined
+  for (const signal of forwarded) {
+    process.on(signal, () => {
+      if (stops.includes(signal)) stop = { signal, at: performance.now() }
+      system.kill(current.identity, signal)
+    })
+  }
   // Of the others only their own word is known: they are no children of ours.
   child.once('exit', (code, signal) => {
     exits.set(1, code ?? 128 + signalNumbers()[signal ?? 'SIGKILL'])
@@ -68,7 +79,11 @@ function watchGenerations(child: ChildProcess, pipe: Duplex): Generations {
       const word = toForegroundWord(value)
       if (word?.type === 'exit') exits.set(word.generation, word.code)
       else if (word !== undefined && (word.generation > current.generation || word.generation === 1)) {
+        const isNew = word.generation > current.generation
         current = { generation: word.generation, identity: [word.pid, word.startTime] }
+        // The old one was told in the moment of its commit, and takes it for its own end alone.
+        const isJustStopped = stop !== undefined && performance.now() - stop.at < commitsWithin
+        if (isNew && stop !== undefined && isJustStopped) system.kill(current.identity, stop.signal)
       }
     }
   }

@@ -23,7 +23,7 @@ const single = { count: 2, pause: [10, 40], goOn: true } as const
 const ends: readonly string[] = ['reset', 'closed', 'closedIdle', 'half']
 
 /** Connections that are between two processes at most. */
-const mostOnTheWay = 2
+const mostOnTheWay = 32
 
 export class CellClients {
   /** How many keep their connection. */
