@@ -81,9 +81,10 @@ function watchGenerations(child: ChildProcess, pipe: Duplex): Generations {
       else if (word !== undefined && (word.generation > current.generation || word.generation === 1)) {
         const isNew = word.generation > current.generation
         current = { generation: word.generation, identity: [word.pid, word.startTime] }
-        // The old one was told in the moment of its commit, and takes it for its own end alone.
-        const isJustStopped = stop !== undefined && performance.now() - stop.at < commitsWithin
-        if (isNew && stop !== undefined && isJustStopped) system.kill(current.identity, stop.signal)
+        // The old one got it in the moment of its commit, and takes it for its own end alone.
+        if (isNew && stop !== undefined && performance.now() - stop.at < commitsWithin) {
+          system.kill(current.identity, stop.signal)
+        }
       }
     }
   }

@@ -63,8 +63,8 @@ function pids(): readonly number[] {
   return readdirSync('/proc').map(Number).filter(Number.isInteger)
 }
 
-/** A process may end between two looks at it. */
-function attempt<Value>(look: () => Value): Value | undefined {
+/** A process may end between two looks at it, and another user's cannot be looked into. */
+export function attempt<Value>(look: () => Value): Value | undefined {
   try {
     return look()
   } catch {

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename } from 'node:path'
 import type { Identity } from '../contract/environment.ts'
-import { sessionOf } from './sessions.ts'
+import { attempt, sessionOf } from './sessions.ts'
 
 /** A process that a program has started, and that serves in its place. */
 export type Served = { readonly pid: number; readonly command: string; readonly address: string }
@@ -91,23 +91,14 @@ function rows(file: string): string[][] {
     .map((line) => line.trim().split(/\s+/))
 }
 
-// A process may end between two looks at it, and another user's cannot be looked into.
 function names(folder: string): readonly string[] {
-  return attempt(() => readdirSync(folder), [])
+  return attempt(() => readdirSync(folder)) ?? []
 }
 
 function read(file: string): string {
-  return attempt(() => readFileSync(file, 'utf8'), '')
+  return attempt(() => readFileSync(file, 'utf8')) ?? ''
 }
 
 function link(file: string): string {
-  return attempt(() => readlinkSync(file), '')
-}
-
-function attempt<Value>(look: () => Value, otherwise: Value): Value {
-  try {
-    return look()
-  } catch {
-    return otherwise
-  }
+  return attempt(() => readlinkSync(file)) ?? ''
 }
