@@ -227,6 +227,8 @@ export type Departure = {
   readonly handedOver: number
   /** With what became of the connections, when this process is done or has the service again. */
   readonly ended: Promise<DrainReport>
+  /** Whether a listener ends in this process, and goes to no successor. */
+  keeps(listener: { readonly name: string; readonly stays?: boolean }): boolean
   /** Resolves when the service is ours again instead. */
   readonly returned: Promise<CookError>
   /** The successor has vanished, and nothing explains why. */

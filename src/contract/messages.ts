@@ -135,7 +135,12 @@ const upward = {
   /** A value of the predecessor's saveState hook is wanted, before `done`. */
   ask: { name: text },
   /** It is up, or (`ok` false) it will not come up. */
-  done: { ok: flag, reason },
+  done: {
+    ok: flag,
+    reason,
+    /** Names of listeners with a port that the system chose, and that it does not ask for. */
+    left: optional(list(text)),
+  },
   /** The answer to `accepted`: the new version has taken over, and only now the old one leaves. */
   confirmed: {},
   /**

@@ -11,13 +11,16 @@ export type NewSide = {
   /** That of the predecessor. */
   readonly protocol: number
   /** What the program said, which may be before the predecessor's welcome came. */
-  readonly answer?: { readonly ok: boolean; readonly reason: string }
+  readonly answer?: Answer
 }
+
+/** The program's word, and what it leaves to the predecessor. */
+type Answer = { readonly ok: boolean; readonly reason: string; readonly left?: readonly string[] }
 
 export type NewEvent =
   /** The process that started us reads the link no more: hello may be said. */
   | { readonly type: 'go' }
-  | { readonly type: 'notify'; readonly ok: boolean; readonly reason: string }
+  | ({ readonly type: 'notify' } & Answer)
   | { readonly type: 'message'; readonly message: Message | 'unknown' | 'broken' }
   | { readonly type: 'closed' }
   /** The answer to the effect `look`. */
@@ -45,7 +48,8 @@ export function stepNew(side: NewSide, event: NewEvent): Step {
     case 'go':
       return side.at === 'silent' ? greet(side) : stay(side)
     case 'notify': {
-      const answered = { ...side, answer: { ok: event.ok, reason: cutReason(event.reason) } }
+      const { type: _, ...answer } = event
+      const answered = { ...side, answer: { ...answer, reason: cutReason(answer.reason) } }
       return side.at === 'welcomed' ? sendDone(answered) : stay(answered)
     }
     case 'message':
@@ -90,8 +94,8 @@ function onMessage(side: NewSide, message: Message | 'unknown' | 'broken'): Step
 }
 
 function sendDone(side: NewSide): Step {
-  const { ok = true, reason = '' } = side.answer ?? {}
-  return to(side, 'answered', send({ type: 'done', ok, reason }))
+  const answer = side.answer ?? { ok: true, reason: '' }
+  return to(side, 'answered', send({ type: 'done', ...answer }))
 }
 
 function refuse(side: NewSide, reason: string): Step {

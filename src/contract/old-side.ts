@@ -41,6 +41,8 @@ export type OldSide = {
   readonly dying?: string
   /** What it still waits for. */
   readonly waits?: MessageOf<'waits'>
+  /** Names of listeners that stay here. */
+  readonly left?: readonly string[]
   /** The end of the process that we started ourselves. */
   readonly exit?: Exit
   /** End-of-file: no process holds the other end any more. */
@@ -140,8 +142,9 @@ function welcome({ living, tickets, overlap }: OldSide): Downward {
   return { type: 'welcome', protocol: protocolVersion, living, tickets, ...(overlap > 0 && { overlap }) }
 }
 
-function onDone(side: OldSide, { ok, reason }: MessageOf<'done'>): Step {
-  if (!ok) return fail(side, { why: 'said-no', reason })
+function onDone(before: OldSide, { ok, reason, left }: MessageOf<'done'>): Step {
+  if (!ok) return fail(before, { why: 'said-no', reason })
+  const side = left === undefined ? before : { ...before, left }
   if (side.overlap === 0) return offer(side)
   return to(side, 'overlapping', { do: 'overlap' }, { do: 'timer', ms: side.overlap })
 }

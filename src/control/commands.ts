@@ -33,7 +33,7 @@ export async function upgradeByRequest(
     const { pid, generation, drained }: DaemonReport = await replaceAndLeave(service, options, { program, onStep })
     // By their addresses: they have no name that anybody would know.
     const stays = service.listeners
-      .filter((one) => one.stays === true)
+      .filter((one) => service.departure?.keeps(one) ?? one.stays === true)
       .map(({ server }) => addressText(server.address()))
     onProgress({ type: 'serves', ms: ms(), pid, generation, ...(stays.length > 0 && { stays }) })
     const lost = service.departure?.returned.then((error) => {

@@ -200,7 +200,7 @@ class Leaving implements Departure {
     const service = this.#service
     const rule = this.#rule
     const handed = this.#committed?.handed
-    const listeners = service.listeners.filter(({ stays }) => handed === undefined || stays !== true)
+    const listeners = service.listeners.filter((one) => handed === undefined || !this.keeps(one))
     this.#listening = listeners.filter(({ server }) => server.listening)
     const servers = listeners.map(({ name, server }) => {
       // One that was closed, or opened since, has no counterpart in the successor.
@@ -284,6 +284,10 @@ class Leaving implements Departure {
     const listening = isStopping ? [] : this.#listening
     this.#returned.resolve(await comeBack(service, listening, this.#spares, this.#committed?.generation ?? 0))
     return isStopping ? stopNow(service, this.clock.time, false) : report
+  }
+
+  keeps({ name, stays }: Listener): boolean {
+    return stays === true || this.#committed?.left.has(name) === true
   }
 
   get returned(): Promise<CookError> {

@@ -22,3 +22,8 @@ export function isMeant(handle: Inherited, word: string): boolean {
   if (handle.kind === 'unix' || handle.kind === 'file') return false
   return word === `${handle.port}` || word === `:${handle.port}` || word === placeOf(handle)
 }
+
+/** Whether the system chose the port: the program asked for 0 (process/handles.ts, tcpName). */
+export function isChosenPort({ kind, name }: Inherited): boolean {
+  return kind === 'tcp' && /:0(#\d+)?$/.test(name)
+}

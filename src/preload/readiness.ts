@@ -1,8 +1,9 @@
 /** When an unmodified program is up: when it listens, or with waitReady when it says so. */
+import type { Inherited } from '../process/handles.ts'
 import type { Service } from '../service.ts'
 import { deferred } from '../waiting.ts'
 import { IdleWatch, type Listening } from './idle.ts'
-import { isMeant, placeOfHandle } from './places.ts'
+import { isChosenPort, isMeant, placeOfHandle } from './places.ts'
 
 export type Readiness = {
   /** Resolves at the commit. */
@@ -29,7 +30,8 @@ export function watchReadiness(service: Service, start: () => Promise<void>): Re
   const opening = new Set<object>()
   /** What listens, and at which address if the old version did not. */
   const open = new Map<object, { readonly source: Listening; readonly elsewhere: string | undefined }>()
-  const idle = new IdleWatch(() => tell({ ...missing(), isIdle: true }))
+  const idle = new IdleWatch(() => leaveOrFail())
+  const isReleased = (one: Inherited) => release.some((word) => isMeant(one, word))
   let hasOpened = false
   let hasSaid = false
   let isOver = false
@@ -39,7 +41,7 @@ export function watchReadiness(service: Service, start: () => Promise<void>): Re
 
   /** What the program still has to do, for whoever waits and for the error if it never does. */
   function missing() {
-    const left = claims.unclaimed.filter((one) => !release.some((word) => isMeant(one, word)))
+    const left = claims.unclaimed.filter((one) => !isReleased(one))
     const names = left.map((one) => placeOfHandle(one))
     const listens = [...open.values()].flatMap(({ elsewhere }) => elsewhere ?? [])
     const parts = [
@@ -55,6 +57,17 @@ export function watchReadiness(service: Service, start: () => Promise<void>): Re
     const words = JSON.stringify(waits)
     if (words !== told) predecessor?.tellWaiting(waits)
     told = words
+  }
+
+  /** Nothing will open what is missing: what nobody else could ask for stays where it is. */
+  function leaveOrFail(): void {
+    const left = claims.unclaimed.filter((one) => !isReleased(one))
+    if (left.every(isChosenPort)) {
+      for (const one of left) claims.leave(one)
+      readiness.look()
+    } else {
+      tell({ ...missing(), isIdle: true })
+    }
   }
 
   /**

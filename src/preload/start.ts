@@ -27,7 +27,13 @@ export function takeUpProgram(): void {
   service.hearing.push(binds.onEvent)
   service.ownDrains.push(
     (departure) => drainWebSockets(listens.webSockets, departure),
-    (departure) => listens.staying.drain(departure),
+    (departure) => {
+      const left = service.listeners.filter((one) => one.server.listening && departure.keeps(one))
+      return listens.staying.drain(
+        departure,
+        left.map(({ server }) => server),
+      )
+    },
   )
   process.on('exit', () => {
     // A program that ends itself does not know of it.

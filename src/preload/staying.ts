@@ -48,7 +48,8 @@ export class Staying {
    * After an upgrade the process waits for them, also for those that are opened meanwhile. At a
    * stop they are closed as every other server.
    */
-  drain({ mover, hurry, clock, countsOf }: Departure): OwnDrain {
+  drain({ mover, hurry, clock, countsOf }: Departure, left: readonly Server[]): OwnDrain {
+    for (const server of left) if (!this.#open.has(server)) this.add(server)
     const ended = deferred()
     const look = () => {
       if (this.#isOver) ended.resolve()

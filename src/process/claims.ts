@@ -11,6 +11,8 @@ import { removeUnixFile } from './unix-file.ts'
 export class Claims {
   readonly #handles: readonly Inherited[]
   readonly #unclaimed: Set<Inherited>
+  /** Names of what stays with the predecessor. */
+  readonly left: string[] = []
 
   /** Throws `ERR_COOK_ENVIRONMENT` unless each descriptor is what the environment says. */
   constructor(records: readonly HandleRecord[]) {
@@ -81,6 +83,12 @@ export class Claims {
       return one
     }
     return undefined
+  }
+
+  /** It stays with the predecessor, which goes on serving it. */
+  leave(handle: Inherited): void {
+    this.left.push(handle.name)
+    this.drop(handle.name)
   }
 
   /** The predecessor has closed it, and so do we, unless it was claimed. */

@@ -46,8 +46,10 @@ export type Committed = {
   readonly identity: Identity
   readonly generation: number
   readonly phases: UpgradePhases
-  /** Names of what it was handed. */
+  /** Names of what it was handed, but for what it has left to us. */
   readonly handed: ReadonlySet<string>
+  /** Names of listeners that it has left to us: we serve them until the program closes them. */
+  readonly left: ReadonlySet<string>
   /** Whoever has it says `bye` and closes it. */
   readonly link: Link
   /** Takes what comes over the link from now on. */
@@ -80,8 +82,10 @@ export async function startSuccessor(service: Service, version: NewVersion, onSt
   child.unref()
   const { greeted = started, ready = greeted, committed = ready } = times
   const phases = { spawn: started - called, boot: greeted - started, ready: ready - greeted, commit: committed - ready }
-  const handed = new Set(version.handles.map(({ record }) => record.name))
-  return { identity: end.successor, generation: version.generation, phases, handed, ...line }
+  const { left = [] } = end
+  const names = version.handles.map(({ record }) => record.name)
+  const handed = new Set(names.filter((name) => !left.includes(name)))
+  return { identity: end.successor, generation: version.generation, phases, handed, left: new Set(left), ...line }
 }
 
 async function spawnSuccessor(version: NewVersion, nonce: string): Promise<ChildProcess> {

@@ -137,7 +137,8 @@ export function succeed(service: Service, record: LinkRecord): Succession {
     async notify(ok, reason) {
       wasAsked = true
       isReady = ok
-      step({ type: 'notify', ok, reason })
+      const { left } = service.claims
+      step({ type: 'notify', ok, reason, ...(left.length > 0 && { left }) })
       overlapIfReady()
       const refusal = await held(decided.promise)
       if (ok && refusal !== undefined) throw refusal

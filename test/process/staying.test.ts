@@ -77,6 +77,31 @@ test('a Unix path with the pid in it stays with its process, and no file is left
   )
 })
 
+test('a port that the system chose before the first client, and that the new version does not ask for, stays with the old one', async () => {
+  await using program = await Program.start('scripted.mjs', start(atBoot))
+  const old = program.pid
+  const port = Number(await portOf(program))
+  // Nothing is left to do in the new version but to wait for clients: it is up without this port.
+  writeFileSync(join(program.folder, 'without'), '')
+  program.kill('SIGUSR2')
+  await program.untilServed()
+  assert.equal(await wordAt(port), String(old))
+  const socket = connect(port, '127.0.0.1')
+  socket.write('close')
+  assert.equal(await word(socket), String(old))
+  await program.printed(new RegExp(`^exit ${old} 0$`, 'm'))
+  assert.deepEqual(await program.stop(), [0, 0])
+})
+
+test('a port that the system chose before the first client goes to a new version that asks for it', async () => {
+  await using program = await Program.start('scripted.mjs', start(atBoot))
+  const [old, port] = [program.pid, Number(await portOf(program))]
+  program.kill('SIGUSR2')
+  await program.untilServed()
+  await program.printed(new RegExp(`^exit ${old} 0$`, 'm'))
+  assert.equal(await wordAt(port), String(program.pid))
+})
+
 test('status and upgrade show which listener stays with the old version', async () => {
   await using lab = await Lab.open()
   await using operator = new Operator(lab)
@@ -135,6 +160,36 @@ async function passive({ serving, log }: Given) {
     } else response.end(String(process.pid))
   })
   server.listen(process.env.PORT, () => serving(server))
+}
+
+/** Opens a port that the system chooses beside its own, unless a file says not to. */
+async function atBoot({ serving }: Given) {
+  const { existsSync } = process.getBuiltinModule('node:fs')
+  const { createServer } = process.getBuiltinModule('node:http')
+  const net = process.getBuiltinModule('node:net')
+  const data = net.createServer((socket) => {
+    socket
+      .on('error', () => {})
+      .on('data', (text) => {
+        if (String(text) === 'close') data.close()
+        socket.end(String(process.pid))
+      })
+  })
+  const main = () => {
+    const server = createServer((_, response) =>
+      response.end(String((data.address() as { port: number } | null)?.port)),
+    )
+    server.listen(process.env.PORT, () => serving(server))
+  }
+  if (existsSync('without')) main()
+  else data.listen(0, '127.0.0.1', main)
+}
+
+async function portOf(program: Program): Promise<string> {
+  const client = await HttpConnection.open(program.port)
+  const { body } = await client.ask()
+  client.socket.destroy()
+  return body
 }
 
 async function pidPath({ web, serving }: Given) {
