@@ -100,6 +100,20 @@ export type LinkRecord = {
   readonly predecessor: Identity
   readonly handles: readonly HandleRecord[]
   readonly typed?: TypedRecord
+  /** Of a worker; the link of one is the descriptor behind the handles, and 3 leads to its keeper. */
+  readonly keeper?: KeeperRecord
+}
+
+export type KeeperRecord = {
+  readonly pid: number
+  readonly startTime: string
+  /** The place of the worker, counted from 0. */
+  readonly slot: number
+}
+
+/** Of a start in which nobody serves: the keeper plays the predecessor, and has no state to give. */
+export function isFirstStart({ predecessor, keeper }: LinkRecord): boolean {
+  return keeper !== undefined && keeper.pid === predecessor[0]
 }
 
 export type LaunchRecord = {
@@ -255,11 +269,19 @@ export function isCount(value: unknown): value is number {
 function linkFault(link: Fields): string | undefined {
   if (!isCount(link.protocol) || link.protocol < 1) return 'its protocol is not a version'
   if (typeof link.nonce !== 'string' || link.nonce === '') return 'it has no nonce'
-  if (!isCount(link.generation) || link.generation < 2) return 'its generation must be 2 or more'
   if (!isIdentity(link.predecessor)) return 'it has no predecessor'
+  if (!isKeeper(link.keeper)) return 'it has a wrong record of its keeper'
+  // The first one of all has a keeper before it.
+  const least = isFields(link.keeper) && link.keeper.pid === link.predecessor[0] ? 1 : 2
+  if (!isCount(link.generation) || link.generation < least) return `its generation must be ${least} or more`
   if (!Array.isArray(link.handles)) return 'it has no list of handles'
   if (!isTyped(link.typed)) return 'it has a wrong record of what was typed'
   return link.handles.every(isHandleRecord) ? undefined : 'it contains an invalid handle'
+}
+
+function isKeeper(keeper: unknown): boolean {
+  if (keeper === undefined) return true
+  return isFields(keeper) && isIdentity([keeper.pid, keeper.startTime]) && isCount(keeper.slot)
 }
 
 export function isIdentity(value: unknown): value is Identity {

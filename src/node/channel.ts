@@ -124,5 +124,45 @@ function guardReader(target: object, events: Pick<ChannelEvents, 'broken'>, clos
   }
 }
 
+/**
+ * Puts Node's channel on a connected Unix socket. lib/internal/child_process.js sets one up in
+ * `ChildProcess.prototype.spawn`, of which everything else is left out: what it would start is the
+ * handle's `spawn`, which opens the descriptor instead. From Node 24 on that gets its arguments one
+ * by one, before as one object. The descriptor is the channel's from now on.
+ */
+export function adoptChannel(fd: number): ChildProcess {
+  const { ChildProcess: Child } = process.getBuiltinModule('node:child_process') as unknown as ChildProcesses
+  const child = new Child()
+  let error: unknown = 'its channel is not where it was'
+  child._handle.spawn = (...args) => {
+    const [first] = args
+    const given = [...args, isWithStdio(first) ? first.stdio : undefined].filter(Array.isArray).flat()
+    const handle = (given as Stdio).find((one) => one?.ipc === true)?.handle
+    error = handle?.open === undefined ? error : (handle.open(fd) ?? 0)
+    return 0
+  }
+  const stdio = ['ignore', 'ignore', 'ignore', 'ipc'] as const
+  child.spawn({ file: 'none', args: [], envPairs: [], stdio, serialization: 'json' })
+  Object.assign(child, { _handle: null })
+  if (error !== 0) throw new Error(`no channel could be opened on descriptor ${fd}: ${error}`)
+  return child as unknown as ChildProcess
+}
+
+type Stdio = readonly (
+  | { readonly ipc?: boolean; readonly handle?: { open?(fd: number): number | undefined } }
+  | undefined
+)[]
+
+type ChildProcesses = {
+  readonly ChildProcess: new () => {
+    _handle: { spawn(...args: readonly unknown[]): number }
+    spawn(options: object): void
+  }
+}
+
+function isWithStdio(value: unknown): value is { readonly stdio: unknown } {
+  return typeof value === 'object' && value !== null && 'stdio' in value
+}
+
 /** Bytes of one message at most. The longest of ours is a connection with the largest state. */
 const longestMessage = 128 * 1024 * 1024

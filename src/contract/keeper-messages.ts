@@ -1,0 +1,71 @@
+/** What a worker and its keeper say to each other, over the channel that both keep for life. */
+import { type Fields, isFields } from './environment.ts'
+import { byName, count, type Field, type FieldTable, list, object, optional, pid, type Shape, text } from './fields.ts'
+
+/** Checked where it is used. */
+const record: Field<Fields> = (value) => (isFields(value) ? value : undefined)
+
+/** How a process is started, as node/system.ts has it. */
+const command = object({
+  execPath: text,
+  execArgv: list(text),
+  args: list(text),
+  cwd: text,
+  script: optional(text),
+})
+
+const messages = {
+  // From the worker to the keeper.
+  /** A handle comes with it, to be held. */
+  handle: { record },
+  /** All that are to be held now, by the inodes of their descriptors: others are let go of. */
+  handles: { inodes: list(count) },
+  /** Starts a successor of the worker, with these of the handles; `log`: where it writes. */
+  spawn: { id: count, record, command, environment: byName(text), log: optional(text) },
+  /** The worker is done with it: SIGKILL for all of its session. */
+  kill: { id: count },
+  /** This generation owns the service from now on, or again. */
+  serves: { generation: count, drainTimeout: count, pidFile: optional(text) },
+  /** It was told to end: its exit is no crash. */
+  stopping: {},
+  /** The answer to `ping`: its event loop turns. */
+  pong: {},
+  /** The upgrade that the keeper asked for has failed. */
+  failed: { why: text },
+
+  // From the keeper to the worker.
+  /** How to start another keeper, should this one be gone. */
+  keeper: { execPath: text, file: text, name: text, folder: optional(text) },
+  /** The answer to `spawn`; the worker's end of the link comes with it. */
+  spawned: { id: count, pid, startTime: text },
+  spawnFailed: { id: count, why: text },
+  /** How a process of a `spawn` has ended. */
+  exit: { id: count, code: optional(count), signal: optional(text) },
+  /** The worker is to be replaced by what this command starts. */
+  upgrade: { command, environment: optional(byName(text)) },
+  ping: {},
+  /** The keeper ends: the worker starts another, on this Node and from this file. */
+  renew: { execPath: text, file: text },
+} as const satisfies Readonly<Record<string, FieldTable>>
+
+export type KeeperMessage = {
+  [Type in keyof typeof messages]: { readonly type: Type } & Shape<(typeof messages)[Type]>
+}[keyof typeof messages]
+
+export type KeeperMessageOf<Type extends KeeperMessage['type']> = Extract<KeeperMessage, { readonly type: Type }>
+
+/** Internal to Node, so that no listener of the program sees it (see messages.ts). */
+const cmd = 'NODE_COOK_KEEPER'
+
+export function toKeeperWire(message: KeeperMessage): object {
+  return { cmd, ...message }
+}
+
+const readers = new Map(Object.entries(messages).map(([type, table]) => [type, object(table as FieldTable)]))
+
+/** Undefined: it is not ours, of a later version, or broken. */
+export function fromKeeperWire(raw: unknown): KeeperMessage | undefined {
+  if (!isFields(raw) || raw.cmd !== cmd) return undefined
+  const fields = readers.get(String(raw.type))?.(raw)
+  return fields === undefined ? undefined : ({ type: raw.type, ...fields } as KeeperMessage)
+}
