@@ -61,7 +61,7 @@ export async function bundle() {
     ...commonJs,
     outdir: 'dist/bin',
     outExtension: {},
-    entryPoints: { 'cook-daemon': 'src/cli/main.ts' },
+    entryPoints: { 'cook-daemon': 'src/cli/main.ts', keeper: 'src/keeper/main.ts' },
     packages: 'bundle',
     sourcemap: false,
     legalComments: 'inline',

@@ -59,6 +59,7 @@ export function beginDaemon(service: Service, options: DaemonOptions): void {
   service.options = { ...options, ...wordsOf(state.program) }
   service.context = currentContext()
   service.isDaemon = true
+  service.renew = () => replaceAndLeave(service, {}, { isSame: true })
   if (state.program?.logFile !== undefined) state.logFile = resolve(state.program.logFile)
   service.begin()
   keepInspectorShut()
@@ -69,7 +70,7 @@ export function beginDaemon(service: Service, options: DaemonOptions): void {
 function keepWhatIsRoots(service: Service, user: number): void {
   beforeUser(service, user)
   const { pidFile } = service.options
-  const fd = pidFile === undefined ? undefined : keepPidFile(resolve(pidFile))
+  const fd = pidFile === undefined || service.keeper !== undefined ? undefined : keepPidFile(resolve(pidFile))
   if (fd !== undefined) service.handles.addReserved(pidName, 'file', fd)
 }
 
@@ -129,7 +130,7 @@ class Daemon {
 
   /** True if this process was started by an upgrade. */
   get isUpgrade(): boolean {
-    return this.#service.state.entered.start.link !== undefined
+    return this.#service.state.entered.start.link !== undefined && !this.#service.isFirstStart
   }
 
   /**

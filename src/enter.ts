@@ -2,6 +2,7 @@
 import { receive } from './handover/receive.ts'
 import { enterProcess } from './process/state.ts'
 import { Service } from './service.ts'
+import { joinKeeper } from './upgrade/keeper-line.ts'
 import { succeed } from './upgrade/successor.ts'
 
 // As the state of the process: every copy of the library finds the same.
@@ -28,6 +29,7 @@ function begin(service: Service): Service {
   const { stage, link } = service.state.entered.start
   // The link goes on to the daemon that this process starts.
   if (stage === 'parent' || link === undefined) return service
+  if (link.keeper !== undefined) joinKeeper(service, link.keeper)
   // Now, long before the commit: it hears all that comes in the turn of that.
   receive(service, link.predecessor, succeed(service, link))
   return service

@@ -203,11 +203,23 @@ export const errorTexts = {
   },
   ERR_COOK_CONTROL: {
     text: 'bad request to the control socket: {why}',
-    help: 'It answers GET /status, GET /metrics, POST /upgrade and POST /stop; docs/cli.md shows each.',
+    help: 'It answers GET /status, GET /metrics, POST /upgrade, POST /restart and POST /stop; docs/cli.md shows each.',
   },
   ERR_COOK_NOT_RUNNING: {
     text: 'no service named {name} is running',
     help: 'The command list shows what runs, and start starts a program. Each user, and each run directory, has services of its own.',
+  },
+  ERR_COOK_NO_WORKER: {
+    text: '{name} has no process that serves now (it is {state}); clients wait, and nothing was changed',
+    help: 'Its keeper starts it again; status shows how the last one ended. To start another version at once: restart.',
+  },
+  ERR_COOK_NOT_KNOWN: {
+    text: 'there never was a service named {name}, as far as is known in {folder}',
+    help: 'The command list shows what runs and what is down. Each user, and each run directory, has services of its own.',
+  },
+  ERR_COOK_DOWN: {
+    text: 'the service {name} is down: {why}',
+    help: 'start and restart with its name start it again as it was; forget removes what is known of it.',
   },
   ERR_COOK_NONE_RUNNING: {
     text: 'no service is running (looked in {folder})',

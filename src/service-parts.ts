@@ -61,6 +61,18 @@ export type Receiving = {
   tellStop(): void
 }
 
+/** The keeper that started this process (upgrade/keeper-line.ts). */
+export type KeeperEnd = {
+  /** The place of this worker, counted from 0. */
+  readonly slot: number
+  /** This process owns the service from now on, or again. */
+  serves(): void
+  /** It was told to end: its exit is no crash. */
+  stopping(): void
+  /** What it hands on has changed. */
+  changed(): void
+}
+
 /** How a process of the service was started, which is how a restart starts it. */
 export type Started = {
   readonly command: Command

@@ -1,7 +1,7 @@
 /** The daemon inside: options, listeners, phase, history, events. One object, passed whole. */
 import { channel as diagnosticsChannel } from 'node:diagnostics_channel'
 import type { Server, Socket } from 'node:net'
-import { runName } from './contract/environment.ts'
+import { isFirstStart, workerName } from './contract/environment.ts'
 import type { GenerationRecord } from './contract/messages.ts'
 import { nextPhase, type Phase, type Step } from './contract/phase.ts'
 import { CookError } from './errors.ts'
@@ -12,11 +12,10 @@ import { residentMemory } from './node/processes.ts'
 import { identify } from './node/system.ts'
 import { type DaemonEvent, type DaemonOptions, type DrainReport, defaults } from './options.ts'
 import type { Claims } from './process/claims.ts'
-import { type Foreground, foreground } from './process/foreground.ts'
 import { Registry } from './process/handles.ts'
 import { writeToLog } from './process/log.ts'
 import type { EnteredState } from './process/state.ts'
-import type { ControlSocket, Departure, OwnDrain, Predecessor, Preload, Receiving } from './service-parts.ts'
+import type { ControlSocket, Departure, KeeperEnd, OwnDrain, Predecessor, Preload, Receiving } from './service-parts.ts'
 import { Stops } from './stops.ts'
 import { deferred } from './waiting.ts'
 import { Warnings, warningOf } from './warnings.ts'
@@ -77,8 +76,6 @@ export class Service {
   hasAnswered = false
   /** notifyUpgradeDone() was called. */
   wasNotified = false
-  /** The program was told to end, and does so by itself. */
-  wasToldToEnd = false
   /** A successor has taken over: what is named here, a path or a pid file, is its own. */
   hasSuccessor = false
   /** What this process wrote last. */
@@ -93,26 +90,38 @@ export class Service {
   departure: Departure | undefined
   /** By control/server.ts and preload/start.ts. */
   control: ControlSocket | undefined
+  /** By upgrade/keeper-line.ts, in a worker. */
+  keeper: KeeperEnd | undefined
+  /** By daemon.ts: replaces this process by what it runs, wherever symlinks lead to now. */
+  renew: (() => Promise<unknown>) | undefined
   preload: Preload | undefined
   #phase: Phase
   #wasTakenOver = false
-  /** Where `cook-daemon run` waits. */
-  readonly #foreground: Foreground | undefined
+  #wasToldToEnd = false
 
   constructor(state: EnteredState) {
     this.state = state
-    const { start, generation } = state.entered
+    const { start } = state.entered
     const isBetween = start.stage === 'parent'
     this.claims = state.entered.claims
     this.#phase = start.link === undefined || isBetween ? 'ready' : 'starting'
-    const run = isBetween ? undefined : (start.launch?.run ?? this.claims.claimOne(runName, 'file')?.fd)
-    if (run === undefined) return
-    this.handles.addReserved(runName, 'file', run)
-    this.#foreground = foreground(run, generation)
+    this.handles.onChange = () => this.keeper?.changed()
   }
 
   get generation(): number {
     return this.state.entered.generation
+  }
+
+  /** Nobody served when it was started: by hand, or by a keeper after a crash. */
+  get isFirstStart(): boolean {
+    const { link } = this.state.entered.start
+    return link === undefined || isFirstStart(link)
+  }
+
+  /** Of its control socket: a worker has one beside that of the service. */
+  get controlName(): string | undefined {
+    const { name } = this.options
+    return name === undefined || this.keeper === undefined ? name : workerName(name, this.keeper.slot)
   }
 
   get phase(): Phase {
@@ -131,10 +140,16 @@ export class Service {
     return !this.hasSuccessor && (this.#phase !== 'starting' || this.predecessor === undefined)
   }
 
+  /** The program was told to end, and does so by itself. */
+  leaveToProgram(): void {
+    this.#wasToldToEnd = true
+    this.keeper?.stopping()
+  }
+
   /** It serves, and nobody has asked it to end: if it does, it has crashed. */
   get isServing(): boolean {
     const isUp = this.#phase !== 'starting' && !this.hasSuccessor
-    return isUp && this.departure === undefined && !this.wasToldToEnd
+    return isUp && this.departure === undefined && !this.#wasToldToEnd
   }
 
   /** Open now, all listeners together. */
@@ -169,7 +184,8 @@ export class Service {
   /** Moves this process on in its life. */
   takeStep(step: Step): void {
     this.#phase = nextPhase(this.#phase, step)
-    if (this.#phase === 'ready') this.#foreground?.serves()
+    if (this.#phase === 'ready') this.keeper?.serves()
+    if (step === 'stop') this.keeper?.stopping()
     if (!this.isDaemon) return
     this.emit({ type: 'phase', phase: this.#phase, generation: this.generation })
     if (step === 'upgrade') this.emit({ type: 'upgrade', generation: this.generation + 1 })

@@ -96,7 +96,7 @@ export async function daemonize(options: DaemonizeOptions = {}): Promise<boolean
  * original Go API. Throws `ERR_COOK_ENVIRONMENT` if what it was told is broken.
  */
 export function inUpgrade(): boolean {
-  return enter('inUpgrade()', { isQuestion: true }).state.entered.start.link !== undefined
+  return inherits(enter('inUpgrade()', { isQuestion: true }))
 }
 
 /**
@@ -128,10 +128,17 @@ export function inheritFiles(name: string): InheritedFile[] {
   return claim('inheritFiles()', name, 'file')
 }
 
+/** A keeper hands on what it holds, after a crash too; there is nothing in the first start of all. */
+function inherits({ state, isFirstStart }: Service): boolean {
+  const { link } = state.entered.start
+  return link !== undefined && (!isFirstStart || link.handles.length > 0)
+}
+
 function claim<Kind extends HandleKind>(verb: string, name: string, kind: Kind): Extract<Inherited, { kind: Kind }>[] {
-  const { claims, state } = enter(verb)
+  const service = enter(verb)
+  const { claims, state } = service
   const { start } = state.entered
-  if (start.link === undefined) throw new CookError('ERR_COOK_NOT_IN_UPGRADE', { verb })
+  if (!inherits(service)) throw new CookError('ERR_COOK_NOT_IN_UPGRADE', { verb })
   if (start.stage === 'parent') throw new CookError('ERR_COOK_STAGE', { verb })
   return claims.claim(name, kind)
 }

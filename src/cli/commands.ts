@@ -29,9 +29,13 @@ Example:
 
 withStartOptions(program.command('start'))
   .description('start a program as a daemon, and wait until it serves')
-  .argument('<script>', 'the program; a symlink in its path is followed again at each upgrade')
+  .argument(
+    '<script>',
+    'the program; a symlink in its path is followed again at each upgrade; or a service that is down',
+  )
   .argument('[args...]', 'arguments of the program, behind --')
   .option('--name <name>', "name of the daemon (default: the script's name without its extension)")
+  .option('--no-keep', 'without a keeper: a crash stays down')
   .option('--json', 'print the status as JSON')
   .addHelpText('after', example('start dist/server.js --name web --log /var/log/web.log -- --port 8080'))
   .action((script, args, options) => later(async () => (await import('./start.ts')).start(script, args, options)))
@@ -41,10 +45,11 @@ withStartOptions(program.command('run'))
   .argument('<script>', 'the program')
   .argument('[args...]', 'arguments of the program, behind --')
   .option('--name <name>', "name of the daemon (default: the script's name without its extension)")
+  .option('--keep', 'start a worker again that ends unasked, up to ten times in a row')
   .addHelpText(
     'after',
     `
-This process waits: it forwards signals to the current generation, and ends with the exit code of the last one.
+This process is the keeper: it forwards signals to the worker, and ends with its exit code.
 ${example('run server.js --name web').trimStart()}`,
   )
   .action((script, args, options) => later(async () => (await import('./run.ts')).run(script, args, options)))
@@ -60,6 +65,7 @@ withStartOptions(program.command('upgrade'))
     'a listener that the new version may leave: its port, address, path or name; repeatable',
     collect,
   )
+  .option('--keeper', 'replace the keeper too, by the one of this command, on its Node')
   .option('--no-wait', 'return when the new version serves, without waiting for the end of the old one')
   .option('--json', 'print each step as a line of JSON')
   .addHelpText('after', example('upgrade web --ready-timeout 30000'))
@@ -85,17 +91,21 @@ program
   .addHelpText('after', example('stop web'))
   .action((name, options) => later(async () => (await import('./stop.ts')).stop(name, options)))
 
-program
-  .command('restart')
-  .description('stop, and start the same again; for a new version without a gap use upgrade')
+withStartOptions(program.command('restart'))
+  .description('end the worker, and start the same again; clients wait. For a new version use upgrade')
   .argument('[name]', 'the daemon; may be left out if one runs')
   .option('--update-env', 'with the environment of this command, not that of the first start')
-  .option('--cwd <path>', 'another working directory; a script that was typed as relative moves with it')
-  .option('--node <path>', 'another Node')
   .option('--kill-after <ms>', 'what is still there then is killed (default: its drain timeout and 5 s)', duration)
   .option('--json', 'print the status as JSON')
   .addHelpText('after', example('restart web'))
   .action((name, options) => later(async () => (await import('./restart.ts')).restart(name, options)))
+
+program
+  .command('forget')
+  .description('remove what is known of a service that is down')
+  .argument('<name>', 'the service')
+  .addHelpText('after', example('forget web'))
+  .action((name) => later(async () => (await import('./forget.ts')).forget(name)))
 
 program
   .command('logs')
@@ -172,6 +182,12 @@ function withStartOptions(command: Command): Command {
     .option('--cwd <path>', 'the working directory: as if this command was typed there (default: where it is typed)')
     .option('--node <path>', 'the Node that runs it (default: the one that runs this command)')
     .option('--node-arg <arg>', 'argument for Node itself; may be repeated', collect)
+    .option(
+      '--hang-timeout <ms>',
+      'kill and restart it if its event loop does not turn for so long (default: never)',
+      duration,
+    )
+    .option('--max-memory <size>', 'replace it by itself, as 512M, when it needs more (default: never)', size)
     .option('--no-move-connections', 'close connections with their next answer instead of moving them')
 }
 
@@ -187,6 +203,15 @@ function duration(text: string): number {
   const ms = Number(text)
   if (text.trim() !== '' && ms >= 0 && ms <= 2 ** 31 - 1) return ms
   throw new InvalidArgumentError('It must be a number of milliseconds.')
+}
+
+const units: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 }
+
+function size(text: string): number {
+  const [, digits, unit = ''] = /^(\d+(?:\.\d+)?)([KMG]?)B?$/i.exec(text) ?? []
+  const bytes = Number(digits) * (units[unit.toUpperCase()] ?? Number.NaN)
+  if (bytes > 0) return Math.round(bytes)
+  throw new InvalidArgumentError('It must be a size as 512M or 2G.')
 }
 
 function count(text: string): number {

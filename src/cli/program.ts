@@ -27,7 +27,15 @@ export type StartOptions = {
   readonly cwd?: string
   readonly node?: string
   readonly json?: boolean
+  /** False with --no-keep; of `run`, true with --keep. */
+  readonly keep?: boolean
+  readonly hangTimeout?: number
+  /** Bytes. */
+  readonly maxMemory?: number
 }
+
+/** Of what ran before: with the environment of this command, in place of that of its start. */
+export type AgainOptions = StartOptions & { readonly updateEnv?: boolean }
 
 /** What is to be started, with everything that the operator said. */
 export type Program = { readonly name: string; readonly command: Command; readonly record: ProgramRecord }
@@ -166,7 +174,7 @@ const mostLinks = 40
  * The package of this very command, by the path that was typed: node_modules/.bin/cook-daemon is a
  * symlink in it, and one above it may be `current`.
  */
-function ownPackage(): string {
+export function ownPackage(): string {
   let file = process.argv[1] ?? ''
   for (let step = 0; step < mostLinks && isSymlink(file); step++) file = resolve(dirname(file), readlinkSync(file))
   return resolve(dirname(file), '../..')

@@ -1,21 +1,27 @@
 /** `restart`: the end of a daemon, and the same program once more. */
 import type { Client } from '../control/client.ts'
+import type { Status } from '../control/status.ts'
 import { nextCommand } from '../process/command.ts'
 import type { Started } from '../service-parts.ts'
 import type { StopOptions } from './end-silent.ts'
 import { ifNotRunning, silentOwners, which } from './find-service.ts'
-import { note } from './output.ts'
-import { changesOf, checkCommand, type StartOptions } from './program.ts'
-import { startProgram } from './start.ts'
+import { exitCodes, note, paint, print, printJson } from './output.ts'
+import { type AgainOptions, changesOf, checkCommand } from './program.ts'
+import { recordFor, servesText, startFrom, startProgram } from './start.ts'
 import { endAll } from './stop.ts'
+import { tellDoubts, whatRuns } from './what-runs.ts'
 
-export type RestartOptions = StopOptions & Pick<StartOptions, 'cwd' | 'node'> & { readonly updateEnv?: boolean }
+export type RestartOptions = StopOptions & AgainOptions
 
 /** The same program with the same options, where it was started, and with that environment. */
 export async function restart(name: string | undefined, options: RestartOptions): Promise<number> {
   const client = await which(name)
+  const running = await client.status().catch(() => undefined)
+  if (running?.keeper !== undefined) return restartKept(client, running, options)
+  const known = running === undefined ? recordFor(client.name) : undefined
+  if (known !== undefined) return startFrom(known, options)
   const { command: before, program, environment, isDead, node } = await startOf(client)
-  const { retyped } = changesOf(before, [], options)
+  const { retyped, record } = changesOf(before, [], options)
   const command = nextCommand(before, retyped)
   checkCommand(command)
   if (isDead) note(`${client.name} is not running: its last process was killed or has crashed`)
@@ -25,8 +31,21 @@ export async function restart(name: string | undefined, options: RestartOptions)
     note(`the environment of the start of ${client.name} is not known: it gets that of this command`)
   }
   const env = isKnown && options.updateEnv !== true ? environment : process.env
-  const again = { name: client.name, command, record: { ...program, name: client.name } }
-  return startProgram(again, options.json === true, { env, before: { command: before, node } })
+  const again = { name: client.name, command, record: { ...program, ...record, name: client.name } }
+  return startProgram(again, { ...options, keep: false }, { env, before: { command: before, node } })
+}
+
+/** Its keeper holds the listeners meanwhile: clients wait, and none is refused. */
+async function restartKept(client: Client, before: Status, options: RestartOptions): Promise<number> {
+  const { retyped, record } = changesOf(before.command, [], options)
+  checkCommand(nextCommand(before.command, retyped))
+  const env = options.updateEnv === true ? { env: process.env } : {}
+  const program = Object.keys(record).length > 0 ? { program: record } : {}
+  const now = (await client.ask('POST /restart', { ...retyped, ...env, ...program })) as Status
+  if (options.json === true) printJson(now)
+  else print(`${paint('green', client.name)} ${servesText(now)}\n  ${whatRuns(now)}`)
+  tellDoubts(client.name, now, before)
+  return exitCodes.done
 }
 
 type Found = Omit<Started, 'environment'> & {

@@ -1,34 +1,57 @@
 /** `start`: a daemon, and the wait until it serves. */
-import { closeSync, lstatSync, rmSync, symlinkSync } from 'node:fs'
+import { closeSync, existsSync, lstatSync, rmSync, symlinkSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { isDaemonName } from '../check.ts'
 import { clientOf } from '../control/client.ts'
 import type { Status } from '../control/status.ts'
-import { CookError, type CookErrorCode } from '../errors.ts'
+import { CookError } from '../errors.ts'
+import type { KeepOptions, ServiceRecord } from '../keeper/plan.ts'
+import { recordOf } from '../keeper/records.ts'
+import { typedCommand } from '../keeper/release.ts'
+import { nextCommand, scriptEndings } from '../process/command.ts'
 import { type LaunchPlan, launchDaemon } from '../process/launcher.ts'
 import { openLog } from '../process/log.ts'
 import { logFolders, openDefaultLog } from '../process/log-dir.ts'
-import { findRunDirectory, logPath } from '../process/run-dir.ts'
+import { findRunDirectory, logPath, runDirectory } from '../process/run-dir.ts'
 import { ifNotRunning } from './find-service.ts'
+import { isNameTaken, keeperPlan, keepOptionsOf, startKeeper } from './keep.ts'
 import { exitCodes, paint, print, printJson, tell } from './output.ts'
-import { type Program, planFor, programOf, type StartOptions } from './program.ts'
+import {
+  type AgainOptions,
+  changesOf,
+  checkCommand,
+  type Program,
+  planFor,
+  programOf,
+  type StartOptions,
+} from './program.ts'
 import { isSameScript, nodeText, type Running, tellDoubts, whatRuns } from './what-runs.ts'
 
+/** A program, or by its name a service that is down: as it was started last. */
 export async function start(script: string, args: readonly string[], options: StartOptions): Promise<number> {
-  return startProgram(programOf(script, args, options), options.json === true)
+  const known = args.length === 0 && isServiceName(script) ? recordFor(script) : undefined
+  if (known !== undefined) return startFrom(known, options)
+  return startProgram(programOf(script, args, options), options)
 }
 
 /** Of a restart: with what environment, and what ran before. */
-type Again = { readonly env?: LaunchPlan['environment']; readonly before?: Running }
+type Again = {
+  readonly env?: LaunchPlan['environment']
+  readonly before?: Running
+  readonly keep?: KeepOptions
+}
 
-export async function startProgram(program: Program, isJson: boolean, again: Again = {}): Promise<number> {
+export async function startProgram(program: Program, options: StartOptions, again: Again = {}): Promise<number> {
   const { name } = program
+  const isJson = options.json === true
   const folder = findRunDirectory(process.env)
-  if (folder instanceof CookError) return startAlone(program, folder, isJson, again)
+  if (folder instanceof CookError) return startAlone(program, folder, options, again)
   const client = clientOf(folder, name)
   const running = await client.status().catch(ifNotRunning)
   if (running !== undefined) return tellRunning(running, program)
   const { logFile, log } = openLogOf(program, folder)
   try {
-    await launchDaemon({ ...planFor(withLog(program, logFile), again.env), output: [log, log] })
+    await launch(withLog(program, logFile), { folder, log, options, again })
   } catch (error) {
     // Two at once: the other one has won.
     const other = isNameTaken(error) ? await client.status().catch(() => undefined) : undefined
@@ -49,12 +72,13 @@ export async function startProgram(program: Program, isJson: boolean, again: Aga
 }
 
 /** For a user without a place for a run directory: its log has one, and signals do the rest. */
-async function startAlone(program: Program, lack: CookError, isJson: boolean, again: Again): Promise<number> {
+async function startAlone(program: Program, lack: CookError, options: StartOptions, again: Again): Promise<number> {
+  const isJson = options.json === true
   const isNamed = program.record.logFile !== undefined
   if (!isNamed && logFolders(process.env, undefined).length === 0) throw lack
   const { logFile, log } = openLogOf(program, undefined)
   try {
-    await launchDaemon({ ...planFor(withLog(program, logFile), again.env), output: [log, log] })
+    await launch(withLog(program, logFile), { log, options, again })
   } finally {
     closeSync(log)
   }
@@ -62,6 +86,43 @@ async function startAlone(program: Program, lack: CookError, isJson: boolean, ag
   else print(`${paint('green', program.name)} ${unmanaged}, log ${logFile}\n  ${whatRuns(program)}`)
   tellDoubts(program.name, program)
   return exitCodes.done
+}
+
+/** A service that is down, as its record has it; symlinks are followed anew. */
+export async function startFrom({ plan, release }: ServiceRecord, options: AgainOptions): Promise<number> {
+  const before = release === undefined ? plan.command : typedCommand(release)
+  const { retyped, record } = changesOf(before, [], options)
+  const command = nextCommand(before, retyped)
+  checkCommand(command)
+  const { name, program } = plan
+  const env = options.updateEnv === true ? process.env : (release?.environment ?? plan.environment)
+  const again = { name, command, record: { ...program, ...record, name } }
+  const keep = { ...plan.options, ...keepOptionsOf(options), isRun: false }
+  return startProgram(again, options, { env, before: { command: before }, keep })
+}
+
+/** Undefined: there never was such a service, or its record cannot be read. */
+export function recordFor(name: string): ServiceRecord | undefined {
+  return recordOf(runDirectory(process.env), name)
+}
+
+/** No file of this name is there to be meant. */
+function isServiceName(script: string): boolean {
+  return isDaemonName(script) && !scriptEndings.some((ending) => existsSync(resolve(script + ending)))
+}
+
+type Launch = {
+  readonly folder?: string
+  readonly log: number
+  readonly options: StartOptions
+  readonly again: Again
+}
+
+/** Under a keeper, unless that is not wanted. */
+async function launch(program: Program, { folder, log, options, again }: Launch): Promise<void> {
+  if (options.keep === false) return launchDaemon({ ...planFor(program, again.env), output: [log, log] })
+  const env = again.env ?? process.env
+  return startKeeper(keeperPlan(program, { folder, env, options: again.keep ?? keepOptionsOf(options) }), log)
 }
 
 function openLogOf({ name, record: { logFile } }: Program, runFolder: string | undefined) {
@@ -79,7 +140,7 @@ function withLog(program: Program, logFile: string): Program {
 /** A program of the verbs alone says that it is up, and has no control socket. */
 const unmanaged = 'is up, but opened no control socket: the other commands do not reach it'
 
-function servesText({ pid, generation, listeners }: Status): string {
+export function servesText({ pid, generation, listeners }: Status): string {
   const addresses = listeners.map(({ address }) => address).join(', ')
   return `serves${addresses && ` on ${addresses}`} (pid ${pid}, generation ${generation})`
 }
@@ -93,12 +154,6 @@ export function tellRunning(running: Status, { name, command }: Program): number
     ? `To replace it by what is on disk now: cook-daemon upgrade ${name}`
     : `It is another program than ${command.args[0]}: choose another name for this one with --name`
   return tell(new Error(`${message}. ${advice}`))
-}
-
-/** What ended the daemon comes as the cause of what the launch rejects with. */
-function isNameTaken(error: unknown): boolean {
-  const { code } = ((error as Error).cause ?? {}) as { readonly code?: string }
-  return code === ('ERR_COOK_NAME_TAKEN' satisfies CookErrorCode)
 }
 
 /** So that the log of a dead daemon is found by its name. */

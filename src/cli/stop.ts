@@ -1,8 +1,8 @@
 /** `stop`: asks a daemon to end, and ends one that does not answer. */
 import type { Identity } from '../contract/environment.ts'
-import type { GenerationRecord } from '../contract/messages.ts'
 import type { Client } from '../control/client.ts'
 import { type FoundOwner, identityOf } from '../control/owner-files.ts'
+import type { Progress } from '../control/status.ts'
 import { CookError } from '../errors.ts'
 import { isAlive } from '../node/system.ts'
 import { userOf } from '../node/users.ts'
@@ -53,7 +53,7 @@ export async function endAll(client: Client, options: StopOptions): Promise<End>
 
 /** Asks it to end, and kills what is still there when its time is over. */
 async function endByAsking(client: Client, options: StopOptions): Promise<End> {
-  let told: { readonly drainTimeout: number; readonly generations: readonly GenerationRecord[] } | undefined
+  let told: (Progress & { readonly type: 'stopping' }) | undefined
   for await (const progress of client.progress('stop')) {
     if (progress.type !== 'stopping') continue
     told = progress
@@ -68,7 +68,9 @@ async function endByAsking(client: Client, options: StopOptions): Promise<End> {
     client,
     told.generations.map(({ pid, startTime }) => [pid, startTime]),
   )
-  const wasKilled = await untilEnded(identities, timeToEnd(options, told.drainTimeout))
+  const { keeper } = told
+  const all = keeper === undefined ? identities : [...identities, keeper]
+  const wasKilled = await untilEnded(all, timeToEnd(options, told.drainTimeout))
   return { pid: told.generations.at(-1)?.pid, wasKilled, answered: true }
 }
 

@@ -111,6 +111,11 @@ export type KeeperRecord = {
   readonly slot: number
 }
 
+/** Of the control socket of a worker, and of its files; no name that a person gives has an @. */
+export function workerName(name: string, slot: number): string {
+  return `${name}@${slot}`
+}
+
 /** Of a start in which nobody serves: the keeper plays the predecessor, and has no state to give. */
 export function isFirstStart({ predecessor, keeper }: LinkRecord): boolean {
   return keeper !== undefined && keeper.pid === predecessor[0]

@@ -41,8 +41,8 @@ const messages = {
   spawnFailed: { id: count, why: text },
   /** How a process of a `spawn` has ended. */
   exit: { id: count, code: optional(count), signal: optional(text) },
-  /** The worker is to be replaced by what this command starts. */
-  upgrade: { command, environment: optional(byName(text)) },
+  /** The worker is to be replaced by what it runs itself: a crash or a keeper is no deploy. */
+  upgrade: {},
   ping: {},
   /** The keeper ends: the worker starts another, on this Node and from this file. */
   renew: { execPath: text, file: text },

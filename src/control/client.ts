@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { lstatSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import { text } from 'node:stream/consumers'
+import { workerName } from '../contract/environment.ts'
 import { CookError, type CookErrorCode, messageOf } from '../errors.ts'
 import { processState } from '../node/processes.ts'
 import { parseJson, readJsonLines } from '../process/json-lines.ts'
@@ -15,6 +16,8 @@ export type Client = {
   readonly name: string
   readonly path: string
   status(): Promise<Status>
+  /** Anything else; resolves to the JSON of the answer. */
+  ask(what: string, options?: object): Promise<unknown>
   /**
    * The lines of the answer as they come. Ends without one that is last if the daemon ends before
    * it.
@@ -54,7 +57,8 @@ const absence = 3_000
  */
 export function clientOf(folder: string, name: string): Client {
   const path = controlPath(folder, name)
-  const owners = () => livingOwners(folder, name)
+  // Those of its workers too, which go with it.
+  const owners = () => [...livingOwners(folder, workerName(name, 0)), ...livingOwners(folder, name)]
   const serving = () => servingOwner(folder, name)
   const ask = async (what: string, options?: object) => {
     try {
@@ -84,6 +88,9 @@ export function clientOf(folder: string, name: string): Client {
       const status = parseJson(body) as Partial<Status> | undefined
       if (status?.generations === undefined) throw noAnswer(name, path, 'what answered is not a cook-daemon')
       return status as Status
+    },
+    async ask(what, options) {
+      return parseJson(await text(await ask(what, options)))
     },
     async *progress(what, options) {
       const answer = await ask(`POST /${what}`, options)
@@ -159,7 +166,10 @@ async function beginOnce(name: string, path: string, what: string, options?: obj
   socket.write(`${what} HTTP/1.0\r\nhost: cook-daemon\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`)
   const silence = Object.assign(new Error(`no answer within ${patience} ms`), { code: 'ETIMEDOUT' })
   // The first word of an upgrade comes when its process has been started, which may take its time.
-  const timer = what === 'POST /upgrade' ? undefined : setTimeout(() => socket.destroy(silence), patience)
+  const timer =
+    what === 'POST /upgrade' || what === 'POST /restart'
+      ? undefined
+      : setTimeout(() => socket.destroy(silence), patience)
   let status: number
   try {
     status = await readStatus(socket)

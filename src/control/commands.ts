@@ -5,7 +5,7 @@ import { type DaemonReport, replaceAndLeave } from '../handover/leave.ts'
 import { stopAsBySignal } from '../handover/stop.ts'
 import type { DaemonUpgradeOptions, DrainReport } from '../options.ts'
 import type { Service } from '../service.ts'
-import type { OnStep } from '../upgrade/predecessor.ts'
+import type { OnStep } from '../upgrade/conversation.ts'
 import { addressText, type Progress } from './status.ts'
 
 /** How often whoever looks on hears how far a drain is, in milliseconds. */

@@ -110,7 +110,8 @@ export function servingOwner(folder: string, name: string): FoundOwner | undefin
 
 /** Names of processes that live, whether or not their sockets are there. */
 export function ownedNames(folder: string): string[] {
-  const names = filesIn(folder).map((file) => /^(.+)\.\d+\.owner$/.exec(file)?.[1])
+  // Those of workers are of the service.
+  const names = filesIn(folder).map((file) => /^([^@]+)\.\d+\.owner$/.exec(file)?.[1])
   return [...new Set(names)].filter((name) => name !== undefined && servingOwner(folder, name)) as string[]
 }
 

@@ -80,7 +80,7 @@ function upgradeOptions(body: string): RequestedUpgrade {
   return asked
 }
 
-async function readBody(request: IncomingMessage): Promise<string> {
+export async function readBody(request: IncomingMessage): Promise<string> {
   const parts: Buffer[] = []
   let bytes = 0
   for await (const part of request as AsyncIterable<Buffer>) {
@@ -95,7 +95,7 @@ async function readBody(request: IncomingMessage): Promise<string> {
   return Buffer.concat(parts).toString('utf8')
 }
 
-function send(response: ServerResponse, type: string, body: string): void {
+export function send(response: ServerResponse, type: string, body: string): void {
   response.writeHead(200, { 'content-type': type, 'content-length': Buffer.byteLength(body) })
   response.end(body)
 }
@@ -103,7 +103,7 @@ function send(response: ServerResponse, type: string, body: string): void {
 /**
  * JSON lines, from the first word on. What was begun goes on, whether or not anybody still reads.
  */
-async function stream(
+export async function stream(
   response: ServerResponse,
   run: (onProgress: (progress: Progress) => void) => Promise<void>,
 ): Promise<void> {
@@ -115,7 +115,7 @@ async function stream(
   response.end()
 }
 
-function sendFailure(response: ServerResponse, error: unknown, status = httpStatusOf(error)): void {
+export function sendFailure(response: ServerResponse, error: unknown, status = httpStatusOf(error)): void {
   const text = `${JSON.stringify(failure(error))}\n`
   if (response.headersSent) {
     response.end(text)

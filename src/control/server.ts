@@ -55,7 +55,7 @@ const lookInterval = 1_000
  * opened.
  */
 export async function openControl(service: Service): Promise<void> {
-  const { name } = service.options
+  const name = service.controlName
   if (name === undefined || service.control !== undefined) return
   const fault = faults.get(service)
   if (fault !== undefined) throw fault
@@ -81,7 +81,7 @@ const faults = new WeakMap<Service, unknown>()
 
 /** Called while this process still is root: its socket and its owner file stay root's. */
 export function beforeUser(service: Service, user: number): void {
-  const { name } = service.options
+  const name = service.controlName
   try {
     const folder = folderOf(service, name ?? '')
     // A program that the preload serves drops root when it listens, before it is up.

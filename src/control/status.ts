@@ -2,7 +2,7 @@
 
 import type { Server } from 'node:net'
 import { lookAround } from '../conditions.ts'
-import type { ProgramRecord } from '../contract/environment.ts'
+import type { Identity, ProgramRecord } from '../contract/environment.ts'
 import type {
   ConnectionCounts,
   GenerationRecord,
@@ -55,6 +55,47 @@ export type Status = {
    * did not say it.
    */
   readonly warnings?: readonly WarningRecord[]
+  /** Of a service that is kept. */
+  readonly keeper?: KeeperStatus
+  readonly workers?: readonly WorkerStatus[]
+  /** What a restart after a crash starts: the version of the last start or upgrade. */
+  readonly release?: { readonly script: string; readonly cwd: string; readonly execPath: string }
+}
+
+/** Of the process that keeps a service. */
+type KeeperStatus = {
+  readonly pid: number
+  readonly startTime: string
+  /** In ISO 8601. */
+  readonly startedAt: string
+  /** Resident, in bytes. */
+  readonly memory: number
+  readonly node: string
+  readonly version: string
+}
+
+/** How the worker of a slot fares. */
+export type WorkerStatus = {
+  readonly slot: number
+  /** 0: there is no process now. */
+  readonly pid: number
+  readonly generation: number
+  /** `waiting`: it is started again in a moment; `failed`: it has crashed too often for that. */
+  readonly state: 'serving' | 'starting' | 'waiting' | 'failed' | 'stopped' | 'crashed'
+  readonly phase: Phase
+  readonly connections: number
+  /** How often it was started again, and why. */
+  readonly restarts: { readonly crash: number; readonly hang: number; readonly memory: number }
+  readonly lastExit?: {
+    readonly generation: number
+    readonly pid: number
+    readonly code: number | null
+    readonly signal: string | null
+    /** In milliseconds since the epoch. */
+    readonly at: number
+    /** What it wrote last. */
+    readonly words: string
+  }
 }
 
 export type ListenerStatus = {
@@ -90,6 +131,8 @@ export type Progress =
       readonly drainTimeout: number
       /** What will be gone. */
       readonly generations: readonly GenerationRecord[]
+      /** The process that keeps it, which goes last. */
+      readonly keeper?: Identity
     }
   /** Connections that have moved so far, of those that were open when the drain began. */
   | {

@@ -1,6 +1,5 @@
 /** How a process ends its service: it drains, and leaves when its successor has answered. */
 import type { Server, Socket } from 'node:net'
-import type { ProgramRecord } from '../contract/environment.ts'
 import { takeoverName } from '../contract/messages.ts'
 import { CookError } from '../errors.ts'
 import { serverOf, startReading, stopReading } from '../node/connections.ts'
@@ -12,8 +11,8 @@ import type { Listener, Service } from '../service.ts'
 import type { Arrival, Counting, Departure } from '../service-parts.ts'
 import { sendValue, toText } from '../upgrade/cloned-values.ts'
 import type { LinkEvent } from '../upgrade/link.ts'
-import type { Committed, OnStep } from '../upgrade/predecessor.ts'
-import { replace } from '../upgrade/replace.ts'
+import type { Committed } from '../upgrade/predecessor.ts'
+import { type HowAsked, replace } from '../upgrade/replace.ts'
 import { deferred, Latch } from '../waiting.ts'
 import { warningOfError } from '../warnings.ts'
 import { comeBack } from './come-back.ts'
@@ -33,12 +32,6 @@ export type DaemonReport = UpgradeResult & {
   readonly drained: Promise<DrainReport>
 }
 
-/** By the control socket: what the command line says anew of the program, and who looks on. */
-type UpgradeAsked = {
-  readonly program?: ProgramRecord | undefined
-  readonly onStep?: OnStep
-}
-
 /**
  * Replaces a daemon by its new version, and leaves. Resolves at the commit; rejects if the upgrade
  * failed: the daemon keeps serving then.
@@ -46,9 +39,9 @@ type UpgradeAsked = {
 export async function replaceAndLeave(
   service: Service,
   options: DaemonUpgradeOptions,
-  { program = {}, onStep = () => {} }: UpgradeAsked = {},
+  { program = {}, ...asked }: HowAsked = {},
 ): Promise<DaemonReport> {
-  return replace(service, options, { program, onStep }, (committed) => {
+  return replace(service, options, { program, ...asked }, (committed) => {
     const { identity, generation, phases } = committed
     const result = { pid: identity[0], generation, phases }
     service.emit(withText({ type: 'upgraded', ...result } as const, upgradeText))

@@ -34,6 +34,11 @@ export function udpDescriptor(socket: UdpSocket): number | undefined {
   return usable(state?.handle?.fd)
 }
 
+/** Its libuv handle, to be sent as what it is. */
+export function udpHandle(socket: UdpSocket): ListenerHandle | undefined {
+  return privateProperty<{ handle?: ListenerHandle | null }>(socket, dgramState)?.handle ?? undefined
+}
+
 /** lib/net.js: the libuv handle of a listener, TCP or pipe. */
 export type ListenerHandle = { readonly fd: number; close(done?: () => void): void }
 

@@ -23,6 +23,12 @@ export type Readiness = {
   end(): void
 }
 
+/**
+ * How long a program that was started again waits, from its first listener on, for what it had open
+ * before, in milliseconds.
+ */
+const longestWait = 10_000
+
 /** `start` tells the predecessor, and resolves when that is decided. */
 export function watchReadiness(service: Service, start: () => Promise<void>): Readiness {
   const { claims, predecessor, state } = service
@@ -33,6 +39,8 @@ export function watchReadiness(service: Service, start: () => Promise<void>): Re
   const idle = new IdleWatch(() => leaveOrFail())
   const isReleased = (one: Inherited) => release.some((word) => isMeant(one, word))
   let hasOpened = false
+  /** Waits for everything that was open. */
+  let isPatient = true
   let hasSaid = false
   let isOver = false
   let told: string | undefined
@@ -41,7 +49,7 @@ export function watchReadiness(service: Service, start: () => Promise<void>): Re
 
   /** What the program still has to do, for whoever waits and for the error if it never does. */
   function missing() {
-    const left = claims.unclaimed.filter((one) => !isReleased(one))
+    const left = isPatient ? claims.unclaimed.filter((one) => !isReleased(one)) : []
     const names = left.map((one) => placeOfHandle(one))
     const listens = [...open.values()].flatMap(({ elsewhere }) => elsewhere ?? [])
     const parts = [
@@ -59,10 +67,18 @@ export function watchReadiness(service: Service, start: () => Promise<void>): Re
     told = words
   }
 
+  /** After a crash: what the program opened when a client asked for it is not opened at its start. */
+  function doWithout(): void {
+    isPatient = false
+    readiness.look()
+  }
+
   /** Nothing will open what is missing: what nobody else could ask for stays where it is. */
   function leaveOrFail(): void {
     const left = claims.unclaimed.filter((one) => !isReleased(one))
-    if (left.every(isChosenPort)) {
+    if (service.isFirstStart) {
+      doWithout()
+    } else if (left.every(isChosenPort)) {
       for (const one of left) claims.leave(one)
       readiness.look()
     } else {
@@ -99,6 +115,7 @@ export function watchReadiness(service: Service, start: () => Promise<void>): Re
     opened(source, elsewhere) {
       opening.delete(source)
       open.set(source, { source, elsewhere })
+      if (!hasOpened && service.isFirstStart) setTimeout(doWithout, longestWait).unref()
       hasOpened = true
       readiness.look()
     },

@@ -93,7 +93,7 @@ export function watchSignals(service: Service): { end(): void } {
  */
 function leaveToProgram(service: Service): void {
   const { upgrading, receiving } = service
-  service.wasToldToEnd = true
+  service.leaveToProgram()
   upgrading?.stop.abort()
   receiving?.tellStop()
 }

@@ -51,6 +51,17 @@ export function resolveCommand({ args: [file], cwd }: Command): Resolved {
   return { cwd: followed(cwd), ...(file !== undefined && { script: followed(file) }) }
 }
 
+/**
+ * The same release once more, wherever symlinks lead to now; what is not there any more, as it was
+ * typed.
+ */
+export function exactCommand(command: Command, { script, cwd }: Resolved): Command {
+  const [file, ...args] = command.args
+  const isThere = existsSync(cwd) && (script === undefined || existsSync(script))
+  if (!isThere || file === undefined) return command
+  return { ...command, args: [script ?? file, ...args], cwd }
+}
+
 /** What cannot be followed stays as it is. */
 function followed(file: string): string {
   const found = scriptEndings.map((ending) => file + ending).find((path) => existsSync(path))

@@ -12,7 +12,7 @@ import {
   type UnixPath,
 } from '../contract/environment.ts'
 import { CookError } from '../errors.ts'
-import { listenerDescriptor, udpDescriptor } from '../node/listeners.ts'
+import { type ListenerHandle, listenerDescriptor, listenerHandle, udpDescriptor, udpHandle } from '../node/listeners.ts'
 import { statDescriptor } from '../node/stat.ts'
 
 /** What a program can register, or has claimed: anything with a descriptor. */
@@ -25,7 +25,12 @@ export type Inherited = { readonly fd: number } & HandleRecord
 export type Entry = { readonly name: string; readonly kind: HandleKind; readonly source: HandleSource }
 
 /** What is ready to cross: a record for the environment and the descriptor that goes with it. */
-export type Packed = { readonly record: HandleRecord; readonly fd: number }
+export type Packed = {
+  readonly record: HandleRecord
+  readonly fd: number
+  /** With which a keeper can hold it; a plain descriptor has none. */
+  readonly handle?: ListenerHandle | undefined
+}
 
 /** The handles that the next upgrade hands over. */
 export class Registry {
@@ -37,6 +42,8 @@ export class Registry {
   /** Lengths of the queues of listeners, where the program has set them: nothing else tells. */
   readonly backlogs = new WeakMap<Server, number>()
   #entries: readonly Entry[] = []
+  /** It is not what it was. */
+  onChange = () => {}
 
   /** Adds a handle, in order; one that is there under this name already stays where it is. */
   add(name: string, kind: HandleKind, source: HandleSource, replace: boolean): void {
@@ -67,11 +74,13 @@ export class Registry {
     const kept = this.#entries.filter((other) => !(replace && other.name === name && other.kind === kind))
     const isThere = kept.some((other) => other.name === name && other.source === source)
     this.#entries = isThere ? kept : [...kept, { name, kind, source }]
+    this.onChange()
   }
 
   /** Takes out what is not open any more. */
   remove(source: HandleSource): void {
     this.#entries = this.#entries.filter((entry) => entry.source !== source)
+    this.onChange()
   }
 
   /**
@@ -148,7 +157,7 @@ function packed(
     const values = { name, actual: words[shape.kind], verb: adders[kind], expected: words[kind] }
     throw new CookError('ERR_COOK_HANDLE_KIND', values)
   }
-  return { fd, record: { name, inode, ...(backlog !== undefined && { backlog }), ...shape } }
+  return { fd, handle: handleOf(source), record: { name, inode, ...(backlog !== undefined && { backlog }), ...shape } }
 }
 
 function descriptorOf(source: HandleSource): number | undefined {
@@ -158,6 +167,12 @@ function descriptorOf(source: HandleSource): number | undefined {
   if (isServer(source)) return listenerDescriptor(source)
   if (isUdpSocket(source)) return udpDescriptor(source)
   return source.fd
+}
+
+function handleOf(source: HandleSource): ListenerHandle | undefined {
+  if (typeof source !== 'object' || source === null) return undefined
+  if (isServer(source)) return listenerHandle(source)
+  return isUdpSocket(source) ? udpHandle(source) : undefined
 }
 
 /** Whether it is something that listens, here or for a while no more. */

@@ -132,8 +132,12 @@ export function logPath(folder: string, name: string): string {
 /** Names whose socket is there: their daemons may be dead. */
 export function namesIn(folder: string): string[] {
   if (!checkRunDirectory(folder)) return []
-  return readdirSync(folder)
-    .filter((file) => file.endsWith(suffix))
-    .map((file) => file.slice(0, -suffix.length))
-    .sort()
+  return (
+    readdirSync(folder)
+      .filter((file) => file.endsWith(suffix))
+      .map((file) => file.slice(0, -suffix.length))
+      // Those of workers are of the service.
+      .filter((name) => !name.includes('@'))
+      .sort()
+  )
 }

@@ -1,29 +1,29 @@
 /** The old process's end of an upgrade: starts the new version, and returns at the commit. */
 import type { ChildProcess } from 'node:child_process'
-import { type Identity, writeStart } from '../contract/environment.ts'
-import type { MessageOf } from '../contract/messages.ts'
-import { endGrace, type OldEffect, type OldEvent, type OldSide, oldSide, stepOld } from '../contract/old-side.ts'
+import { type Identity, type TypedRecord, writeStart } from '../contract/environment.ts'
+import { type OldSide, oldSide } from '../contract/old-side.ts'
 import { protocolVersion } from '../contract/protocol.ts'
 import { CookError, messageOf } from '../errors.ts'
-import { untilGone } from '../node/processes.ts'
-import { endSession, identityOfChild, killSession } from '../node/sessions.ts'
-import { servedBy } from '../node/sockets.ts'
+import { identityOfChild } from '../node/sessions.ts'
 import { type Command, identify, isAlive, system } from '../node/system.ts'
 import { type DaemonOptions, defaults, type UpgradePhases } from '../options.ts'
 import { typedOf } from '../process/command.ts'
 import type { Packed } from '../process/handles.ts'
-import { exitWords, servedWords, spawned, spawnFault } from '../process/launcher.ts'
+import { exitWords, spawned, spawnFault } from '../process/launcher.ts'
 import { lastWords, linesSince, markLog } from '../process/log.ts'
 import type { Service } from '../service.ts'
 import type { Value } from '../service-parts.ts'
-import { patientTimer } from '../waiting.ts'
 import { sendValue } from './cloned-values.ts'
-import { type Link, type LinkEvent, openLink } from './link.ts'
+import { type Conversation, converse, type OnStep, type Partner } from './conversation.ts'
+import { keeperLineOf } from './keeper-line.ts'
+import { type Link, openLink } from './link.ts'
 
 /** How the new version is started. */
 export type NewVersion = {
   readonly stage: 'parent' | 'daemon'
   readonly command: Command
+  /** What was typed, where the command is not that. */
+  readonly typed?: TypedRecord | undefined
   readonly environment: Readonly<Record<string, string | undefined>>
   readonly generation: number
   readonly handles: readonly Packed[]
@@ -38,9 +38,6 @@ export type NewVersion = {
   readonly tickets: Readonly<Record<string, string>>
 }
 
-/** How far it is; `waits` comes each time when the new version says what it waits for. */
-export type OnStep = (step: 'started' | 'booted' | 'waits' | 'ready', waits?: MessageOf<'waits'>) => void
-
 /** What follows the commit begins with this: the successor, and the link to it, still open. */
 export type Committed = {
   readonly identity: Identity
@@ -50,11 +47,7 @@ export type Committed = {
   readonly handed: ReadonlySet<string>
   /** Names of listeners that it has left to us: we serve them until the program closes them. */
   readonly left: ReadonlySet<string>
-  /** Whoever has it says `bye` and closes it. */
-  readonly link: Link
-  /** Takes what comes over the link from now on. */
-  hear(listener: (event: LinkEvent) => void): void
-}
+} & Pick<Conversation, 'link' | 'hear'>
 
 /**
  * Resolves at the commit. Rejects with a `CookError`, and then nothing of the new version runs any
@@ -64,8 +57,8 @@ export async function startSuccessor(service: Service, version: NewVersion, onSt
   const nonce = process.getBuiltinModule('node:crypto').randomBytes(16).toString('hex')
   const mark = markLog(version.output ?? 2)
   const called = performance.now()
-  const child = await spawnSuccessor(version, nonce)
-  const identity = identityOfChild(child)
+  const partner = await startPartner(service, version, nonce)
+  const [pid] = partner.identity
   const started = performance.now()
   onStep('started')
   const older = service.predecessor?.living ?? []
@@ -75,11 +68,20 @@ export async function startSuccessor(service: Service, version: NewVersion, onSt
     ...{ stage, nonce, living, tickets, readyTimeout, overlap },
     ...(drainTimeout !== undefined && { drainTimeout }),
   })
-  const { end, times, seen, ...line } = await converse(service, version, { child, identity }, begin, onStep)
+  const { end, times, seen, ...line } = await converse(partner, begin, {
+    signal: version.signal,
+    handed: version.handles.map(({ record }) => record.inode),
+    onStep,
+    save: (name, link) => void answer(service, link, name),
+    overlap: () => service.takeStep('overlap'),
+    opened(link) {
+      if (service.upgrading !== undefined) service.upgrading.tellClosed = (name) => link.send({ type: 'closed', name })
+    },
+  })
   if (end.at !== 'committed' || end.successor === undefined) {
-    throw failed(service, end, identity[0], { seen, lines: linesSince(mark) })
+    throw failed(service, end, pid, { seen, lines: linesSince(mark) })
   }
-  child.unref()
+  partner.unref()
   const { greeted = started, ready = greeted, committed = ready } = times
   const phases = { spawn: started - called, boot: greeted - started, ready: ready - greeted, commit: committed - ready }
   const { left = [] } = end
@@ -88,141 +90,40 @@ export async function startSuccessor(service: Service, version: NewVersion, onSt
   return { identity: end.successor, generation: version.generation, phases, handed, left: new Set(left), ...line }
 }
 
-async function spawnSuccessor(version: NewVersion, nonce: string): Promise<ChildProcess> {
-  const { stage, command, environment, generation, output } = version
-  const handles = version.handles.map(({ record }) => record)
+/** The keeper starts it, if there is one, and else this process does. */
+async function startPartner(service: Service, version: NewVersion, nonce: string): Promise<Partner> {
+  const { stage, command, environment, generation, output, handles } = version
   const link = {
     protocol: protocolVersion,
     nonce,
     generation,
     predecessor: identify(),
-    handles,
-    typed: typedOf(command),
+    handles: handles.map(({ record }) => record),
+    typed: version.typed ?? typedOf(command),
   }
-  const env = writeStart(environment, { stage, link })
-  const stdio = ['ignore', output ?? 1, output ?? 2, 'ipc', ...version.handles.map(({ fd }) => fd)] as const
+  // Goes on in enter.ts of the new process.
   try {
-    // Goes on in enter.ts of the new process.
-    return await spawned(() => system.spawn(command, { env, stdio }))
+    const line = keeperLineOf(service)
+    if (line?.isOpen === true) return await line.spawn({ link, command, environment })
+    const env = writeStart(environment, { stage, link })
+    const stdio = ['ignore', output ?? 1, output ?? 2, 'ipc', ...handles.map(({ fd }) => fd)] as const
+    const child = await spawned(() => system.spawn(command, { env, stdio }))
+    return partnerOf(child)
   } catch (cause) {
     const values = { command: command.execPath, why: spawnFault(command, cause), self: process.pid }
     throw new CookError('ERR_COOK_SUCCESSOR_SPAWN', values, { cause })
   }
 }
 
-/** When our side of the contract came to each point, by performance.now(). */
-type Times = { greeted?: number; ready?: number; committed?: number }
-
-type Conversation = {
-  readonly end: OldSide
-  readonly times: Times
-  /** What was seen of a new version that failed, before its end. */
-  readonly seen: string
-} & Pick<Committed, 'link' | 'hear'>
-
-type Started = { readonly child: ChildProcess; readonly identity: Identity }
-
-/** Plays our side of the contract until it is decided. */
-function converse(
-  service: Service,
-  { signal, handles }: NewVersion,
-  { child, identity }: Started,
-  begin: OldSide,
-  onStep: OnStep,
-): Promise<Conversation> {
-  return new Promise((settle) => {
-    let side = begin
-    const times: Times = {}
-    let seen: string | undefined
-    let stopTimer = () => {}
-    let later: ((event: LinkEvent) => void) | undefined
-    /** What came right behind the commit, before anybody listened. */
-    const early: LinkEvent[] = []
-    const link: Link = openLink(child, (event) => {
-      if (later !== undefined) later(event)
-      else if (side.at === 'committed') early.push(event)
-      else step(event)
-    })
-    if (service.upgrading !== undefined) service.upgrading.tellClosed = (name) => link.send({ type: 'closed', name })
-    const stop = () => step({ type: 'stop' })
-
-    function step(event: OldEvent): void {
-      const [next, effects] = stepOld(side, event)
-      const before = side
-      side = next
-      if (next.at !== before.at) note(next.at)
-      if (next.waits !== before.waits) onStep('waits', next.waits)
-      for (const effect of effects) carryOut(effect)
-    }
-
-    function note(at: OldSide['at']): void {
-      if (at === 'greeted') {
-        times.greeted = performance.now()
-        onStep('booted')
-      }
-      // The overlap is part of the way to the commit: the new version is up when it begins.
-      if ((at === 'overlapping' || at === 'offered') && times.ready === undefined) {
-        times.ready = performance.now()
-        onStep('ready')
-      }
-      if (at === 'committed') times.committed = performance.now()
-    }
-
-    function carryOut(effect: OldEffect): void {
-      switch (effect.do) {
-        case 'send':
-          link.send(effect.message)
-          return
-        case 'save':
-          void answer(service, link, effect.name)
-          return
-        case 'overlap':
-          service.takeStep('overlap')
-          return
-        case 'timer':
-          stopTimer()
-          stopTimer = patientTimer(effect.ms, () => step({ type: 'timer' }))
-          return
-        case 'kill':
-          look()
-          for (const one of [identity, ...side.known]) killSession(one)
-          return
-        case 'commit':
-          decided()
-          return
-        case 'fail':
-          look()
-          link.close()
-          void endAll([identity, ...side.known]).then(decided)
-          return
-      }
-    }
-
-    function look(): void {
-      const inherited = handles.map(({ record }) => record.inode)
-      seen ??= [identity, ...side.known].map((one) => servedWords(servedBy(one, inherited))).join('')
-    }
-
-    function decided(): void {
-      stopTimer()
-      signal.removeEventListener('abort', stop)
-      settle({
-        end: side,
-        times,
-        seen: seen ?? '',
-        link,
-        hear(listener) {
-          later = listener
-          for (const event of early.splice(0)) listener(event)
-        },
-      })
-    }
-
-    child.once('exit', (code, exitSignal) => step({ type: 'exit', exit: { code, signal: exitSignal } }))
-    carryOut({ do: 'timer', ms: begin.readyTimeout })
-    if (signal.aborted) stop()
-    else signal.addEventListener('abort', stop)
-  })
+/** A child of this process, whose channel is the link. */
+function partnerOf(child: ChildProcess): Partner {
+  return {
+    identity: identityOfChild(child),
+    open: (onEvent) => openLink(child, onEvent),
+    onExit: (hear) => void child.once('exit', (code, signal) => hear({ code, signal })),
+    kill() {},
+    unref: () => child.unref(),
+  }
 }
 
 /** Sends the value of the saveState hook that the successor asks for, or why there is none. */
@@ -254,15 +155,6 @@ async function saveState(
   } finally {
     clearTimeout(timer)
   }
-}
-
-/**
- * Nothing of a new version that failed stays, nor of what it has started. A daemon that a `parent`
- * stage started is no child of ours: that its link has ended is no proof that it is gone.
- */
-async function endAll(identities: readonly Identity[]): Promise<void> {
-  if (!(await untilGone(identities, endGrace))) for (const identity of identities) killSession(identity)
-  await Promise.all(identities.map(endSession))
 }
 
 /** The failure in words. */

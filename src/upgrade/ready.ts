@@ -35,7 +35,8 @@ async function readyAsSuccessor(service: Service, predecessor: Predecessor): Pro
   await service.runHook('control', () => control?.takeOver())
   receiving?.sendSpares()
   if (isPathLost(service)) await restoreUnixPaths(service)
-  const names = claims.closeUnclaimed()
+  // What nobody asked for yet waits with the keeper too, as before the first one asked.
+  const names = service.isFirstStart ? [] : claims.closeUnclaimed()
   if (names.length > 0) service.emit({ type: 'unclaimed', names })
   // A predecessor that was lost cannot tell what its onRelease returned.
   void receiving?.bye.then(() => {
@@ -56,7 +57,8 @@ function keepPidFile({ options, handles }: Service, fd: number): void {
 
 function writePid(service: Service): void {
   const { pidFile } = service.options
-  if (pidFile === undefined) return
+  // A keeper's is the pid of the service.
+  if (pidFile === undefined || service.keeper !== undefined) return
   const path = resolve(pidFile)
   writePidFile(path, service.predecessor?.living ?? [])
   service.pidFile = path

@@ -11,16 +11,28 @@ import { keepPathAtClose } from '../listen/unix-path.ts'
 import { withoutInspectorIn } from '../node/node-options.ts'
 import { identify, isAlive, workingDirectory } from '../node/system.ts'
 import { type DaemonUpgradeOptions, defaults } from '../options.ts'
-import { nextCommand } from '../process/command.ts'
+import { exactCommand, nextCommand, typedOf } from '../process/command.ts'
 import { isHandedOnLog, openLog } from '../process/log.ts'
 import { checkPidFile, reclaimPidFile, releasePidFile } from '../process/pid-file.ts'
 import type { Service } from '../service.ts'
 import { deferred } from '../waiting.ts'
 import { warningOfError } from '../warnings.ts'
-import { type Committed, type NewVersion, type OnStep, startSuccessor } from './predecessor.ts'
+import type { OnStep } from './conversation.ts'
+import { type Committed, type NewVersion, startSuccessor } from './predecessor.ts'
 
 /** With what the command line says anew of the program, which the new version keeps. */
-type Asked = DaemonUpgradeOptions & { readonly program: ProgramRecord }
+type Asked = DaemonUpgradeOptions & {
+  readonly program: ProgramRecord
+  /** The release that runs, and no other. */
+  readonly isSame?: boolean
+}
+
+/** Who asked, and for what, beside the options. */
+export type HowAsked = {
+  readonly program?: ProgramRecord | undefined
+  readonly onStep?: OnStep
+  readonly isSame?: boolean
+}
 
 /**
  * Replaces this process by its new version. At the commit, with the link to the successor still
@@ -30,7 +42,7 @@ type Asked = DaemonUpgradeOptions & { readonly program: ProgramRecord }
 export async function replace<Result>(
   service: Service,
   options: DaemonUpgradeOptions,
-  { program = {}, onStep = () => {} }: { readonly program?: ProgramRecord; readonly onStep?: OnStep },
+  { program = {}, onStep = () => {}, isSame = false }: HowAsked,
   follow: (committed: Committed) => Result,
 ): Promise<Result> {
   const { history } = service
@@ -43,7 +55,7 @@ export async function replace<Result>(
     checkDaemonUpgradeOptions(options)
     checkMayBegin(service)
     service.upgrading = own
-    const committed = await runUpgrade(service, { ...options, program }, stop.signal, onStep)
+    const committed = await runUpgrade(service, { ...options, program, isSame }, stop.signal, onStep)
     history.add({ generation, begin })
     return follow(committed)
   } catch (error) {
@@ -97,7 +109,9 @@ async function runUpgrade(service: Service, asked: Asked, stop: AbortSignal, onS
   const version = newVersion(service, asked, stop)
   service.warnings.beginUpgrade()
   const { logFile, pidFile } = asked.program
-  if (pidFile !== undefined) checkPidFile(pidFile, [identify(), ...(service.predecessor?.living ?? [])])
+  // A keeper's is the pid of the service.
+  if (pidFile !== undefined && service.keeper === undefined)
+    checkPidFile(pidFile, [identify(), ...(service.predecessor?.living ?? [])])
   const output = logFile === undefined ? reopenedLog(service) : openLog(logFile)
   service.takeStep('upgrade')
   // Should this process die now, the new one takes over, and not the one that drains before us.
@@ -123,12 +137,16 @@ async function runUpgrade(service: Service, asked: Asked, stop: AbortSignal, onS
 /** All that the new version is started with but its output; what cannot cross throws here. */
 function newVersion(service: Service, asked: Asked, stop: AbortSignal): Omit<NewVersion, 'output'> {
   const own = service.options
-  const { program: told, ...options } = asked
+  const { program: told, isSame, ...options } = asked
+  const { state } = service
   return {
-    stage: options.stage ?? (service.isDaemon ? 'daemon' : 'parent'),
+    // A keeper starts daemons.
+    stage: options.stage ?? (service.isDaemon || service.keeper !== undefined ? 'daemon' : 'parent'),
     // A daemon that went elsewhere at its start does not need the place where it was started any
     // more.
-    command: nextCommand(service.state.command, options, workingDirectory),
+    ...(isSame
+      ? { command: exactCommand(state.command, state.resolved), typed: typedOf(state.command) }
+      : { command: nextCommand(state.command, options, workingDirectory) }),
     environment: environmentFor(service, asked),
     generation: service.generation + 1,
     handles: service.handles.pack(),

@@ -1,16 +1,16 @@
 /** The new process's end of an upgrade, until the commit. Then: handover/receive.ts. */
-import { envLink, type Identity, type LinkRecord, linkFd } from '../contract/environment.ts'
+import { envLink, firstHandleFd, type Identity, type LinkRecord, linkFd } from '../contract/environment.ts'
 import { type Message, type MessageOf, takeoverName } from '../contract/messages.ts'
 import { type NewEffect, type NewEvent, newSide, stepNew } from '../contract/new-side.ts'
 import { CookError, throwLater } from '../errors.ts'
-import { channelDescriptor } from '../node/channel.ts'
+import { adoptChannel, channelDescriptor } from '../node/channel.ts'
 import { livesOn } from '../node/processes.ts'
 import { identify, isAlive } from '../node/system.ts'
 import type { Service } from '../service.ts'
 import type { Predecessor, Value } from '../service-parts.ts'
 import { type Deferred, deferred } from '../waiting.ts'
 import { Assembly } from './cloned-values.ts'
-import { type Link, type LinkEvent, takeLink } from './link.ts'
+import { type Link, type LinkEvent, openLink, takeLink } from './link.ts'
 
 /** The link to the predecessor, for what follows the commit; undefined: the predecessor is gone. */
 export type Succession = { readonly link: Link | undefined; hear(listener: (event: LinkEvent) => void): void }
@@ -34,7 +34,7 @@ export function succeed(service: Service, record: LinkRecord): Succession {
   const tickets = deferred<Readonly<Record<string, string>>>()
   const questions = new Questions((name) => link?.send({ type: 'ask', name }))
 
-  const link = channelDescriptor() === linkFd ? takeLink(onLink) : undefined
+  const link = openPredecessor(record, onLink)
   if (link === undefined && isAlive(predecessor)) {
     const why = `descriptor ${linkFd} is not the link to the process ${predecessor[0]} that it names`
     throw new CookError('ERR_COOK_ENVIRONMENT', { variable: envLink, why })
@@ -163,6 +163,12 @@ export function succeed(service: Service, record: LinkRecord): Succession {
       listener = given
     },
   }
+}
+
+/** A keeper gives it a descriptor of its own, since 3 is its own channel. */
+function openPredecessor({ keeper, handles }: LinkRecord, onLink: (event: LinkEvent) => void): Link | undefined {
+  if (keeper !== undefined) return openLink(adoptChannel(firstHandleFd + handles.length), onLink)
+  return channelDescriptor() === linkFd ? takeLink(onLink) : undefined
 }
 
 /** What this process asks of its predecessor's saveState hook. */

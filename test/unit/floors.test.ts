@@ -28,6 +28,7 @@ const lines = [
   ['classic/', 'ws/'],
   ['index.ts'],
   ['preload/'],
+  ['keeper/'],
   ['cli/'],
 ]
 

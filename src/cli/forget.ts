@@ -1,0 +1,20 @@
+/** `forget`: what is known of a service that is down. */
+import { clientOf } from '../control/client.ts'
+import { CookError } from '../errors.ts'
+import { hasRecord, removeRecord } from '../keeper/records.ts'
+import { runDirectory } from '../process/run-dir.ts'
+import { checkedName, ifNotRunning } from './find-service.ts'
+import { exitCodes, paint, print } from './output.ts'
+
+export async function forget(name: string): Promise<number> {
+  const folder = runDirectory(process.env)
+  const client = clientOf(folder, checkedName(name))
+  const running = await client.status().catch(ifNotRunning)
+  if (running !== undefined) {
+    throw new Error(`${name} is running (pid ${running.pid}), and was not forgotten: stop it first`)
+  }
+  if (!hasRecord(folder, name)) throw new CookError('ERR_COOK_NOT_KNOWN', { name, folder })
+  removeRecord(folder, name)
+  print(`${paint('green', name)} is forgotten`)
+  return exitCodes.done
+}

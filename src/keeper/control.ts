@@ -1,0 +1,266 @@
+/** The control socket of a service that is kept: the keeper answers, or has its worker answer. */
+import { chmodSync } from 'node:fs'
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import { checkProgram } from '../check.ts'
+import { isFields, type ProgramRecord, workerName } from '../contract/environment.ts'
+import { type Client, clientOf } from '../control/client.ts'
+import { metricsText } from '../control/metrics.ts'
+import { forgetOwners, hasOwner, removeOwner, servingOwner, writeOwner } from '../control/owner-files.ts'
+import { readBody, send, sendFailure, stream } from '../control/requests.ts'
+import type { Status, WorkerStatus } from '../control/status.ts'
+import { CookError, messageOf } from '../errors.ts'
+import { clearDead } from '../listen/dead-path.ts'
+import { listening } from '../listen/listening.ts'
+import { fileAt, removeFile } from '../node/stat.ts'
+import { identify } from '../node/system.ts'
+import { nextCommand, type Retyped, typedOf } from '../process/command.ts'
+import { controlPath, makeRunDirectory } from '../process/run-dir.ts'
+import { version } from '../version.ts'
+import type { Changes, Keeper } from './keeper.ts'
+import { say } from './log-lines.ts'
+import { releaseOf, typedCommand } from './release.ts'
+
+/** How often it is looked whether the socket is still there, in milliseconds. */
+const lookInterval = 1_000
+
+export class KeeperControl {
+  readonly #keeper: Keeper
+  readonly #folder: string
+  readonly #name: string
+  readonly #path: string
+  #server: Server
+  #file: string | undefined
+  #looking: NodeJS.Timeout | undefined
+  /** What the worker said of itself last. */
+  #last: Status | undefined
+
+  constructor(keeper: Keeper, folder: string) {
+    this.#keeper = keeper
+    this.#folder = folder
+    this.#name = keeper.plan.name
+    this.#path = controlPath(folder, this.#name)
+    this.#server = this.#makeServer()
+  }
+
+  /** Rejects with `ERR_COOK_NAME_TAKEN` if somebody else has the name. */
+  async open(): Promise<void> {
+    const owner = servingOwner(this.#folder, this.#name)
+    if (owner !== undefined && owner.pid !== process.pid) {
+      const why = `pid ${owner.pid}, generation ${owner.generation}`
+      throw new CookError('ERR_COOK_NAME_TAKEN', { name: this.#name, why })
+    }
+    await this.#listen()
+    forgetOwners(this.#folder, this.#name, process.pid)
+    this.own()
+    this.#looking = setInterval(() => void this.#putBack(), lookInterval).unref()
+  }
+
+  close(): void {
+    clearInterval(this.#looking)
+    this.#server.close()
+    if (this.#file !== undefined && fileAt(this.#path)?.id === this.#file) removeFile(this.#path)
+    removeOwner(this.#folder, this.#name, process.pid)
+  }
+
+  /** Who the keeper is, for those whom it does not answer. */
+  own(): void {
+    const [pid, startTime] = identify()
+    const { plan, release, drainTimeout, serving } = this.#keeper
+    const { program, environment } = plan
+    const command = typedCommand(release)
+    const generation = serving?.generation ?? 1
+    writeOwner(this.#folder, this.#name, { pid, startTime, generation, drainTimeout, command, environment, program })
+  }
+
+  async #listen(): Promise<void> {
+    try {
+      await clearDead(this.#path)
+      await listening(this.#server, () => this.#server.listen(this.#path))
+    } catch (cause) {
+      const why = `at ${this.#path}: ${messageOf(cause)}`
+      throw new CookError('ERR_COOK_NAME_TAKEN', { name: this.#name, why }, { cause })
+    }
+    chmodSync(this.#path, 0o600)
+    this.#file = fileAt(this.#path)?.id
+  }
+
+  async #putBack(): Promise<void> {
+    try {
+      if (!hasOwner(this.#folder, this.#name, process.pid)) {
+        makeRunDirectory(this.#folder)
+        this.own()
+        this.#keeper.writeRecord()
+      }
+      if (fileAt(this.#path) !== undefined) return
+      this.#server.close()
+      this.#server = this.#makeServer()
+      await this.#listen()
+    } catch (error) {
+      say(`its control socket could not be put back: ${messageOf(error)}`)
+    }
+  }
+
+  #makeServer(): Server {
+    const { createServer } = process.getBuiltinModule('node:http')
+    const options = { maxHeaderSize: 8 * 1024, headersTimeout: 5_000, requestTimeout: 10_000 }
+    const server = createServer(options, (request, response) => void this.#answer(request, response))
+    server.maxRequestsPerSocket = 1
+    server.on('error', () => {})
+    return server
+  }
+
+  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    response.on('error', () => {})
+    try {
+      await this.#route(request, response)
+    } catch (error) {
+      sendFailure(response, error)
+    }
+  }
+
+  async #route(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const asked = `${request.method} ${request.url}`
+    switch (asked) {
+      case 'GET /status':
+        send(response, 'application/json', `${JSON.stringify(await this.status(), undefined, 2)}\n`)
+        return
+      case 'GET /metrics':
+        send(response, 'text/plain; version=0.0.4; charset=utf-8', metricsText(await this.status()))
+        return
+      case 'POST /upgrade':
+        await this.#upgrade(await readBody(request), response)
+        return
+      case 'POST /restart':
+        await this.#restart(await readBody(request), response)
+        return
+      case 'POST /stop':
+        await readBody(request)
+        await this.#stop(response)
+        return
+      case 'POST /keeper':
+        await this.#renew(await readBody(request), response)
+        return
+      default:
+        sendFailure(response, new CookError('ERR_COOK_CONTROL', { why: `${asked} does not exist` }), 404)
+    }
+  }
+
+  get #worker(): Client {
+    return clientOf(this.#folder, workerName(this.#name, 0))
+  }
+
+  async status(): Promise<Status> {
+    const { serving } = this.#keeper
+    const found = serving === undefined ? undefined : await this.#worker.status().catch(() => undefined)
+    if (found !== undefined) {
+      this.#last = found
+      const { upgrades, lastUpgrade } = found
+      this.#keeper.health.news = { generations: [], upgrades, ...(lastUpgrade && { last: lastUpgrade }) }
+    }
+    return { ...(found ?? this.#without()), ...this.#kept(found) }
+  }
+
+  /** Of a service whose worker does not answer, or is none. */
+  #without(): Status {
+    const { release, plan, lastExit, drainTimeout, serving, health, record } = this.#keeper
+    const [pid, startTime] = serving?.identity ?? [lastExit?.pid ?? 0, '']
+    const { upgrades, last } = health.news
+    return {
+      ...{ name: this.#name, version, node: this.#last?.node ?? process.version, pid, startTime },
+      ...{ generation: record.generation, phase: serving === undefined ? 'gone' : 'ready' },
+      ...{ startedAt: this.#last?.startedAt ?? new Date(lastExit?.at ?? Date.now()).toISOString(), uptime: 0 },
+      ...{ memory: { resident: 0, heapUsed: 0 }, connections: 0, listeners: this.#last?.listeners ?? [] },
+      ...{ upgrades, ...(last && { lastUpgrade: last }), generations: [], drainTimeout },
+      ...{ command: typedCommand(release), program: plan.program },
+      ...(plan.program.logFile !== undefined && { logFile: plan.program.logFile }),
+    }
+  }
+
+  #kept(found: Status | undefined): Pick<Status, 'keeper' | 'workers' | 'pidFile' | 'release'> {
+    const { restarts, lastExit, state, serving, startedAt, pidFile, release } = this.#keeper
+    const [pid, startTime] = identify()
+    const worker: WorkerStatus = {
+      ...{ slot: 0, pid: serving?.identity[0] ?? 0, generation: serving?.generation ?? 0, state },
+      ...{ phase: found?.phase ?? 'gone', connections: found?.connections ?? 0, restarts },
+      ...(lastExit && { lastExit }),
+    }
+    const { script, cwd } = { script: release.command.args[0] ?? '', cwd: release.command.cwd }
+    const memory = process.memoryUsage.rss()
+    return {
+      keeper: { pid, startTime, startedAt: new Date(startedAt).toISOString(), memory, node: process.version, version },
+      workers: [worker],
+      release: { script, cwd, execPath: release.command.execPath },
+      ...(pidFile !== undefined && { pidFile }),
+    }
+  }
+
+  /** What the worker says of it, passed on word by word. */
+  async #upgrade(body: string, response: ServerResponse): Promise<void> {
+    const options = optionsOf(body)
+    this.#keeper.asked = changesOf(body)
+    if (this.#keeper.serving === undefined) {
+      const { state } = this.#keeper
+      throw new CookError('ERR_COOK_NO_WORKER', { name: this.#name, state })
+    }
+    await stream(response, async (onProgress) => {
+      for await (const progress of this.#worker.progress('upgrade', options)) onProgress(progress)
+    })
+  }
+
+  async #restart(body: string, response: ServerResponse): Promise<void> {
+    const { env, program, retyped } = changesOf(body)
+    const command = nextCommand(typedCommand(this.#keeper.release), retyped)
+    const environment = this.#keeper.environmentFor(env, program)
+    const failed = await this.#keeper.restart(releaseOf(command, typedOf(command), environment))
+    if (failed !== undefined) throw failed
+    send(response, 'application/json', `${JSON.stringify(await this.status())}\n`)
+  }
+
+  async #stop(response: ServerResponse): Promise<void> {
+    const { drainTimeout, workers } = this.#keeper
+    // As the keeper knows them: a worker may have given up root, and root kills what is named here.
+    const generations = [...workers.values()].map(({ identity: [pid, startTime], generation }) => {
+      return { generation, pid, startTime, phase: 'ready', connections: 0, memory: 0 }
+    })
+    await stream(response, async (onProgress) => {
+      onProgress({ type: 'stopping', ms: 0, drainTimeout, generations, keeper: identify() })
+      this.#keeper.stop('SIGTERM')
+      await this.#keeper.ended.promise
+    })
+  }
+
+  /** The worker starts the next keeper, as if this one had died: it is told with what. */
+  async #renew(body: string, response: ServerResponse): Promise<void> {
+    const { execPath, file } = optionsOf(body)
+    const { serving } = this.#keeper
+    if (serving === undefined)
+      throw new CookError('ERR_COOK_NO_WORKER', { name: this.#name, state: this.#keeper.state })
+    if (typeof execPath !== 'string' || typeof file !== 'string')
+      throw new CookError('ERR_COOK_CONTROL', { why: 'execPath and file are missing' })
+    send(response, 'application/json', '{}\n')
+    this.#keeper.writeRecord()
+    response.once('close', () => {
+      this.close()
+      serving.station.send({ type: 'renew', execPath, file }, undefined, () => process.exit(0))
+    })
+  }
+}
+
+function changesOf(body: string): Changes {
+  const { env, program = {}, execPath, execArgv, args, cwd } = optionsOf(body) as Asked
+  checkProgram(program)
+  return { retyped: { execPath, execArgv, args, cwd }, env, program }
+}
+
+type Asked = Retyped & { readonly env?: Record<string, string>; readonly program?: ProgramRecord }
+
+function optionsOf(body: string): Record<string, unknown> {
+  if (body.trim() === '') return {}
+  try {
+    const options: unknown = JSON.parse(body)
+    if (isFields(options)) return { ...options }
+  } catch (cause) {
+    throw new CookError('ERR_COOK_CONTROL', { why: 'the body is not JSON' }, { cause })
+  }
+  throw new CookError('ERR_COOK_CONTROL', { why: 'the body is not an object' })
+}

@@ -1,0 +1,68 @@
+/** The keeper plays the predecessor for a worker that is started while nobody serves. */
+import type { LinkRecord } from '../contract/environment.ts'
+import type { News } from '../contract/messages.ts'
+import { oldSide } from '../contract/old-side.ts'
+import { CookError } from '../errors.ts'
+import { adoptChannel } from '../node/channel.ts'
+import type { Command } from '../node/system.ts'
+import { exitWords, spawnFault } from '../process/launcher.ts'
+import { sendValue } from '../upgrade/cloned-values.ts'
+import { type Conversation, converse, type Partner } from '../upgrade/conversation.ts'
+import { openLink } from '../upgrade/link.ts'
+import type { Worker } from './worker.ts'
+
+type Given = {
+  readonly link: LinkRecord
+  /** The keeper's end of it. */
+  readonly own: { readonly fd: number }
+  readonly readyTimeout: number
+  readonly signal: AbortSignal
+  /** What the service has behind it. */
+  readonly news: News
+}
+
+/** Resolves when the worker serves. Rejects, with nothing of it left, if it does not come up. */
+export async function untilServes(worker: Worker, { link, own, readyTimeout, signal, news }: Given): Promise<void> {
+  const partner: Partner = {
+    identity: worker.identity,
+    open: (onEvent) => openLink(adoptChannel(own.fd), onEvent),
+    onExit: (hear) => worker.onExit(hear),
+    kill() {},
+    unref() {},
+  }
+  const begin = oldSide({ stage: 'daemon', nonce: link.nonce, living: [], tickets: {}, readyTimeout, overlap: 0 })
+  const conversation = await converse(partner, begin, {
+    signal,
+    handed: link.handles.map(({ inode }) => inode),
+    onStep() {},
+    // There is no state to give.
+    save: (name, to) => void sendValue(to, name, { value: undefined, version: 0 }),
+    overlap() {},
+    opened() {},
+  })
+  if (conversation.end.at !== 'committed') throw failed(worker, conversation)
+  conversation.hear(() => {})
+  conversation.link.send({ type: 'news', ...news })
+  conversation.link.send({ type: 'bye' })
+}
+
+/** As a start without a keeper tells it (process/launcher.ts). */
+function failed(worker: Worker, { end: { failure, dying, exit }, seen }: Conversation): CookError {
+  const [pid] = worker.identity
+  const words = seen + (worker.words || (dying === undefined ? '' : `. It threw:\n  ${dying}`))
+  switch (failure?.why) {
+    case 'said-no':
+      return new CookError('ERR_COOK_DAEMON_SAID_NO', { pid, reason: failure.reason })
+    case 'timeout':
+      return new CookError('ERR_COOK_DAEMON_TIMEOUT', { pid, goal: 'ready', ms: failure.ms, words })
+    default: {
+      const how = exitWords(exit ?? worker.exited ?? { code: null, signal: 'SIGKILL' })
+      return new CookError('ERR_COOK_DAEMON_EXITED', { pid, goal: 'was ready', how, words })
+    }
+  }
+}
+
+export function notSpawned(command: Command, cause: unknown): CookError {
+  const values = { command: command.execPath, why: spawnFault(command, cause) }
+  return new CookError('ERR_COOK_DAEMON_SPAWN', values, { cause })
+}

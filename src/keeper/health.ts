@@ -1,0 +1,74 @@
+/** Whether the worker that serves is in order: its event loop turns, and its memory is bounded. */
+import { readFileSync } from 'node:fs'
+import type { News } from '../contract/messages.ts'
+import type { Keeper } from './keeper.ts'
+import { say } from './log-lines.ts'
+import type { KeepOptions } from './plan.ts'
+import type { Worker } from './worker.ts'
+
+/** How often memory is looked at, in milliseconds: above the limit twice in a row counts. */
+const memoryInterval = 5_000
+/** Between two replacements for memory, in milliseconds, at least. */
+const memoryPause = 60_000
+const pageSize = 4_096
+
+export class Health {
+  readonly #keeper: Keeper
+  #asked: { readonly worker: Worker; readonly at: number } | undefined
+  #wasAbove = false
+  #replacedAt = Number.NEGATIVE_INFINITY
+  /** What the service has behind it, for a worker that is started anew. */
+  news: News = { generations: [], upgrades: { succeeded: 0, failed: 0 } }
+
+  constructor(options: KeepOptions, keeper: Keeper) {
+    this.#keeper = keeper
+    const { hangTimeout, maxMemory } = options
+    if (hangTimeout !== undefined) setInterval(() => this.#ask(hangTimeout), hangTimeout / 4).unref()
+    if (maxMemory !== undefined) setInterval(() => this.#weigh(maxMemory), memoryInterval).unref()
+  }
+
+  /** It has answered: its event loop turns. */
+  heard(worker: Worker): void {
+    if (this.#asked?.worker === worker) this.#asked = undefined
+  }
+
+  #ask(hangTimeout: number): void {
+    const { serving } = this.#keeper
+    if (serving === undefined) return
+    const now = performance.now()
+    if (this.#asked?.worker !== serving) {
+      this.#asked = { worker: serving, at: now }
+      serving.station.send({ type: 'ping' })
+    } else if (now - this.#asked.at >= hangTimeout) {
+      this.#asked = undefined
+      this.#keeper.killHanging(serving)
+    }
+  }
+
+  #weigh(maxMemory: number): void {
+    const { serving } = this.#keeper
+    const resident = serving === undefined ? 0 : residentOf(serving.identity[0])
+    const isAbove = resident > maxMemory
+    const isDue = isAbove && this.#wasAbove && performance.now() - this.#replacedAt >= memoryPause
+    this.#wasAbove = isAbove
+    if (!isDue || serving === undefined) return
+    this.#replacedAt = performance.now()
+    this.#wasAbove = false
+    say(`the worker has ${megabytes(resident)} of memory, more than ${megabytes(maxMemory)}: it is replaced by itself`)
+    this.#keeper.countMemory()
+    serving.station.send({ type: 'upgrade' })
+  }
+}
+
+/** Bytes; 0 for a process that is gone. */
+function residentOf(pid: number): number {
+  try {
+    return Number(readFileSync(`/proc/${pid}/statm`, 'utf8').split(' ')[1]) * pageSize
+  } catch {
+    return 0
+  }
+}
+
+function megabytes(bytes: number): string {
+  return `${Math.round(bytes / 1024 / 1024)} MB`
+}

@@ -1,0 +1,36 @@
+/** A keeper at work in this process: what it listens to, and when it ends. */
+
+import { KeeperControl } from './control.ts'
+import { type End, Keeper } from './keeper.ts'
+import { say } from './log-lines.ts'
+import type { KeeperPlan } from './plan.ts'
+
+/** What ends the service; again, and what is still answered is cut. */
+const stops: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGINT', 'SIGQUIT']
+/** What the worker gets, as if it had the pid of the keeper: SIGUSR2 upgrades. */
+const forwarded: readonly NodeJS.Signals[] = ['SIGHUP', 'SIGUSR1', 'SIGUSR2']
+
+/** Rejects with `ERR_COOK_NAME_TAKEN`, before anything is started. */
+export async function keep(plan: KeeperPlan, begin: (keeper: Keeper) => void): Promise<Keeper> {
+  const keeper = new Keeper(plan)
+  const control = plan.folder === undefined ? undefined : new KeeperControl(keeper, plan.folder)
+  await control?.open()
+  for (const signal of stops) process.on(signal, () => keeper.stop(signal))
+  for (const signal of forwarded) process.on(signal, () => keeper.signal(signal))
+  // A keeper that dies of a fault of its own leaves a worker that serves, and starts another.
+  process.on('uncaughtException', (error) => say(error.stack ?? error.message))
+  begin(keeper)
+  void keeper.ended.promise.then(() => {
+    keeper.writeRecord()
+    control?.close()
+  })
+  return keeper
+}
+
+/** The exit code, and why a first start has failed. */
+export async function untilEnded(keeper: Keeper): Promise<End> {
+  const end = await keeper.ended.promise
+  // What was begun in this turn, as an answer on the control socket, goes out first.
+  await new Promise((turned) => setImmediate(turned))
+  return end
+}

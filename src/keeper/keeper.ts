@@ -1,0 +1,444 @@
+/** The keeper of a service: the parent of its workers, which holds their listeners. */
+import { randomBytes } from 'node:crypto'
+import { type HandleRecord, type LinkRecord, type ProgramRecord, writeProgram } from '../contract/environment.ts'
+import type { KeeperMessage, KeeperMessageOf } from '../contract/keeper-messages.ts'
+import { protocolVersion } from '../contract/protocol.ts'
+import { messageOf } from '../errors.ts'
+import { makePair } from '../node/pair.ts'
+import { endSession, killSession } from '../node/sessions.ts'
+import { signalNumbers } from '../node/signals.ts'
+import { type Command, identify, system } from '../node/system.ts'
+import { userOf } from '../node/users.ts'
+import { defaults } from '../options.ts'
+import { nextCommand, type Retyped, typedOf } from '../process/command.ts'
+import { exitWords, spawnFault } from '../process/launcher.ts'
+import { releasePidFile, writePidFile } from '../process/pid-file.ts'
+import type { RawHandle } from '../upgrade/station.ts'
+import { deferred } from '../waiting.ts'
+import { notSpawned, untilServes } from './first-start.ts'
+import { Health } from './health.ts'
+import { HeldHandles } from './held.ts'
+import { say } from './log-lines.ts'
+import type { KeeperPlan, LastExit, Release, Restarts, ServiceRecord } from './plan.ts'
+import { writeRecord } from './records.ts'
+import { commandOf, isSameRelease, releaseOf, typedCommand } from './release.ts'
+import { newSlot, type Slot, type SlotEffect, type SlotEvent, stepSlot } from './slot.ts'
+import { type Birth, type Exit, giveBirth, type Worker, type WorkerEvents } from './worker.ts'
+
+/** What a command changes of what runs. */
+export type Changes = {
+  readonly retyped: Retyped
+  readonly env?: Release['environment'] | undefined
+  readonly program: ProgramRecord
+}
+
+/** How the keeper ends: with this code, and at a first start that failed with why. */
+export type End = { readonly code: number; readonly error?: Error }
+
+export class Keeper {
+  readonly plan: KeeperPlan
+  readonly startedAt = Date.now()
+  /** Resolves when the first worker serves; rejects if it does not come up. */
+  readonly started = deferred<void>()
+  /** Resolves when no worker is left, and none is to come. */
+  readonly ended = deferred<End>()
+  /** Called whenever what `status` shows may have changed. */
+  onChange = () => {}
+  readonly workers = new Map<number, Worker>()
+  readonly health: Health
+  restarts: Restarts = { crash: 0, hang: 0, memory: 0 }
+  lastExit: LastExit | undefined
+  /** What the upgrade that was asked for last is to change. */
+  asked: Changes = { retyped: {}, program: {} }
+  drainTimeout: number
+  #slot: Slot<Release>
+  readonly #held = new HeldHandles()
+  #generation: number
+  #timer: NodeJS.Timeout | undefined
+  #pidFile: string | undefined
+  #firstFault: { readonly error: Error; readonly code: number } | undefined
+  /** Waits for the end of a restart. */
+  #restarted: ReturnType<typeof deferred<Error | undefined>> | undefined
+  /** Why the next exit is no crash of the program's own. */
+  #reason: keyof Restarts = 'crash'
+  #isRecording = false
+  readonly #stopping = new AbortController()
+
+  constructor(plan: KeeperPlan) {
+    this.plan = plan
+    this.drainTimeout = plan.program.drainTimeout ?? defaults.drainTimeout
+    this.#generation = (plan.generation ?? 1) - 1
+    const release = releaseOf(plan.command, typedOf(plan.command), plan.environment)
+    this.#slot = newSlot(release)[0]
+    this.health = new Health(plan.options, this)
+  }
+
+  get state(): ServiceRecord['state'] {
+    const { at, hasFailed, isStopping } = this.#slot
+    if (at === 'down') return isStopping ? 'stopped' : 'crashed'
+    if (at === 'waiting' && hasFailed) return 'failed'
+    return at
+  }
+
+  get release(): Release {
+    return this.#slot.release
+  }
+
+  /** The worker that owns the service now. */
+  get serving(): Worker | undefined {
+    const { serving } = this.#slot
+    return serving === undefined ? undefined : this.workers.get(serving.generation)
+  }
+
+  /** Starts the first worker. */
+  begin(): void {
+    this.#carryOut([{ do: 'start', release: this.#slot.release }])
+  }
+
+  /** Takes up a worker whose keeper is gone, and starts its successor as a child of ours. */
+  attach(worker: Worker): void {
+    this.#generation = worker.generation
+    this.workers.set(worker.generation, worker)
+    this.#step({ type: 'started', generation: worker.generation })
+    this.#step({ type: 'serves', generation: worker.generation, release: worker.release, now: performance.now() })
+    this.tellWorker(worker)
+    worker.station.send({ type: 'upgrade' })
+    this.started.resolve()
+  }
+
+  /** Ends the service: once more, and what is still answered is cut. */
+  stop(signal: NodeJS.Signals): void {
+    this.#step({ type: 'stop' })
+    this.#stopping.abort()
+    const { serving } = this
+    // Those before it hear of it from the one that serves.
+    for (const worker of serving === undefined ? this.workers.values() : [serving]) system.kill(worker.identity, signal)
+  }
+
+  /** For the worker that serves, as if it had the pid of the keeper. */
+  signal(signal: NodeJS.Signals): void {
+    if (this.serving !== undefined) system.kill(this.serving.identity, signal)
+  }
+
+  /** Ends what runs, and starts this in its place; clients wait. Resolves to why it was not done. */
+  async restart(release: Release): Promise<Error | undefined> {
+    this.#restarted ??= deferred<Error | undefined>()
+    const { promise } = this.#restarted
+    const { at } = this.#slot
+    this.#step({ type: 'restart', release })
+    if (at === 'serving' && this.serving !== undefined) system.kill(this.serving.identity, 'SIGTERM')
+    return promise
+  }
+
+  /** What a start gets: the environment of the last one unless there is another, and its words. */
+  environmentFor(env: Release['environment'] | undefined, program: ProgramRecord): Release['environment'] {
+    const { release, plan } = this
+    return withoutMissing(writeProgram(env ?? release.environment, { ...plan.program, ...program }))
+  }
+
+  /** SIGKILL: its event loop does not turn. */
+  killHanging(worker: Worker): void {
+    this.#reason = 'hang'
+    killSession(worker.identity)
+  }
+
+  countMemory(): void {
+    this.restarts = { ...this.restarts, memory: this.restarts.memory + 1 }
+    this.#changed()
+  }
+
+  tellWorker(worker: Worker): void {
+    const { name, folder, file } = this.plan
+    worker.station.send({
+      ...{ type: 'keeper', execPath: process.execPath, file, name },
+      ...(folder !== undefined && { folder }),
+    })
+  }
+
+  #step(event: SlotEvent<Release>): void {
+    const { isRun = false, keep = false } = this.plan.options
+    const rules = { givesUp: isRun, chance: Math.random }
+    const [slot, effects] = stepSlot(this.#slot, event, rules, isSameRelease)
+    this.#slot = slot
+    // In the foreground without a word to keep it is the worker that decides when it ends.
+    const isOver = isRun && !keep && effects.some((one) => one.do === 'crashed')
+    if (isOver) {
+      this.#slot = { ...slot, at: 'down' }
+      this.#end('crashes')
+    } else {
+      this.#carryOut(effects)
+    }
+    this.#changed()
+  }
+
+  #carryOut(effects: readonly SlotEffect<Release>[]): void {
+    for (const effect of effects) {
+      switch (effect.do) {
+        case 'start':
+          void this.#start(effect.release)
+          break
+        case 'wait':
+          clearTimeout(this.#timer)
+          this.#timer = setTimeout(() => this.#step({ type: 'timer' }), effect.ms)
+          break
+        case 'crashed':
+          this.#sayCrash(effect)
+          break
+        case 'back':
+          say(`it goes back to the release before: ${this.#slot.release.command.args[0]}`)
+          this.#restarted?.resolve(this.#firstFault?.error ?? new Error('it did not come up'))
+          this.#restarted = undefined
+          break
+        case 'end':
+          this.#end(effect.why)
+          break
+      }
+    }
+  }
+
+  #end(why: 'stopped' | 'first' | 'crashes'): void {
+    clearTimeout(this.#timer)
+    if (this.#pidFile !== undefined) releasePidFile(this.#pidFile)
+    const code = exitCodeOf(this.lastExit)
+    if (why === 'first') {
+      const { error = new Error('it did not come up'), code: failed = 1 } = this.#firstFault ?? {}
+      this.ended.resolve({ code: failed || 1, error })
+      return
+    }
+    this.#restarted?.resolve(new Error('the service was stopped'))
+    const { isRun = false, keep = false } = this.plan.options
+    this.ended.resolve({ code: why === 'crashes' && keep ? code || 1 : isRun ? code : 0 })
+  }
+
+  /** Plays the predecessor for a process that starts with what we hold, and with no state. */
+  async #start(release: Release): Promise<void> {
+    const generation = ++this.#generation
+    const nonce = randomBytes(16).toString('hex')
+    const { program, folder } = this.plan
+    const readyTimeout = program.readyTimeout ?? defaults.readyTimeout
+    let worker: Worker | undefined
+    try {
+      const [own, other] = await makePair(folder)
+      const handles = this.#held.records
+      const common = { protocol: protocolVersion, nonce, generation, handles, typed: release.typed }
+      const link: LinkRecord = { ...common, predecessor: identify() }
+      const birth = { slot: 0, link, command: commandOf(release), release, environment: release.environment }
+      worker = await this.#birth({ ...birth, linkFd: other.fd, log: program.logFile })
+      other.close()
+      const { news } = this.health
+      await untilServes(worker, { link, own, readyTimeout, signal: this.#stopping.signal, news })
+    } catch (error) {
+      const fault = worker === undefined ? notSpawned(release.command, error) : (error as Error)
+      this.#firstFault = { error: fault, code: exitCodeOf(worker?.exited) }
+      if (!this.#slot.isFirst) say(`generation ${generation} did not come up: ${messageOf(fault)}`)
+      this.#step({ type: 'failed', now: performance.now() })
+    }
+  }
+
+  async #birth(birth: Omit<Birth, 'fds'>): Promise<Worker> {
+    const fds = this.#held.descriptorsOf(birth.link.handles)
+    const worker = await giveBirth({ ...birth, fds }, this.events)
+    this.#generation = Math.max(this.#generation, worker.generation)
+    this.workers.set(worker.generation, worker)
+    this.#step({ type: 'started', generation: worker.generation })
+    this.tellWorker(worker)
+    return worker
+  }
+
+  readonly events: WorkerEvents = {
+    message: (worker, message, handle) => this.#hear(worker, message, handle),
+    exit: (worker, exit) => this.#onExit(worker, exit),
+  }
+
+  #hear(worker: Worker, message: KeeperMessage, handle: RawHandle | undefined): void {
+    switch (message.type) {
+      case 'handle':
+        if (handle !== undefined) this.#held.hold(message.record as unknown as HandleRecord, handle)
+        return
+      case 'handles':
+        this.#held.keepOnly(message.inodes)
+        return
+      case 'spawn':
+        void this.#spawnFor(worker, message)
+        return
+      case 'kill':
+        for (const one of this.workers.values())
+          if (this.#askedBy.get(one)?.id === message.id) killSession(one.identity)
+        return
+      case 'serves':
+        this.drainTimeout = message.drainTimeout
+        if (isTrusted(worker) || message.pidFile === this.plan.program.pidFile) this.#keepPidFile(message.pidFile)
+        this.#step({ type: 'serves', generation: worker.generation, release: worker.release, now: performance.now() })
+        this.#tellUp()
+        return
+      case 'stopping':
+        if (this.#slot.next === undefined) this.#step({ type: 'stop' })
+        return
+      case 'pong':
+        this.health.heard(worker)
+        return
+      case 'failed':
+        say(`the worker could not be replaced by itself: ${message.why}`)
+        return
+    }
+  }
+
+  /** Which worker has asked for one, and under which number. */
+  readonly #askedBy = new WeakMap<Worker, { readonly by: Worker; readonly id: number }>()
+
+  /** The two get a pair of sockets of their own: nothing of an upgrade goes through the keeper. */
+  async #spawnFor(by: Worker, message: KeeperMessageOf<'spawn'>): Promise<void> {
+    const { id } = message
+    const link = message.record as unknown as LinkRecord
+    const { command, environment, log } = this.#asToldBy(by, message)
+    try {
+      const [one, other] = await makePair(this.plan.folder)
+      const release = releaseOf(command, link.typed ?? typedOf(command), environment)
+      try {
+        const worker = await this.#birth({ slot: 0, link, command, release, environment, linkFd: other.fd, log })
+        this.#askedBy.set(worker, { by, id })
+        const [pid, startTime] = worker.identity
+        by.station.send({ type: 'spawned', id, pid, startTime }, one.handle, () => one.close())
+        worker.onExit(({ code, signal }) => {
+          by.station.send({
+            ...{ type: 'exit', id },
+            ...(code !== null && { code }),
+            ...(signal !== null && { signal }),
+          })
+        })
+      } catch (error) {
+        one.close()
+        throw error
+      } finally {
+        other.close()
+      }
+    } catch (error) {
+      by.station.send({ type: 'spawnFailed', id, why: spawnFault(command, error) })
+    }
+  }
+
+  /**
+   * A worker that has given up root must not have root start what it likes: it gets what was typed,
+   * as the last command has changed it.
+   */
+  #asToldBy(by: Worker, { command, environment, log }: KeeperMessageOf<'spawn'>) {
+    if (isTrusted(by)) return { command: commandFrom(command), environment, log }
+    const { retyped, env, program } = this.asked
+    const { logFile } = { ...this.plan.program, ...program }
+    return {
+      command: nextCommand(typedCommand(this.release), retyped),
+      environment: this.environmentFor(env, program),
+      log: logFile,
+    }
+  }
+
+  #onExit(worker: Worker, { code, signal }: Exit): void {
+    const { generation, identity, words } = worker
+    this.workers.delete(generation)
+    const wasServing = this.#slot.serving?.generation === generation
+    if (wasServing || this.workers.size === 0) {
+      this.lastExit = { generation, pid: identity[0], code, signal, at: Date.now(), words }
+    }
+    // What it has started would run twice.
+    if (wasServing && !this.#slot.isStopping) void endSession(identity)
+    this.#step({ type: 'exit', generation, now: performance.now() })
+  }
+
+  #sayCrash({ inRow, hasFailed }: Extract<SlotEffect<Release>, { do: 'crashed' }>): void {
+    const reason = this.#reason
+    this.#reason = 'crash'
+    this.restarts = { ...this.restarts, [reason]: this.restarts[reason] + 1 }
+    const { lastExit } = this
+    const how = lastExit === undefined ? 'was not started' : `pid ${lastExit.pid}, ${exitWords(lastExit)}`
+    const what = reason === 'hang' ? 'its event loop did not turn, and it was killed' : how
+    if (!hasFailed) say(`the worker has ended unasked (${what}); it is started again`)
+    else if (inRow === 10 || inRow % 2 === 0) {
+      say(`the worker has ended unasked ${inRow} times in a row (${what}); it is tried every 30 s`)
+    }
+  }
+
+  /** Whoever waits for a worker has one now. */
+  #tellUp(): void {
+    this.started.resolve()
+    if (this.#slot.next !== undefined) return
+    this.#restarted?.resolve(undefined)
+    this.#restarted = undefined
+  }
+
+  #keepPidFile(file: string | undefined): void {
+    if (file === undefined || this.#pidFile === file) return
+    try {
+      writePidFile(
+        file,
+        [...this.workers.values()].map(({ identity }) => identity),
+      )
+      if (this.#pidFile !== undefined) releasePidFile(this.#pidFile)
+      this.#pidFile = file
+    } catch (error) {
+      say(messageOf(error))
+    }
+  }
+
+  get pidFile(): string | undefined {
+    return this.#pidFile
+  }
+
+  get record(): ServiceRecord {
+    const [pid, startTime] = identify()
+    const { plan, state, restarts, lastExit } = this
+    const { release, before } = this.#slot
+    const common = {
+      format: 1,
+      plan,
+      state,
+      keeper: { pid, startTime },
+      generation: this.#generation,
+      restarts,
+    } as const
+    return { ...common, at: Date.now(), release, ...(before && { before }), ...(lastExit && { lastExit }) }
+  }
+
+  /** In a turn of its own: several things change at once. */
+  #changed(): void {
+    this.onChange()
+    if (this.#isRecording) return
+    this.#isRecording = true
+    setImmediate(() => this.writeRecord())
+  }
+
+  writeRecord(): void {
+    this.#isRecording = false
+    const { folder } = this.plan
+    // A start that failed leaves what was known before.
+    if (folder === undefined || (this.#slot.isFirst && this.#slot.at !== 'serving')) return
+    try {
+      writeRecord(folder, this.record)
+      this.#recordFault = ''
+    } catch (error) {
+      const fault = messageOf(error)
+      if (fault !== this.#recordFault) say(`its record could not be written: ${fault}`)
+      this.#recordFault = fault
+    }
+  }
+
+  #recordFault = ''
+}
+
+/** It acts with the rights of the keeper. */
+function isTrusted({ identity: [pid] }: Worker): boolean {
+  const user = userOf(pid)
+  return user === undefined || user === process.geteuid?.()
+}
+
+function withoutMissing<Value>(fields: Readonly<Record<string, Value | undefined>>): Record<string, Value> {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as Record<string, Value>
+}
+
+function commandFrom({ script, ...command }: KeeperMessageOf<'spawn'>['command']): Command {
+  return { ...command, ...(script !== undefined && { script }) }
+}
+
+function exitCodeOf(exit: { readonly code: number | null; readonly signal: string | null } | undefined): number {
+  if (exit === undefined) return 0
+  return exit.code ?? 128 + signalNumbers()[(exit.signal ?? 'SIGKILL') as NodeJS.Signals]
+}

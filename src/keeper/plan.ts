@@ -1,0 +1,95 @@
+/** What a keeper is told of a service, and writes down: what to start, and by which rules. */
+import { type Fields, isFields, type ProgramRecord, type TypedRecord } from '../contract/environment.ts'
+import type { Command } from '../node/system.ts'
+
+/** A version as it was when it was started: with symlinks followed, and its environment. */
+export type Release = {
+  /** With nothing left to be resolved. */
+  readonly command: Command
+  /** What was typed, which an upgrade follows again. */
+  readonly typed: TypedRecord
+  /** Secrets too. */
+  readonly environment: Readonly<Record<string, string>>
+}
+
+export type KeepOptions = {
+  /** `run`: the keeper is in the foreground, and ends as its worker does unless told to keep. */
+  readonly isRun?: boolean
+  readonly keep?: boolean
+  /** Milliseconds in which the event loop must turn; undefined: it is not looked at. */
+  readonly hangTimeout?: number
+  /** Bytes of resident memory above which the worker is replaced by itself. */
+  readonly maxMemory?: number
+}
+
+export type KeeperPlan = {
+  readonly name: string
+  /** The run directory; undefined: this user has no place for one. */
+  readonly folder?: string
+  readonly command: Command
+  readonly environment: Readonly<Record<string, string>>
+  readonly program: ProgramRecord
+  readonly options: KeepOptions
+  /** The program of a keeper, by which a worker starts another one. */
+  readonly file: string
+  /** Of the generation that is started first. */
+  readonly generation?: number
+}
+
+/** How it went: the answer to whoever started the keeper. */
+export type KeeperAnswer =
+  | { readonly type: 'ready' }
+  | { readonly type: 'refused'; readonly message: string; readonly code?: string; readonly help?: string }
+
+/** From a worker whose keeper is gone: it serves, and is to be kept. */
+export type Attach = {
+  readonly name: string
+  readonly folder?: string
+  readonly slot: number
+  readonly generation: number
+  readonly pid: number
+}
+
+/** How a process has ended, as the keeper saw it. */
+export type LastExit = {
+  readonly generation: number
+  readonly pid: number
+  readonly code: number | null
+  readonly signal: string | null
+  /** In milliseconds since the epoch. */
+  readonly at: number
+  /** What it wrote last. */
+  readonly words: string
+}
+
+export type Restarts = { readonly crash: number; readonly hang: number; readonly memory: number }
+
+/** What outlives the service: enough to start it again. */
+export type ServiceRecord = {
+  readonly format: 1
+  readonly plan: KeeperPlan
+  readonly state: 'serving' | 'starting' | 'waiting' | 'failed' | 'stopped' | 'crashed'
+  readonly keeper: { readonly pid: number; readonly startTime: string }
+  readonly release?: Release
+  readonly before?: Release
+  readonly generation: number
+  readonly restarts: Restarts
+  readonly lastExit?: LastExit
+  /** When it was written, in milliseconds since the epoch. */
+  readonly at: number
+}
+
+/** Undefined: it is broken, or of another release of this library. */
+export function readRecord(value: unknown): ServiceRecord | undefined {
+  if (!isFields(value) || value.format !== 1 || !isFields(value.plan) || !isFields(value.keeper)) return undefined
+  const { command, environment, program, name, options } = value.plan
+  const isWhole =
+    isCommand(command) && isFields(environment) && isFields(program) && isFields(options) && typeof name === 'string'
+  const isKnown = typeof value.state === 'string' && Number.isSafeInteger(value.generation) && isFields(value.restarts)
+  return isWhole && isKnown ? (value as unknown as ServiceRecord) : undefined
+}
+
+function isCommand(value: unknown): boolean {
+  const { execPath, execArgv, args, cwd } = (isFields(value) ? value : {}) as Fields
+  return typeof execPath === 'string' && Array.isArray(execArgv) && Array.isArray(args) && typeof cwd === 'string'
+}

@@ -1,0 +1,58 @@
+/** The record of a service, a file beside its control socket: it outlives the service. */
+import { readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { removeFile, statPath } from '../node/stat.ts'
+import { parseJson } from '../process/json-lines.ts'
+import { readRecord, type ServiceRecord } from './plan.ts'
+
+const suffix = '.service'
+
+function recordPath(folder: string, name: string): string {
+  return join(folder, `${name}${suffix}`)
+}
+
+/** Whole or not at all. It has the environment in it: nobody else may read it. */
+export function writeRecord(folder: string, record: ServiceRecord): void {
+  const file = recordPath(folder, record.plan.name)
+  const temporary = `${file}.${process.pid}.tmp`
+  try {
+    writeFileSync(temporary, `${JSON.stringify(record)}\n`, { mode: 0o600, flag: 'w' })
+    renameSync(temporary, file)
+  } catch (error) {
+    removeFile(temporary)
+    throw error
+  }
+}
+
+/** Undefined: there is none, or none that this version of the library can read. */
+export function recordOf(folder: string, name: string): ServiceRecord | undefined {
+  const file = recordPath(folder, name)
+  try {
+    const stat = statPath(file)
+    // What it says is started with this user's rights.
+    if (stat?.isFile !== true || stat.uid !== process.getuid?.()) return undefined
+    return readRecord(parseJson(readFileSync(file, 'utf8')))
+  } catch {
+    return undefined
+  }
+}
+
+export function hasRecord(folder: string, name: string): boolean {
+  return statPath(recordPath(folder, name)) !== undefined
+}
+
+export function removeRecord(folder: string, name: string): void {
+  removeFile(recordPath(folder, name))
+}
+
+/** Names of all services of which there is a record. */
+export function recordedNames(folder: string): string[] {
+  try {
+    return readdirSync(folder)
+      .filter((file) => file.endsWith(suffix))
+      .map((file) => file.slice(0, -suffix.length))
+  } catch {
+    // There is no run directory yet.
+    return []
+  }
+}

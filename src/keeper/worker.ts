@@ -1,0 +1,123 @@
+/** A process that the keeper has started, or to which it was attached: its channel, and its end. */
+import type { ChildProcess } from 'node:child_process'
+import { closeSync } from 'node:fs'
+import { type Identity, type LinkRecord, writeStart } from '../contract/environment.ts'
+import type { KeeperMessage } from '../contract/keeper-messages.ts'
+import { identityOfChild } from '../node/sessions.ts'
+import { type Command, identify, system } from '../node/system.ts'
+import { spawned } from '../process/launcher.ts'
+import { lastWords, linesSince, markLog, openLog } from '../process/log.ts'
+import { openStation, type RawHandle, type Station } from '../upgrade/station.ts'
+import type { Release } from './plan.ts'
+
+export type Exit = { readonly code: number | null; readonly signal: NodeJS.Signals | null }
+
+export type WorkerEvents = {
+  message(worker: Worker, message: KeeperMessage, handle: RawHandle | undefined): void
+  exit(worker: Worker, exit: Exit): void
+}
+
+/** What is to be started, and where in the service. */
+export type Birth = {
+  readonly slot: number
+  /** Without its keeper. */
+  readonly link: LinkRecord
+  readonly command: Command
+  readonly environment: Readonly<Record<string, string>>
+  readonly release: Release
+  /** What it is handed, in the order of the records. */
+  readonly fds: readonly number[]
+  /** The end of its link to the predecessor. */
+  readonly linkFd: number
+  readonly log: string | undefined
+}
+
+export class Worker {
+  readonly identity: Identity
+  readonly generation: number
+  readonly release: Release
+  readonly station: Station
+  /** What became of it, if it has ended. */
+  exited: Exit | undefined
+  /** Where its output begins, in which log. */
+  readonly #log: { readonly path: string | undefined; readonly offset: number | undefined }
+  readonly #hearing: ((exit: Exit) => void)[] = []
+
+  constructor(
+    identity: Identity,
+    { generation, release }: { readonly generation: number; readonly release: Release },
+    target: ChildProcess | NodeJS.Process,
+    events: WorkerEvents,
+    log: { readonly path?: string | undefined; readonly offset?: number | undefined } = {},
+  ) {
+    this.identity = identity
+    this.generation = generation
+    this.release = release
+    this.#log = { path: log.path, offset: log.offset }
+    this.station = openStation(target, {
+      message: (message, handle) => events.message(this, message, handle),
+      closed: () => {},
+    })
+    this.onExit((exit) => events.exit(this, exit))
+  }
+
+  onExit(hear: (exit: Exit) => void): void {
+    if (this.exited === undefined) this.#hearing.push(hear)
+    else hear(this.exited)
+  }
+
+  ended(exit: Exit): void {
+    if (this.exited !== undefined) return
+    this.exited = exit
+    for (const hear of this.#hearing.splice(0)) hear(exit)
+  }
+
+  /** What it wrote last, as it goes behind a sentence; empty where its log cannot be read. */
+  get words(): string {
+    const { path, offset } = this.#log
+    if (offset === undefined) return ''
+    const fd = path === undefined ? 2 : openOrNothing(path)
+    if (fd === undefined) return ''
+    try {
+      return lastWords(undefined, linesSince({ fd, offset }))
+    } finally {
+      if (fd !== 2) closeSync(fd)
+    }
+  }
+}
+
+/** Rejects if there is no such process. */
+export async function giveBirth(birth: Birth, events: WorkerEvents): Promise<Worker> {
+  const { slot, link, command, fds, linkFd, log } = birth
+  const [pid, startTime] = identify()
+  const record: LinkRecord = { ...link, keeper: { pid, startTime, slot } }
+  const env = writeStart(birth.environment, { stage: 'daemon', link: record })
+  // By its name, with the rights of the keeper: a worker may have given up its own.
+  const own = log === undefined ? undefined : openOrNothing(log)
+  try {
+    const offset = markLog(own ?? 2)?.offset
+    const child = await spawned(() =>
+      system.spawn(command, { env, stdio: ['ignore', own ?? 1, own ?? 2, 'ipc', ...fds, linkFd] }),
+    )
+    const worker = new Worker(
+      identityOfChild(child),
+      { generation: link.generation, release: birth.release },
+      child,
+      events,
+      { path: own === undefined ? undefined : log, offset },
+    )
+    child.once('exit', (code, signal) => worker.ended({ code, signal }))
+    return worker
+  } finally {
+    if (own !== undefined) closeSync(own)
+  }
+}
+
+/** A log that cannot be opened keeps nobody from serving. */
+function openOrNothing(log: string): number | undefined {
+  try {
+    return openLog(log)
+  } catch {
+    return undefined
+  }
+}

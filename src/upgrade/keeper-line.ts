@@ -1,0 +1,235 @@
+/** A worker's end of its keeper: it starts what is to replace this process, and holds listeners. */
+import { existsSync } from 'node:fs'
+import { type Identity, type KeeperRecord, type LinkRecord, readProgram } from '../contract/environment.ts'
+import type { KeeperMessage, KeeperMessageOf } from '../contract/keeper-messages.ts'
+import { messageOf } from '../errors.ts'
+import { adoptChannel, hideChannel } from '../node/channel.ts'
+import { type Command, system } from '../node/system.ts'
+import { spawned } from '../process/launcher.ts'
+import { writeToLog } from '../process/log.ts'
+import type { Service } from '../service.ts'
+import { type Deferred, deferred } from '../waiting.ts'
+import type { Partner } from './conversation.ts'
+import { openLink } from './link.ts'
+import { openStation, type RawHandle, type Station } from './station.ts'
+
+/** How long a worker waits before it starts another keeper, and again if that fails, in ms. */
+const again = [200, 1_000, 5_000] as const
+
+export type SpawnRequest = {
+  readonly link: LinkRecord
+  readonly command: Command
+  readonly environment: Readonly<Record<string, string | undefined>>
+}
+
+const lines = new WeakMap<Service, KeeperLine>()
+
+export function keeperLineOf(service: Service): KeeperLine | undefined {
+  return lines.get(service)
+}
+
+/** Takes up the channel to the keeper, which is out of the program's sight from now on. */
+export function joinKeeper(service: Service, record: KeeperRecord): void {
+  const line = new KeeperLine(service, record)
+  lines.set(service, line)
+  service.keeper = line
+}
+
+export class KeeperLine {
+  readonly slot: number
+  readonly #service: Service
+  #station: Station
+  /** Inodes of the handles that the keeper has. */
+  #held = new Set<number>()
+  #isSyncing = false
+  readonly #spawns = new Map<number, Spawn>()
+  #lastId = 0
+  /** How another keeper is started; undefined: it has not said so yet. */
+  #how: KeeperMessageOf<'keeper'> | undefined
+  /** It is started by hand, by this file and on this Node. */
+  #renew: KeeperMessageOf<'renew'> | undefined
+  #serves = false
+  /** The service ends, and needs no keeper any more. */
+  #isStopping = false
+
+  constructor(service: Service, { slot }: KeeperRecord) {
+    this.#service = service
+    this.slot = slot
+    this.#station = this.#open(process, hideChannel())
+  }
+
+  get isOpen(): boolean {
+    return this.#station.isOpen
+  }
+
+  /** This process owns the service. */
+  serves(): void {
+    this.#serves = true
+    this.#sync()
+    const { generation, drainTimeout, options } = this.#service
+    const { pidFile } = options
+    this.#station.send({ type: 'serves', generation, drainTimeout, ...(pidFile !== undefined && { pidFile }) })
+  }
+
+  stopping(): void {
+    this.#isStopping = true
+    this.#station.send({ type: 'stopping' })
+  }
+
+  /** What is handed on is not what it was. */
+  changed(): void {
+    if (!this.#serves || this.#isSyncing) return
+    this.#isSyncing = true
+    setImmediate(() => {
+      this.#isSyncing = false
+      if (!this.#service.hasSuccessor) this.#sync()
+    })
+  }
+
+  /** Rejects if the process could not be started, or the keeper is gone. */
+  async spawn({ link, command, environment }: SpawnRequest): Promise<Partner> {
+    this.#sync()
+    const id = ++this.#lastId
+    const started = deferred<Spawn>()
+    const spawn: Spawn = { id, started, exits: [] }
+    this.#spawns.set(id, spawn)
+    const log = readProgram(environment)?.logFile ?? this.#service.state.logFile
+    const env = Object.fromEntries(Object.entries(environment).flatMap(([name, value = '']) => [[name, value]]))
+    this.#station.send({
+      ...{ type: 'spawn', id, record: link, command, environment: env },
+      ...(log !== undefined && { log }),
+    })
+    const { identity, end, fault } = await started.promise
+    if (identity === undefined || end === undefined) throw new Error(fault ?? 'its keeper is gone')
+    return {
+      identity,
+      // Its own handle stays open for good: its close would close the channel's descriptor.
+      open: (onEvent) => openLink(adoptChannel(end.fd), onEvent),
+      onExit(hear) {
+        if (spawn.exit !== undefined) hear(spawn.exit)
+        else spawn.exits.push(hear)
+      },
+      kill: () => this.#station.send({ type: 'kill', id }),
+      unref() {},
+    }
+  }
+
+  #open(target: Parameters<typeof openStation>[0], lend?: Parameters<typeof openStation>[2]): Station {
+    const station = openStation(
+      target,
+      { message: (message, handle) => this.#hear(message, handle), closed: () => this.#lost(station) },
+      lend,
+    )
+    return station
+  }
+
+  #hear(message: KeeperMessage, handle: RawHandle | undefined): void {
+    switch (message.type) {
+      case 'keeper':
+        this.#how = message
+        return
+      case 'ping':
+        this.#station.send({ type: 'pong' })
+        return
+      case 'renew':
+        this.#renew = message
+        return
+      case 'upgrade':
+        this.#service.renew?.().catch((error: unknown) => {
+          this.#station.send({ type: 'failed', why: messageOf(error) })
+        })
+        return
+      case 'spawned':
+        this.#settle(message.id, { identity: [message.pid, message.startTime], end: handle })
+        return
+      case 'spawnFailed':
+        this.#settle(message.id, { fault: message.why })
+        return
+      case 'exit': {
+        const spawn = this.#spawns.get(message.id)
+        if (spawn === undefined) return
+        spawn.exit = { code: message.code ?? null, signal: message.signal ?? null }
+        for (const hear of spawn.exits) hear(spawn.exit)
+        this.#spawns.delete(message.id)
+        return
+      }
+    }
+  }
+
+  #settle(id: number, found: Partial<Spawn>): void {
+    const spawn = this.#spawns.get(id)
+    if (spawn !== undefined) spawn.started.resolve(Object.assign(spawn, found))
+  }
+
+  /** Gives the keeper what it does not have yet, and lets it drop what is no more. */
+  #sync(): void {
+    const packed = this.#service.handles.pack()
+    for (const { record, handle } of packed) {
+      if (handle === undefined || this.#held.has(record.inode)) continue
+      this.#station.send({ type: 'handle', record }, handle)
+    }
+    this.#held = new Set(packed.flatMap(({ record, handle }) => (handle === undefined ? [] : [record.inode])))
+    this.#station.send({ type: 'handles', inodes: [...this.#held] })
+  }
+
+  /** The keeper is gone: this process serves on, and starts another one. */
+  #lost(station: Station): void {
+    if (station !== this.#station) return
+    this.#held.clear()
+    for (const spawn of this.#spawns.values()) {
+      spawn.started.resolve(Object.assign(spawn, { fault: 'its keeper is gone' }))
+      // Nobody hears how it ends any more; that it does, its link tells.
+      spawn.exit ??= { code: null, signal: null }
+    }
+    const isInUnit = this.#service.state.environment.INVOCATION_ID !== undefined
+    if (isInUnit && this.#renew === undefined) {
+      writeToLog('the keeper is gone; this process serves on, and the unit decides what comes next')
+      return
+    }
+    void this.#restart()
+  }
+
+  async #restart(): Promise<void> {
+    for (const pause of again) {
+      await new Promise((done) => setTimeout(done, pause).unref())
+      const { hasSuccessor, departure } = this.#service
+      if (this.#isStopping || hasSuccessor || departure !== undefined || !this.#serves) return
+      try {
+        await this.#startKeeper()
+        return
+      } catch (error) {
+        writeToLog(`the keeper is gone, and another one could not be started: ${messageOf(error)}`)
+        // What was asked for does not go: what it was before may.
+        this.#renew = undefined
+      }
+    }
+  }
+
+  /** It is a child of ours until this process is replaced under it, which is what it does first. */
+  async #startKeeper(): Promise<void> {
+    const { generation, state } = this.#service
+    const how = this.#renew ?? this.#how
+    const { name = state.program?.name ?? '', folder } = this.#how ?? {}
+    if (how === undefined || !existsSync(how.file)) throw new Error('its program is not there any more')
+    const command = { execPath: how.execPath, execArgv: [], args: [how.file], cwd: '/' }
+    const { NODE_OPTIONS: _, ...env } = state.environment
+    const child = await spawned(() => system.spawn(command, { env, stdio: ['ignore', 1, 2, 'ipc'] }))
+    this.#station = this.#open(child)
+    child.unref()
+    child.send({ attach: { name, folder, slot: this.slot, generation, pid: process.pid } }, () => {})
+    this.serves()
+  }
+}
+
+type Spawn = {
+  readonly id: number
+  readonly started: Deferred<Spawn>
+  readonly exits: ((exit: Exit) => void)[]
+  identity?: Identity
+  /** Our end of the link to it. */
+  end?: RawHandle | undefined
+  fault?: string
+  exit?: Exit
+}
+
+type Exit = { readonly code: number | null; readonly signal: string | null }
