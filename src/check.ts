@@ -66,7 +66,7 @@ export function checkDaemonUpgradeOptions(options: DaemonUpgradeOptions): void {
 /** What the command line may say anew of a program that runs. */
 export function checkProgram(program: ProgramRecord): void {
   check(program, {
-    ...{ waitReady: 'boolean', moveConnections: 'boolean', logFile: 'string', pidFile: 'string' },
+    ...{ waitReady: 'boolean', noListen: 'boolean', moveConnections: 'boolean', logFile: 'string', pidFile: 'string' },
     ...{ readyTimeout: 'duration', drainTimeout: 'duration', overlap: 'duration' },
   } satisfies Partial<Record<keyof ProgramRecord, Kind>>)
 }

@@ -65,6 +65,7 @@ withStartOptions(program.command('upgrade'))
     'a listener that the new version may leave: its port, address, path or name; repeatable',
     collect,
   )
+  .option('--exclusive', 'end the old version before the new one starts, where both cannot run at once; clients wait')
   .option('--keeper', 'replace the keeper too, by the one of this command, on its Node')
   .option('--no-wait', 'return when the new version serves, without waiting for the end of the old one')
   .option('--json', 'print each step as a line of JSON')
@@ -156,7 +157,7 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   } catch (error) {
     // commander has printed why already, or its help.
     if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.done : exitCodes.usage
-    return tell(error)
+    return tell((await import('./down.ts')).explained(error))
   }
 }
 
@@ -171,6 +172,7 @@ function withStartOptions(command: Command): Command {
       '--wait-ready',
       "the program says itself when it is ready: process.send('ready'), or ready() of the library",
     )
+    .option('--no-listen', 'it has no server, as a queue consumer: it is up when it says so, or has lived for 3 s')
     .option('--ready-timeout <ms>', 'time until it must serve (default: 60000)', duration)
     .option('--drain-timeout <ms>', 'time to finish what was accepted (default: 30000)', duration)
     .option('--overlap <ms>', 'how long both versions accept before the new one takes over (default: 0)', duration)

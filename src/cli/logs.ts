@@ -35,7 +35,7 @@ async function logOf(name: string | undefined): Promise<string> {
     const silent = silentOf(client, error) && client.owners().at(-1)
     return silent === undefined ? ifNotRunning(error) : { logFile: silent.program?.logFile }
   })
-  const file = status?.logFile ?? lastLog(folder, client.name)
+  const file = status?.logFile ?? client.lastDead()?.logFile ?? lastLog(folder, client.name)
   if (file !== undefined && existsSync(file)) return file
   if (status === undefined) throw new CookError('ERR_COOK_NOT_RUNNING', { name: client.name })
   throw new Error(`the daemon named ${client.name} knows no log file: it writes where it was started to write`)

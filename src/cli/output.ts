@@ -1,7 +1,7 @@
 /** What the command prints: words for people, JSON for scripts. */
 import { styleText } from 'node:util'
 import { RemoteError } from '../control/client.ts'
-import { CookError, messageOf } from '../errors.ts'
+import { CookError, type CookErrorCode, messageOf } from '../errors.ts'
 
 /** 0: done; 1: not done, and what runs is as it was; 2: usage error; 3: not running. */
 export const exitCodes = { done: 0, failed: 1, usage: 2, notRunning: 3 } as const
@@ -34,15 +34,20 @@ export function note(text: string): void {
   process.stderr.write(`${paint('yellow', 'cook-daemon:', 'stderr')} ${text}\n`)
 }
 
+const absent: readonly CookErrorCode[] = [
+  'ERR_COOK_NOT_RUNNING',
+  'ERR_COOK_NONE_RUNNING',
+  'ERR_COOK_DOWN',
+  'ERR_COOK_NOT_KNOWN',
+]
+
 /** Prints an error on stderr, with what to do about it, and returns the exit code. */
 export function tell(error: unknown): number {
   process.stderr.write(`${paint('red', 'cook-daemon:', 'stderr')} ${messageOf(error).trimEnd()}\n`)
   const isKnown = error instanceof CookError || error instanceof RemoteError
   if (isKnown && error.help !== '') process.stderr.write(`${paint('dim', error.help, 'stderr')}\n`)
   if (error instanceof UsageError) return exitCodes.usage
-  return isKnown && (error.code === 'ERR_COOK_NOT_RUNNING' || error.code === 'ERR_COOK_NONE_RUNNING')
-    ? exitCodes.notRunning
-    : exitCodes.failed
+  return isKnown && absent.includes(error.code) ? exitCodes.notRunning : exitCodes.failed
 }
 
 /** Columns as wide as they need to be. */

@@ -16,6 +16,8 @@ import { UsageError } from './output.ts'
 export type StartOptions = {
   readonly name?: string
   readonly waitReady?: boolean
+  /** False with --no-listen. */
+  readonly listen?: boolean
   readonly readyTimeout?: number
   readonly drainTimeout?: number
   readonly overlap?: number
@@ -72,6 +74,7 @@ function recordOf(options: StartOptions): ProgramRecord {
   const { waitReady, readyTimeout, drainTimeout, overlap, log, pid } = options
   const cwd = placeOf(options)
   return withoutUndefined({
+    noListen: options.listen === false ? true : undefined,
     waitReady,
     readyTimeout,
     drainTimeout,

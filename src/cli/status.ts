@@ -1,6 +1,7 @@
 /** `status` and `list`. */
-import type { ListenerStatus, Status } from '../control/status.ts'
+import type { ListenerStatus, Status, WorkerStatus } from '../control/status.ts'
 import { timesText } from '../report.ts'
+import { allDown, type Down, downOf, downText, lastExitText } from './down.ts'
 import { allRunning, type Silent, silentOf, which } from './find-service.ts'
 import { bytesText, exitCodes, paint, print, printJson, table, timeText } from './output.ts'
 import { ownArguments } from './program.ts'
@@ -18,33 +19,74 @@ export async function status(name: string | undefined, { json }: Options): Promi
   } catch (error) {
     const silent = silentOf(client, error)
     if (silent !== undefined && json === true) printJson(silent)
-    throw error
+    const down = silent === undefined ? downOf(client.name) : undefined
+    if (down === undefined) throw error
+    if (json === true) printJson(down)
+    else print(downRows(down))
+    return exitCodes.notRunning
   }
 }
 
 export async function list({ json }: Options): Promise<number> {
-  const all = (await allRunning()).map((running) => running.status)
-  if (json === true) printJson(all)
-  else print(all.length === 0 ? 'no service is running' : listText(all))
+  const running = (await allRunning()).map((one) => one.status)
+  const down = allDown(running.map(({ name }) => name))
+  if (json === true) printJson([...running, ...down])
+  else print(running.length + down.length === 0 ? 'no service is running' : listText(running, down))
   return exitCodes.done
 }
 
-function listText(all: readonly (Status | Silent)[]): string {
+function listText(running: readonly (Status | Silent)[], down: readonly Down[]): string {
   return table([
-    ['name', 'pid', 'generation', 'phase', 'uptime', 'memory', 'connections', 'listens on'],
-    ...all.map((one) => [
+    ['name', 'pid', 'generation', 'phase', 'uptime', 'restarts', 'memory', 'connections', 'listens on'],
+    ...running.map((one) => [
       one.name,
       String(one.pid),
       String(one.generation),
-      one.phase,
-      ...(one.phase === 'silent' ? ['does not answer'] : numbers(one)),
+      ...(one.phase === 'silent' ? [one.phase, 'does not answer'] : numbers(one)),
     ]),
+    ...down.map((one) => [one.name, '-', String(one.generation), one.phase, downText(one)]),
   ])
 }
 
-function numbers({ uptime, memory, connections, listeners }: Status): string[] {
+function numbers({ phase, uptime, memory, connections, listeners, workers }: Status): string[] {
   const addresses = listeners.map(({ address }) => address).join(', ')
-  return [timeText(uptime), bytesText(memory.resident), String(connections), addresses]
+  const restarts = workers?.map((one) => sumOf(one.restarts)).reduce((sum, one) => sum + one, 0)
+  const [worker] = workers ?? []
+  const state = worker === undefined || worker.state === 'serving' ? phase : worker.state
+  const common = [state, timeText(uptime), restarts === undefined ? '-' : String(restarts)]
+  return [...common, bytesText(memory.resident), String(connections), addresses]
+}
+
+function sumOf({ crash, hang, memory }: WorkerStatus['restarts']): number {
+  return crash + hang + memory
+}
+
+function downRows(down: Down): string {
+  const { name, generation, restarts, lastExit } = down
+  const rows = [['state', downText(down)], ['generation', String(generation)], ...restartRows(restarts, lastExit)]
+  return `${paint('bold', name)}\n${table(rows.map((row) => ['', ...row]))}`
+}
+
+/** How often it was started again, and how the last process has ended. */
+function restartRows(restarts: WorkerStatus['restarts'], lastExit: WorkerStatus['lastExit']): string[][] {
+  const { crash, hang, memory } = restarts
+  const words = lastExit?.words.replace(/^\. /, '').trimEnd()
+  return [
+    ['restarts', `${crash} after a crash, ${hang} since it hung, ${memory} for memory`],
+    ...(lastExit === undefined ? [] : [['last exit', lastExitText(lastExit)]]),
+    ...(words ? words.split('\n').map((line) => ['', line]) : []),
+  ]
+}
+
+function keeperRows({ keeper, workers = [], release }: Status): string[][] {
+  if (keeper === undefined) return []
+  const [worker] = workers
+  return [
+    ['keeper', `pid ${keeper.pid}, ${bytesText(keeper.memory)}, node ${keeper.node}`],
+    ...(worker === undefined || worker.state === 'serving' ? [] : [['state', paint('red', worker.state)]]),
+    ...(worker === undefined ? [] : restartRows(worker.restarts, worker.lastExit)),
+    ...(release === undefined ? [] : [['release', `${release.script}, which a restart after a crash starts`]]),
+  ]
 }
 
 function statusText(told: Status): string {
@@ -70,6 +112,7 @@ function statusText(told: Status): string {
         'drains',
         `generation ${old}, pid ${oldPid}, ${left} connections${stage === undefined ? '' : `, ${stage}`}`,
       ]),
+    ...keeperRows(told),
     ...(logFile === undefined ? [] : [['log', logFile]]),
     ...(pidFile === undefined ? [] : [['pid file', pidFile]]),
     ['program', [script, ...told.command.args.slice(1)].join(' ')],

@@ -41,12 +41,8 @@ export const ownVariables = [...startVariables, envProgram] as const
 export const linkFd = 3
 export const firstHandleFd = 4
 
-/**
- * Reserved handles, whose names no program can give: the control socket, and the pipe to the
- * waiting process of `cook-daemon run`.
- */
+/** A reserved handle, whose name no program can give: the control socket. */
 export const controlName = 'cook:control'
-export const runName = 'cook:run'
 /** The pid file of a service that has given up the right to write there by its name. */
 export const pidName = 'cook:pid'
 
@@ -130,11 +126,6 @@ export type LaunchRecord = {
   readonly waitReady: boolean
   /** Descriptors that slipped through the launcher and are to be closed. */
   readonly close: readonly number[]
-  /**
-   * The descriptor of the pipe to a process that waits in the foreground for the end of the last
-   * generation.
-   */
-  readonly run?: number
   readonly typed?: TypedRecord
 }
 
@@ -145,6 +136,8 @@ export type ProgramRecord = {
   readonly name?: string
   /** For the preload: the program itself says when it is ready. */
   readonly waitReady?: boolean
+  /** For the preload: it listens nowhere, and is up at its word or when it has lived for a while. */
+  readonly noListen?: boolean
   readonly moveConnections?: boolean
   readonly readyTimeout?: number
   readonly drainTimeout?: number
@@ -314,8 +307,6 @@ export function isWhole(name: string): boolean {
 function launchFault(launch: Fields): string | undefined {
   if (!isCount(launch.fd) || launch.fd < linkFd) return 'it has no descriptor'
   if (typeof launch.waitReady !== 'boolean') return 'it has no waitReady'
-  if (launch.run !== undefined && launch.run !== launch.fd + 1)
-    return 'its descriptor of the foreground must be the next one'
   if (!isTyped(launch.typed)) return 'it has a wrong record of what was typed'
   return Array.isArray(launch.close) && launch.close.every(isCount)
     ? undefined
@@ -335,7 +326,7 @@ function programFault(program: Fields): string | undefined {
     names.find((name) => program[name] !== undefined && typeof program[name] !== type)
   const field =
     wrong(['name', 'logFile', 'pidFile'], 'string') ??
-    wrong(['waitReady', 'moveConnections'], 'boolean') ??
+    wrong(['waitReady', 'noListen', 'moveConnections'], 'boolean') ??
     wrong(['readyTimeout', 'drainTimeout', 'overlap'], 'number')
   if (field !== undefined) return `its ${field} has a wrong type`
   const { release = [] } = program

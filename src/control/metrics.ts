@@ -69,6 +69,20 @@ export function metricsText(status: Status): string {
     'Resident memory, by generation.',
     generations.map(({ generation, memory: bytes }) => [bytes, { generation: String(generation) }]),
   )
+  metric(
+    'worker_restarts_total',
+    'counter',
+    'How often the keeper has started a worker again, by reason.',
+    (status.workers ?? []).flatMap(({ slot, restarts }) =>
+      Object.entries(restarts).map(([reason, times]): Sample => [times, { slot: String(slot), reason }]),
+    ),
+  )
+  metric(
+    'keeper_resident_memory_bytes',
+    'gauge',
+    'Resident memory of the keeper.',
+    status.keeper === undefined ? [] : [[status.keeper.memory]],
+  )
   metric('warnings', 'gauge', 'Warnings that status shows.', [[status.warnings?.length ?? 0]])
   metric('heap_used_bytes', 'gauge', 'Memory of live JavaScript objects.', [[memory.heapUsed]])
   return `${lines.join('\n')}\n`

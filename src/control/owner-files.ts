@@ -20,6 +20,8 @@ export type Owner = {
   readonly program?: ProgramRecord
   /** With what, secrets too: nowhere else than in this file, which its user alone can read. */
   readonly environment?: Readonly<Record<string, string | undefined>>
+  /** Where it writes, if the program has said so. */
+  readonly logFile?: string
   /** It has given up root for this user: what it says itself is to be believed as that user's. */
   readonly user?: number
   /** It has handed the service over, and drains. */

@@ -365,6 +365,8 @@ class Control implements ControlSocket {
   #ownerOf([pid, startTime]: Identity, generation: number, { command, program, environment }: Started): Owner {
     const { drainTimeout } = this.#service
     const own = withoutOwn(environment)
-    return { pid, startTime, generation, drainTimeout, command, environment: own, ...(program && { program }) }
+    const { logFile } = this.#service.state
+    const known = { ...(program && { program }), ...(logFile !== undefined && { logFile }) }
+    return { pid, startTime, generation, drainTimeout, command, environment: own, ...known }
   }
 }

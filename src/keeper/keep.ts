@@ -15,6 +15,12 @@ export async function keep(plan: KeeperPlan, begin: (keeper: Keeper) => void): P
   const keeper = new Keeper(plan)
   const control = plan.folder === undefined ? undefined : new KeeperControl(keeper, plan.folder)
   await control?.open()
+  try {
+    keeper.claimPidFile()
+  } catch (error) {
+    control?.close()
+    throw error
+  }
   for (const signal of stops) process.on(signal, () => keeper.stop(signal))
   for (const signal of forwarded) process.on(signal, () => keeper.signal(signal))
   // A keeper that dies of a fault of its own leaves a worker that serves, and starts another.

@@ -365,18 +365,27 @@ export class Keeper {
     this.#restarted = undefined
   }
 
+  /** Throws what keeps it from being written: before anything is started for it. */
+  claimPidFile(): void {
+    const { pidFile } = this.plan.program
+    if (pidFile !== undefined) this.#writePidFile(pidFile)
+  }
+
   #keepPidFile(file: string | undefined): void {
     if (file === undefined || this.#pidFile === file) return
     try {
-      writePidFile(
-        file,
-        [...this.workers.values()].map(({ identity }) => identity),
-      )
-      if (this.#pidFile !== undefined) releasePidFile(this.#pidFile)
-      this.#pidFile = file
+      this.#writePidFile(file)
     } catch (error) {
       say(messageOf(error))
     }
+  }
+
+  /** The pid of the keeper is that of the service. */
+  #writePidFile(file: string): void {
+    const own = [...this.workers.values()].map(({ identity }) => identity)
+    writePidFile(file, own)
+    if (this.#pidFile !== undefined && this.#pidFile !== file) releasePidFile(this.#pidFile)
+    this.#pidFile = file
   }
 
   get pidFile(): string | undefined {

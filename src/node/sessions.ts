@@ -19,6 +19,8 @@ export function identityOfChild({ pid = 0 }: ChildProcess): Identity {
  */
 export function sessionOf(leader: Identity): readonly Identity[] {
   const [pid, startTime] = leader
+  // No process of ours: to kill(2) a 0 is the whole group of whoever calls it.
+  if (pid <= 1) return []
   const itself = isGone(leader) ? [] : [leader]
   if (process.platform !== 'linux') return itself
   const now = attempt(() => statOf(pid))

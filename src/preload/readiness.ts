@@ -29,10 +29,13 @@ export type Readiness = {
  */
 const longestWait = 10_000
 
+/** How long a program without a listener must live to be up, in milliseconds. */
+const longestBoot = 3_000
+
 /** `start` tells the predecessor, and resolves when that is decided. */
 export function watchReadiness(service: Service, start: () => Promise<void>): Readiness {
   const { claims, predecessor, state } = service
-  const { waitReady = false, release = [] } = state.program ?? {}
+  const { waitReady = false, noListen = false, release = [] } = state.program ?? {}
   const opening = new Set<object>()
   /** What listens, and at which address if the old version did not. */
   const open = new Map<object, { readonly source: Listening; readonly elsewhere: string | undefined }>()
@@ -45,7 +48,9 @@ export function watchReadiness(service: Service, start: () => Promise<void>): Re
   let isOver = false
   let told: string | undefined
   const started = deferred()
-  const takeBack = waitReady ? hearReady(() => readiness.say()) : () => {}
+  const takeBack = waitReady || noListen ? hearReady(() => readiness.say()) : () => {}
+  // One that has crashed by then was not up.
+  if (noListen && !waitReady) setTimeout(() => readiness.say(), longestBoot).unref()
 
   /** What the program still has to do, for whoever waits and for the error if it never does. */
   function missing() {
@@ -56,7 +61,7 @@ export function watchReadiness(service: Service, start: () => Promise<void>): Re
       names.length > 0 &&
         `the program ${listens.length > 0 ? `listens on ${listens.join(' and ')}, and ` : ''}has not opened ${names.join(' and ')}, where the old version listens (upgrade with --release to let that go)`,
       waitReady && !hasSaid && 'the program has not sent "ready"',
-      !waitReady && !hasOpened && 'no server of the program listens',
+      !waitReady && !hasOpened && (noListen ? 'it has not sent "ready"' : 'no server of the program listens'),
     ]
     return { reason: parts.filter(Boolean).join(', and '), listens, missing: names }
   }

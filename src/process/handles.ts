@@ -8,7 +8,6 @@ import {
   type HandleShape,
   isWhole,
   type pidName,
-  type runName,
   type UnixPath,
 } from '../contract/environment.ts'
 import { CookError } from '../errors.ts'
@@ -62,11 +61,7 @@ export class Registry {
    * Adds a handle of the library itself: it takes the place of the one before, and no restore()
    * takes it out.
    */
-  addReserved(
-    name: typeof controlName | typeof runName | typeof pidName,
-    kind: HandleKind,
-    source: HandleSource,
-  ): void {
+  addReserved(name: typeof controlName | typeof pidName, kind: HandleKind, source: HandleSource): void {
     this.#add(name, kind, source, true)
   }
 

@@ -32,10 +32,7 @@ export type LaunchPlan = {
    * go on to the daemon.
    */
   readonly passed?: { readonly record: LinkRecord; readonly isOpen: boolean }
-  /** For whoever waits in the foreground: a pipe on which each generation tells how it fares. */
-  readonly hasForeground?: boolean
-  /** The process is there; our end of the pipe of the foreground comes along. */
-  onSpawned?(child: ChildProcess, foreground?: Duplex): void
+  onSpawned?(child: ChildProcess): void
 }
 
 /**
@@ -46,10 +43,10 @@ export async function launchDaemon(plan: LaunchPlan): Promise<void> {
   // What goes to our own stderr has been read there.
   const isShown = plan.output?.[1] === 2
   const mark = plan.output === undefined || isShown ? undefined : markLog(plan.output[1])
-  const { child, pipe, foreground } = await spawnDaemon(plan)
+  const { child, pipe } = await spawnDaemon(plan)
   const identity = identityOfChild(child)
   const [pid] = identity
-  plan.onSpawned?.(child, foreground)
+  plan.onSpawned?.(child)
   const words = readWords(pipe)
   const exited = exitOf(child)
   const goal = plan.waitReady ? 'was ready' : 'called the library'
@@ -89,7 +86,7 @@ export async function launchDaemon(plan: LaunchPlan): Promise<void> {
 }
 
 async function spawnDaemon(plan: LaunchPlan) {
-  const { passed, hasForeground = false } = plan
+  const { passed } = plan
   const output = plan.output ?? (['ignore', 'ignore'] as const)
   const handles = passed?.record.handles.map((_, index) => firstHandleFd + index) ?? []
   const inherited = passed === undefined ? [] : [passed.isOpen ? linkFd : ('ignore' as const), ...handles]
@@ -98,7 +95,6 @@ async function spawnDaemon(plan: LaunchPlan) {
     stage: 'daemon',
     launch: {
       ...{ fd, waitReady: plan.waitReady, close: plan.close, typed: typedOf(plan.command) },
-      ...(hasForeground && { run: fd + 1 }),
     },
     ...(passed && { link: passed.record }),
   })
@@ -106,15 +102,14 @@ async function spawnDaemon(plan: LaunchPlan) {
   if (passed?.isOpen) environment.NODE_CHANNEL_FD = String(linkFd)
   const fault = directoryFault(plan.cwd)
   if (fault !== undefined) throw new CookError('ERR_COOK_DAEMON_SPAWN', { command: plan.command.execPath, why: fault })
-  const pipes = hasForeground ? (['pipe', 'pipe'] as const) : (['pipe'] as const)
-  const stdio = ['ignore', ...output, ...inherited, ...pipes] as const
+  const stdio = ['ignore', ...output, ...inherited, 'pipe'] as const
   const child = await spawned(() => system.spawn(plan.command, { env: environment, stdio })).catch((cause: unknown) => {
     const values = { command: plan.command.execPath, why: spawnFault(plan.command, cause) }
     throw new CookError('ERR_COOK_DAEMON_SPAWN', values, { cause })
   })
   // A 'pipe' of stdio is a socket pair: it is read and written.
   const ends = child.stdio as unknown as readonly (Duplex | undefined)[]
-  return { child, pipe: ends[fd] as Duplex, foreground: ends[fd + 1] }
+  return { child, pipe: ends[fd] as Duplex }
 }
 
 /** A child that runs; rejects if there is none. Most errors are events, some (E2BIG) are thrown. */

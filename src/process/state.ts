@@ -92,9 +92,8 @@ function makeState(): ProcessState {
  * process gave it descriptors too.
  */
 function checkStart({ link, launch }: Start, environment: ProcessState['environment']): void {
-  for (const fd of launch === undefined ? [] : [launch.fd, ...(launch.run === undefined ? [] : [launch.run])]) {
-    if (statDescriptor(fd)?.isSocket) continue
-    const why = `descriptor ${fd} is not the pipe to the process that started this one`
+  if (launch !== undefined && statDescriptor(launch.fd)?.isSocket !== true) {
+    const why = `descriptor ${launch.fd} is not the pipe to the process that started this one`
     throw new CookError('ERR_COOK_ENVIRONMENT', { variable: envLaunch, why })
   }
   if (link === undefined) return

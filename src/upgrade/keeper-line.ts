@@ -8,6 +8,7 @@ import { type Command, system } from '../node/system.ts'
 import { spawned } from '../process/launcher.ts'
 import { writeToLog } from '../process/log.ts'
 import type { Service } from '../service.ts'
+import type { KeeperEnd } from '../service-parts.ts'
 import { type Deferred, deferred } from '../waiting.ts'
 import type { Partner } from './conversation.ts'
 import { openLink } from './link.ts'
@@ -22,20 +23,17 @@ export type SpawnRequest = {
   readonly environment: Readonly<Record<string, string | undefined>>
 }
 
-const lines = new WeakMap<Service, KeeperLine>()
-
-export function keeperLineOf(service: Service): KeeperLine | undefined {
-  return lines.get(service)
+/** Of whichever copy of the library has taken it up: they share the service. */
+export function keeperLineOf({ keeper }: Service): KeeperLine | undefined {
+  return keeper as KeeperLine | undefined
 }
 
 /** Takes up the channel to the keeper, which is out of the program's sight from now on. */
 export function joinKeeper(service: Service, record: KeeperRecord): void {
-  const line = new KeeperLine(service, record)
-  lines.set(service, line)
-  service.keeper = line
+  service.keeper = new KeeperLine(service, record)
 }
 
-export class KeeperLine {
+class KeeperLine implements KeeperEnd {
   readonly slot: number
   readonly #service: Service
   #station: Station
@@ -127,6 +125,8 @@ export class KeeperLine {
     switch (message.type) {
       case 'keeper':
         this.#how = message
+        // Another one than before has nothing of ours yet.
+        if (this.#serves) this.serves()
         return
       case 'ping':
         this.#station.send({ type: 'pong' })
@@ -217,7 +217,6 @@ export class KeeperLine {
     this.#station = this.#open(child)
     child.unref()
     child.send({ attach: { name, folder, slot: this.slot, generation, pid: process.pid } }, () => {})
-    this.serves()
   }
 }
 

@@ -72,7 +72,11 @@ export class Operator {
 
   async status(name: string): Promise<Status> {
     const status = await statusOf(this.socket(name))
-    for (const { pid, startTime } of status.generations) this.#started.set(`${pid} ${startTime}`, [pid, startTime])
+    // The keeper first: it would start again what ends before it.
+    const { keeper, generations } = status
+    for (const { pid, startTime } of keeper === undefined ? generations : [keeper, ...generations]) {
+      this.#started.set(`${pid} ${startTime}`, [pid, startTime])
+    }
     return status
   }
 

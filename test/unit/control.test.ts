@@ -5,7 +5,7 @@ import assert from 'node:assert/strict'
 import { Readable } from 'node:stream'
 import { test } from 'node:test'
 import { isDaemonName } from '../../src/check.ts'
-import { readProgram, readStart, writeProgram, writeStart } from '../../src/contract/environment.ts'
+import { readProgram, writeProgram, writeStart } from '../../src/contract/environment.ts'
 import { fromWire, type News, toWire } from '../../src/contract/messages.ts'
 import { metricsText } from '../../src/control/metrics.ts'
 import type { Status } from '../../src/control/status.ts'
@@ -77,14 +77,6 @@ test('what the command line said goes on to every generation, and is broken rath
     )
   }
   assert.deepEqual(readProgram({ [variable]: '{"later":true}' }), { later: true })
-})
-
-test('the pipe of the foreground is the descriptor behind the launch pipe, or the environment is broken', () => {
-  const launch = { fd: 3, waitReady: true, close: [], run: 4 }
-  assert.deepEqual(readStart(writeStart({}, { stage: 'daemon', launch })).launch, launch)
-  assert.throws(() => readStart(writeStart({}, { stage: 'daemon', launch: { ...launch, run: 9 } })), {
-    code: 'ERR_COOK_ENVIRONMENT',
-  })
 })
 
 test('lines of JSON come in pieces, and what is not JSON is passed over', async () => {

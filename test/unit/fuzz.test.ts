@@ -14,7 +14,6 @@ import { newSide, stepNew } from '../../src/contract/new-side.ts'
 import { oldSide, stepOld } from '../../src/contract/old-side.ts'
 import { CookError } from '../../src/errors.ts'
 import { askOfBind, askOfListen, backlogOf, listenFields } from '../../src/preload/listen-arguments.ts'
-import { toForegroundWord } from '../../src/process/foreground.ts'
 import { parseJson, readJsonLines } from '../../src/process/json-lines.ts'
 import { toWord } from '../../src/process/launcher.ts'
 import { Assembly, fromText } from '../../src/upgrade/cloned-values.ts'
@@ -301,10 +300,6 @@ test('15,000 lines that a program wrote to a pipe of ours: a word, or nothing', 
       const launched = toWord(value)
       if (launched !== undefined) assert.match(launched.type, /^(started|ready|refused|dying)$/)
       assert.ok(launched?.reason === undefined || typeof launched.reason === 'string')
-      const found = toForegroundWord(value)
-      assert.ok(found === undefined || Number.isSafeInteger(found.generation))
-      if (found?.type === 'serves') assert.ok(found.pid > 0 && typeof found.startTime === 'string')
-      else assert.ok(found === undefined || Number.isSafeInteger(found.code))
     }),
     times(15_000),
   )

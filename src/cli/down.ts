@@ -1,0 +1,62 @@
+/** Services of which only the record is left: stopped, crashed, or killed with their keeper. */
+import { CookError } from '../errors.ts'
+import type { LastExit, Restarts, ServiceRecord } from '../keeper/plan.ts'
+import { recordedNames, recordOf } from '../keeper/records.ts'
+import { isAlive } from '../node/system.ts'
+import { exitWords } from '../process/launcher.ts'
+import { runDirectory } from '../process/run-dir.ts'
+import { timeText } from './output.ts'
+
+/** As `status` and `list` show it. */
+export type Down = {
+  readonly name: string
+  readonly phase: 'stopped' | 'crashed' | 'failed'
+  readonly generation: number
+  readonly restarts: Restarts
+  readonly lastExit?: LastExit
+  /** Since when, in milliseconds since the epoch. */
+  readonly at: number
+}
+
+export function downOf(name: string): Down | undefined {
+  const record = recordOf(runDirectory(process.env), name)
+  return record === undefined || isKept(record) ? undefined : toDown(record)
+}
+
+/** But for those that run, whoever runs them. */
+export function allDown(running: readonly string[]): readonly Down[] {
+  const folder = runDirectory(process.env)
+  const records = recordedNames(folder).filter((name) => !running.includes(name))
+  return records.flatMap((name) => downOf(name) ?? [])
+}
+
+function isKept({ keeper: { pid, startTime } }: ServiceRecord): boolean {
+  return isAlive([pid, startTime])
+}
+
+/** A keeper that was killed left what it wrote last. */
+function toDown({ plan, state, generation, restarts, lastExit, at }: ServiceRecord): Down {
+  const phase = state === 'stopped' || state === 'failed' ? state : 'crashed'
+  return { name: plan.name, phase, generation, restarts, at, ...(lastExit && { lastExit }) }
+}
+
+export function downText({ phase, at, lastExit }: Down): string {
+  const ago = `${timeText((Date.now() - at) / 1000)} ago`
+  if (phase === 'stopped') return `stopped ${ago}`
+  return lastExit === undefined ? `${phase} ${ago}` : `${phase} ${ago}: ${lastExitText(lastExit)}`
+}
+
+export function lastExitText({ pid, code, signal, at }: LastExit): string {
+  // Of a process that was no child of its keeper nobody knows.
+  const how = code === null && signal === null ? 'exit code unknown' : exitWords({ code, signal })
+  return `${how} (pid ${pid}, ${new Date(at).toISOString()})`
+}
+
+/** What was typed means a service that is known, and does not run. */
+export function explained(error: unknown): unknown {
+  if (!(error instanceof CookError) || error.code !== 'ERR_COOK_NOT_RUNNING') return error
+  const { name } = error.values as { readonly name?: string }
+  const down = name === undefined ? undefined : downOf(name)
+  if (name === undefined || down === undefined) return error
+  return new CookError('ERR_COOK_DOWN', { name, why: downText(down) }, { cause: error })
+}
