@@ -77,8 +77,8 @@ type KeeperStatus = {
 /** How the worker of a slot fares. */
 export type WorkerStatus = {
   readonly slot: number
-  /** 0: there is no process now. */
-  readonly pid: number
+  /** Absent: there is no process now. */
+  readonly pid?: number
   readonly generation: number
   /** `waiting`: it is started again in a moment; `failed`: it has crashed too often for that. */
   readonly state: 'serving' | 'starting' | 'waiting' | 'failed' | 'stopped' | 'crashed'

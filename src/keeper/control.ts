@@ -163,7 +163,8 @@ export class KeeperControl {
   /** Of a service whose worker does not answer, or is none. */
   #without(): Status {
     const { release, plan, lastExit, drainTimeout, serving, health, record } = this.#keeper
-    const [pid, startTime] = serving?.identity ?? [lastExit?.pid ?? 0, '']
+    // Whoever signals the pid of a service means its keeper then; a 0 would mean themselves.
+    const [pid, startTime] = serving?.identity ?? identify()
     const { upgrades, last } = health.news
     return {
       ...{ name: this.#name, version, node: this.#last?.node ?? process.version, pid, startTime },
@@ -177,10 +178,12 @@ export class KeeperControl {
   }
 
   #kept(found: Status | undefined): Pick<Status, 'keeper' | 'workers' | 'pidFile' | 'release'> {
-    const { restarts, lastExit, state, serving, startedAt, pidFile, release } = this.#keeper
+    const { restarts, lastExit, state, serving, startedAt, pidFile, release, record } = this.#keeper
+    const { generation } = record
     const [pid, startTime] = identify()
     const worker: WorkerStatus = {
-      ...{ slot: 0, pid: serving?.identity[0] ?? 0, generation: serving?.generation ?? 0, state },
+      ...{ slot: 0, state, generation: serving?.generation ?? generation },
+      ...(serving && { pid: serving.identity[0] }),
       ...{ phase: found?.phase ?? 'gone', connections: found?.connections ?? 0, restarts },
       ...(lastExit && { lastExit }),
     }

@@ -108,8 +108,10 @@ export class Keeper {
 
   /** Ends the service: once more, and what is still answered is cut. */
   stop(signal: NodeJS.Signals): void {
+    // One that is still starting gets the signal too, and the time that it takes to end by it.
+    if (this.#slot.isStopping) this.#stopping.abort()
+    else setTimeout(() => this.#stopping.abort(), this.drainTimeout).unref()
     this.#step({ type: 'stop' })
-    this.#stopping.abort()
     const { serving } = this
     // Those before it hear of it from the one that serves.
     for (const worker of serving === undefined ? this.workers.values() : [serving]) system.kill(worker.identity, signal)
