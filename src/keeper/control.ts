@@ -50,8 +50,13 @@ export class KeeperControl {
       throw new CookError('ERR_COOK_NAME_TAKEN', { name: this.#name, why })
     }
     await this.#listen()
-    forgetOwners(this.#folder, this.#name, process.pid)
-    this.own()
+    try {
+      forgetOwners(this.#folder, this.#name, process.pid)
+      this.own()
+    } catch (error) {
+      this.close()
+      throw error
+    }
     this.#looking = setInterval(() => void this.#putBack(), lookInterval).unref()
   }
 
