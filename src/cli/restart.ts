@@ -9,7 +9,7 @@ import { exitCodes, note, paint, print, printJson } from './output.ts'
 import { type AgainOptions, changesOf, checkCommand } from './program.ts'
 import { recordFor, servesText, startFrom, startProgram } from './start.ts'
 import { endAll } from './stop.ts'
-import { tellDoubts, whatRuns } from './what-runs.ts'
+import { nodeText, tellDoubts, whatRuns } from './what-runs.ts'
 
 export type RestartOptions = StopOptions & AgainOptions
 
@@ -43,7 +43,10 @@ async function restartKept(client: Client, before: Status, options: RestartOptio
   const program = Object.keys(record).length > 0 ? { program: record } : {}
   const now = (await client.ask('POST /restart', { ...retyped, ...env, ...program })) as Status
   if (options.json === true) printJson(now)
-  else print(`${paint('green', client.name)} ${servesText(now)}\n  ${whatRuns(now)}`)
+  else {
+    print(`${paint('green', client.name)} ${servesText(now)}`)
+    print(`  ${[whatRuns(now), nodeText(now.node, before)].join(', ')}`)
+  }
   tellDoubts(client.name, now, before)
   return exitCodes.done
 }

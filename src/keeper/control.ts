@@ -71,10 +71,10 @@ export class KeeperControl {
   own(): void {
     const [pid, startTime] = identify()
     const { plan, release, drainTimeout, serving } = this.#keeper
-    const { program, environment } = plan
+    const { program } = plan
     const command = typedCommand(release)
     const generation = serving?.generation ?? 1
-    writeOwner(this.#folder, this.#name, { pid, startTime, generation, drainTimeout, command, environment, program })
+    writeOwner(this.#folder, this.#name, { pid, startTime, generation, drainTimeout, command, program })
   }
 
   async #listen(): Promise<void> {
@@ -205,7 +205,10 @@ export class KeeperControl {
   /** What the worker says of it, passed on word by word. */
   async #upgrade(body: string, response: ServerResponse): Promise<void> {
     const options = optionsOf(body)
-    this.#keeper.asked = changesOf(body)
+    const asked = changesOf(body)
+    const { pidFile } = asked.program
+    if (pidFile !== undefined) this.#keeper.checkPidFile(pidFile)
+    this.#keeper.asked = asked
     if (this.#keeper.serving === undefined) {
       const { state } = this.#keeper
       throw new CookError('ERR_COOK_NO_WORKER', { name: this.#name, state })

@@ -1,6 +1,12 @@
 /** The keeper of a service: the parent of its workers, which holds their listeners. */
 import { randomBytes } from 'node:crypto'
-import { type HandleRecord, type LinkRecord, type ProgramRecord, writeProgram } from '../contract/environment.ts'
+import {
+  type HandleRecord,
+  type LinkRecord,
+  type ProgramRecord,
+  readProgram,
+  writeProgram,
+} from '../contract/environment.ts'
 import type { KeeperMessage, KeeperMessageOf } from '../contract/keeper-messages.ts'
 import { protocolVersion } from '../contract/protocol.ts'
 import { messageOf } from '../errors.ts'
@@ -12,7 +18,7 @@ import { userOf } from '../node/users.ts'
 import { defaults } from '../options.ts'
 import { nextCommand, type Retyped, typedOf } from '../process/command.ts'
 import { exitWords, spawnFault } from '../process/launcher.ts'
-import { releasePidFile, writePidFile } from '../process/pid-file.ts'
+import { checkPidFile, releasePidFile, writePidFile } from '../process/pid-file.ts'
 import type { RawHandle } from '../upgrade/station.ts'
 import { deferred } from '../waiting.ts'
 import { notSpawned, untilServes } from './first-start.ts'
@@ -36,7 +42,8 @@ export type Changes = {
 export type End = { readonly code: number; readonly error?: Error }
 
 export class Keeper {
-  readonly plan: KeeperPlan
+  /** As the last upgrade has changed it. */
+  plan: KeeperPlan
   readonly startedAt = Date.now()
   /** Resolves when the first worker serves; rejects if it does not come up. */
   readonly started = deferred<void>()
@@ -269,6 +276,7 @@ export class Keeper {
         return
       case 'serves':
         this.drainTimeout = message.drainTimeout
+        this.#takeProgram(worker)
         if (isTrusted(worker) || message.pidFile === this.plan.program.pidFile) this.#keepPidFile(message.pidFile)
         this.#step({ type: 'serves', generation: worker.generation, release: worker.release, now: performance.now() })
         this.#tellUp()
@@ -365,6 +373,17 @@ export class Keeper {
     if (this.#slot.next !== undefined) return
     this.#restarted?.resolve(undefined)
     this.#restarted = undefined
+  }
+
+  /** What the command line says of the program from now on. */
+  #takeProgram({ release: { environment } }: Worker): void {
+    const { release: _, ...program } = readProgram(environment) ?? this.plan.program
+    this.plan = { ...this.plan, program }
+  }
+
+  /** Throws what keeps a new pid file from being written. */
+  checkPidFile(file: string): void {
+    checkPidFile(file, [identify(), ...[...this.workers.values()].map(({ identity }) => identity)])
   }
 
   /** Throws what keeps it from being written: before anything is started for it. */

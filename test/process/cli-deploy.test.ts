@@ -207,7 +207,7 @@ describe('a deploy', { concurrency: 3 }, () => {
       moveConnections: false,
     })
     assert.deepEqual([now.drainTimeout, now.logFile], [4321, lab.path('second.log')])
-    assert.equal(lab.read('second.pid'), `${now.pid}\n`)
+    assert.equal(lab.read('second.pid'), `${now.keeper?.pid}\n`)
     assert.equal(existsSync(lab.path('first.pid')), false)
     assert.equal(await operator.does(['logs', 'app', '--path']), `${lab.path('second.log')}\n`)
     for (const option of [

@@ -57,7 +57,7 @@ test('the log of a daemon that is dead is found by its name, wherever it is', as
   await using lab = await Lab.open()
   await using operator = new Operator(lab)
   writeProgram(lab, 'app.mjs', 'one')
-  await operator.does(['start', 'app.mjs', '--log', 'elsewhere.log'])
+  await operator.does(['start', '--no-keep', 'app.mjs', '--log', 'elsewhere.log'])
   const { pid } = await operator.status('app')
   process.kill(pid, 'SIGKILL')
   await eventually('its end', async () => (await operator.status('app').catch(() => 'gone')) === 'gone' || undefined)
@@ -76,7 +76,7 @@ test('without --log the log is in the state folder of its user, and is found whe
   const options = { before, env: { HOME: home, ...rootsFolders(home) } }
   const log = `${home}/.local/state/cook-daemon/app.log`
   try {
-    assert.match(await operator.does(['start', 'app.mjs'], options), new RegExp(`log ${log}$`, 'm'))
+    assert.match(await operator.does(['start', '--no-keep', 'app.mjs'], options), new RegExp(`log ${log}$`, 'm'))
     assert.deepEqual([modeOf(log), modeOf(dirname(log))], [0o640, 0o750])
     const { pid, startTime } = JSON.parse(await operator.does(['status', 'app', '--json'], options)) as Status
     assert.equal(await operator.does(['logs', 'app', '--path'], options), `${log}\n`)

@@ -17,10 +17,10 @@ createServer((request, response) => {
 }).listen(0, '127.0.0.1')
 setInterval(() => {}, 60_000)`
 
-async function start(lab: Lab, operator: Operator) {
+async function start(lab: Lab, operator: Operator, ...more: readonly string[]) {
   mkdirSync(lab.path('project'), { recursive: true })
   writeFileSync(lab.path('project/app.cjs'), telling)
-  const args = ['start', 'app.cjs', '--node-arg', '--no-deprecation', '--', 'one', 'two']
+  const args = ['start', 'app.cjs', '--node-arg', '--no-deprecation', ...more, '--', 'one', 'two']
   await operator.does(args, { cwd: lab.path('project'), env: { SECRET: 'first' } })
 }
 
@@ -51,10 +51,10 @@ describe('a restart', { concurrency: 3 }, () => {
     ['was killed', ({ pid }: { pid: number }) => process.kill(pid, 'SIGKILL')],
     ['has crashed', (_: unknown, operator: Operator) => operator.asks('app', '/crash').catch(() => {})],
   ] as const) {
-    test(`a service that ${how} is restarted with what it had, and a stopped one is not`, async () => {
+    test(`a service without a keeper that ${how} is restarted with what it had, and a stopped one is not`, async () => {
       await using lab = await Lab.open()
       await using operator = new Operator(lab)
-      await start(lab, operator)
+      await start(lab, operator, '--no-keep')
       const before = await told(operator)
       const status = await operator.status('app')
       await end(status, operator)
@@ -72,7 +72,7 @@ describe('a restart', { concurrency: 3 }, () => {
   test('a restart that does not know the environment of the start says so', async () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
-    await start(lab, operator)
+    await start(lab, operator, '--no-keep')
     for (const { pid } of clientOf(lab.path('run'), 'app').owners()) {
       writeFileSync(lab.path(`run/app.${pid}.owner`), '{}')
     }
@@ -82,7 +82,7 @@ describe('a restart', { concurrency: 3 }, () => {
     assert.equal((await told(operator)).secret, 'second')
   })
 
-  test('the environment of a service is in one file of its user alone, and in no output, status or log', async () => {
+  test('the environment of a service is in files of its user alone, and in no output, status or log', async () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
     const env = { SECRET: 'a-password' }
@@ -107,8 +107,8 @@ describe('a restart', { concurrency: 3 }, () => {
       return readFileSync(`${folder}/${file}`, 'utf8').includes(env.SECRET)
     })
     const { pid } = await operator.status('app')
-    assert.deepEqual(holding, [`app.${pid}.owner`])
-    assert.equal(lstatSync(`${folder}/${holding[0]}`).mode & 0o777, 0o600)
+    assert.deepEqual(holding.sort(), ['app.service', `app@0.${pid}.owner`])
+    for (const file of holding) assert.equal(lstatSync(`${folder}/${file}`).mode & 0o777, 0o600)
     assert.equal(lstatSync(folder).mode & 0o777, 0o700)
     assert.equal(shown.join('').includes(env.SECRET), false)
   })
