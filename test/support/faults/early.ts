@@ -15,7 +15,8 @@ const lines: Readonly<Partial<Record<Fault | 'hold', string>>> = {
   // Three of its own, the link, two listeners, and two more. No core file: Node aborts.
   descriptors: 'ulimit -c 0; ulimit -n 8',
   link: 'exec 3>&-',
-  garbage: 'echo "this is no message" >&3',
+  // It is killed for that, and on a busy machine not at once: no program of it runs until then.
+  garbage: 'echo "this is no message" >&3; exec sleep 60',
 }
 
 /** Writes its pid to `bin/pid`; with a fault that comes from outside it waits for `bin/go`. */
