@@ -41,10 +41,10 @@ export async function drain(plan: Drain): Promise<boolean> {
     return { ...draining, protocol: protocolOf(draining), total: watchTotal(draining.server) }
   })
   try {
-    if (!(await moveIdle(parts, plan))) return false
-    const end = await finish(parts, plan)
-    if (end === 'lost') return false
-    return end === 'closed' || (await cut(parts, plan))
+    const hasDrained = await inActs(parts, plan)
+    // The successor may be dead before its link has told that it ended.
+    if (!hasDrained) await giveUp(parts)
+    return hasDrained
   } finally {
     countServed(parts)
     for (const other of plan.others) other.dispose()
@@ -53,6 +53,13 @@ export async function drain(plan: Drain): Promise<boolean> {
       total.stop()
     }
   }
+}
+
+async function inActs(parts: readonly Part[], plan: Drain): Promise<boolean> {
+  if (!(await moveIdle(parts, plan))) return false
+  const end = await finish(parts, plan)
+  if (end === 'lost') return false
+  return end === 'closed' || cut(parts, plan)
 }
 
 /**
@@ -116,11 +123,9 @@ async function cut(parts: readonly Part[], plan: Drain): Promise<boolean> {
   stopMoving(parts)
   countServed(parts)
   const isAnswered = await plan.sayBye()
-  // The answer came behind that to all connections.
-  for (const { mover } of parts) mover?.giveUp()
   if (!isAnswered && plan.canReturn()) return false
-  // How they ended is counted in the turns of those that wait for it.
-  await new Promise((counted) => setImmediate(counted))
+  // The answer came behind that to all connections.
+  await giveUp(parts)
   closeIdle(parts)
   for (const [server, sockets] of connectionsOf(parts.map((part) => part.server))) {
     const part = parts.find((one) => one.server === server)
@@ -128,6 +133,12 @@ async function cut(parts: readonly Part[], plan: Drain): Promise<boolean> {
     for (const socket of sockets) socket.destroy()
   }
   return true
+}
+
+/** Nothing is on its way any more, and how that ended is counted: by those that wait for it. */
+async function giveUp(parts: readonly Part[]): Promise<void> {
+  for (const { mover } of parts) mover?.giveUp()
+  await new Promise((counted) => setImmediate(counted))
 }
 
 function stopMoving(parts: readonly Part[]): void {
