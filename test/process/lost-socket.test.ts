@@ -43,7 +43,7 @@ describe('what a process has by its name', { concurrency: 3 }, () => {
     assert.match((await without(['status'])).stdout, new RegExp(`pid +${pid}`))
     assert.match((await without(['list'])).stdout, new RegExp(`^app +${pid} `, 'm'))
     const again = await without(['start', 'app.mjs'])
-    assert.equal(again.code, 1)
+    assert.equal(again.code, 1, again.stdout + again.stderr)
     assert.match(again.stderr, new RegExp(`app is already running: pid ${pid}`))
     assert.match((await without(['upgrade', 'app'])).stdout, /serves generation 2/)
     assert.equal(isAlive([pid, startTime]), false)
@@ -73,8 +73,8 @@ describe('what a process has by its name', { concurrency: 3 }, () => {
       operator.types(['list']),
       operator.types(['start', 'app.mjs']),
     ])
-    for (const { code, stderr } of [status, start]) {
-      assert.equal(code, 1)
+    for (const { code, stdout, stderr } of [status, start]) {
+      assert.equal(code, 1, stdout + stderr)
       assert.match(stderr, new RegExp(`app does not respond: pid ${pid}, generation 1, .* stopped by a signal`))
     }
     assert.match(list.stdout, new RegExp(`^app +${pid} +1 +silent`, 'm'))
