@@ -9,6 +9,7 @@ import { beforeUser, openControl } from './control/server.ts'
 import { enter } from './enter.ts'
 import { CookError, messageOf } from './errors.ts'
 import { type DaemonReport, replaceAndLeave, stopService } from './handover/leave.ts'
+import { stopAsBySignal } from './handover/stop.ts'
 import { listen } from './listen/listen.ts'
 import { currentContext, inContext } from './node/context.ts'
 import { keepInspectorShut } from './node/signals.ts'
@@ -59,6 +60,7 @@ export function beginDaemon(service: Service, options: DaemonOptions): void {
   service.options = { ...options, ...wordsOf(state.program) }
   service.context = currentContext()
   service.isDaemon = true
+  service.end = () => stopAsBySignal(service)
   service.renew = () => replaceAndLeave(service, {}, { isSame: true })
   if (state.program?.logFile !== undefined) state.logFile = resolve(state.program.logFile)
   service.begin()

@@ -213,6 +213,10 @@ export const errorTexts = {
     text: '{name} has no process that serves now (it is {state}); clients wait, and nothing was changed',
     help: 'Its keeper starts it again; status shows how the last one ended. To start another version at once: restart.',
   },
+  ERR_COOK_NO_KEEPER: {
+    text: '{name} has no keeper: it was started with --no-keep, or by itself; nothing was changed',
+    help: 'Started again without --no-keep it has one.',
+  },
   ERR_COOK_NOT_KNOWN: {
     text: 'there never was a service named {name}, as far as is known in {folder}',
     help: 'The command list shows what runs and what is down. Each user, and each run directory, has services of its own.',

@@ -92,6 +92,8 @@ export class Service {
   control: ControlSocket | undefined
   /** By upgrade/keeper-line.ts, in a worker. */
   keeper: KeeperEnd | undefined
+  /** By daemon.ts: ends the service as a stop by the control socket does. */
+  end: (() => void) | undefined
   /** By daemon.ts: replaces this process by what it runs, wherever symlinks lead to now. */
   renew: (() => Promise<unknown>) | undefined
   preload: Preload | undefined

@@ -1,7 +1,7 @@
 /** Services of which only the record is left: stopped, crashed, or killed with their keeper. */
 import { CookError } from '../errors.ts'
 import type { LastExit, Restarts, ServiceRecord } from '../keeper/plan.ts'
-import { recordedNames, recordOf } from '../keeper/records.ts'
+import { recordedNames, recordOf, writeRecord } from '../keeper/records.ts'
 import { isAlive } from '../node/system.ts'
 import { exitWords } from '../process/launcher.ts'
 import { runDirectory } from '../process/run-dir.ts'
@@ -38,6 +38,14 @@ function isKept({ keeper: { pid, startTime } }: ServiceRecord): boolean {
 function toDown({ plan, state, generation, restarts, lastExit, at }: ServiceRecord): Down {
   const phase = state === 'stopped' || state === 'failed' ? state : 'crashed'
   return { name: plan.name, phase, generation, restarts, at, ...(lastExit && { lastExit }) }
+}
+
+/** A keeper that had to be killed could not write it down. */
+export function noteStopped(name: string): void {
+  const folder = runDirectory(process.env)
+  const record = recordOf(folder, name)
+  if (record === undefined || record.state === 'stopped' || isKept(record)) return
+  writeRecord(folder, { ...record, state: 'stopped', at: Date.now() })
 }
 
 export function downText({ phase, at, lastExit }: Down): string {

@@ -2,12 +2,14 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { writeProgram } from '../contract/environment.ts'
-import { RemoteError } from '../control/client.ts'
-import type { CookErrorCode } from '../errors.ts'
+import { type Client, RemoteError } from '../control/client.ts'
+import type { Status } from '../control/status.ts'
+import { CookError, type CookErrorCode } from '../errors.ts'
 import type { KeeperAnswer, KeeperPlan, KeepOptions } from '../keeper/plan.ts'
 import { inheritableDescriptors } from '../node/processes.ts'
 import { system } from '../node/system.ts'
 import { exitWords, spawned } from '../process/launcher.ts'
+import { print } from './output.ts'
 import { ownPackage, type Program, type StartOptions } from './program.ts'
 
 /** Of a restart: the environment of the start, not that of this command. */
@@ -65,4 +67,33 @@ export function isNameTaken(error: unknown): boolean {
   const code = 'ERR_COOK_NAME_TAKEN' satisfies CookErrorCode
   const { code: own, cause } = error as { readonly code?: string; readonly cause?: { readonly code?: string } }
   return own === code || cause?.code === code
+}
+
+/** Throws unless the service has one. */
+export function demandKeeper({ name, keeper }: Status): void {
+  if (keeper === undefined) throw new CookError('ERR_COOK_NO_KEEPER', { name })
+}
+
+/** How long another keeper may take to answer, in milliseconds: its worker is replaced under it. */
+const longestRenewal = 30_000
+const pause = 50
+
+/** The worker starts it, as if the old one had died; nothing of the service changes. */
+export async function replaceKeeper(client: Client, before: Status, isJson: boolean): Promise<Status> {
+  demandKeeper(before)
+  const { keeper, generation } = before
+  await client.ask('POST /keeper', { execPath: process.execPath, file: keeperFile() })
+  const end = performance.now() + longestRenewal
+  for (;;) {
+    const now = await client.status().catch(() => undefined)
+    const isNew = now?.keeper !== undefined && now.keeper.pid !== keeper?.pid && now.generation > generation
+    if (isNew && !isJson) print(`the keeper is pid ${now.keeper.pid} now (node ${now.keeper.node})`)
+    if (isNew) return now
+    if (performance.now() > end) {
+      throw new Error(
+        `no other keeper has answered within ${longestRenewal / 1000} s; the worker of ${client.name} serves on. Its log says why: cook-daemon logs ${client.name}`,
+      )
+    }
+    await new Promise((done) => setTimeout(done, pause))
+  }
 }

@@ -5,6 +5,7 @@ import { nextCommand } from '../process/command.ts'
 import type { Started } from '../service-parts.ts'
 import type { StopOptions } from './end-silent.ts'
 import { ifNotRunning, silentOwners, which } from './find-service.ts'
+import { demandKeeper } from './keep.ts'
 import { exitCodes, note, paint, print, printJson } from './output.ts'
 import { type AgainOptions, changesOf, checkCommand } from './program.ts'
 import { recordFor, servesText, startFrom, startProgram } from './start.ts'
@@ -36,7 +37,8 @@ export async function restart(name: string | undefined, options: RestartOptions)
 }
 
 /** Its keeper holds the listeners meanwhile: clients wait, and none is refused. */
-async function restartKept(client: Client, before: Status, options: RestartOptions): Promise<number> {
+export async function restartKept(client: Client, before: Status, options: RestartOptions): Promise<number> {
+  demandKeeper(before)
   const { retyped, record } = changesOf(before.command, [], options)
   checkCommand(nextCommand(before.command, retyped))
   const env = options.updateEnv === true ? { env: process.env } : {}

@@ -6,6 +6,7 @@ import type { Progress } from '../control/status.ts'
 import { CookError } from '../errors.ts'
 import { isAlive } from '../node/system.ts'
 import { userOf } from '../node/users.ts'
+import { noteStopped } from './down.ts'
 import { type End, endSilent, type StopOptions, timeToEnd, untilEnded } from './end-silent.ts'
 import { silentOwners, which } from './find-service.ts'
 import { exitCodes, paint, print, printJson } from './output.ts'
@@ -15,6 +16,7 @@ export async function stop(name: string | undefined, options: StopOptions): Prom
   const before = client.owners()
   try {
     const { pid, wasKilled, answered } = await endAll(client, options)
+    noteStopped(client.name)
     const others = before.filter((one) => isAlive(identityOf(one)))
     const json = { name: client.name, pid, wasKilled, answered }
     if (options.json === true) printJson(others.length === 0 ? json : { ...json, others: others.map(identityOf) })

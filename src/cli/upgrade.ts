@@ -6,8 +6,10 @@ import { nextCommand } from '../process/command.ts'
 import { openRunDirectory } from '../process/run-dir.ts'
 import { timesText } from '../report.ts'
 import { ifNotRunning, which } from './find-service.ts'
+import { replaceKeeper } from './keep.ts'
 import { exitCodes, note, paint, print, printJson, UsageError } from './output.ts'
 import { changesOf, nameOf, type Program, programOf, type StartOptions } from './program.ts'
+import { restartKept } from './restart.ts'
 import { linkLog, start } from './start.ts'
 import { isSameProgram, nodeText, tellDoubts, whatRuns } from './what-runs.ts'
 
@@ -17,6 +19,8 @@ export type UpgradeCommandOptions = StartOptions & {
   readonly release?: readonly string[]
   /** False with --no-wait. */
   readonly wait?: boolean
+  readonly exclusive?: boolean
+  readonly keeper?: boolean
 }
 
 /** How long the old version may take from the end of its drain to its own, in milliseconds. */
@@ -53,11 +57,14 @@ function demandSame(running: Status, meant: Program, options: StartOptions, isNa
 
 async function upgradeRunning(
   client: Client,
-  before: Status,
+  first: Status,
   args: readonly string[],
   options: UpgradeCommandOptions,
 ): Promise<number> {
   const isJson = options.json === true
+  const before = options.keeper === true ? await replaceKeeper(client, first, isJson) : first
+  // The old one ends before the new one begins: that is a restart.
+  if (options.exclusive === true) return restartKept(client, before, options)
   const { retyped, record } = changesOf(before.command, args, options)
   const next = nextCommand(before.command, retyped)
   if (!isJson) {

@@ -43,6 +43,8 @@ const messages = {
   exit: { id: count, code: optional(count), signal: optional(text) },
   /** The worker is to be replaced by what it runs itself: a crash or a keeper is no deploy. */
   upgrade: {},
+  /** It is to end, as at a stop by the control socket: a signal may kill it. */
+  stop: {},
   ping: {},
   /** The keeper ends: the worker starts another, on this Node and from this file. */
   renew: { execPath: text, file: text },

@@ -55,14 +55,14 @@ const absence = 3_000
  * `ERR_COOK_STANDS_STILL` if its process is known and says nothing, `ERR_COOK_NO_ANSWER` if
  * something else is wrong at the socket, and what the daemon answers.
  */
-export function clientOf(folder: string, name: string): Client {
+export function clientOf(folder: string, name: string, wait: number = patience): Client {
   const path = controlPath(folder, name)
   // Those of its workers too, which go with it.
   const owners = () => [...livingOwners(folder, workerName(name, 0)), ...livingOwners(folder, name)]
   const serving = () => servingOwner(folder, name)
   const ask = async (what: string, options?: object) => {
     try {
-      return await begin({ name, path, serving }, what, options)
+      return await begin({ name, path, serving, wait }, what, options)
     } catch (error) {
       const isAbsent = isNotRunning(error)
       const owner = isAbsent || isSilence(error) ? serving() : undefined
@@ -125,13 +125,19 @@ export class RemoteError extends Error {
   }
 }
 
-type Asked = { readonly name: string; readonly path: string; serving(): FoundOwner | undefined }
+type Asked = {
+  readonly name: string
+  readonly path: string
+  /** Milliseconds for the begin of an answer. */
+  readonly wait: number
+  serving(): FoundOwner | undefined
+}
 
-async function begin({ name, path, serving }: Asked, what: string, options?: object): Promise<Socket> {
+async function begin({ name, path, wait, serving }: Asked, what: string, options?: object): Promise<Socket> {
   const until = performance.now() + absence
   for (let left = tries; ; left--) {
     try {
-      return await beginOnce(name, path, what, options)
+      return await beginOnce({ name, path, wait }, what, options)
     } catch (error) {
       const isAbsent = isNotRunning(error) && performance.now() < until && serving() !== undefined
       if (!isAbsent && (left <= 0 || !isHandingOver(error))) throw error
@@ -152,7 +158,11 @@ function isHandingOver(error: unknown): boolean {
   return syscall !== undefined && (code === 'ECONNRESET' || code === 'EPIPE')
 }
 
-async function beginOnce(name: string, path: string, what: string, options?: object): Promise<Socket> {
+async function beginOnce(
+  { name, path, wait }: Omit<Asked, 'serving'>,
+  what: string,
+  options?: object,
+): Promise<Socket> {
   const stat = lstatSync(path, { throwIfNoEntry: false })
   if (stat === undefined) throw new CookError('ERR_COOK_NOT_RUNNING', { name })
   if (!stat.isSocket() || stat.uid !== process.getuid?.()) {
@@ -164,12 +174,10 @@ async function beginOnce(name: string, path: string, what: string, options?: obj
   const body = options === undefined ? '' : JSON.stringify(options)
   // 1.0: the answer comes in no chunks, and its end is the end of the connection.
   socket.write(`${what} HTTP/1.0\r\nhost: cook-daemon\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`)
-  const silence = Object.assign(new Error(`no answer within ${patience} ms`), { code: 'ETIMEDOUT' })
+  const silence = Object.assign(new Error(`no answer within ${wait} ms`), { code: 'ETIMEDOUT' })
   // The first word of an upgrade comes when its process has been started, which may take its time.
   const timer =
-    what === 'POST /upgrade' || what === 'POST /restart'
-      ? undefined
-      : setTimeout(() => socket.destroy(silence), patience)
+    what === 'POST /upgrade' || what === 'POST /restart' ? undefined : setTimeout(() => socket.destroy(silence), wait)
   let status: number
   try {
     status = await readStatus(socket)

@@ -5,6 +5,7 @@ import { isFields, type ProgramRecord } from '../contract/environment.ts'
 import { CookError, type CookErrorCode, messageOf } from '../errors.ts'
 import type { DaemonUpgradeOptions } from '../options.ts'
 import type { Service } from '../service.ts'
+import { RemoteError } from './client.ts'
 import { stopByRequest, upgradeByRequest } from './commands.ts'
 import { metricsText } from './metrics.ts'
 import { type Failure, type Progress, statusOf } from './status.ts'
@@ -126,12 +127,13 @@ export function sendFailure(response: ServerResponse, error: unknown, status = h
 }
 
 function failure(error: unknown): Failure {
-  const { code, help } = error instanceof CookError ? error : { code: 'ERR_COOK_CONTROL', help: '' }
+  const isKnown = error instanceof CookError || error instanceof RemoteError
+  const { code, help } = isKnown ? error : { code: 'ERR_COOK_CONTROL', help: '' }
   return { type: 'error', code, message: messageOf(error), help }
 }
 
 function httpStatusOf(error: unknown): number {
-  if (!(error instanceof CookError)) return 500
+  if (!(error instanceof CookError || error instanceof RemoteError)) return 500
   if (error.code === 'ERR_COOK_CONTROL' || error.code === 'ERR_COOK_OPTION') return 400
   return conflicts.includes(error.code) ? 409 : 500
 }

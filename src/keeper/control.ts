@@ -23,6 +23,9 @@ import { releaseOf, typedCommand } from './release.ts'
 /** How often it is looked whether the socket is still there, in milliseconds. */
 const lookInterval = 1_000
 
+/** How long a worker may take to answer, in milliseconds: less than whoever asks us waits. */
+const workerPatience = 2_000
+
 export class KeeperControl {
   readonly #keeper: Keeper
   readonly #folder: string
@@ -31,6 +34,7 @@ export class KeeperControl {
   #server: Server
   #file: string | undefined
   #looking: NodeJS.Timeout | undefined
+  #fault: string | undefined
   /** What the worker said of itself last. */
   #last: Status | undefined
 
@@ -151,18 +155,24 @@ export class KeeperControl {
   }
 
   get #worker(): Client {
-    return clientOf(this.#folder, workerName(this.#name, 0))
+    return clientOf(this.#folder, workerName(this.#name, 0), workerPatience)
   }
 
   async status(): Promise<Status> {
     const { serving } = this.#keeper
-    const found = serving === undefined ? undefined : await this.#worker.status().catch(() => undefined)
+    this.#fault = undefined
+    const found = serving === undefined ? undefined : await this.#worker.status().catch((error) => this.#note(error))
     if (found !== undefined) {
       this.#last = found
       const { upgrades, lastUpgrade } = found
       this.#keeper.health.news = { generations: [], upgrades, ...(lastUpgrade && { last: lastUpgrade }) }
     }
     return { ...(found ?? this.#without()), ...this.#kept(found) }
+  }
+
+  /** Why the worker did not answer. */
+  #note(error: unknown): undefined {
+    this.#fault = messageOf(error)
   }
 
   /** Of a service whose worker does not answer, or is none. */
@@ -179,6 +189,7 @@ export class KeeperControl {
       ...{ upgrades, ...(last && { lastUpgrade: last }), generations: [], drainTimeout },
       ...{ command: typedCommand(release), program: plan.program },
       ...(plan.program.logFile !== undefined && { logFile: plan.program.logFile }),
+      ...(this.#fault !== undefined && { warnings: [{ at: Date.now(), about: 'worker', text: this.#fault }] }),
     }
   }
 
@@ -235,7 +246,7 @@ export class KeeperControl {
     })
     await stream(response, async (onProgress) => {
       onProgress({ type: 'stopping', ms: 0, drainTimeout, generations, keeper: identify() })
-      this.#keeper.stop('SIGTERM')
+      this.#keeper.stop('request')
       await this.#keeper.ended.promise
     })
   }
@@ -243,6 +254,11 @@ export class KeeperControl {
   /** The worker starts the next keeper, as if this one had died: it is told with what. */
   async #renew(body: string, response: ServerResponse): Promise<void> {
     const { execPath, file } = optionsOf(body)
+    if (this.#keeper.plan.options.isRun === true) {
+      const why =
+        'this keeper is in the foreground, and whoever waits for it would take its end for that of the service'
+      throw new CookError('ERR_COOK_CONTROL', { why })
+    }
     const { serving } = this.#keeper
     if (serving === undefined)
       throw new CookError('ERR_COOK_NO_WORKER', { name: this.#name, state: this.#keeper.state })

@@ -6,6 +6,7 @@ import { CookError } from '../errors.ts'
 import { adoptChannel } from '../node/channel.ts'
 import type { Command } from '../node/system.ts'
 import { exitWords, spawnFault } from '../process/launcher.ts'
+import { lastWords } from '../process/log.ts'
 import { sendValue } from '../upgrade/cloned-values.ts'
 import { type Conversation, converse, type Partner } from '../upgrade/conversation.ts'
 import { openLink } from '../upgrade/link.ts'
@@ -19,10 +20,13 @@ type Given = {
   readonly signal: AbortSignal
   /** What the service has behind it. */
   readonly news: News
+  /** What the worker writes is seen by whoever reads the error. */
+  readonly isShown: boolean
 }
 
 /** Resolves when the worker serves. Rejects, with nothing of it left, if it does not come up. */
-export async function untilServes(worker: Worker, { link, own, readyTimeout, signal, news }: Given): Promise<void> {
+export async function untilServes(worker: Worker, given: Given): Promise<void> {
+  const { link, own, readyTimeout, signal, news, isShown } = given
   const partner: Partner = {
     identity: worker.identity,
     open: (onEvent) => openLink(adoptChannel(own.fd), onEvent),
@@ -40,16 +44,17 @@ export async function untilServes(worker: Worker, { link, own, readyTimeout, sig
     overlap() {},
     opened() {},
   })
-  if (conversation.end.at !== 'committed') throw failed(worker, conversation)
+  if (conversation.end.at !== 'committed') throw failed(worker, conversation, isShown)
   conversation.hear(() => {})
   conversation.link.send({ type: 'news', ...news })
   conversation.link.send({ type: 'bye' })
 }
 
 /** As a start without a keeper tells it (process/launcher.ts). */
-function failed(worker: Worker, { end: { failure, dying, exit }, seen }: Conversation): CookError {
+function failed(worker: Worker, { end, seen }: Conversation, isShown: boolean): CookError {
+  const { failure, dying, exit } = end
   const [pid] = worker.identity
-  const words = seen + (worker.words || (dying === undefined ? '' : `. It threw:\n  ${dying}`))
+  const words = seen + (isShown ? '' : worker.words || lastWords(dying, ''))
   switch (failure?.why) {
     case 'said-no':
       return new CookError('ERR_COOK_DAEMON_SAID_NO', { pid, reason: failure.reason })

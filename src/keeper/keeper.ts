@@ -114,14 +114,20 @@ export class Keeper {
   }
 
   /** Ends the service: once more, and what is still answered is cut. */
-  stop(signal: NodeJS.Signals): void {
+  stop(by: NodeJS.Signals | 'request'): void {
     // One that is still starting gets the signal too, and the time that it takes to end by it.
     if (this.#slot.isStopping) this.#stopping.abort()
     else setTimeout(() => this.#stopping.abort(), this.drainTimeout).unref()
     this.#step({ type: 'stop' })
     const { serving } = this
     // Those before it hear of it from the one that serves.
-    for (const worker of serving === undefined ? this.workers.values() : [serving]) system.kill(worker.identity, signal)
+    if (serving !== undefined) this.#end(serving, by)
+    else for (const worker of this.workers.values()) this.#end(worker, by === 'request' ? 'SIGTERM' : by)
+  }
+
+  #end({ station, identity }: Worker, by: NodeJS.Signals | 'request'): void {
+    if (by !== 'request') system.kill(identity, by)
+    else station.send({ type: 'stop' })
   }
 
   /** For the worker that serves, as if it had the pid of the keeper. */
@@ -135,7 +141,7 @@ export class Keeper {
     const { promise } = this.#restarted
     const { at } = this.#slot
     this.#step({ type: 'restart', release })
-    if (at === 'serving' && this.serving !== undefined) system.kill(this.serving.identity, 'SIGTERM')
+    if (at === 'serving' && this.serving !== undefined) this.#end(this.serving, 'request')
     return promise
   }
 
@@ -173,7 +179,7 @@ export class Keeper {
     const isOver = isRun && !keep && effects.some((one) => one.do === 'crashed')
     if (isOver) {
       this.#slot = { ...slot, at: 'down' }
-      this.#end('crashes')
+      this.#leave('crashes')
     } else {
       this.#carryOut(effects)
     }
@@ -199,13 +205,13 @@ export class Keeper {
           this.#restarted = undefined
           break
         case 'end':
-          this.#end(effect.why)
+          this.#leave(effect.why)
           break
       }
     }
   }
 
-  #end(why: 'stopped' | 'first' | 'crashes'): void {
+  #leave(why: 'stopped' | 'first' | 'crashes'): void {
     clearTimeout(this.#timer)
     if (this.#pidFile !== undefined) releasePidFile(this.#pidFile)
     const code = exitCodeOf(this.lastExit)
@@ -223,7 +229,7 @@ export class Keeper {
   async #start(release: Release): Promise<void> {
     const generation = ++this.#generation
     const nonce = randomBytes(16).toString('hex')
-    const { program, folder } = this.plan
+    const { program, folder, options } = this.plan
     const readyTimeout = program.readyTimeout ?? defaults.readyTimeout
     let worker: Worker | undefined
     try {
@@ -235,7 +241,9 @@ export class Keeper {
       worker = await this.#birth({ ...birth, linkFd: other.fd, log: program.logFile })
       other.close()
       const { news } = this.health
-      await untilServes(worker, { link, own, readyTimeout, signal: this.#stopping.signal, news })
+      // What goes to the terminal of `run` has been read there.
+      const isShown = options.isRun === true && program.logFile === undefined
+      await untilServes(worker, { link, own, readyTimeout, signal: this.#stopping.signal, news, isShown })
     } catch (error) {
       const fault = worker === undefined ? notSpawned(release.command, error) : (error as Error)
       this.#firstFault = { error: fault, code: exitCodeOf(worker?.exited) }

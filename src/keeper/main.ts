@@ -50,7 +50,9 @@ async function takeUp({ name, folder, slot, generation, pid }: Attach): Promise<
   if (record?.release === undefined) throw new Error(`there is no record of the service ${name} in ${folder}`)
   const identity = [pid, system.startTime(pid) ?? ''] as const
   const { release, restarts, lastExit } = record
-  const keeper = await keep({ ...record.plan, generation }, (one) => {
+  const [, file = record.plan.file] = process.argv
+  const options = { ...record.plan.options, isRun: false }
+  const keeper = await keep({ ...record.plan, generation, file, options }, (one) => {
     one.restarts = restarts
     one.lastExit = lastExit
     one.attach(watchParent(identity, { generation, release }, one.events))

@@ -128,6 +128,11 @@ class KeeperLine implements KeeperEnd {
         // Another one than before has nothing of ours yet.
         if (this.#serves) this.serves()
         return
+      case 'stop':
+        // One of the verbs alone does with a signal what it likes.
+        if (this.#service.end === undefined) process.kill(process.pid, 'SIGTERM')
+        else this.#service.end()
+        return
       case 'ping':
         this.#station.send({ type: 'pong' })
         return

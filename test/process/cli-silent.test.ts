@@ -37,7 +37,7 @@ describe('a daemon that does not answer', { concurrency: 3 }, () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
     writeProgram(lab, 'app.mjs', 'one', looping)
-    await operator.does(['start', 'app.mjs', '--drain-timeout', '0'])
+    await operator.does(['start', '--no-keep', 'app.mjs', '--drain-timeout', '0'])
     const daemon = await loop(operator, 'app')
     const [status, statusJson, list, listJson, logs, upgrade, start] = await Promise.all([
       operator.types(['status']),
@@ -46,7 +46,7 @@ describe('a daemon that does not answer', { concurrency: 3 }, () => {
       operator.types(['list', '--json']),
       operator.types(['logs', 'app']),
       operator.types(['upgrade', 'app']),
-      operator.types(['start', 'app.mjs']),
+      operator.types(['start', '--no-keep', 'app.mjs']),
     ])
     const who = new RegExp(
       `^cook-daemon: app does not respond: pid ${daemon.pid}, generation 1, since \\d{4}-\\S+Z: its event loop is blocked.*; nothing was changed\n.*restart`,
@@ -85,7 +85,19 @@ describe('a daemon that does not answer', { concurrency: 3 }, () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
     writeProgram(lab, 'app.mjs', 'one', looping)
-    const args = ['start', 'app.mjs', '--name', 'web', '--pid', 'pid', '--drain-timeout', '1234', '--', 'x']
+    const args = [
+      'start',
+      '--no-keep',
+      'app.mjs',
+      '--name',
+      'web',
+      '--pid',
+      'pid',
+      '--drain-timeout',
+      '1234',
+      '--',
+      'x',
+    ]
     await operator.does(args, { env: { SECRET: 'first' } })
     await operator.does(['upgrade', 'web'])
     const before = await loop(operator, 'web')
@@ -102,7 +114,7 @@ describe('a daemon that does not answer', { concurrency: 3 }, () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
     writeProgram(lab, 'app.mjs', 'one', `${looping}\nprocess.on('SIGTERM', () => late.end('late'))`)
-    await operator.does(['start', 'app.mjs'])
+    await operator.does(['start', '--no-keep', 'app.mjs'])
     const status = await operator.status('app')
     const { pid } = status
     const client = await HttpConnection.open(portOf(status))
@@ -121,7 +133,7 @@ describe('a daemon that does not answer', { concurrency: 3 }, () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
     writeProgram(lab, 'app.mjs', 'one', looping)
-    await operator.does(['start', 'app.mjs'])
+    await operator.does(['start', '--no-keep', 'app.mjs'])
     const pids: number[] = []
     const clients: HttpConnection[] = []
     for (let generation = 1; generation <= 2; generation++) {
@@ -149,7 +161,7 @@ describe('a daemon that does not answer', { concurrency: 3 }, () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
     writeProgram(lab, 'app.mjs', 'one', looping)
-    await operator.does(['start', 'app.mjs', '--drain-timeout', '0'])
+    await operator.does(['start', '--no-keep', 'app.mjs', '--drain-timeout', '0'])
     const gate = createServer().listen(lab.path('gate'))
     await once(gate, 'listening')
     writeProgram(
@@ -174,7 +186,7 @@ describe('a daemon that does not answer', { concurrency: 3 }, () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
     writeProgram(lab, 'app.mjs', 'one', "process.on('SIGTERM', () => { for (;;) {} })")
-    await operator.does(['start', 'app.mjs'])
+    await operator.does(['start', '--no-keep', 'app.mjs'])
     assert.match(await operator.does(['stop', '--kill-after', '300']), /^app has stopped, and had to be killed\n$/)
   })
 
@@ -182,7 +194,7 @@ describe('a daemon that does not answer', { concurrency: 3 }, () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
     writeProgram(lab, 'app.mjs', 'one')
-    await operator.does(['start', 'app.mjs'])
+    await operator.does(['start', '--no-keep', 'app.mjs'])
     const first = await operator.status('app')
     const { environment, ...record } = recordOf(lab, first.pid)
     assert.equal((environment as { COOK_DAEMON_HOME?: string }).COOK_DAEMON_HOME, lab.path('run'))
@@ -212,13 +224,13 @@ describe('a daemon that does not answer', { concurrency: 3 }, () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
     writeProgram(lab, 'app.mjs', 'one')
-    await operator.does(['start', 'app.mjs'])
+    await operator.does(['start', '--no-keep', 'app.mjs'])
     const { pid } = await operator.status('app')
     process.kill(pid, 'SIGKILL')
     await eventually('its end', async () => (await operator.status('app').catch(() => 'gone')) === 'gone' || undefined)
     assert.deepEqual(ownersIn(lab), [`app.${pid}.owner`])
     assert.equal((await operator.types(['stop', 'app'])).code, 3)
-    await operator.does(['start', 'app.mjs'])
+    await operator.does(['start', '--no-keep', 'app.mjs'])
     assert.deepEqual(ownersIn(lab), [`app.${(await operator.status('app')).pid}.owner`])
   })
 
@@ -261,7 +273,7 @@ describe('a daemon that does not answer', { concurrency: 3 }, () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
     writeProgram(lab, 'app.mjs', 'one')
-    await operator.does(['start', 'app.mjs'])
+    await operator.does(['start', '--no-keep', 'app.mjs'])
     const { pid } = await operator.status('app')
     await using stranger = new Stranger()
     const own = recordOf(lab, pid)
@@ -285,7 +297,7 @@ describe('a daemon that does not answer', { concurrency: 3 }, () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
     writeProgram(lab, 'app.mjs', 'one')
-    await operator.does(['start', 'app.mjs'])
+    await operator.does(['start', '--no-keep', 'app.mjs'])
     const before = await operator.status('app')
     rmSync(operator.socket('app'))
     const restarted = JSON.parse(await operator.does(['restart', 'app', '--json'])) as Status

@@ -34,7 +34,7 @@ describe('what a process has by its name', { concurrency: 3 }, () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
     writeProgram(lab, 'app.mjs', 'one')
-    await operator.does(['start', 'app.mjs'])
+    await operator.does(['start', '--no-keep', 'app.mjs'])
     const { pid, startTime } = await operator.status('app')
     const without = (args: readonly string[]) => {
       rmSync(operator.socket('app'))
@@ -42,7 +42,7 @@ describe('what a process has by its name', { concurrency: 3 }, () => {
     }
     assert.match((await without(['status'])).stdout, new RegExp(`pid +${pid}`))
     assert.match((await without(['list'])).stdout, new RegExp(`^app +${pid} `, 'm'))
-    const again = await without(['start', 'app.mjs'])
+    const again = await without(['start', '--no-keep', 'app.mjs'])
     assert.equal(again.code, 1, again.stdout + again.stderr)
     assert.match(again.stderr, new RegExp(`app is already running: pid ${pid}`))
     assert.match((await without(['upgrade', 'app'])).stdout, /serves generation 2/)
@@ -64,14 +64,14 @@ describe('what a process has by its name', { concurrency: 3 }, () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
     writeProgram(lab, 'app.mjs', 'one')
-    await operator.does(['start', 'app.mjs'])
+    await operator.does(['start', '--no-keep', 'app.mjs'])
     const { pid, startTime } = await operator.status('app')
     process.kill(pid, 'SIGSTOP')
     rmSync(operator.socket('app'))
     const [status, list, start] = await Promise.all([
       operator.types(['status', 'app']),
       operator.types(['list']),
-      operator.types(['start', 'app.mjs']),
+      operator.types(['start', '--no-keep', 'app.mjs']),
     ])
     for (const { code, stdout, stderr } of [status, start]) {
       assert.equal(code, 1, stdout + stderr)
@@ -117,7 +117,7 @@ describe('what a process has by its name', { concurrency: 3 }, () => {
     await using operator = new Operator(lab)
     writeProgram(lab, 'app.mjs', 'one', "process.on('SIGTERM', () => process.exit(0))")
     const started = async () => {
-      await operator.does(['start', 'app.mjs'])
+      await operator.does(['start', '--no-keep', 'app.mjs'])
       return operator.status('app')
     }
     const ends = async (signal: NodeJS.Signals) => {
