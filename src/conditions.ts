@@ -8,7 +8,8 @@ import type { Service } from './service.ts'
 /** Warns of what is wrong now, and takes back what is in order again. */
 export function lookAround(service: Service): void {
   setWarning(service, 'log', faultOfLog(service.state.logFile))
-  if (service.ownsNames) setWarning(service, 'pidFile', faultOfPidFile(service))
+  // That of a service with a keeper is not ours to look after.
+  if (service.ownsNames && service.keeper === undefined) setWarning(service, 'pidFile', faultOfPidFile(service))
 }
 
 function faultOfPidFile({ options, pidFile, warnings }: Service): string | undefined {

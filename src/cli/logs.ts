@@ -1,6 +1,6 @@
 /** `logs`: what the program wrote, as it was written. */
 import { closeSync, existsSync, fstatSync, openSync, readSync, statSync } from 'node:fs'
-import { clientOf } from '../control/client.ts'
+import { type Client, clientOf } from '../control/client.ts'
 import { CookError } from '../errors.ts'
 import { statTarget } from '../node/stat.ts'
 import { logFolders } from '../process/log-dir.ts'
@@ -35,10 +35,15 @@ async function logOf(name: string | undefined): Promise<string> {
     const silent = silentOf(client, error) && client.owners().at(-1)
     return silent === undefined ? ifNotRunning(error) : { logFile: silent.program?.logFile }
   })
-  const file = status?.logFile ?? client.lastDead()?.logFile ?? lastLog(folder, client.name)
+  const file = status?.logFile ?? logOfDead(client) ?? lastLog(folder, client.name)
   if (file !== undefined && existsSync(file)) return file
   if (status === undefined) throw new CookError('ERR_COOK_NOT_RUNNING', { name: client.name })
   throw new Error(`the daemon named ${client.name} knows no log file: it writes where it was started to write`)
+}
+
+function logOfDead(client: Client): string | undefined {
+  const { logFile, program } = client.lastDead() ?? {}
+  return logFile ?? program?.logFile
 }
 
 /** Wherever it was started from: a start leaves a link in the run directory, if it is not there. */

@@ -366,7 +366,10 @@ class Control implements ControlSocket {
     const { drainTimeout } = this.#service
     const own = withoutOwn(environment)
     const { logFile } = this.#service.state
-    const known = { ...(program && { program }), ...(logFile !== undefined && { logFile }) }
+    const known = {
+      ...(program && { program }),
+      ...(logFile !== undefined && logFile !== program?.logFile && { logFile }),
+    }
     return { pid, startTime, generation, drainTimeout, command, environment: own, ...known }
   }
 }

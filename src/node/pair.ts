@@ -10,9 +10,9 @@ export type End = { readonly fd: number; readonly handle: Handle; close(): void 
 type Handle = { readonly fd: number; close(): void }
 
 /** In a folder of its own, which nobody else can look into, and which is gone at once. */
-export async function makePair(base = tmpdir()): Promise<readonly [accepted: End, connected: End]> {
+export async function makePair(base?: string): Promise<readonly [accepted: End, connected: End]> {
   const { createServer, connect } = process.getBuiltinModule('node:net')
-  const folder = mkdtempSync(join(base, '.cook-'))
+  const folder = makeFolder([base ?? tmpdir(), tmpdir(), '/tmp', '/dev/shm'])
   try {
     const path = join(folder, 'pair')
     const server = createServer({ pauseOnConnect: true })
@@ -26,6 +26,16 @@ export async function makePair(base = tmpdir()): Promise<readonly [accepted: End
     return [endOf(other), endOf(socket)]
   } finally {
     rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+/** In the first place that this user can write to. */
+function makeFolder([base = '/tmp', ...others]: readonly string[]): string {
+  try {
+    return mkdtempSync(join(base, '.cook-'))
+  } catch (error) {
+    if (others.length > 0) return makeFolder(others)
+    throw error
   }
 }
 

@@ -94,6 +94,18 @@ export class Registry {
     )
   }
 
+  /** Those of them that a keeper can hold now: what is closed for a moment comes later. */
+  holdable(): readonly (Packed & { readonly handle: ListenerHandle })[] {
+    return this.#entries.flatMap((entry) => {
+      try {
+        const { handle, ...packed } = this.#packed(entry)
+        return handle === undefined ? [] : [{ ...packed, handle }]
+      } catch {
+        return []
+      }
+    })
+  }
+
   /** The paths of all Unix listeners here, also of those that do not listen any more. */
   get handedPaths(): readonly UnixPath[] {
     return this.#entries.flatMap(({ source }) => (isServer(source) ? (this.paths.get(source) ?? []) : []))

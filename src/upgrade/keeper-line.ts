@@ -168,12 +168,11 @@ class KeeperLine implements KeeperEnd {
 
   /** Gives the keeper what it does not have yet, and lets it drop what is no more. */
   #sync(): void {
-    const packed = this.#service.handles.pack()
-    for (const { record, handle } of packed) {
-      if (handle === undefined || this.#held.has(record.inode)) continue
-      this.#station.send({ type: 'handle', record }, handle)
+    const holdable = this.#service.handles.holdable()
+    for (const { record, handle } of holdable) {
+      if (!this.#held.has(record.inode)) this.#station.send({ type: 'handle', record }, handle)
     }
-    this.#held = new Set(packed.flatMap(({ record, handle }) => (handle === undefined ? [] : [record.inode])))
+    this.#held = new Set(holdable.map(({ record }) => record.inode))
     this.#station.send({ type: 'handles', inodes: [...this.#held] })
   }
 
