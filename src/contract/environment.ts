@@ -264,6 +264,11 @@ export function isCount(value: unknown): value is number {
   return Number.isSafeInteger(value) && Number(value) >= 0
 }
 
+/** Of a process that says so: it is checked as what comes through the environment. */
+export function isLinkRecord(value: unknown): value is LinkRecord {
+  return isFields(value) && linkFault(value) === undefined
+}
+
 function linkFault(link: Fields): string | undefined {
   if (!isCount(link.protocol) || link.protocol < 1) return 'its protocol is not a version'
   if (typeof link.nonce !== 'string' || link.nonce === '') return 'it has no nonce'
@@ -286,7 +291,7 @@ export function isIdentity(value: unknown): value is Identity {
   return Array.isArray(value) && isCount(value[0]) && value[0] > 0 && typeof value[1] === 'string'
 }
 
-function isHandleRecord(value: unknown): value is HandleRecord {
+export function isHandleRecord(value: unknown): value is HandleRecord {
   if (!isFields(value) || typeof value.name !== 'string' || !isWhole(value.name) || !isCount(value.inode)) return false
   if (value.kind === 'unix') {
     const { path, file = '', mode = 0 } = value
@@ -313,12 +318,16 @@ function launchFault(launch: Fields): string | undefined {
     : 'it has no list of descriptors to close'
 }
 
-function isTyped(typed: unknown): boolean {
+export function isTyped(typed: unknown): boolean {
   if (typed === undefined) return true
   if (!isFields(typed)) return false
   const { execPath, cwd, script = '' } = typed
   const isPath = (path: unknown) => typeof path === 'string' && path.startsWith('/')
   return isPath(execPath) && isPath(cwd) && typeof script === 'string'
+}
+
+export function isProgramRecord(value: unknown): value is ProgramRecord {
+  return isFields(value) && programFault(value) === undefined
 }
 
 function programFault(program: Fields): string | undefined {

@@ -68,6 +68,6 @@ const readers = new Map(Object.entries(messages).map(([type, table]) => [type, o
 /** Undefined: it is not ours, of a later version, or broken. */
 export function fromKeeperWire(raw: unknown): KeeperMessage | undefined {
   if (!isFields(raw) || raw.cmd !== cmd) return undefined
-  const fields = readers.get(String(raw.type))?.(raw)
+  const fields = readers.get(raw.type as string)?.(raw)
   return fields === undefined ? undefined : ({ type: raw.type, ...fields } as KeeperMessage)
 }

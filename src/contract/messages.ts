@@ -232,7 +232,7 @@ const readers = new Map(Object.entries({ ...upward, ...downward }).map(([type, t
  */
 export function fromWire(raw: unknown): Message | 'unknown' | 'broken' {
   if (!isFields(raw) || raw.cmd !== cmd) return 'unknown'
-  const read = readers.get(String(raw.type))
+  const read = readers.get(raw.type as string)
   if (read === undefined) return 'unknown'
   const fields = read(raw)
   return fields === undefined ? 'broken' : ({ type: raw.type, ...(fields as Fields) } as Message)

@@ -16,9 +16,10 @@ import { identify } from '../node/system.ts'
 import { nextCommand, type Retyped, typedOf } from '../process/command.ts'
 import { controlPath, makeRunDirectory } from '../process/run-dir.ts'
 import { version } from '../version.ts'
-import type { Changes, Keeper } from './keeper.ts'
+import type { Keeper } from './keeper.ts'
 import { say } from './log-lines.ts'
 import { releaseOf, typedCommand } from './release.ts'
+import type { Changes } from './spawns.ts'
 
 /** How often it is looked whether the socket is still there, in milliseconds. */
 const lookInterval = 1_000
@@ -98,7 +99,7 @@ export class KeeperControl {
       if (!hasOwner(this.#folder, this.#name, process.pid)) {
         makeRunDirectory(this.#folder)
         this.own()
-        this.#keeper.writeRecord()
+        this.#keeper.recorder.write()
       }
       if (fileAt(this.#path) !== undefined) return
       this.#server.close()
@@ -209,7 +210,7 @@ export class KeeperControl {
       keeper: { pid, startTime, startedAt: new Date(startedAt).toISOString(), memory, node: process.version, version },
       workers: [worker],
       release: { script, cwd, execPath: release.command.execPath },
-      ...(pidFile !== undefined && { pidFile }),
+      ...(pidFile.file !== undefined && { pidFile: pidFile.file }),
     }
   }
 
@@ -218,7 +219,7 @@ export class KeeperControl {
     const options = optionsOf(body)
     const asked = changesOf(body)
     const { pidFile } = asked.program
-    if (pidFile !== undefined) this.#keeper.checkPidFile(pidFile)
+    if (pidFile !== undefined) this.#keeper.pidFile.check(pidFile)
     this.#keeper.asked = asked
     if (this.#keeper.serving === undefined) {
       const { state } = this.#keeper
@@ -265,7 +266,7 @@ export class KeeperControl {
     if (typeof execPath !== 'string' || typeof file !== 'string')
       throw new CookError('ERR_COOK_CONTROL', { why: 'execPath and file are missing' })
     send(response, 'application/json', '{}\n')
-    this.#keeper.writeRecord()
+    this.#keeper.recorder.write()
     response.once('close', () => {
       this.close()
       serving.station.send({ type: 'renew', execPath, file }, undefined, () => process.exit(0))

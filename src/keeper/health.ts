@@ -1,7 +1,7 @@
 /** Whether the worker that serves is in order: its event loop turns, and its memory is bounded. */
 import { readFileSync } from 'node:fs'
 import type { News } from '../contract/messages.ts'
-import type { Keeper } from './keeper.ts'
+import { patientTimer } from '../waiting.ts'
 import { say } from './log-lines.ts'
 import type { KeepOptions } from './plan.ts'
 import type { Worker } from './worker.ts'
@@ -12,15 +12,23 @@ const memoryInterval = 5_000
 const memoryPause = 60_000
 const pageSize = 4_096
 
+/** Whose worker it is. */
+type Keeping = {
+  readonly serving: Worker | undefined
+  killHanging(worker: Worker): void
+  countMemory(): void
+}
+
 export class Health {
-  readonly #keeper: Keeper
-  #asked: { readonly worker: Worker; readonly at: number } | undefined
+  readonly #keeper: Keeping
+  /** Which worker was asked; its answer ends the wait. */
+  #asked: { readonly worker: Worker; readonly answered: () => void } | undefined
   #wasAbove = false
   #replacedAt = Number.NEGATIVE_INFINITY
   /** What the service has behind it, for a worker that is started anew. */
   news: News = { generations: [], upgrades: { succeeded: 0, failed: 0 } }
 
-  constructor(options: KeepOptions, keeper: Keeper) {
+  constructor(options: KeepOptions, keeper: Keeping) {
     this.#keeper = keeper
     const { hangTimeout, maxMemory } = options
     if (hangTimeout !== undefined) setInterval(() => this.#ask(hangTimeout), hangTimeout / 4).unref()
@@ -29,20 +37,22 @@ export class Health {
 
   /** It has answered: its event loop turns. */
   heard(worker: Worker): void {
-    if (this.#asked?.worker === worker) this.#asked = undefined
+    if (this.#asked?.worker !== worker) return
+    this.#asked.answered()
+    this.#asked = undefined
   }
 
   #ask(hangTimeout: number): void {
     const { serving } = this.#keeper
-    if (serving === undefined) return
-    const now = performance.now()
-    if (this.#asked?.worker !== serving) {
-      this.#asked = { worker: serving, at: now }
-      serving.station.send({ type: 'ping' })
-    } else if (now - this.#asked.at >= hangTimeout) {
+    if (serving === undefined || this.#asked?.worker === serving) return
+    this.#asked?.answered()
+    // Time in which this process itself was stopped or blocked is no time that the other one had.
+    const answered = patientTimer(hangTimeout, () => {
       this.#asked = undefined
-      this.#keeper.killHanging(serving)
-    }
+      if (this.#keeper.serving === serving) this.#keeper.killHanging(serving)
+    })
+    this.#asked = { worker: serving, answered }
+    serving.station.send({ type: 'ping' })
   }
 
   #weigh(maxMemory: number): void {

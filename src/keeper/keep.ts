@@ -16,7 +16,7 @@ export async function keep(plan: KeeperPlan, begin: (keeper: Keeper) => void): P
   const control = plan.folder === undefined ? undefined : new KeeperControl(keeper, plan.folder)
   await control?.open()
   try {
-    keeper.claimPidFile()
+    keeper.pidFile.claim(plan.program.pidFile)
   } catch (error) {
     control?.close()
     throw error
@@ -27,7 +27,7 @@ export async function keep(plan: KeeperPlan, begin: (keeper: Keeper) => void): P
   process.on('uncaughtException', (error) => say(error.stack ?? error.message))
   begin(keeper)
   void keeper.ended.promise.then(() => {
-    keeper.writeRecord()
+    keeper.recorder.write()
     control?.close()
   })
   return keeper

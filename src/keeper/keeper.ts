@@ -1,42 +1,34 @@
 /** The keeper of a service: the parent of its workers, which holds their listeners. */
 import { randomBytes } from 'node:crypto'
 import {
-  type HandleRecord,
+  isHandleRecord,
   type LinkRecord,
   type ProgramRecord,
   readProgram,
   writeProgram,
 } from '../contract/environment.ts'
-import type { KeeperMessage, KeeperMessageOf } from '../contract/keeper-messages.ts'
+import type { KeeperMessage } from '../contract/keeper-messages.ts'
 import { protocolVersion } from '../contract/protocol.ts'
-import { messageOf } from '../errors.ts'
+import { CookError, messageOf } from '../errors.ts'
 import { makePair } from '../node/pair.ts'
 import { endSession, killSession } from '../node/sessions.ts'
 import { signalNumbers } from '../node/signals.ts'
-import { type Command, identify, system } from '../node/system.ts'
-import { userOf } from '../node/users.ts'
+import { identify, system } from '../node/system.ts'
 import { defaults } from '../options.ts'
-import { nextCommand, type Retyped, typedOf } from '../process/command.ts'
-import { exitWords, spawnFault } from '../process/launcher.ts'
-import { checkPidFile, releasePidFile, writePidFile } from '../process/pid-file.ts'
+import { typedOf } from '../process/command.ts'
 import type { RawHandle } from '../upgrade/station.ts'
 import { deferred } from '../waiting.ts'
 import { notSpawned, untilServes } from './first-start.ts'
 import { Health } from './health.ts'
 import { HeldHandles } from './held.ts'
-import { say } from './log-lines.ts'
+import { crashText, say } from './log-lines.ts'
+import { PidClaim } from './pid-claim.ts'
 import type { KeeperPlan, LastExit, Release, Restarts, ServiceRecord } from './plan.ts'
-import { writeRecord } from './records.ts'
-import { commandOf, isSameRelease, releaseOf, typedCommand } from './release.ts'
+import { Recorder } from './records.ts'
+import { commandOf, isSameRelease, releaseOf } from './release.ts'
 import { newSlot, type Slot, type SlotEffect, type SlotEvent, stepSlot } from './slot.ts'
+import { type Changes, isTrusted, Spawns } from './spawns.ts'
 import { type Birth, type Exit, giveBirth, type Worker, type WorkerEvents } from './worker.ts'
-
-/** What a command changes of what runs. */
-export type Changes = {
-  readonly retyped: Retyped
-  readonly env?: Release['environment'] | undefined
-  readonly program: ProgramRecord
-}
 
 /** How the keeper ends: with this code, and at a first start that failed with why. */
 export type End = { readonly code: number; readonly error?: Error }
@@ -62,14 +54,21 @@ export class Keeper {
   readonly #held = new HeldHandles()
   #generation: number
   #timer: NodeJS.Timeout | undefined
-  #pidFile: string | undefined
+  readonly pidFile = new PidClaim(() => [...this.workers.values()].map(({ identity }) => identity))
   #firstFault: { readonly error: Error; readonly code: number } | undefined
   /** Waits for the end of a restart. */
   #restarted: ReturnType<typeof deferred<Error | undefined>> | undefined
   /** Why the next exit is no crash of the program's own. */
   #reason: keyof Restarts = 'crash'
-  #isRecording = false
+  /** How often one was started here. */
+  #starts = 0
+  readonly #spawns = new Spawns(this)
   readonly #stopping = new AbortController()
+  /** A start that failed leaves what was known before. */
+  readonly recorder = new Recorder(() => {
+    const { isFirst, at } = this.#slot
+    return isFirst && at !== 'serving' ? undefined : this.record
+  })
 
   constructor(plan: KeeperPlan) {
     this.plan = plan
@@ -107,10 +106,9 @@ export class Keeper {
     this.#generation = worker.generation
     this.workers.set(worker.generation, worker)
     this.#step({ type: 'started', generation: worker.generation })
-    this.#step({ type: 'serves', generation: worker.generation, release: worker.release, now: performance.now() })
+    this.#serves(worker)
     this.tellWorker(worker)
     worker.station.send({ type: 'upgrade' })
-    this.started.resolve()
   }
 
   /** Ends the service: once more, and what is still answered is cut. */
@@ -135,13 +133,13 @@ export class Keeper {
     if (this.serving !== undefined) system.kill(this.serving.identity, signal)
   }
 
-  /** Ends what runs, and starts this in its place; clients wait. Resolves to why it was not done. */
+  /** Ends what runs, and starts this in its place. Resolves to why it was not done. */
   async restart(release: Release): Promise<Error | undefined> {
+    const { at, isStopping } = this.#slot
+    if (isStopping || at === 'down') return new CookError('ERR_COOK_STOPPING', { pid: process.pid })
     this.#restarted ??= deferred<Error | undefined>()
     const { promise } = this.#restarted
-    const { at } = this.#slot
-    this.#step({ type: 'restart', release })
-    if (at === 'serving' && this.serving !== undefined) this.#end(this.serving, 'request')
+    this.#step({ type: 'restart', release, now: performance.now() })
     return promise
   }
 
@@ -196,13 +194,22 @@ export class Keeper {
           clearTimeout(this.#timer)
           this.#timer = setTimeout(() => this.#step({ type: 'timer' }), effect.ms)
           break
+        case 'replace':
+          if (this.serving !== undefined) this.#end(this.serving, 'request')
+          break
+        case 'watch':
+          clearTimeout(this.#timer)
+          this.#timer = setTimeout(() => this.#step({ type: 'overdue' }), this.#readyTimeout).unref()
+          break
+        case 'kill':
+          say('nobody has taken over from the worker that has ended: what else runs of the service is killed')
+          for (const { identity } of this.workers.values()) killSession(identity)
+          break
         case 'crashed':
           this.#sayCrash(effect)
           break
         case 'back':
           say(`it goes back to the release before: ${this.#slot.release.command.args[0]}`)
-          this.#restarted?.resolve(this.#firstFault?.error ?? new Error('it did not come up'))
-          this.#restarted = undefined
           break
         case 'end':
           this.#leave(effect.why)
@@ -213,7 +220,7 @@ export class Keeper {
 
   #leave(why: 'stopped' | 'first' | 'crashes'): void {
     clearTimeout(this.#timer)
-    if (this.#pidFile !== undefined) releasePidFile(this.#pidFile)
+    this.pidFile.release()
     const code = exitCodeOf(this.lastExit)
     if (why === 'first') {
       const { error = new Error('it did not come up'), code: failed = 1 } = this.#firstFault ?? {}
@@ -230,7 +237,8 @@ export class Keeper {
     const generation = ++this.#generation
     const nonce = randomBytes(16).toString('hex')
     const { program, folder, options } = this.plan
-    const readyTimeout = program.readyTimeout ?? defaults.readyTimeout
+    const readyTimeout = this.#readyTimeout
+    const start = ++this.#starts
     let worker: Worker | undefined
     try {
       const [own, other] = await makePair(folder)
@@ -238,21 +246,44 @@ export class Keeper {
       const common = { protocol: protocolVersion, nonce, generation, handles, typed: release.typed }
       const link: LinkRecord = { ...common, predecessor: identify() }
       const birth = { slot: 0, link, command: commandOf(release), release, environment: release.environment }
-      worker = await this.#birth({ ...birth, linkFd: other.fd, log: program.logFile })
+      worker = await this.birth({ ...birth, linkFd: other.fd, log: program.logFile })
       other.close()
       const { news } = this.health
       // What goes to the terminal of `run` has been read there.
       const isShown = options.isRun === true && program.logFile === undefined
       await untilServes(worker, { link, own, readyTimeout, signal: this.#stopping.signal, news, isShown })
+      this.#serves(worker)
     } catch (error) {
       const fault = worker === undefined ? notSpawned(release.command, error) : (error as Error)
       this.#firstFault = { error: fault, code: exitCodeOf(worker?.exited) }
+      // It had come up, and another one is started by now.
+      if (start !== this.#starts) return
       if (!this.#slot.isFirst) say(`generation ${generation} did not come up: ${messageOf(fault)}`)
+      this.#tellRestarted(fault)
       this.#step({ type: 'failed', now: performance.now() })
     }
   }
 
-  async #birth(birth: Omit<Birth, 'fds'>): Promise<Worker> {
+  get #readyTimeout(): number {
+    return this.plan.program.readyTimeout ?? defaults.readyTimeout
+  }
+
+  #serves(worker: Worker): void {
+    const { generation, release } = worker
+    this.#reason = 'crash'
+    this.#step({ type: 'serves', generation, release, now: performance.now() })
+    this.started.resolve()
+    this.#tellRestarted(undefined)
+  }
+
+  /** It serves, or the keeper has started it to serve. */
+  #isOwner({ generation }: Worker): boolean {
+    const { at, serving } = this.#slot
+    return at === 'starting' || serving?.generation === generation
+  }
+
+  /** Starts it with what we hold. */
+  async birth(birth: Omit<Birth, 'fds'>): Promise<Worker> {
     const fds = this.#held.descriptorsOf(birth.link.handles)
     const worker = await giveBirth({ ...birth, fds }, this.events)
     this.#generation = Math.max(this.#generation, worker.generation)
@@ -270,27 +301,29 @@ export class Keeper {
   #hear(worker: Worker, message: KeeperMessage, handle: RawHandle | undefined): void {
     switch (message.type) {
       case 'handle':
-        if (handle !== undefined) this.#held.hold(message.record as unknown as HandleRecord, handle)
+        if (handle !== undefined && isHandleRecord(message.record)) this.#held.hold(message.record, handle)
+        else handle?.close()
         return
       case 'handles':
         this.#held.keepOnly(message.inodes)
         return
       case 'spawn':
-        void this.#spawnFor(worker, message)
+        void this.#spawns.start(worker, message)
         return
       case 'kill':
-        for (const one of this.workers.values())
-          if (this.#askedBy.get(one)?.id === message.id) killSession(one.identity)
+        this.#spawns.kill(worker, message.id)
         return
       case 'serves':
+        // Its last word is read when it is gone.
+        if (worker.exited !== undefined) return
         this.drainTimeout = message.drainTimeout
         this.#takeProgram(worker)
-        if (isTrusted(worker) || message.pidFile === this.plan.program.pidFile) this.#keepPidFile(message.pidFile)
-        this.#step({ type: 'serves', generation: worker.generation, release: worker.release, now: performance.now() })
-        this.#tellUp()
+        if (isTrusted(worker) || message.pidFile === this.plan.program.pidFile) this.pidFile.keep(message.pidFile)
+        this.#serves(worker)
         return
       case 'stopping':
-        if (this.#slot.next === undefined) this.#step({ type: 'stop' })
+        // A new version that was not accepted ends alone, and so does an old one that drains.
+        if (this.#isOwner(worker) && this.#slot.next === undefined) this.#step({ type: 'stop' })
         return
       case 'pong':
         this.health.heard(worker)
@@ -298,55 +331,6 @@ export class Keeper {
       case 'failed':
         say(`the worker could not be replaced by itself: ${message.why}`)
         return
-    }
-  }
-
-  /** Which worker has asked for one, and under which number. */
-  readonly #askedBy = new WeakMap<Worker, { readonly by: Worker; readonly id: number }>()
-
-  /** The two get a pair of sockets of their own: nothing of an upgrade goes through the keeper. */
-  async #spawnFor(by: Worker, message: KeeperMessageOf<'spawn'>): Promise<void> {
-    const { id } = message
-    const link = message.record as unknown as LinkRecord
-    const { command, environment, log } = this.#asToldBy(by, message)
-    try {
-      const [one, other] = await makePair(this.plan.folder)
-      const release = releaseOf(command, link.typed ?? typedOf(command), environment)
-      try {
-        const worker = await this.#birth({ slot: 0, link, command, release, environment, linkFd: other.fd, log })
-        this.#askedBy.set(worker, { by, id })
-        const [pid, startTime] = worker.identity
-        by.station.send({ type: 'spawned', id, pid, startTime }, one.handle, () => one.close())
-        worker.onExit(({ code, signal }) => {
-          by.station.send({
-            ...{ type: 'exit', id },
-            ...(code !== null && { code }),
-            ...(signal !== null && { signal }),
-          })
-        })
-      } catch (error) {
-        one.close()
-        throw error
-      } finally {
-        other.close()
-      }
-    } catch (error) {
-      by.station.send({ type: 'spawnFailed', id, why: spawnFault(command, error) })
-    }
-  }
-
-  /**
-   * A worker that has given up root must not have root start what it likes: it gets what was typed,
-   * as the last command has changed it.
-   */
-  #asToldBy(by: Worker, { command, environment, log }: KeeperMessageOf<'spawn'>) {
-    if (isTrusted(by)) return { command: commandFrom(command), environment, log }
-    const { retyped, env, program } = this.asked
-    const { logFile } = { ...this.plan.program, ...program }
-    return {
-      command: nextCommand(typedCommand(this.release), retyped),
-      environment: this.environmentFor(env, program),
-      log: logFile,
     }
   }
 
@@ -366,20 +350,14 @@ export class Keeper {
     const reason = this.#reason
     this.#reason = 'crash'
     this.restarts = { ...this.restarts, [reason]: this.restarts[reason] + 1 }
-    const { lastExit } = this
-    const how = lastExit === undefined ? 'was not started' : `pid ${lastExit.pid}, ${exitWords(lastExit)}`
-    const what = reason === 'hang' ? 'its event loop did not turn, and it was killed' : how
-    if (!hasFailed) say(`the worker has ended unasked (${what}); it is started again`)
-    else if (inRow === 10 || inRow % 2 === 0) {
-      say(`the worker has ended unasked ${inRow} times in a row (${what}); it is tried every 30 s`)
-    }
+    const text = crashText(this.lastExit, { reason, inRow, hasFailed })
+    if (text !== undefined) say(text)
   }
 
-  /** Whoever waits for a worker has one now. */
-  #tellUp(): void {
-    this.started.resolve()
+  /** Whoever waits for a restart hears how it went, unless there is another one to come. */
+  #tellRestarted(fault: Error | undefined): void {
     if (this.#slot.next !== undefined) return
-    this.#restarted?.resolve(undefined)
+    this.#restarted?.resolve(fault)
     this.#restarted = undefined
   }
 
@@ -387,38 +365,6 @@ export class Keeper {
   #takeProgram({ release: { environment } }: Worker): void {
     const { release: _, ...program } = readProgram(environment) ?? this.plan.program
     this.plan = { ...this.plan, program }
-  }
-
-  /** Throws what keeps a new pid file from being written. */
-  checkPidFile(file: string): void {
-    checkPidFile(file, [identify(), ...[...this.workers.values()].map(({ identity }) => identity)])
-  }
-
-  /** Throws what keeps it from being written: before anything is started for it. */
-  claimPidFile(): void {
-    const { pidFile } = this.plan.program
-    if (pidFile !== undefined) this.#writePidFile(pidFile)
-  }
-
-  #keepPidFile(file: string | undefined): void {
-    if (file === undefined || this.#pidFile === file) return
-    try {
-      this.#writePidFile(file)
-    } catch (error) {
-      say(messageOf(error))
-    }
-  }
-
-  /** The pid of the keeper is that of the service. */
-  #writePidFile(file: string): void {
-    const own = [...this.workers.values()].map(({ identity }) => identity)
-    writePidFile(file, own)
-    if (this.#pidFile !== undefined && this.#pidFile !== file) releasePidFile(this.#pidFile)
-    this.#pidFile = file
-  }
-
-  get pidFile(): string | undefined {
-    return this.#pidFile
   }
 
   get record(): ServiceRecord {
@@ -436,44 +382,14 @@ export class Keeper {
     return { ...common, at: Date.now(), release, ...(before && { before }), ...(lastExit && { lastExit }) }
   }
 
-  /** In a turn of its own: several things change at once. */
   #changed(): void {
     this.onChange()
-    if (this.#isRecording) return
-    this.#isRecording = true
-    setImmediate(() => this.writeRecord())
+    this.recorder.changed()
   }
-
-  writeRecord(): void {
-    this.#isRecording = false
-    const { folder } = this.plan
-    // A start that failed leaves what was known before.
-    if (folder === undefined || (this.#slot.isFirst && this.#slot.at !== 'serving')) return
-    try {
-      writeRecord(folder, this.record)
-      this.#recordFault = ''
-    } catch (error) {
-      const fault = messageOf(error)
-      if (fault !== this.#recordFault) say(`its record could not be written: ${fault}`)
-      this.#recordFault = fault
-    }
-  }
-
-  #recordFault = ''
-}
-
-/** It acts with the rights of the keeper. */
-function isTrusted({ identity: [pid] }: Worker): boolean {
-  const user = userOf(pid)
-  return user === undefined || user === process.geteuid?.()
 }
 
 function withoutMissing<Value>(fields: Readonly<Record<string, Value | undefined>>): Record<string, Value> {
   return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as Record<string, Value>
-}
-
-function commandFrom({ script, ...command }: KeeperMessageOf<'spawn'>['command']): Command {
-  return { ...command, ...(script !== undefined && { script }) }
 }
 
 function exitCodeOf(exit: { readonly code: number | null; readonly signal: string | null } | undefined): number {

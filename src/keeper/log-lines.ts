@@ -1,5 +1,7 @@
 /** What the keeper says in the log, among the lines of the program. */
 import { writeSync } from 'node:fs'
+import { exitWords } from '../process/launcher.ts'
+import type { LastExit, Restarts } from './plan.ts'
 
 /** One line, with the time. By the descriptor: a reader that is gone must not end the keeper. */
 export function say(text: string): void {
@@ -8,4 +10,18 @@ export function say(text: string): void {
   } catch {
     // Full or closed: `status` has the last exit too.
   }
+}
+
+/** So many crashes in a row are said each; of those that follow, at most one a minute. */
+const saidEach = 10
+
+type Crash = { readonly reason: keyof Restarts; readonly inRow: number; readonly hasFailed: boolean }
+
+/** Undefined: it was said often enough. */
+export function crashText(lastExit: LastExit | undefined, { reason, inRow, hasFailed }: Crash): string | undefined {
+  const how = lastExit === undefined ? 'was not started' : `pid ${lastExit.pid}, ${exitWords(lastExit)}`
+  const what = reason === 'hang' ? 'its event loop did not turn, and it was killed' : how
+  if (!hasFailed) return `the worker has ended unasked (${what}); it is started again`
+  if (inRow !== saidEach && inRow % 2 !== 0) return undefined
+  return `the worker has ended unasked ${inRow} times in a row (${what}); it is tried every 30 s`
 }

@@ -1,5 +1,13 @@
 /** What a keeper is told of a service, and writes down: what to start, and by which rules. */
-import { type Fields, isFields, type ProgramRecord, type TypedRecord } from '../contract/environment.ts'
+import {
+  isCount,
+  isFields,
+  isProgramRecord,
+  isTyped,
+  type ProgramRecord,
+  type TypedRecord,
+} from '../contract/environment.ts'
+import { byName, count, type Field, flag, list, object, oneOf, optional, pid, text } from '../contract/fields.ts'
 import type { Command } from '../node/system.ts'
 
 /** A version as it was when it was started: with symlinks followed, and its environment. */
@@ -79,17 +87,38 @@ export type ServiceRecord = {
   readonly at: number
 }
 
-/** Undefined: it is broken, or of another release of this library. */
-export function readRecord(value: unknown): ServiceRecord | undefined {
-  if (!isFields(value) || value.format !== 1 || !isFields(value.plan) || !isFields(value.keeper)) return undefined
-  const { command, environment, program, name, options } = value.plan
-  const isWhole =
-    isCommand(command) && isFields(environment) && isFields(program) && isFields(options) && typeof name === 'string'
-  const isKnown = typeof value.state === 'string' && Number.isSafeInteger(value.generation) && isFields(value.restarts)
-  return isWhole && isKnown ? (value as unknown as ServiceRecord) : undefined
+/** Of a value that another function knows. */
+function such<Value>(isIt: (value: unknown) => value is Value): Field<Value> {
+  return (value) => (isIt(value) ? value : undefined)
 }
 
-function isCommand(value: unknown): boolean {
-  const { execPath, execArgv, args, cwd } = (isFields(value) ? value : {}) as Fields
-  return typeof execPath === 'string' && Array.isArray(execArgv) && Array.isArray(args) && typeof cwd === 'string'
+const command = object({ execPath: text, execArgv: list(text), args: list(text), cwd: text, script: optional(text) })
+const typed = such((value): value is TypedRecord => value !== undefined && isTyped(value))
+const release = object({ command, typed, environment: byName(text) })
+const options = object({
+  ...{ isRun: optional(flag), keep: optional(flag), hangTimeout: optional(count), maxMemory: optional(count) },
+})
+/** Only one of the two is known of an exit. */
+const code = such((value): value is number | null => value === null || isCount(value))
+const signal = such((value): value is string | null => value === null || typeof value === 'string')
+
+const record = object({
+  plan: object({
+    ...{ name: text, folder: optional(text), command, environment: byName(text), program: such(isProgramRecord) },
+    ...{ options, file: text, generation: optional(count) },
+  }),
+  state: oneOf('serving', 'starting', 'waiting', 'failed', 'stopped', 'crashed'),
+  keeper: object({ pid, startTime: text }),
+  release: optional(release),
+  before: optional(release),
+  generation: count,
+  restarts: object({ crash: count, hang: count, memory: count }),
+  lastExit: optional(object({ generation: count, pid, code, signal, at: count, words: text })),
+  at: count,
+})
+
+/** Undefined: it is broken, or of another release of this library. */
+export function readRecord(value: unknown): ServiceRecord | undefined {
+  const read = isFields(value) && value.format === 1 ? record(value) : undefined
+  return read === undefined ? undefined : ({ format: 1, ...read } as ServiceRecord)
 }

@@ -1,8 +1,10 @@
 /** The record of a service, a file beside its control socket: it outlives the service. */
 import { readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { messageOf } from '../errors.ts'
 import { removeFile, statPath } from '../node/stat.ts'
 import { parseJson } from '../process/json-lines.ts'
+import { say } from './log-lines.ts'
 import { readRecord, type ServiceRecord } from './plan.ts'
 
 const suffix = '.service'
@@ -21,6 +23,40 @@ export function writeRecord(folder: string, record: ServiceRecord): void {
   } catch (error) {
     removeFile(temporary)
     throw error
+  }
+}
+
+/** Writes the record down whenever it may have changed. */
+export class Recorder {
+  /** Undefined: there is nothing to be written yet. */
+  readonly #look: () => ServiceRecord | undefined
+  #isDue = false
+  #fault = ''
+
+  constructor(look: () => ServiceRecord | undefined) {
+    this.#look = look
+  }
+
+  /** In a turn of its own: several things change at once. */
+  changed(): void {
+    if (!this.#isDue) setImmediate(() => this.write())
+    this.#isDue = true
+  }
+
+  /** What keeps it from being written keeps nobody from serving, and is said once. */
+  write(): void {
+    this.#isDue = false
+    const record = this.#look()
+    const folder = record?.plan.folder
+    if (record === undefined || folder === undefined) return
+    try {
+      writeRecord(folder, record)
+      this.#fault = ''
+    } catch (error) {
+      const fault = messageOf(error)
+      if (fault !== this.#fault) say(`its record could not be written: ${fault}`)
+      this.#fault = fault
+    }
   }
 }
 

@@ -26,12 +26,15 @@ export type Slot<Release> = {
   readonly isFirst: boolean
   /** What is started when nobody lives any more: somebody has asked for a restart. */
   readonly next?: Release | undefined
-  /** It is being started: if it fails, what ran before is started again. */
-  readonly isTrial?: boolean
+  /** What ran before a restart: it is started again if that does not come up. */
+  readonly fallback?: Past<Release> | undefined
   readonly living: readonly number[]
-  /** Who owns the service, and since when. */
-  readonly serving?: { readonly generation: number; readonly since: number } | undefined
+  /** Who owns the service, since when, and until when if nobody has taken over from it yet. */
+  readonly serving?: { readonly generation: number; readonly since: number; readonly until?: number } | undefined
 }
+
+/** What is known of a release, beside its crashes in a row. */
+type Past<Release> = Pick<Slot<Release>, 'release' | 'before' | 'isProven' | 'early'>
 
 export type SlotEvent<Release> =
   /** A generation is there, started by a worker or by the keeper. */
@@ -42,13 +45,21 @@ export type SlotEvent<Release> =
   | { readonly type: 'failed'; readonly now: number }
   /** The pause is over. */
   | { readonly type: 'timer' }
+  /** Nobody has taken over for too long from one that has ended. */
+  | { readonly type: 'overdue' }
   | { readonly type: 'stop' }
-  /** What runs is being ended, for this to be started in its place. */
-  | { readonly type: 'restart'; readonly release: Release }
+  /** What runs is to be ended, for this to be started in its place. */
+  | { readonly type: 'restart'; readonly release: Release; readonly now: number }
 
 export type SlotEffect<Release> =
   | { readonly do: 'start'; readonly release: Release }
   | { readonly do: 'wait'; readonly ms: number }
+  /** The one that serves is told to end. */
+  | { readonly do: 'replace' }
+  /** The one that served has ended; another generation lives, and should take over in time. */
+  | { readonly do: 'watch' }
+  /** Whatever lives is killed: it would never serve. */
+  | { readonly do: 'kill' }
   /** It goes back to the release before. */
   | { readonly do: 'back' }
   | { readonly do: 'crashed'; readonly inRow: number; readonly hasFailed: boolean }
@@ -69,102 +80,136 @@ export function newSlot<Release>(release: Release): Step<Release> {
   return [{ ...common, at: 'starting', isFirst: true }, [{ do: 'start', release }]]
 }
 
+type IsSame<Release> = (one: Release, other: Release) => boolean
+
 export function stepSlot<Release>(
   slot: Slot<Release>,
   event: SlotEvent<Release>,
   rules: Rules,
-  isSame: (one: Release, other: Release) => boolean,
+  isSame: IsSame<Release>,
 ): Step<Release> {
   switch (event.type) {
     case 'started':
       return [{ ...slot, living: [...slot.living.filter((one) => one !== event.generation), event.generation] }, []]
     case 'serves':
-      return [serves(slot, event, isSame), []]
-    case 'exit': {
-      const living = slot.living.filter((one) => one !== event.generation)
-      const next = { ...slot, living }
-      // Its end is told by `failed`.
-      if (slot.at !== 'serving' || living.length > 0) return [next, []]
-      if (slot.isStopping) return end(next, 'stopped')
-      return slot.next === undefined ? crash(next, event.now, rules) : startNext(next, slot.next)
-    }
+      return serves(slot, event, isSame)
+    case 'exit':
+      return exit(slot, event, rules, isSame)
     case 'failed':
       if (slot.at !== 'starting') return [slot, []]
       if (slot.isStopping) return end(slot, 'stopped')
       if (slot.isFirst) return end(slot, 'first')
-      return slot.isTrial === true && slot.before !== undefined
-        ? goBack(slot, slot.before)
-        : crash(slot, event.now, rules)
+      if (slot.next !== undefined) return startNext(slot, slot.next, { now: event.now, isSame })
+      return slot.fallback === undefined ? crash(slot, event.now, rules) : goBack(slot, slot.fallback)
     case 'timer':
-      if (slot.at !== 'waiting' || slot.isStopping) return [slot, []]
+      if (slot.at !== 'waiting') return [slot, []]
       return [{ ...slot, at: 'starting' }, [{ do: 'start', release: slot.release }]]
+    case 'overdue':
+      return [slot, slot.at === 'serving' && slot.serving?.until !== undefined ? [{ do: 'kill' }] : []]
     case 'stop': {
-      const next = { ...slot, isStopping: true }
+      const next = { ...slot, isStopping: true, next: undefined }
       return slot.at === 'waiting' ? end(next, 'stopped') : [next, []]
     }
-    case 'restart':
+    case 'restart': {
       if (slot.isStopping || slot.at === 'down') return [slot, []]
-      return slot.at === 'waiting' ? startNext(slot, event.release) : [{ ...slot, next: event.release }, []]
+      if (slot.at === 'waiting') return startNext(slot, event.release, { now: event.now, isSame })
+      // A second word would cut what is still answered.
+      const isTold = slot.next !== undefined
+      return [{ ...slot, next: event.release }, slot.at === 'serving' && !isTold ? [{ do: 'replace' }] : []]
+    }
   }
 }
 
-function startNext<Release>(slot: Slot<Release>, release: Release): Step<Release> {
-  const trial = { release, before: slot.release, isTrial: true, isProven: false, early: 0, inRow: 0, hasFailed: false }
-  return [{ ...slot, ...trial, at: 'starting', next: undefined, serving: undefined }, [{ do: 'start', release }]]
+function exit<Release>(
+  slot: Slot<Release>,
+  { generation, now }: Extract<SlotEvent<Release>, { type: 'exit' }>,
+  rules: Rules,
+  isSame: IsSame<Release>,
+): Step<Release> {
+  const living = slot.living.filter((one) => one !== generation)
+  // The end of one that starts is told by `failed`.
+  if (slot.at !== 'serving') return [{ ...slot, living }, []]
+  const { serving } = slot
+  const isIts = serving?.generation === generation && serving.until === undefined
+  const next = { ...slot, living, ...(isIts && { serving: { ...serving, until: now } }) }
+  // A successor takes over, or an old generation that still drains takes the service back.
+  if (living.length > 0) return [next, isIts ? [{ do: 'watch' }] : []]
+  if (slot.isStopping) return end(next, 'stopped')
+  return slot.next === undefined ? crash(next, now, rules) : startNext(next, slot.next, { now, isSame })
 }
 
-/** To a release that was in order. */
-function goBack<Release>(slot: Slot<Release>, release: Release): Step<Release> {
-  const back = { release, before: undefined, isTrial: false, isProven: true, early: 0, inRow: 0, hasFailed: false }
-  return [{ ...slot, ...back, at: 'starting', serving: undefined }, [{ do: 'back' }, { do: 'start', release }]]
+function startNext<Release>(
+  slot: Slot<Release>,
+  release: Release,
+  { now, isSame }: { readonly now: number; readonly isSame: IsSame<Release> },
+): Step<Release> {
+  const start = [{ do: 'start', release }] as const
+  const common = { ...slot, at: 'starting', next: undefined, serving: undefined, inRow: 0, hasFailed: false } as const
+  const isProven = isInOrder(slot, now)
+  if (isSame(release, slot.release)) return [{ ...common, isProven }, start]
+  const { before, early } = slot
+  const fallback = slot.fallback ?? { release: slot.release, before, isProven, early }
+  return [{ ...common, ...pastOf(release, fallback, isSame), fallback }, start]
+}
+
+/** Back to what was in order, or at least ran. */
+function goBack<Release>(slot: Slot<Release>, past: Past<Release>): Step<Release> {
+  const back = { ...past, fallback: undefined, inRow: 0, hasFailed: false, serving: undefined }
+  return [{ ...slot, ...back, at: 'starting' }, [{ do: 'back' }, { do: 'start', release: past.release }]]
+}
+
+/** Of a release that comes in the place of another. */
+function pastOf<Release>(release: Release, last: Past<Release>, isSame: IsSame<Release>): Past<Release> {
+  const { before } = last
+  if (before !== undefined && isSame(release, before)) return { release, before: undefined, isProven: true, early: 0 }
+  // To one that never was in order nobody wants to go back.
+  return { release, before: last.isProven || before === undefined ? last.release : before, isProven: false, early: 0 }
 }
 
 /** Its own word: also that of an old generation that has the service again. */
 function serves<Release>(
   slot: Slot<Release>,
   { generation, release, now }: Extract<SlotEvent<Release>, { type: 'serves' }>,
-  isSame: (one: Release, other: Release) => boolean,
-): Slot<Release> {
-  if (slot.at === 'down' || slot.serving?.generation === generation) return slot
-  const living = slot.living.includes(generation) ? slot.living : [...slot.living, generation]
+  isSame: IsSame<Release>,
+): Step<Release> {
+  const isKnown = slot.living.includes(generation) && slot.serving?.generation !== generation
+  if (slot.at === 'down' || !isKnown) return [slot, []]
+  const isOther = !isSame(release, slot.release)
+  const last = { ...slot, isProven: isInOrder(slot, now) }
   const next = {
     ...slot,
-    at: 'serving' as const,
-    isFirst: false,
-    isTrial: false,
-    living,
-    serving: { generation, since: now },
+    ...(isOther && { ...pastOf(release, last, isSame), inRow: 0, hasFailed: false }),
+    ...{ at: 'serving' as const, isFirst: false, fallback: undefined, serving: { generation, since: now } },
   }
-  if (isSame(release, slot.release)) return next
-  const isProven = slot.isProven || (slot.serving !== undefined && now - slot.serving.since >= longEnough)
-  // To one that never was in order nobody wants to go back.
-  const before = isProven || slot.before === undefined ? slot.release : slot.before
-  const isBack = slot.before !== undefined && isSame(release, slot.before)
-  return {
-    ...next,
-    release,
-    before: isBack || isSame(release, before) ? undefined : before,
-    isProven: isBack,
-    early: 0,
-    inRow: 0,
-    hasFailed: false,
-  }
+  // It has not heard of a stop or a restart that was asked for while it started.
+  return [next, slot.isStopping || slot.next !== undefined ? [{ do: 'replace' }] : []]
+}
+
+function isInOrder<Release>({ isProven, serving }: Slot<Release>, now: number): boolean {
+  return isProven || hasServedLong(serving, now)
+}
+
+function hasServedLong(serving: Slot<unknown>['serving'], now: number): boolean {
+  return serving !== undefined && (serving.until ?? now) - serving.since >= longEnough
 }
 
 function crash<Release>(slot: Slot<Release>, now: number, { givesUp, chance }: Rules): Step<Release> {
   const { before } = slot
-  const isLong = slot.serving !== undefined && now - slot.serving.since >= longEnough
-  const isProven = slot.isProven || isLong
+  const isLong = hasServedLong(slot.serving, now)
+  const isProven = isInOrder(slot, now)
   const early = isProven ? 0 : slot.early + 1
-  const crashed = { ...slot, serving: undefined, isProven, early }
-  if (early >= 2 && before !== undefined) return goBack(slot, before)
   const inRow = isLong ? 1 : slot.inRow + 1
   const hasFailed = inRow >= mostInRow
   const told = { do: 'crashed', inRow, hasFailed } as const
-  if (hasFailed && givesUp) return [{ ...crashed, at: 'down', inRow, hasFailed }, [told, { do: 'end', why: 'crashes' }]]
-  if (isLong) return [{ ...crashed, at: 'starting', inRow, hasFailed }, [told, { do: 'start', release: slot.release }]]
+  const crashed = { ...slot, serving: undefined, isProven, early, inRow, hasFailed }
+  if (early >= 2 && before !== undefined) {
+    const [back, effects] = goBack(crashed, { release: before, before: undefined, isProven: true, early: 0 })
+    return [back, [told, ...effects]]
+  }
+  if (hasFailed && givesUp) return [{ ...crashed, at: 'down' }, [told, { do: 'end', why: 'crashes' }]]
+  if (isLong) return [{ ...crashed, at: 'starting' }, [told, { do: 'start', release: slot.release }]]
   const pause = hasFailed ? longestPause : Math.min(longestPause, firstPause * 2 ** (inRow - 1))
-  return [{ ...crashed, at: 'waiting', inRow, hasFailed }, [told, { do: 'wait', ms: pause * (0.8 + 0.4 * chance()) }]]
+  return [{ ...crashed, at: 'waiting' }, [told, { do: 'wait', ms: Math.round(pause * (0.8 + 0.4 * chance())) }]]
 }
 
 function end<Release>(slot: Slot<Release>, why: 'stopped' | 'first' | 'crashes'): Step<Release> {
