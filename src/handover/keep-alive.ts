@@ -35,12 +35,9 @@ export function keepAliveAsBefore(server: Server, socket: Socket, idle: number):
   // As Node sets it behind an answer; but only where a request could not be cut by that.
   if (timeout > 0 && (whole === 0 || whole > timeout)) socket.setTimeout(whole)
   if (whole === 0) return
-  const timer = setTimeout(
-    () => {
-      if (socket.bytesRead === 0) socket.destroy()
-    },
-    Math.max(whole - idle, Math.min(whole, leastTime)),
-  )
+  // A process that has much to do may be late for a request that is there: the turn reads it.
+  const end = () => setImmediate(() => socket.bytesRead > 0 || socket.destroy())
+  const timer = setTimeout(end, Math.max(whole - idle, Math.min(whole, leastTime)))
   timer.unref()
   socket.once('close', () => clearTimeout(timer))
 }

@@ -12,6 +12,8 @@ type Order = {
   hasArrived?: true
   /** Nothing is read of it until its turn. */
   isHeld?: boolean
+  /** The time after which it would end if nothing was read of it, in milliseconds. */
+  timeout?: number | undefined
   readonly socket: Socket
   readonly destination: Destination
   readonly state: MoveOptions['state']
@@ -109,7 +111,7 @@ export class Mover implements ConnectionMover {
         // Held for the few that are next; the others are served until then, and are urgent again
         // after their next answer.
         order.isHeld = before?.isHeld || (this.#urgent.size < mostHeld && this.#refused.length === 0)
-        if (order.isHeld) stopReading(socket)
+        if (order.isHeld) hold(order, before)
         this.#urgent.set(socket, order)
         before?.done('busy')
       } else {
@@ -245,7 +247,7 @@ export class Mover implements ConnectionMover {
   #onRefused(parcel: Parcel): void {
     if (this.#refused.push(parcel) > 1) return
     for (const order of this.#urgent.values()) {
-      if (order.isHeld) startReading(order.socket)
+      if (order.isHeld) release(order)
       order.isHeld = false
     }
     setTimeout(() => {
@@ -254,9 +256,9 @@ export class Mover implements ConnectionMover {
     }, pause)
   }
 
-  #keep({ socket, done }: Order): void {
-    if (!this.#sent.has(socket)) startReading(socket)
-    done('busy')
+  #keep(order: Order): void {
+    if (!this.#sent.has(order.socket)) release(order)
+    order.done('busy')
   }
 
   /** Nothing more moves: what waits stays here. */
@@ -264,4 +266,17 @@ export class Mover implements ConnectionMover {
     this.#isOpen = false
     for (let order = this.#first(); order !== undefined; order = this.#first()) this.#keep(this.#take(order))
   }
+}
+
+/** A request that comes meanwhile is not seen: without this its connection would end as idle. */
+function hold(order: Order, before: Order | undefined): void {
+  const { socket } = order
+  stopReading(socket)
+  order.timeout = socket.timeout || before?.timeout
+  socket.setTimeout(0)
+}
+
+function release({ socket, timeout }: Order): void {
+  startReading(socket)
+  if (timeout !== undefined) socket.setTimeout(timeout)
 }
