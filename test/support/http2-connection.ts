@@ -62,9 +62,9 @@ export class Http2Connection {
     return this.answers.get(stream) ?? ''
   }
 
-  /** Rejects unless every stream got this answer. */
-  async allAnswered(text: string): Promise<void> {
-    for (let stream = 1; stream <= this.lastStream; stream += 2) {
+  /** Rejects unless every stream got this answer, up to the last one or that which is named. */
+  async allAnswered(text: string, last: number = this.lastStream): Promise<void> {
+    for (let stream = 1; stream <= last; stream += 2) {
       const answer = await within(`the answer on stream ${stream}`, this.answer(stream))
       if (answer !== text) throw new Error(`stream ${stream} of ${this.lastStream} got ${answer}`)
     }
