@@ -223,7 +223,7 @@ export const errorTexts = {
   },
   ERR_COOK_DOWN: {
     text: 'the service {name} is down: {why}',
-    help: 'start and restart with its name start it again as it was; forget removes what is known of it.',
+    help: 'The commands start and restart with its name start it again as it was; forget removes what is known of it.',
   },
   ERR_COOK_NONE_RUNNING: {
     text: 'no service is running (looked in {folder})',

@@ -128,7 +128,7 @@ export function inheritFiles(name: string): InheritedFile[] {
   return claim('inheritFiles()', name, 'file')
 }
 
-/** A keeper hands on what it holds, after a crash too; there is nothing in the first start of all. */
+/** A keeper hands on what it holds, after a crash too; in the very first start it has nothing. */
 function inherits({ state, isFirstStart }: Service): boolean {
   const { link } = state.entered.start
   return link !== undefined && (!isFirstStart || link.handles.length > 0)

@@ -41,7 +41,7 @@ export function keeperFile(): string {
   return join(ownPackage(), 'dist/bin/keeper.js')
 }
 
-/** Resolves when the first worker serves; rejects with why it does not, and nothing is left then. */
+/** Resolves when the first worker serves; rejects, with nothing left, with why it does not. */
 export async function startKeeper(plan: KeeperPlan, log: number): Promise<void> {
   // What is meant for the program must not run in its keeper.
   const { NODE_OPTIONS: _, ...env } = plan.environment

@@ -96,7 +96,7 @@ export type LinkRecord = {
   readonly predecessor: Identity
   readonly handles: readonly HandleRecord[]
   readonly typed?: TypedRecord
-  /** Of a worker; the link of one is the descriptor behind the handles, and 3 leads to its keeper. */
+  /** Of a worker: its link is the descriptor behind the handles, and 3 leads to its keeper. */
   readonly keeper?: KeeperRecord
 }
 
@@ -112,7 +112,7 @@ export function workerName(name: string, slot: number): string {
   return `${name}@${slot}`
 }
 
-/** Of a start in which nobody serves: the keeper plays the predecessor, and has no state to give. */
+/** Of a start while nobody serves: the keeper plays the predecessor, and has no state to give. */
 export function isFirstStart({ predecessor, keeper }: LinkRecord): boolean {
   return keeper !== undefined && keeper.pid === predecessor[0]
 }
@@ -136,7 +136,7 @@ export type ProgramRecord = {
   readonly name?: string
   /** For the preload: the program itself says when it is ready. */
   readonly waitReady?: boolean
-  /** For the preload: it listens nowhere, and is up at its word or when it has lived for a while. */
+  /** For the preload: it listens nowhere, and is up at its word or once it has lived a while. */
   readonly noListen?: boolean
   readonly moveConnections?: boolean
   readonly readyTimeout?: number

@@ -166,7 +166,7 @@ export class KeeperControl {
     if (found !== undefined) {
       this.#last = found
       const { upgrades, lastUpgrade } = found
-      this.#keeper.health.news = { generations: [], upgrades, ...(lastUpgrade && { last: lastUpgrade }) }
+      this.#keeper.news = { generations: [], upgrades, ...(lastUpgrade && { last: lastUpgrade }) }
     }
     return { ...(found ?? this.#without()), ...this.#kept(found) }
   }
@@ -178,10 +178,10 @@ export class KeeperControl {
 
   /** Of a service whose worker does not answer, or is none. */
   #without(): Status {
-    const { release, plan, lastExit, drainTimeout, serving, health, record } = this.#keeper
+    const { release, plan, lastExit, drainTimeout, serving, news, record } = this.#keeper
     // Whoever signals the pid of a service means its keeper then; a 0 would mean themselves.
     const [pid, startTime] = serving?.identity ?? identify()
-    const { upgrades, last } = health.news
+    const { upgrades, last } = news
     return {
       ...{ name: this.#name, version, node: this.#last?.node ?? process.version, pid, startTime },
       ...{ generation: record.generation, phase: serving === undefined ? 'gone' : 'ready' },

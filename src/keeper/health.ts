@@ -1,6 +1,5 @@
 /** Whether the worker that serves is in order: its event loop turns, and its memory is bounded. */
 import { readFileSync } from 'node:fs'
-import type { News } from '../contract/messages.ts'
 import { patientTimer } from '../waiting.ts'
 import { say } from './log-lines.ts'
 import type { KeepOptions } from './plan.ts'
@@ -25,8 +24,6 @@ export class Health {
   #asked: { readonly worker: Worker; readonly answered: () => void } | undefined
   #wasAbove = false
   #replacedAt = Number.NEGATIVE_INFINITY
-  /** What the service has behind it, for a worker that is started anew. */
-  news: News = { generations: [], upgrades: { succeeded: 0, failed: 0 } }
 
   constructor(options: KeepOptions, keeper: Keeping) {
     this.#keeper = keeper

@@ -8,6 +8,7 @@ import {
   writeProgram,
 } from '../contract/environment.ts'
 import type { KeeperMessage } from '../contract/keeper-messages.ts'
+import type { News } from '../contract/messages.ts'
 import { protocolVersion } from '../contract/protocol.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { makePair } from '../node/pair.ts'
@@ -41,8 +42,6 @@ export class Keeper {
   readonly started = deferred<void>()
   /** Resolves when no worker is left, and none is to come. */
   readonly ended = deferred<End>()
-  /** Called whenever what `status` shows may have changed. */
-  onChange = () => {}
   readonly workers = new Map<number, Worker>()
   readonly health: Health
   restarts: Restarts = { crash: 0, hang: 0, memory: 0 }
@@ -63,7 +62,11 @@ export class Keeper {
   /** How often one was started here. */
   #starts = 0
   readonly #spawns = new Spawns(this)
+  /** That came while nobody served. */
+  readonly #signals = new Set<NodeJS.Signals>()
   readonly #stopping = new AbortController()
+  /** What the service has behind it, for a worker that is started anew. */
+  news: News = { generations: [], upgrades: { succeeded: 0, failed: 0 } }
   /** A start that failed leaves what was known before. */
   readonly recorder = new Recorder(() => {
     const { isFirst, at } = this.#slot
@@ -128,9 +131,10 @@ export class Keeper {
     else station.send({ type: 'stop' })
   }
 
-  /** For the worker that serves, as if it had the pid of the keeper. */
+  /** For the worker that serves, as if it had the pid of the keeper, or for the next that does. */
   signal(signal: NodeJS.Signals): void {
-    if (this.serving !== undefined) system.kill(this.serving.identity, signal)
+    if (this.serving === undefined) this.#signals.add(signal)
+    else system.kill(this.serving.identity, signal)
   }
 
   /** Ends what runs, and starts this in its place. Resolves to why it was not done. */
@@ -157,7 +161,7 @@ export class Keeper {
 
   countMemory(): void {
     this.restarts = { ...this.restarts, memory: this.restarts.memory + 1 }
-    this.#changed()
+    this.recorder.changed()
   }
 
   tellWorker(worker: Worker): void {
@@ -181,7 +185,7 @@ export class Keeper {
     } else {
       this.#carryOut(effects)
     }
-    this.#changed()
+    this.recorder.changed()
   }
 
   #carryOut(effects: readonly SlotEffect<Release>[]): void {
@@ -248,7 +252,7 @@ export class Keeper {
       const birth = { slot: 0, link, command: commandOf(release), release, environment: release.environment }
       worker = await this.birth({ ...birth, linkFd: other.fd, log: program.logFile })
       other.close()
-      const { news } = this.health
+      const { news } = this
       // What goes to the terminal of `run` has been read there.
       const isShown = options.isRun === true && program.logFile === undefined
       await untilServes(worker, { link, own, readyTimeout, signal: this.#stopping.signal, news, isShown })
@@ -272,8 +276,12 @@ export class Keeper {
     const { generation, release } = worker
     this.#reason = 'crash'
     this.#step({ type: 'serves', generation, release, now: performance.now() })
+    this.#spawns.count(worker, 'succeeded')
     this.started.resolve()
     this.#tellRestarted(undefined)
+    const signals = [...this.#signals]
+    this.#signals.clear()
+    for (const signal of signals) this.signal(signal)
   }
 
   /** It serves, or the keeper has started it to serve. */
@@ -337,6 +345,7 @@ export class Keeper {
   #onExit(worker: Worker, { code, signal }: Exit): void {
     const { generation, identity, words } = worker
     this.workers.delete(generation)
+    this.#spawns.count(worker, 'failed')
     const wasServing = this.#slot.serving?.generation === generation
     if (wasServing || this.workers.size === 0) {
       this.lastExit = { generation, pid: identity[0], code, signal, at: Date.now(), words }
@@ -371,20 +380,8 @@ export class Keeper {
     const [pid, startTime] = identify()
     const { plan, state, restarts, lastExit } = this
     const { release, before } = this.#slot
-    const common = {
-      format: 1,
-      plan,
-      state,
-      keeper: { pid, startTime },
-      generation: this.#generation,
-      restarts,
-    } as const
-    return { ...common, at: Date.now(), release, ...(before && { before }), ...(lastExit && { lastExit }) }
-  }
-
-  #changed(): void {
-    this.onChange()
-    this.recorder.changed()
+    const known = { format: 1, plan, state, generation: this.#generation, restarts, release, at: Date.now() } as const
+    return { ...known, keeper: { pid, startTime }, ...(before && { before }), ...(lastExit && { lastExit }) }
   }
 }
 

@@ -1,6 +1,7 @@
 /** What workers have the keeper start: their successors. */
 import { isLinkRecord, type ProgramRecord } from '../contract/environment.ts'
 import type { KeeperMessageOf } from '../contract/keeper-messages.ts'
+import type { News } from '../contract/messages.ts'
 import { makePair } from '../node/pair.ts'
 import { killSession } from '../node/sessions.ts'
 import type { Command } from '../node/system.ts'
@@ -25,6 +26,8 @@ type Parent = {
   readonly release: Release
   /** What the upgrade that was asked for last is to change. */
   readonly asked: Changes
+  /** What the service has behind it. */
+  news: News
   environmentFor(env: Changes['env'], program: ProgramRecord): Release['environment']
   birth(birth: Omit<Birth, 'fds'>): Promise<Worker>
 }
@@ -34,8 +37,20 @@ export class Spawns {
   /** Who has asked for a worker, and under which number of its own. */
   readonly #askedBy = new WeakMap<Worker, { readonly by: Worker; readonly id: number }>()
 
+  /** Those of which it is known how their upgrade has ended. */
+  readonly #counted = new WeakSet<Worker>()
+
   constructor(keeper: Parent) {
     this.#keeper = keeper
+  }
+
+  /** How an upgrade that a worker began has ended, once. */
+  count(worker: Worker, outcome: 'succeeded' | 'failed'): void {
+    if (!this.#askedBy.has(worker) || this.#counted.has(worker)) return
+    this.#counted.add(worker)
+    const { news } = this.#keeper
+    const { upgrades } = news
+    this.#keeper.news = { ...news, upgrades: { ...upgrades, [outcome]: upgrades[outcome] + 1 } }
   }
 
   /** The two get a pair of sockets of their own: nothing of an upgrade goes through the keeper. */

@@ -72,7 +72,7 @@ export function watchReadiness(service: Service, start: () => Promise<void>): Re
     told = words
   }
 
-  /** After a crash: what the program opened when a client asked for it is not opened at its start. */
+  /** After a crash: what was opened when a client asked for it is not opened at the start. */
   function doWithout(): void {
     isPatient = false
     readiness.look()

@@ -1,4 +1,4 @@
-/** Our side of the contract with a process that is to take the service over, until it is decided. */
+/** Our side of the contract with a process that is to take over, until that is decided. */
 import type { Identity } from '../contract/environment.ts'
 import type { MessageOf } from '../contract/messages.ts'
 import { endGrace, type OldEffect, type OldEvent, type OldSide, stepOld } from '../contract/old-side.ts'
