@@ -53,9 +53,9 @@ export class Recorder {
       writeRecord(folder, record)
       this.#fault = ''
     } catch (error) {
-      const fault = messageOf(error)
-      if (fault !== this.#fault) say(`its record could not be written: ${fault}`)
-      this.#fault = fault
+      const { code = messageOf(error) } = error as NodeJS.ErrnoException
+      if (code !== this.#fault) say(`its record could not be written: ${messageOf(error)}`)
+      this.#fault = code
     }
   }
 }
