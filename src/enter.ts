@@ -29,7 +29,8 @@ function begin(service: Service): Service {
   const { stage, link } = service.state.entered.start
   // The link goes on to the daemon that this process starts.
   if (stage === 'parent' || link === undefined) return service
-  if (link.keeper !== undefined) joinKeeper(service, link.keeper)
+  const { keeper } = link
+  if (keeper !== undefined) joinKeeper(service, { ...link, keeper })
   // Now, long before the commit: it hears all that comes in the turn of that.
   receive(service, link.predecessor, succeed(service, link))
   return service

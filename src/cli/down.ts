@@ -55,8 +55,7 @@ export function downText({ phase, at, lastExit }: Down): string {
 }
 
 export function lastExitText({ pid, code, signal, at }: LastExit): string {
-  // Of a process that was no child of its keeper nobody knows.
-  const how = code === null && signal === null ? 'exit code unknown' : exitWords({ code, signal })
+  const how = exitWords({ code, signal })
   return `${how} (pid ${pid}, ${new Date(at).toISOString()})`
 }
 

@@ -105,6 +105,11 @@ export type KeeperRecord = {
   readonly startTime: string
   /** The place of the worker, counted from 0. */
   readonly slot: number
+  /**
+   * Its predecessor has started it, to hand on what no keeper can hold: 3 is the link then, and the
+   * descriptor behind the handles leads to the keeper.
+   */
+  readonly isBeside?: boolean
 }
 
 /** Of the control socket of a worker, and of its files; no name that a person gives has an @. */
@@ -284,7 +289,13 @@ function linkFault(link: Fields): string | undefined {
 
 function isKeeper(keeper: unknown): boolean {
   if (keeper === undefined) return true
-  return isFields(keeper) && isIdentity([keeper.pid, keeper.startTime]) && isCount(keeper.slot)
+  return (
+    isFields(keeper) && isIdentity([keeper.pid, keeper.startTime]) && isCount(keeper.slot) && isFlag(keeper.isBeside)
+  )
+}
+
+function isFlag(value: unknown): boolean {
+  return value === undefined || typeof value === 'boolean'
 }
 
 export function isIdentity(value: unknown): value is Identity {

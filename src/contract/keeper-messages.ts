@@ -22,6 +22,10 @@ const messages = {
   handles: { inodes: list(count) },
   /** Starts a successor of the worker, with these of the handles; `log`: where it writes. */
   spawn: { id: count, record, command, environment: byName(text), log: optional(text) },
+  /** It starts that itself, since it hands on what no keeper can hold, and asks for a channel. */
+  pair: { id: count, record, command, environment: byName(text), log: optional(text) },
+  /** The process of a `pair` is there. */
+  born: { id: count, pid, startTime: text },
   /** The worker is done with it: SIGKILL for all of its session. */
   kill: { id: count },
   /** This generation owns the service from now on, or again. */
@@ -39,6 +43,8 @@ const messages = {
   /** The answer to `spawn`; the worker's end of the link comes with it. */
   spawned: { id: count, pid, startTime: text },
   spawnFailed: { id: count, why: text },
+  /** The answer to `pair`; the end of the channel for the new process comes with it. */
+  paired: { id: count },
   /** How a process of a `spawn` has ended. */
   exit: { id: count, code: optional(count), signal: optional(text) },
   /** The worker is to be replaced by what it runs itself: a crash or a keeper is no deploy. */

@@ -1,20 +1,13 @@
-/** A worker that is the parent of its keeper, since it has started that itself. */
-import type { Identity } from '../contract/environment.ts'
+/** A worker that is no child of the keeper: the end of one is looked for. */
 import { isGone } from '../node/system.ts'
-import type { Release } from './plan.ts'
-import { Worker, type WorkerEvents } from './worker.ts'
+import type { Worker } from './worker.ts'
 
-/** How often it is looked for, in milliseconds: nothing tells the end of a parent. */
+/** How often, in milliseconds: nothing tells the end of a process that is no child. */
 const lookInterval = 100
 
-export function watchParent(
-  identity: Identity,
-  version: { readonly generation: number; readonly release: Release },
-  events: WorkerEvents,
-): Worker {
-  const worker = new Worker(identity, version, process, events)
+export function watchEnd(worker: Worker): Worker {
   const looking = setInterval(() => {
-    if (!isGone(identity)) return
+    if (!isGone(worker.identity)) return
     clearInterval(looking)
     // How, nobody but its own parent knows.
     worker.ended({ code: null, signal: null })

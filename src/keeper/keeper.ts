@@ -294,11 +294,15 @@ export class Keeper {
   async birth(birth: Omit<Birth, 'fds'>): Promise<Worker> {
     const fds = this.#held.descriptorsOf(birth.link.handles)
     const worker = await giveBirth({ ...birth, fds }, this.events)
+    this.take(worker)
+    return worker
+  }
+
+  take(worker: Worker): void {
     this.#generation = Math.max(this.#generation, worker.generation)
     this.workers.set(worker.generation, worker)
     this.#step({ type: 'started', generation: worker.generation })
     this.tellWorker(worker)
-    return worker
   }
 
   readonly events: WorkerEvents = {
@@ -316,10 +320,10 @@ export class Keeper {
         this.#held.keepOnly(message.inodes)
         return
       case 'spawn':
-        void this.#spawns.start(worker, message)
-        return
+      case 'pair':
+      case 'born':
       case 'kill':
-        this.#spawns.kill(worker, message.id)
+        this.#spawns.hear(worker, message)
         return
       case 'serves':
         // Its last word is read when it is gone.

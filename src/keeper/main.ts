@@ -3,12 +3,13 @@ import { closeSync } from 'node:fs'
 import { CookError, messageOf } from '../errors.ts'
 import { attempt } from '../node/sessions.ts'
 import { identify, system } from '../node/system.ts'
-import { watchParent } from './attached.ts'
+import { watchEnd } from './attached.ts'
 import { keep, untilEnded } from './keep.ts'
 import type { Keeper } from './keeper.ts'
 import { say } from './log-lines.ts'
 import type { Attach, KeeperAnswer, KeeperPlan } from './plan.ts'
 import { recordOf } from './records.ts'
+import { Worker } from './worker.ts'
 
 // Whoever has started this process says what for: a plan, or which worker is to be taken up.
 process.once('message', (message: Order) => {
@@ -55,7 +56,7 @@ async function takeUp({ name, folder, slot, generation, pid }: Attach): Promise<
   const keeper = await keep({ ...record.plan, generation, file, options }, (one) => {
     one.restarts = restarts
     one.lastExit = lastExit
-    one.attach(watchParent(identity, { generation, release }, one.events))
+    one.attach(watchEnd(new Worker(identity, { generation, release }, process, one.events)))
   })
   say(`this keeper (pid ${identify()[0]}) has taken up the worker, pid ${pid}`)
   await leave(keeper)

@@ -1,16 +1,19 @@
 /** What workers have the keeper start: their successors. */
-import { isLinkRecord, type ProgramRecord } from '../contract/environment.ts'
+import { type Identity, isLinkRecord, type ProgramRecord } from '../contract/environment.ts'
 import type { KeeperMessageOf } from '../contract/keeper-messages.ts'
 import type { News } from '../contract/messages.ts'
+import { messageOf } from '../errors.ts'
+import { adoptChannel } from '../node/channel.ts'
 import { makePair } from '../node/pair.ts'
 import { killSession } from '../node/sessions.ts'
 import type { Command } from '../node/system.ts'
 import { userOf } from '../node/users.ts'
 import { nextCommand, type Retyped, typedOf } from '../process/command.ts'
 import { spawnFault } from '../process/launcher.ts'
+import { watchEnd } from './attached.ts'
 import type { KeeperPlan, Release } from './plan.ts'
 import { releaseOf, typedCommand } from './release.ts'
-import type { Birth, Worker } from './worker.ts'
+import { type Birth, Worker, type WorkerEvents } from './worker.ts'
 
 /** What a command changes of what runs. */
 export type Changes = {
@@ -29,7 +32,10 @@ type Parent = {
   /** What the service has behind it. */
   news: News
   environmentFor(env: Changes['env'], program: ProgramRecord): Release['environment']
+  readonly events: WorkerEvents
   birth(birth: Omit<Birth, 'fds'>): Promise<Worker>
+  /** A worker that somebody else has started. */
+  take(worker: Worker): void
 }
 
 export class Spawns {
@@ -39,6 +45,9 @@ export class Spawns {
 
   /** Those of which it is known how their upgrade has ended. */
   readonly #counted = new WeakSet<Worker>()
+
+  /** Channels of processes that are not there yet, by the number of the request. */
+  readonly #expected = new Map<number, { readonly by: Worker; onBorn(identity: Identity): void }>()
 
   constructor(keeper: Parent) {
     this.#keeper = keeper
@@ -53,8 +62,15 @@ export class Spawns {
     this.#keeper.news = { ...news, upgrades: { ...upgrades, [outcome]: upgrades[outcome] + 1 } }
   }
 
+  hear(by: Worker, message: KeeperMessageOf<'spawn' | 'pair' | 'born' | 'kill'>): void {
+    if (message.type === 'spawn') void this.#start(by, message)
+    else if (message.type === 'pair') void this.#expect(by, message)
+    else if (message.type === 'born') this.#born(by, message)
+    else this.#kill(by, message.id)
+  }
+
   /** The two get a pair of sockets of their own: nothing of an upgrade goes through the keeper. */
-  async start(by: Worker, message: KeeperMessageOf<'spawn'>): Promise<void> {
+  async #start(by: Worker, message: KeeperMessageOf<'spawn'>): Promise<void> {
     const { id } = message
     const { record: link, command: asked } = message
     const refuse = (why: string) => by.station.send({ type: 'spawnFailed', id, why })
@@ -88,8 +104,39 @@ export class Spawns {
     }
   }
 
+  /** The worker starts it itself, and with it this end of a channel: it is a worker like others. */
+  async #expect(by: Worker, message: KeeperMessageOf<'pair'>): Promise<void> {
+    const { id, record: link } = message
+    const refuse = (why: string) => by.station.send({ type: 'spawnFailed', id, why })
+    if (!isLinkRecord(link)) return refuse('its record of the link is broken')
+    try {
+      const { command, environment, log } = this.#asToldBy(by, { ...message, type: 'spawn' })
+      const release = releaseOf(command, link.typed ?? typedOf(command), environment)
+      const [own, other] = await makePair(this.#keeper.plan.folder)
+      const child = adoptChannel(own.fd)
+      const onBorn = (identity: Identity) => {
+        const { generation } = link
+        const worker = new Worker(identity, { generation, release }, child, this.#keeper.events, { path: log })
+        this.#askedBy.set(worker, { by, id })
+        this.#keeper.take(watchEnd(worker))
+      }
+      this.#expected.set(id, { by, onBorn })
+      by.onExit(() => this.#expected.delete(id) && child.disconnect())
+      by.station.send({ type: 'paired', id }, other.handle, () => other.close())
+    } catch (error) {
+      refuse(messageOf(error))
+    }
+  }
+
+  #born(by: Worker, { id, pid, startTime }: KeeperMessageOf<'born'>): void {
+    const expected = this.#expected.get(id)
+    if (expected?.by !== by) return
+    this.#expected.delete(id)
+    expected.onBorn([pid, startTime])
+  }
+
   /** SIGKILL for what this worker has asked for, and for nobody else. */
-  kill(by: Worker, id: number): void {
+  #kill(by: Worker, id: number): void {
     for (const worker of this.#keeper.workers.values()) {
       const asked = this.#askedBy.get(worker)
       if (asked?.by === by && asked.id === id) killSession(worker.identity)

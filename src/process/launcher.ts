@@ -157,6 +157,8 @@ function exitOf(child: ChildProcess): Promise<string> {
 
 /** `exit code 1` or `signal SIGKILL`. */
 export function exitWords({ code, signal }: { readonly code: number | null; readonly signal: string | null }): string {
+  // Of a process that is nobody's child here.
+  if (code === null && signal === null) return 'exit code unknown'
   return signal === null ? `exit code ${code}` : `signal ${signal}`
 }
 

@@ -1,6 +1,12 @@
 /** A worker's end of its keeper: it starts what is to replace this process, and holds listeners. */
 import { existsSync } from 'node:fs'
-import { type Identity, type KeeperRecord, type LinkRecord, readProgram } from '../contract/environment.ts'
+import {
+  firstHandleFd,
+  type Identity,
+  type KeeperRecord,
+  type LinkRecord,
+  readProgram,
+} from '../contract/environment.ts'
 import type { KeeperMessage, KeeperMessageOf } from '../contract/keeper-messages.ts'
 import { messageOf } from '../errors.ts'
 import { adoptChannel, hideChannel } from '../node/channel.ts'
@@ -29,13 +35,14 @@ export function keeperLineOf({ keeper }: Service): KeeperLine | undefined {
 }
 
 /** Takes up the channel to the keeper, which is out of the program's sight from now on. */
-export function joinKeeper(service: Service, record: KeeperRecord): void {
+export function joinKeeper(service: Service, record: LinkRecord & { readonly keeper: KeeperRecord }): void {
   service.keeper = new KeeperLine(service, record)
 }
 
 class KeeperLine implements KeeperEnd {
   readonly slot: number
   readonly #service: Service
+  readonly #record: KeeperRecord
   #station: Station
   /** Inodes of the handles that the keeper has. */
   #held = new Set<number>()
@@ -50,10 +57,14 @@ class KeeperLine implements KeeperEnd {
   /** The service ends, and needs no keeper any more. */
   #isStopping = false
 
-  constructor(service: Service, { slot }: KeeperRecord) {
+  constructor(service: Service, { keeper, handles }: LinkRecord & { readonly keeper: KeeperRecord }) {
     this.#service = service
-    this.slot = slot
-    this.#station = this.#open(process, hideChannel())
+    this.slot = keeper.slot
+    const isBeside = keeper.isBeside === true
+    this.#record = keeper
+    this.#station = isBeside
+      ? this.#open(adoptChannel(firstHandleFd + handles.length))
+      : this.#open(process, hideChannel())
   }
 
   get isOpen(): boolean {
@@ -86,19 +97,8 @@ class KeeperLine implements KeeperEnd {
 
   /** Rejects if the process could not be started, or the keeper is gone. */
   async spawn({ link, command, environment }: SpawnRequest): Promise<Partner> {
-    this.#sync()
-    const id = ++this.#lastId
-    const started = deferred<Spawn>()
-    const spawn: Spawn = { id, started, exits: [] }
-    this.#spawns.set(id, spawn)
-    const log = readProgram(environment)?.logFile ?? this.#service.state.logFile
-    const env = Object.fromEntries(Object.entries(environment).flatMap(([name, value = '']) => [[name, value]]))
-    this.#station.send({
-      ...{ type: 'spawn', id, record: link, command, environment: env },
-      ...(log !== undefined && { log }),
-    })
-    const { identity, end, fault } = await started.promise
-    if (identity === undefined || end === undefined) throw new Error(fault ?? 'its keeper is gone')
+    const { spawn, end, identity } = await this.#ask('spawn', { link, command, environment })
+    if (identity === undefined) throw new Error('its keeper is gone')
     return {
       identity,
       // Its own handle stays open for good: its close would close the channel's descriptor.
@@ -107,9 +107,43 @@ class KeeperLine implements KeeperEnd {
         if (spawn.exit !== undefined) hear(spawn.exit)
         else spawn.exits.push(hear)
       },
-      kill: () => this.#station.send({ type: 'kill', id }),
+      kill: () => this.#station.send({ type: 'kill', id: spawn.id }),
       unref() {},
     }
+  }
+
+  /**
+   * A channel to the keeper for a process that this one starts itself; `born` is said when it is
+   * there. Rejects if the keeper is gone.
+   */
+  async pair(request: SpawnRequest): Promise<{ readonly fd: number; born(identity: Identity): void }> {
+    const { spawn, end } = await this.#ask('pair', request)
+    return {
+      fd: end.fd,
+      born: ([pid, startTime]) => {
+        this.#station.send({ type: 'born', id: spawn.id, pid, startTime })
+        end.close()
+      },
+    }
+  }
+
+  /** With what a process is started so, beside its predecessor. */
+  get besideRecord(): KeeperRecord {
+    return { ...this.#record, isBeside: true }
+  }
+
+  async #ask(type: 'spawn' | 'pair', { link, command, environment }: SpawnRequest) {
+    this.#sync()
+    const id = ++this.#lastId
+    const spawn: Spawn = { id, started: deferred<Spawn>(), exits: [] }
+    this.#spawns.set(id, spawn)
+    const log = readProgram(environment)?.logFile ?? this.#service.state.logFile
+    const env = Object.fromEntries(Object.entries(environment).flatMap(([name, value = '']) => [[name, value]]))
+    const message = { type, id, record: link, command, environment: env, ...(log !== undefined && { log }) }
+    this.#station.send(message)
+    const { identity, end, fault } = await spawn.started.promise
+    if (end === undefined) throw new Error(fault ?? 'its keeper is gone')
+    return { spawn, identity, end }
   }
 
   #open(target: Parameters<typeof openStation>[0], lend?: Parameters<typeof openStation>[2]): Station {
@@ -146,6 +180,9 @@ class KeeperLine implements KeeperEnd {
         return
       case 'spawned':
         this.#settle(message.id, { identity: [message.pid, message.startTime], end: handle })
+        return
+      case 'paired':
+        this.#settle(message.id, { end: handle })
         return
       case 'spawnFailed':
         this.#settle(message.id, { fault: message.why })

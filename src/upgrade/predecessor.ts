@@ -1,12 +1,12 @@
 /** The old process's end of an upgrade: starts the new version, and returns at the commit. */
 import type { ChildProcess } from 'node:child_process'
-import { type Identity, type TypedRecord, writeStart } from '../contract/environment.ts'
+import { type Identity, type LinkRecord, type TypedRecord, writeStart } from '../contract/environment.ts'
 import { type OldSide, oldSide } from '../contract/old-side.ts'
 import { protocolVersion } from '../contract/protocol.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { identityOfChild } from '../node/sessions.ts'
 import { type Command, identify, isAlive, system } from '../node/system.ts'
-import { type DaemonOptions, defaults, type UpgradePhases } from '../options.ts'
+import { type DaemonOptions, defaults, type UpgradePhases, withoutUndefined } from '../options.ts'
 import { typedOf } from '../process/command.ts'
 import type { Packed } from '../process/handles.ts'
 import { exitWords, spawned, spawnFault } from '../process/launcher.ts'
@@ -104,11 +104,19 @@ async function startPartner(service: Service, version: NewVersion, nonce: string
   // Goes on in enter.ts of the new process.
   try {
     const line = keeperLineOf(service)
-    if (line?.isOpen === true) return await line.spawn({ link, command, environment })
-    const env = writeStart(environment, { stage, link })
-    const stdio = ['ignore', output ?? 1, output ?? 2, 'ipc', ...handles.map(({ fd }) => fd)] as const
-    const child = await spawned(() => system.spawn(command, { env, stdio }))
-    return partnerOf(child)
+    const isKept = line?.isOpen === true
+    // A keeper can hold listeners, and no plain descriptor.
+    if (isKept && handles.every(({ handle }) => handle !== undefined)) {
+      return await line.spawn({ link, command, environment })
+    }
+    const pair = isKept ? await line.pair({ link, command, environment }) : undefined
+    const record = pair === undefined ? link : { ...link, keeper: line?.besideRecord }
+    const env = writeStart(environment, { stage, link: withoutUndefined(record) as LinkRecord })
+    const fds = [...handles.map(({ fd }) => fd), ...(pair === undefined ? [] : [pair.fd])]
+    const stdio = ['ignore', output ?? 1, output ?? 2, 'ipc', ...fds] as const
+    const partner = partnerOf(await spawned(() => system.spawn(command, { env, stdio })))
+    pair?.born(partner.identity)
+    return partner
   } catch (cause) {
     const values = { command: command.execPath, why: spawnFault(command, cause), self: process.pid }
     throw new CookError('ERR_COOK_SUCCESSOR_SPAWN', values, { cause })

@@ -167,7 +167,8 @@ export function succeed(service: Service, record: LinkRecord): Succession {
 
 /** A keeper gives it a descriptor of its own, since 3 is its own channel. */
 function openPredecessor({ keeper, handles }: LinkRecord, onLink: (event: LinkEvent) => void): Link | undefined {
-  if (keeper !== undefined) return openLink(adoptChannel(firstHandleFd + handles.length), onLink)
+  if (keeper !== undefined && keeper.isBeside !== true)
+    return openLink(adoptChannel(firstHandleFd + handles.length), onLink)
   return channelDescriptor() === linkFd ? takeLink(onLink) : undefined
 }
 
