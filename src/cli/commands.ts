@@ -180,7 +180,7 @@ function withStartOptions(command: Command): Command {
       '--log <file>',
       'file for stdout and stderr (default of start: NAME.log in /var/log/cook-daemon or the state folder)',
     )
-    .option('--pid <file>', 'file for the pid of the process that serves')
+    .option('--pid <file>', 'file for the pid of the keeper; with --no-keep, of the process that serves')
     .option('--cwd <path>', 'the working directory: as if this command was typed there (default: where it is typed)')
     .option('--node <path>', 'the Node that runs it (default: the one that runs this command)')
     .option('--node-arg <arg>', 'argument for Node itself; may be repeated', collect)
