@@ -1,5 +1,6 @@
 /** What may be wrong with a service without anybody having done it to it: looked at when asked. */
 import { resolve } from 'node:path'
+import type { WarningRecord } from './contract/messages.ts'
 import { statPath } from './node/stat.ts'
 import { faultOfLog } from './process/log.ts'
 import { readPid } from './process/pid-file.ts'
@@ -14,11 +15,14 @@ export function lookAround(service: Service): void {
 
 function faultOfPidFile({ options, pidFile, warnings }: Service): string | undefined {
   const file = pidFile ?? (options.pidFile && resolve(options.pidFile))
-  if (file === undefined) return undefined
+  return file === undefined ? undefined : pidFileFault(file, warnings.get('pidFile'))
+}
+
+/** `told`: what was wrong with it last. */
+export function pidFileFault(file: string, told?: Pick<WarningRecord, 'text' | 'code'>): string | undefined {
   const pid = readPid(file)
   if (pid === process.pid) return undefined
   // That it could not be written says why.
-  const told = warnings.get('pidFile')
   if (told?.code !== undefined) return told.text
   if (pid !== undefined) return `the pid file ${file} names pid ${pid}, not this process (pid ${process.pid})`
   try {

@@ -168,7 +168,10 @@ export class KeeperControl {
       const { upgrades, lastUpgrade } = found
       this.#keeper.news = { generations: [], upgrades, ...(lastUpgrade && { last: lastUpgrade }) }
     }
-    return { ...(found ?? this.#without()), ...this.#kept(found) }
+    const told = found ?? this.#without()
+    const { warning } = this.#keeper.pidFile
+    const warnings = [...(told.warnings ?? []), ...(warning === undefined ? [] : [warning])]
+    return { ...told, ...this.#kept(found), warnings }
   }
 
   /** Why the worker did not answer. */
@@ -226,7 +229,13 @@ export class KeeperControl {
       throw new CookError('ERR_COOK_NO_WORKER', { name: this.#name, state })
     }
     await stream(response, async (onProgress) => {
-      for await (const progress of this.#worker.progress('upgrade', options)) onProgress(progress)
+      let ms = 0
+      for await (const progress of this.#worker.progress('upgrade', options)) {
+        onProgress(progress)
+        if ('ms' in progress) ({ ms } = progress)
+      }
+      const { warning } = this.#keeper.pidFile
+      if (warning !== undefined) onProgress({ type: 'warning', ms, ...warning })
     })
   }
 

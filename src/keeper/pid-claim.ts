@@ -1,6 +1,8 @@
 /** The pid file of a service that is kept: the pid of the keeper is that of the service. */
+import { pidFileFault } from '../conditions.ts'
 import type { Identity } from '../contract/environment.ts'
-import { messageOf } from '../errors.ts'
+import type { WarningRecord } from '../contract/messages.ts'
+import { type CookError, messageOf } from '../errors.ts'
 import { identify } from '../node/system.ts'
 import { checkPidFile, releasePidFile, writePidFile } from '../process/pid-file.ts'
 import { say } from './log-lines.ts'
@@ -9,6 +11,7 @@ export class PidClaim {
   /** Processes of this service, which may have had it before. */
   readonly #own: () => readonly Identity[]
   #file: string | undefined
+  #told: WarningRecord | undefined
 
   constructor(own: () => readonly Identity[]) {
     this.#own = own
@@ -32,14 +35,28 @@ export class PidClaim {
     this.#file = file
   }
 
-  /** As a worker says that serves already: no reason to end it. */
+  /** At each new generation, as it says: no reason to end one that serves already. */
   keep(file: string | undefined): void {
-    if (file === this.#file) return
     try {
       this.claim(file)
+      this.#told = undefined
     } catch (error) {
-      say(messageOf(error))
+      this.#tell(messageOf(error), (error as CookError).code)
     }
+  }
+
+  /** What is wrong with it now; said in the log once. */
+  get warning(): WarningRecord | undefined {
+    if (this.#file === undefined) return undefined
+    const fault = pidFileFault(this.#file, this.#told)
+    if (fault === undefined) this.#told = undefined
+    else if (fault !== this.#told?.text) this.#tell(fault)
+    return this.#told
+  }
+
+  #tell(text: string, code?: string): void {
+    say(text)
+    this.#told = { at: Date.now(), about: 'pidFile', text, ...(code !== undefined && { code }) }
   }
 
   release(): void {
