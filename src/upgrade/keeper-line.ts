@@ -15,18 +15,23 @@ import { spawned } from '../process/launcher.ts'
 import { writeToLog } from '../process/log.ts'
 import type { Service } from '../service.ts'
 import type { KeeperEnd } from '../service-parts.ts'
-import { type Deferred, deferred } from '../waiting.ts'
+import { type Deferred, deferred, patientTimer } from '../waiting.ts'
 import type { Partner } from './conversation.ts'
 import { openLink } from './link.ts'
 import { openStation, type RawHandle, type Station } from './station.ts'
 
 /** How long a worker waits before it starts another keeper, and again if that fails, in ms. */
-const again = [200, 1_000, 5_000] as const
+const pauses = [200, 1_000, 5_000, 30_000] as const
+/** How long an upgrade waits for another keeper; then it goes on without one, in ms. */
+const longestAbsence = 5_000
 
 export type SpawnRequest = {
   readonly link: LinkRecord
   readonly command: Command
   readonly environment: Readonly<Record<string, string | undefined>>
+  /** Milliseconds for the keeper to start it. */
+  readonly patience: number
+  readonly signal: AbortSignal
 }
 
 /** Of whichever copy of the library has taken it up: they share the service. */
@@ -54,6 +59,11 @@ class KeeperLine implements KeeperEnd {
   /** It is started by hand, by this file and on this Node. */
   #renew: KeeperMessageOf<'renew'> | undefined
   #serves = false
+  /** Set while there is none, or none that has taken us up yet. */
+  #absence: Deferred<void> | undefined
+  #isRestarting = false
+  /** Keepers that were started and did not take us up, in a row. */
+  #failures = 0
   /** The service ends, and needs no keeper any more. */
   #isStopping = false
 
@@ -78,6 +88,8 @@ class KeeperLine implements KeeperEnd {
     const { generation, drainTimeout, options } = this.#service
     const { pidFile } = options
     this.#station.send({ type: 'serves', generation, drainTimeout, ...(pidFile !== undefined && { pidFile }) })
+    // It was lost before this process had anything that it could keep.
+    if (!this.isOpen) void this.#restart()
   }
 
   stopping(): void {
@@ -95,9 +107,18 @@ class KeeperLine implements KeeperEnd {
     })
   }
 
-  /** Rejects if the process could not be started, or the keeper is gone. */
-  async spawn({ link, command, environment }: SpawnRequest): Promise<Partner> {
-    const { spawn, end, identity } = await this.#ask('spawn', { link, command, environment })
+  /** Resolves when there is a keeper again, or to false when none has come for some time. */
+  async regained(): Promise<boolean> {
+    if (this.#absence !== undefined) {
+      const tooLong = new Promise<void>((done) => void setTimeout(done, longestAbsence).unref())
+      await Promise.race([this.#absence.promise, tooLong])
+    }
+    return this.isOpen && this.#absence === undefined
+  }
+
+  /** Rejects if the process could not be started, or the keeper is gone or does not respond. */
+  async spawn(request: SpawnRequest): Promise<Partner> {
+    const { spawn, end, identity } = await this.#ask('spawn', request)
     if (identity === undefined) throw new Error('its keeper is gone')
     return {
       identity,
@@ -132,7 +153,7 @@ class KeeperLine implements KeeperEnd {
     return { ...this.#record, isBeside: true }
   }
 
-  async #ask(type: 'spawn' | 'pair', { link, command, environment }: SpawnRequest) {
+  async #ask(type: 'spawn' | 'pair', { link, command, environment, patience, signal }: SpawnRequest) {
     this.#sync()
     const id = ++this.#lastId
     const spawn: Spawn = { id, started: deferred<Spawn>(), exits: [] }
@@ -141,7 +162,13 @@ class KeeperLine implements KeeperEnd {
     const env = Object.fromEntries(Object.entries(environment).flatMap(([name, value = '']) => [[name, value]]))
     const message = { type, id, record: link, command, environment: env, ...(log !== undefined && { log }) }
     this.#station.send(message)
+    const giveUp = (fault: string) => this.#settle(id, { fault })
+    const stopped = () => giveUp('the upgrade was stopped')
+    signal.addEventListener('abort', stopped)
+    const stopWaiting = patientTimer(patience, () => giveUp(`its keeper has not responded for ${patience / 1000} s`))
     const { identity, end, fault } = await spawn.started.promise
+    stopWaiting()
+    signal.removeEventListener('abort', stopped)
     if (end === undefined) throw new Error(fault ?? 'its keeper is gone')
     return { spawn, identity, end }
   }
@@ -159,6 +186,9 @@ class KeeperLine implements KeeperEnd {
     switch (message.type) {
       case 'keeper':
         this.#how = message
+        this.#failures = 0
+        this.#absence?.resolve()
+        this.#absence = undefined
         // Another one than before has nothing of ours yet.
         if (this.#serves) this.serves()
         return
@@ -179,6 +209,12 @@ class KeeperLine implements KeeperEnd {
         })
         return
       case 'spawned':
+        if (this.#spawns.get(message.id)?.fault !== undefined) {
+          // Nobody waits for it any more.
+          handle?.close()
+          this.#station.send({ type: 'kill', id: message.id })
+          return
+        }
         this.#settle(message.id, { identity: [message.pid, message.startTime], end: handle })
         return
       case 'paired':
@@ -222,27 +258,32 @@ class KeeperLine implements KeeperEnd {
       // Nobody hears how it ends any more; that it does, its link tells.
       spawn.exit ??= { code: null, signal: null }
     }
-    const isInUnit = this.#service.state.environment.INVOCATION_ID !== undefined
-    if (isInUnit && this.#renew === undefined) {
-      writeToLog('the keeper is gone; this process serves on, and the unit decides what comes next')
-      return
-    }
-    void this.#restart()
+    this.#absence ??= deferred()
+    // An upgrade that it has begun goes on without it: whoever serves after that has another.
+    void this.#restart(this.#service.upgrading?.ended)
   }
 
-  async #restart(): Promise<void> {
-    for (const pause of again) {
-      await new Promise((done) => setTimeout(done, pause).unref())
-      const { hasSuccessor, departure } = this.#service
-      if (this.#isStopping || hasSuccessor || departure !== undefined || !this.#serves) return
-      try {
-        await this.#startKeeper()
-        return
-      } catch (error) {
-        writeToLog(`the keeper is gone, and another one could not be started: ${messageOf(error)}`)
-        // What was asked for does not go: what it was before may.
-        this.#renew = undefined
-      }
+  async #restart(upgrade?: Promise<unknown>): Promise<void> {
+    if (this.#isRestarting) return
+    this.#isRestarting = true
+    await upgrade
+    const pause = pauses[Math.min(this.#failures, pauses.length - 1)]
+    await new Promise((done) => setTimeout(done, pause).unref())
+    this.#isRestarting = false
+    const { hasSuccessor, departure, state } = this.#service
+    if (this.isOpen || this.#isStopping || hasSuccessor || departure !== undefined || !this.#serves) return
+    this.#failures++
+    if (state.environment.INVOCATION_ID !== undefined && this.#renew === undefined) {
+      writeToLog('the keeper is gone; this process serves on, and the unit decides what comes next')
+      this.#absence?.resolve()
+      this.#absence = undefined
+      return
+    }
+    try {
+      await this.#startKeeper()
+    } catch (error) {
+      writeToLog(`the keeper is gone, and another one could not be started: ${messageOf(error)}`)
+      void this.#restart()
     }
   }
 
@@ -250,6 +291,8 @@ class KeeperLine implements KeeperEnd {
   async #startKeeper(): Promise<void> {
     const { generation, state } = this.#service
     const how = this.#renew ?? this.#how
+    // Does that not go, then what it was before may.
+    this.#renew = undefined
     const { name = state.program?.name ?? '', folder } = this.#how ?? {}
     if (how === undefined || !existsSync(how.file)) throw new Error('its program is not there any more')
     const command = { execPath: how.execPath, execArgv: [], args: [how.file], cwd: '/' }
@@ -257,6 +300,9 @@ class KeeperLine implements KeeperEnd {
     const child = await spawned(() => system.spawn(command, { env, stdio: ['ignore', 1, 2, 'ipc'] }))
     this.#station = this.#open(child)
     child.unref()
+    child.once('message', (answer: { readonly message?: unknown }) => {
+      writeToLog(`another keeper could not take this process up: ${String(answer.message)}`)
+    })
     child.send({ attach: { name, folder, slot: this.slot, generation, pid: process.pid } }, () => {})
   }
 }

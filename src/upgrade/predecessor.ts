@@ -104,12 +104,13 @@ async function startPartner(service: Service, version: NewVersion, nonce: string
   // Goes on in enter.ts of the new process.
   try {
     const line = keeperLineOf(service)
-    const isKept = line?.isOpen === true
+    const isKept = line !== undefined && (await line.regained())
+    const request = { link, command, environment, patience: version.readyTimeout, signal: version.signal }
     // A keeper can hold listeners, and no plain descriptor.
     if (isKept && handles.every(({ handle }) => handle !== undefined)) {
-      return await line.spawn({ link, command, environment })
+      return await line.spawn(request)
     }
-    const pair = isKept ? await line.pair({ link, command, environment }) : undefined
+    const pair = isKept ? await line.pair(request) : undefined
     const record = pair === undefined ? link : { ...link, keeper: line?.besideRecord }
     const env = writeStart(environment, { stage, link: withoutUndefined(record) as LinkRecord })
     const fds = [...handles.map(({ fd }) => fd), ...(pair === undefined ? [] : [pair.fd])]
