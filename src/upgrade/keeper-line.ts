@@ -241,6 +241,8 @@ class KeeperLine implements KeeperEnd {
 
   /** Gives the keeper what it does not have yet, and lets it drop what is no more. */
   #sync(): void {
+    // The next one gets all.
+    if (!this.isOpen) return
     const holdable = this.#service.handles.holdable()
     for (const { record, handle } of holdable) {
       if (!this.#held.has(record.inode)) this.#station.send({ type: 'handle', record }, handle)

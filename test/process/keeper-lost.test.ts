@@ -1,6 +1,6 @@
 /** The keeper itself, and both sides of an upgrade under it, killed or stopped: one serves on. */
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { describe, test } from 'node:test'
 import type { Identity } from '../../src/contract/environment.ts'
 import type { Status } from '../../src/control/status.ts'
@@ -8,7 +8,8 @@ import { isGone, system } from '../../src/node/system.ts'
 import { Operator, portOf, writeProgram } from '../support/command.ts'
 import { takesAll } from '../support/extent.ts'
 import { processesOf } from '../support/faults/left.ts'
-import { fixturePath, Lab, type Puppet } from '../support/lab.ts'
+import { HttpConnection } from '../support/http-connection.ts'
+import { Lab } from '../support/lab.ts'
 import { eventually } from '../support/waiting.ts'
 import { Witnesses } from '../support/witnesses.ts'
 
@@ -55,7 +56,7 @@ describe('the keeper itself', { concurrency: 3 }, () => {
     })
     assert.match(await operator.asks('app'), /^one /)
     await operator.does(['stop', 'app'])
-    assert.deepEqual(processesOf(lab.folder), [])
+    await eventually('the end of all', () => processesOf(lab.folder).length === 0 || undefined)
   })
 
   test('an upgrade right after the death of the keeper waits for the next one', async () => {
@@ -86,7 +87,6 @@ describe('the keeper itself', { concurrency: 3 }, () => {
     await operator.does(['start', 'app.mjs'])
     const before = await operator.status('app')
     const port = portOf(before)
-    const { rmSync, mkdirSync } = await import('node:fs')
     rmSync(lab.path('run/app.service'))
     mkdirSync(lab.path('run/app.service'))
     system.kill(keeperOf(before), 'SIGKILL')
@@ -123,4 +123,122 @@ describe('the keeper itself', { concurrency: 3 }, () => {
     await operator.does(['stop', 'app'])
     await eventually('the end of all', () => processesOf(lab.folder).length === 0 || undefined)
   })
+})
+
+/**
+ * A program that waits at a step of its start for as long as there is a file of that name, and
+ * answers `/slow` when there is none.
+ */
+function writeGated(lab: Lab): void {
+  writeFileSync(
+    lab.path('app.cjs'),
+    `const { existsSync, writeFileSync } = require('node:fs')
+const step = (name) => ${JSON.stringify(lab.folder)} + '/' + name
+const released = (name, then) => {
+  if (existsSync(step('hold-' + name))) {
+    writeFileSync(step('at-' + name), String(process.pid))
+    setTimeout(released, 5, name, then)
+  } else then()
+}
+const server = require('node:http').createServer((request, response) => {
+  if (request.url === '/slow') released('drain', () => response.end('slow ' + process.pid))
+  else response.end('one ' + process.pid)
+})
+released('boot', () => server.listen(0, '127.0.0.1', () => released('ready', () => process.send('ready'))))`,
+  )
+}
+
+type Cell = {
+  readonly who: 'keeper' | 'old' | 'new'
+  readonly step: 'boot' | 'ready' | 'drain'
+  readonly fault: 'SIGKILL' | 'SIGSTOP'
+}
+
+/** In which the one that is to be hit is at the step, and its upgrade is under way. */
+async function runCell({ who, step, fault }: Cell): Promise<void> {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeGated(lab)
+  await operator.does(['start', 'app.cjs', '--wait-ready'])
+  const before = await operator.status('app')
+  const old: Identity = [before.pid, before.startTime]
+  const hold = lab.path(`hold-${step}`)
+  const at = () => (existsSync(lab.path(`at-${step}`)) ? Number(lab.read(`at-${step}`)) || undefined : undefined)
+  const slow = step === 'drain' ? await HttpConnection.open(portOf(before)) : undefined
+  writeFileSync(hold, '')
+  slow?.send('/slow')
+  if (step === 'drain') await eventually('the slow request', at)
+  await using clients = new Witnesses(portOf(before))
+  await clients.untilMore()
+  const upgrading = operator.types(['upgrade', 'app'])
+  const isNext = ({ pid, generation }: Status) => (pid > 1 && generation === 2 ? pid : undefined)
+  const pid = await eventually(`the new version at ${step}`, () =>
+    step === 'drain' ? operator.status('app').then(isNext) : at(),
+  )
+  const next: Identity = [pid, system.startTime(pid) ?? '']
+  const hit = { keeper: keeperOf(before), old, new: next }[who]
+  assert.ok(hit[0] > 1)
+  system.kill(hit, fault)
+  const from = fault === 'SIGKILL' ? await clients.untilGone(...hit) : undefined
+  // Whoever else has something to do about it does it now, and goes on then.
+  if (who !== 'old' && (fault === 'SIGKILL' || who === 'keeper')) await clients.untilMore(clients.count)
+  rmSync(hold)
+  if (fault === 'SIGSTOP') {
+    // Only the clock tells that time has passed for a process that does not run.
+    await new Promise((done) => setTimeout(done, 1_000))
+    system.kill(hit, 'SIGCONT')
+  }
+  const told = await upgrading
+  const status = await eventually('one that serves', async () => {
+    const now = await operator.status('app').catch(() => undefined)
+    if (now?.phase !== 'ready' || now.keeper === undefined || now.pid <= 1) return undefined
+    if (isGone([now.pid, now.startTime]) || isGone(keeperOf(now))) return undefined
+    const left = processesOf(lab.folder).map((one) => one.pid)
+    return String(left.sort()) === String([now.pid, now.keeper.pid].sort()) ? now : undefined
+  }).catch((error: Error) => {
+    const left = processesOf(lab.folder).map(({ words }) => words)
+    throw new Error(`${error.message}: ${left.join('; ')}\n${told.stdout}${told.stderr}\n${logOf(lab)}`)
+  })
+  await clients.untilAnswered(new RegExp(`^one ${status.pid}$`))
+  if (slow !== undefined && !(who === 'old' && fault === 'SIGKILL')) assert.match((await slow.answer()).body, /^slow /)
+  const losses = await clients.stop()
+  const mayLose = fault === 'SIGKILL' && who !== 'keeper'
+  const wrong = losses.filter(({ how, asked }) => !mayLose || how !== 'lost' || asked > (from ?? 0))
+  assert.deepEqual(wrong, [], `${told.stdout}${told.stderr}\n${logOf(lab)}`)
+  assert.ok(losses.length <= clients.count)
+  // What comes next is as ever.
+  await operator.does(['upgrade', 'app'])
+  await operator.does(['stop', 'app'])
+  await eventually('the end of all', () => processesOf(lab.folder).length === 0 || undefined)
+}
+
+const cells = (['keeper', 'old', 'new'] as const).flatMap((who) =>
+  (['boot', 'ready', 'drain'] as const).flatMap((step) =>
+    (['SIGKILL', 'SIGSTOP'] as const).map((fault) => ({ who, step, fault })),
+  ),
+)
+/** Each of the three killed and stopped once, and each step three times at least, in `npm test`. */
+const examples = [
+  'keeper boot SIGKILL',
+  'keeper drain SIGSTOP',
+  'old ready SIGKILL',
+  'new drain SIGKILL',
+  'new ready SIGSTOP',
+  'old drain SIGSTOP',
+]
+
+describe('an upgrade under a keeper', { concurrency: 3 }, () => {
+  for (const cell of cells) {
+    const { who, step, fault } = cell
+    const name = `${who} ${step} ${fault}`
+    const side = who === 'keeper' ? 'the keeper' : `the ${who} version`
+    const what = fault === 'SIGKILL' ? 'is killed' : 'stands still for a while'
+    const where = { boot: 'while the new one boots', ready: 'before the new one is ready', drain: 'in the drain' }[step]
+    const skip = !takesAll && !examples.includes(name) && 'npm run test:matrix runs it'
+    test(
+      `${side} ${what} ${where}: one version serves in the end, with a keeper, nothing else is left, and lost is only what the dead was answering`,
+      { skip },
+      () => runCell(cell),
+    )
+  }
 })

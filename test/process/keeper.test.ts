@@ -167,7 +167,7 @@ describe('a service with a keeper', { concurrency: 3 }, () => {
     assert.match(await operator.asks('app'), /^mended /)
     assert.deepEqual([(await operator.status('app')).keeper?.pid], [keeper.pid])
     await operator.does(['stop', 'app'])
-    assert.deepEqual(processesOf(lab.folder), [])
+    await eventually('the end of all', () => processesOf(lab.folder).length === 0 || undefined)
   })
 
   test('a worker whose event loop does not turn for longer than --hang-timeout is killed and started again; a keeper that was stopped itself kills nobody', async () => {
