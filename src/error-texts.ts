@@ -235,7 +235,7 @@ export const errorTexts = {
   },
   ERR_COOK_STANDS_STILL: {
     text: '{name} does not respond: {who}; nothing was changed',
-    help: 'As long as its event loop is blocked its clients wait too. stop ends it with all its generations, restart also starts it again, logs shows its last lines.',
+    help: 'As long as its event loop is blocked its clients wait too. stop ends it with all its generations, restart also starts it again, logs shows its last lines. --hang-timeout has a keeper do that.',
   },
   ERR_COOK_PATH_TOO_LONG: {
     text: 'the Unix path {path} is too long: it has {bytes} bytes, with the suffix that it has while it is bound, and this system takes {most}',

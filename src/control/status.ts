@@ -80,8 +80,11 @@ export type WorkerStatus = {
   /** Absent: there is no process now. */
   readonly pid?: number
   readonly generation: number
-  /** `waiting`: it is started again in a moment; `failed`: it has crashed too often for that. */
-  readonly state: 'serving' | 'starting' | 'waiting' | 'failed' | 'stopped' | 'crashed'
+  /**
+   * `waiting`: it is started again in a moment; `failed`: it has crashed too often for that;
+   * `silent`: it does not answer.
+   */
+  readonly state: 'serving' | 'silent' | 'starting' | 'waiting' | 'failed' | 'stopped' | 'crashed'
   readonly phase: Phase
   readonly connections: number
   /** How often it was started again, and why. */

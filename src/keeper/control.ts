@@ -27,6 +27,8 @@ const lookInterval = 1_000
 /** How long a worker may take to answer, in milliseconds: less than whoever asks us waits. */
 const workerPatience = 2_000
 
+type Kept = Pick<Status, 'keeper' | 'workers' | 'pidFile' | 'release' | 'command' | 'program'>
+
 export class KeeperControl {
   readonly #keeper: Keeper
   readonly #folder: string
@@ -35,7 +37,6 @@ export class KeeperControl {
   #server: Server
   #file: string | undefined
   #looking: NodeJS.Timeout | undefined
-  #fault: string | undefined
   /** What the worker said of itself last. */
   #last: Status | undefined
 
@@ -161,26 +162,38 @@ export class KeeperControl {
 
   async status(): Promise<Status> {
     const { serving } = this.#keeper
-    this.#fault = undefined
-    const found = serving === undefined ? undefined : await this.#worker.status().catch((error) => this.#note(error))
+    let fault: Error | undefined
+    const found =
+      serving === undefined
+        ? undefined
+        : await this.#ask(() => this.#worker.status()).catch((error) => {
+            fault = error
+            return undefined
+          })
     if (found !== undefined) {
       this.#last = found
       const { upgrades, lastUpgrade } = found
       this.#keeper.news = { generations: [], upgrades, ...(lastUpgrade && { last: lastUpgrade }) }
     }
-    const told = found ?? this.#without()
+    const told = found ?? this.#without(fault)
     const { warning } = this.#keeper.pidFile
     const warnings = [...(told.warnings ?? []), ...(warning === undefined ? [] : [warning])]
-    return { ...told, ...this.#kept(found), warnings }
+    return { ...told, ...this.#kept(found, fault), warnings }
   }
 
-  /** Why the worker did not answer. */
-  #note(error: unknown): undefined {
-    this.#fault = messageOf(error)
+  /** A worker that does not respond is told by the name of the service. */
+  async #ask<Answer>(ask: () => Promise<Answer>): Promise<Answer> {
+    try {
+      return await ask()
+    } catch (error) {
+      if (!(error instanceof CookError) || error.code !== 'ERR_COOK_STANDS_STILL') throw error
+      const { who } = (error as CookError<'ERR_COOK_STANDS_STILL'>).values
+      throw new CookError('ERR_COOK_STANDS_STILL', { name: this.#name, who })
+    }
   }
 
   /** Of a service whose worker does not answer, or is none. */
-  #without(): Status {
+  #without(fault: Error | undefined): Status {
     const { release, plan, lastExit, drainTimeout, serving, news, record } = this.#keeper
     // Whoever signals the pid of a service means its keeper then; a 0 would mean themselves.
     const [pid, startTime] = serving?.identity ?? identify()
@@ -191,18 +204,19 @@ export class KeeperControl {
       ...{ startedAt: this.#last?.startedAt ?? new Date(lastExit?.at ?? Date.now()).toISOString(), uptime: 0 },
       ...{ memory: { resident: 0, heapUsed: 0 }, connections: 0, listeners: this.#last?.listeners ?? [] },
       ...{ upgrades, ...(last && { lastUpgrade: last }), generations: [], drainTimeout },
-      ...{ command: typedCommand(release), program: plan.program },
+      command: typedCommand(release),
       ...(plan.program.logFile !== undefined && { logFile: plan.program.logFile }),
-      ...(this.#fault !== undefined && { warnings: [{ at: Date.now(), about: 'worker', text: this.#fault }] }),
+      ...(fault && { warnings: [{ at: Date.now(), about: 'worker', text: fault.message }] }),
     }
   }
 
-  #kept(found: Status | undefined): Pick<Status, 'keeper' | 'workers' | 'pidFile' | 'release'> {
-    const { restarts, lastExit, state, serving, startedAt, pidFile, release, record } = this.#keeper
+  /** What the keeper knows, and a worker that has given up root is not believed. */
+  #kept(found: Status | undefined, fault: Error | undefined): Kept {
+    const { restarts, lastExit, state, serving, startedAt, pidFile, release, record, plan } = this.#keeper
     const { generation } = record
     const [pid, startTime] = identify()
     const worker: WorkerStatus = {
-      ...{ slot: 0, state, generation: serving?.generation ?? generation },
+      ...{ slot: 0, state: fault === undefined ? state : 'silent', generation: serving?.generation ?? generation },
       ...(serving && { pid: serving.identity[0] }),
       ...{ phase: found?.phase ?? 'gone', connections: found?.connections ?? 0, restarts },
       ...(lastExit && { lastExit }),
@@ -212,6 +226,8 @@ export class KeeperControl {
     return {
       keeper: { pid, startTime, startedAt: new Date(startedAt).toISOString(), memory, node: process.version, version },
       workers: [worker],
+      command: typedCommand(release),
+      program: plan.program,
       release: { script, cwd, execPath: release.command.execPath },
       ...(pidFile.file !== undefined && { pidFile: pidFile.file }),
     }
@@ -228,6 +244,8 @@ export class KeeperControl {
       const { state } = this.#keeper
       throw new CookError('ERR_COOK_NO_WORKER', { name: this.#name, state })
     }
+    // One whose event loop is blocked would never begin.
+    await this.#ask(() => this.#worker.status())
     await stream(response, async (onProgress) => {
       let ms = 0
       for await (const progress of this.#worker.progress('upgrade', options)) {
