@@ -7,6 +7,8 @@ export type Belongings = {
   readonly environment: number
   /** Megabytes that are resident. */
   readonly memory: number
+  /** Megabytes that nobody shares, and that were written to. */
+  readonly own: number
   /**
    * Milliseconds of processor time that it has used, which other processes disturb far less than
    * the time on the clock.
@@ -17,11 +19,13 @@ export type Belongings = {
 export function belongingsOf(pid: number | undefined): Belongings {
   // statm and process.memoryUsage() are off by up to some hundred KB, since the kernel counts per
   // core; this walks the pages.
-  const [, kilobytes] = /^Rss:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'latin1')) ?? []
+  const rollup = readFileSync(`/proc/${pid}/smaps_rollup`, 'latin1')
+  const megabytes = (name: string) => (Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(rollup)?.[1]) * 1024) / 1e6
   return {
     descriptors: readdirSync(`/proc/${pid}/fd`).length,
     environment: readFileSync(`/proc/${pid}/environ`).length,
-    memory: (Number(kilobytes) * 1024) / 1e6,
+    memory: megabytes('Rss'),
+    own: megabytes('Private_Dirty'),
     processor: processorTimeOf(pid),
   }
 }

@@ -47,6 +47,6 @@ export const withCommand: System = {
   },
 }
 
-function cookDaemon(site: Site, args: readonly string[]): Promise<void> {
+export function cookDaemon(site: Site, args: readonly string[]): Promise<void> {
   return site.run(process.execPath, [command, ...args])
 }

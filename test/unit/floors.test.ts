@@ -97,6 +97,22 @@ test('importing the library loads no built-in module that a program may do witho
   assert.deepEqual(loaded, [])
 })
 
+test('what a program loads has nothing of the keeper and of the command in it', () => {
+  const bundle = join(root, 'dist/bundle')
+  const maps = readdirSync(bundle).filter((name) => name.endsWith('.map'))
+  const inside = maps.flatMap((name) => {
+    const { sources: made } = JSON.parse(readFileSync(join(bundle, name), 'utf8')) as { readonly sources: string[] }
+    return made.map((path) => `${name}: ${posix.normalize(path)}`)
+  })
+  for (const name of ['shared.js.map: ../../src/service.ts', 'program.cjs.map: ../../src/service.ts']) {
+    assert.ok(inside.includes(name), name)
+  }
+  assert.deepEqual(
+    inside.filter((name) => /src\/(keeper|cli)\//.test(name)),
+    [],
+  )
+})
+
 test('the library imports nothing but itself and Node', () => {
   // ws is the peer dependency of cook-daemon/ws, and of no other file.
   const foreign = sources.flatMap(({ path, imports }) =>
