@@ -2,6 +2,7 @@
 import { CookError } from '../errors.ts'
 import type { LastExit, Restarts, ServiceRecord } from '../keeper/plan.ts'
 import { recordedNames, recordOf, writeRecord } from '../keeper/records.ts'
+import { placeOfPids } from '../node/processes.ts'
 import { isAlive } from '../node/system.ts'
 import { exitWords } from '../process/launcher.ts'
 import { runDirectory } from '../process/run-dir.ts'
@@ -30,14 +31,17 @@ export function allDown(running: readonly string[]): readonly Down[] {
   return records.flatMap((name) => downOf(name) ?? [])
 }
 
-function isKept({ keeper: { pid, startTime } }: ServiceRecord): boolean {
-  return isAlive([pid, startTime])
+function isKept({ place, keeper: { pid, startTime } }: ServiceRecord): boolean {
+  // After a reboot the same pid may be a stranger's.
+  return place === placeOfPids() && isAlive([pid, startTime])
 }
 
 /** A keeper that was killed left what it wrote last. */
 function toDown({ plan, state, generation, restarts, lastExit, at }: ServiceRecord): Down {
   const phase = state === 'stopped' || state === 'failed' ? state : 'crashed'
-  return { name: plan.name, phase, generation, restarts, at, ...(lastExit && { lastExit }) }
+  // What ended a worker whose keeper died with it, nobody has seen.
+  const isSeen = state !== 'serving' && lastExit !== undefined
+  return { name: plan.name, phase, generation, restarts, at, ...(isSeen && { lastExit }) }
 }
 
 /** A keeper that had to be killed could not write it down. */
@@ -51,7 +55,9 @@ export function noteStopped(name: string): void {
 export function downText({ phase, at, lastExit }: Down): string {
   const ago = `${timeText((Date.now() - at) / 1000)} ago`
   if (phase === 'stopped') return `stopped ${ago}`
-  return lastExit === undefined ? `${phase} ${ago}` : `${phase} ${ago}: ${lastExitText(lastExit)}`
+  return lastExit === undefined
+    ? `${phase} ${ago}: its keeper was killed with it, or the machine was restarted`
+    : `${phase} ${ago}: ${lastExitText(lastExit)}`
 }
 
 export function lastExitText({ pid, code, signal, at }: LastExit): string {

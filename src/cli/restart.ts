@@ -43,7 +43,9 @@ export async function restartKept(client: Client, before: Status, options: Resta
   checkCommand(nextCommand(before.command, retyped))
   const env = options.updateEnv === true ? { env: process.env } : {}
   const program = Object.keys(record).length > 0 ? { program: record } : {}
-  const now = (await client.ask('POST /restart', { ...retyped, ...env, ...program })) as Status
+  const { killAfter } = options
+  const asked = { ...retyped, ...env, ...program, ...(killAfter !== undefined && { killAfter }) }
+  const now = (await client.ask('POST /restart', asked)) as Status
   if (options.json === true) printJson(now)
   else {
     print(`${paint('green', client.name)} ${servesText(now)}`)

@@ -73,6 +73,7 @@ export function clientOf(folder: string, name: string, wait: number = patience):
         )
         throw new CookError('ERR_COOK_STANDS_STILL', { name, who })
       }
+      if (isAbsent) await removeLeftovers(folder, workerName(name, 0))
       if (isAbsent) await removeLeftovers(folder, name, lastDeadOwner(folder, name))
       throw error
     }
@@ -109,7 +110,10 @@ export function clientOf(folder: string, name: string, wait: number = patience):
     owners,
     lastDead: () => lastDeadOwner(folder, name),
     lastOwner: () => lastOwner(folder, name),
-    removeLeftovers: () => removeLeftovers(folder, name),
+    async removeLeftovers() {
+      await removeLeftovers(folder, workerName(name, 0))
+      await removeLeftovers(folder, name)
+    },
   }
 }
 

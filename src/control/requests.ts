@@ -141,6 +141,7 @@ function httpStatusOf(error: unknown): number {
 /** Not now, in this process. */
 const conflicts: readonly CookErrorCode[] = [
   'ERR_COOK_UPGRADE_IN_PROGRESS',
+  'ERR_COOK_NO_WORKER',
   'ERR_COOK_UPGRADED',
   'ERR_COOK_STOPPING',
   'ERR_COOK_NOT_READY',

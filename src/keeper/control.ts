@@ -4,6 +4,7 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { checkProgram } from '../check.ts'
 import { isFields, type ProgramRecord, workerName } from '../contract/environment.ts'
 import { type Client, clientOf } from '../control/client.ts'
+import { removeLeftovers } from '../control/leftovers.ts'
 import { metricsText } from '../control/metrics.ts'
 import { forgetOwners, hasOwner, removeOwner, servingOwner, writeOwner } from '../control/owner-files.ts'
 import { readBody, send, sendFailure, stream } from '../control/requests.ts'
@@ -63,6 +64,8 @@ export class KeeperControl {
       this.close()
       throw error
     }
+    // One that was killed could not take its file along, in which its environment is.
+    this.#keeper.onGone = ({ identity: [pid] }) => removeOwner(this.#folder, workerName(this.#name, 0), pid)
     this.#looking = setInterval(() => void this.#putBack(), lookInterval).unref()
   }
 
@@ -71,6 +74,7 @@ export class KeeperControl {
     this.#server.close()
     if (this.#file !== undefined && fileAt(this.#path)?.id === this.#file) removeFile(this.#path)
     removeOwner(this.#folder, this.#name, process.pid)
+    void removeLeftovers(this.#folder, workerName(this.#name, 0))
   }
 
   /** Who the keeper is, for those whom it does not answer. */
@@ -177,7 +181,9 @@ export class KeeperControl {
     }
     const told = found ?? this.#without(fault)
     const { warning } = this.#keeper.pidFile
-    const warnings = [...(told.warnings ?? []), ...(warning === undefined ? [] : [warning])]
+    const { wentBack } = this.#keeper
+    const own = [warning, wentBack].filter((one) => one !== undefined)
+    const warnings = [...(told.warnings ?? []), ...own]
     return { ...told, ...this.#kept(found, fault), warnings }
   }
 
@@ -259,9 +265,10 @@ export class KeeperControl {
 
   async #restart(body: string, response: ServerResponse): Promise<void> {
     const { env, program, retyped } = changesOf(body)
+    const { killAfter } = optionsOf(body) as { readonly killAfter?: number }
     const command = nextCommand(typedCommand(this.#keeper.release), retyped)
     const environment = this.#keeper.environmentFor(env, program)
-    const failed = await this.#keeper.restart(releaseOf(command, typedOf(command), environment))
+    const failed = await this.#keeper.restart(releaseOf(command, typedOf(command), environment), killAfter)
     if (failed !== undefined) throw failed
     send(response, 'application/json', `${JSON.stringify(await this.status())}\n`)
   }

@@ -8,28 +8,29 @@ import {
   writeProgram,
 } from '../contract/environment.ts'
 import type { KeeperMessage } from '../contract/keeper-messages.ts'
-import type { News } from '../contract/messages.ts'
+import type { News, WarningRecord } from '../contract/messages.ts'
 import { protocolVersion } from '../contract/protocol.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { makePair } from '../node/pair.ts'
+import { placeOfPids } from '../node/processes.ts'
 import { endSession, killSession } from '../node/sessions.ts'
-import { signalNumbers } from '../node/signals.ts'
 import { identify, system } from '../node/system.ts'
 import { defaults } from '../options.ts'
 import { typedOf } from '../process/command.ts'
 import type { RawHandle } from '../upgrade/station.ts'
 import { deferred } from '../waiting.ts'
+import { type EndBy, endWorker, timeToEnd } from './ending.ts'
 import { notSpawned, untilServes } from './first-start.ts'
 import { Health } from './health.ts'
 import { HeldHandles } from './held.ts'
-import { crashText, say } from './log-lines.ts'
+import { backText, crashText, say } from './log-lines.ts'
 import { PidClaim } from './pid-claim.ts'
 import type { KeeperPlan, LastExit, Release, Restarts, ServiceRecord } from './plan.ts'
 import { Recorder } from './records.ts'
-import { commandOf, isSameRelease, releaseOf } from './release.ts'
+import { commandOf, isSameRelease, releaseOf, withoutMissing } from './release.ts'
 import { newSlot, type Slot, type SlotEffect, type SlotEvent, stepSlot } from './slot.ts'
 import { type Changes, isTrusted, Spawns } from './spawns.ts'
-import { type Birth, type Exit, giveBirth, type Worker, type WorkerEvents } from './worker.ts'
+import { type Birth, type Exit, exitCodeOf, giveBirth, type Worker, type WorkerEvents } from './worker.ts'
 
 /** How the keeper ends: with this code, and at a first start that failed with why. */
 export type End = { readonly code: number; readonly error?: Error }
@@ -46,6 +47,10 @@ export class Keeper {
   readonly health: Health
   restarts: Restarts = { crash: 0, hang: 0, memory: 0 }
   lastExit: LastExit | undefined
+  /** That it did, and why; undefined: it runs what was started last. */
+  wentBack: WarningRecord | undefined
+  /** For whoever has files of a worker. */
+  onGone: (worker: Worker) => void = () => {}
   /** What the upgrade that was asked for last is to change. */
   asked: Changes = { retyped: {}, program: {} }
   drainTimeout: number
@@ -57,6 +62,8 @@ export class Keeper {
   #firstFault: { readonly error: Error; readonly code: number } | undefined
   /** Waits for the end of a restart. */
   #restarted: ReturnType<typeof deferred<Error | undefined>> | undefined
+  /** What the worker gets to end at a restart, in milliseconds. */
+  #killAfter: number | undefined
   /** Why the next exit is no crash of the program's own. */
   #reason: keyof Restarts = 'crash'
   /** How often one was started here. */
@@ -115,20 +122,16 @@ export class Keeper {
   }
 
   /** Ends the service: once more, and what is still answered is cut. */
-  stop(by: NodeJS.Signals | 'request'): void {
+  stop(by: EndBy): void {
     // One that is still starting gets the signal too, and the time that it takes to end by it.
     if (this.#slot.isStopping) this.#stopping.abort()
     else setTimeout(() => this.#stopping.abort(), this.drainTimeout).unref()
     this.#step({ type: 'stop' })
     const { serving } = this
+    const ms = timeToEnd(this.drainTimeout)
     // Those before it hear of it from the one that serves.
-    if (serving !== undefined) this.#end(serving, by)
-    else for (const worker of this.workers.values()) this.#end(worker, by === 'request' ? 'SIGTERM' : by)
-  }
-
-  #end({ station, identity }: Worker, by: NodeJS.Signals | 'request'): void {
-    if (by !== 'request') system.kill(identity, by)
-    else station.send({ type: 'stop' })
+    if (serving !== undefined) endWorker(serving, by, ms)
+    else for (const worker of this.workers.values()) endWorker(worker, by === 'request' ? 'SIGTERM' : by, ms)
   }
 
   /** For the worker that serves, as if it had the pid of the keeper, or for the next that does. */
@@ -138,10 +141,12 @@ export class Keeper {
   }
 
   /** Ends what runs, and starts this in its place. Resolves to why it was not done. */
-  async restart(release: Release): Promise<Error | undefined> {
+  async restart(release: Release, killAfter?: number): Promise<Error | undefined> {
     const { at, isStopping } = this.#slot
     if (isStopping || at === 'down') return new CookError('ERR_COOK_STOPPING', { pid: process.pid })
     this.#restarted ??= deferred<Error | undefined>()
+    this.#killAfter = killAfter
+    this.wentBack = undefined
     const { promise } = this.#restarted
     this.#step({ type: 'restart', release, now: performance.now() })
     return promise
@@ -199,7 +204,8 @@ export class Keeper {
           this.#timer = setTimeout(() => this.#step({ type: 'timer' }), effect.ms)
           break
         case 'replace':
-          if (this.serving !== undefined) this.#end(this.serving, 'request')
+          if (this.serving === undefined) break
+          endWorker(this.serving, 'request', this.#killAfter ?? timeToEnd(this.drainTimeout))
           break
         case 'watch':
           clearTimeout(this.#timer)
@@ -213,7 +219,8 @@ export class Keeper {
           this.#sayCrash(effect)
           break
         case 'back':
-          say(`it goes back to the release before: ${this.#slot.release.command.args[0]}`)
+          this.wentBack = { at: Date.now(), about: 'release', text: backText(this.release) }
+          say(this.wentBack.text)
           break
         case 'end':
           this.#leave(effect.why)
@@ -349,10 +356,11 @@ export class Keeper {
   #onExit(worker: Worker, { code, signal }: Exit): void {
     const { generation, identity, words } = worker
     this.workers.delete(generation)
+    this.onGone(worker)
     this.#spawns.count(worker, 'failed')
     const wasServing = this.#slot.serving?.generation === generation
     if (wasServing || this.workers.size === 0) {
-      this.lastExit = { generation, pid: identity[0], code, signal, at: Date.now(), words }
+      this.lastExit = { generation, pid: identity[0], code, signal, at: Date.now(), words: words.replace(/^\. /, '') }
     }
     // What it has started would run twice.
     if (wasServing && !this.#slot.isStopping) void endSession(identity)
@@ -384,16 +392,8 @@ export class Keeper {
     const [pid, startTime] = identify()
     const { plan, state, restarts, lastExit } = this
     const { release, before } = this.#slot
-    const known = { format: 1, plan, state, generation: this.#generation, restarts, release, at: Date.now() } as const
-    return { ...known, keeper: { pid, startTime }, ...(before && { before }), ...(lastExit && { lastExit }) }
+    const now = { format: 1, at: Date.now(), keeper: { pid, startTime }, place: placeOfPids() } as const
+    const known = { plan, state, generation: this.#generation, restarts, release }
+    return { ...now, ...known, ...(before && { before }), ...(lastExit && { lastExit }) }
   }
-}
-
-function withoutMissing<Value>(fields: Readonly<Record<string, Value | undefined>>): Record<string, Value> {
-  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as Record<string, Value>
-}
-
-function exitCodeOf(exit: { readonly code: number | null; readonly signal: string | null } | undefined): number {
-  if (exit === undefined) return 0
-  return exit.code ?? 128 + signalNumbers()[(exit.signal ?? 'SIGKILL') as NodeJS.Signals]
 }

@@ -1,7 +1,7 @@
 /** What the keeper says in the log, among the lines of the program. */
 import { writeSync } from 'node:fs'
 import { exitWords } from '../process/launcher.ts'
-import type { LastExit, Restarts } from './plan.ts'
+import type { LastExit, Release, Restarts } from './plan.ts'
 
 /** One line, with the time. By the descriptor: a reader that is gone must not end the keeper. */
 export function say(text: string): void {
@@ -24,4 +24,9 @@ export function crashText(lastExit: LastExit | undefined, { reason, inRow, hasFa
   if (!hasFailed) return `the worker has ended unasked (${what}); it is started again`
   if (inRow !== saidEach && inRow % 2 !== 0) return undefined
   return `the worker has ended unasked ${inRow} times in a row (${what}); it is tried every 30 s`
+}
+
+/** Until the next version that somebody asks for. */
+export function backText({ command: { args } }: Release): string {
+  return `it went back to the release before, ${args[0]}: the one after it crashed or did not come up`
 }

@@ -78,6 +78,8 @@ export type ServiceRecord = {
   readonly plan: KeeperPlan
   readonly state: 'serving' | 'starting' | 'waiting' | 'failed' | 'stopped' | 'crashed'
   readonly keeper: { readonly pid: number; readonly startTime: string }
+  /** Where its pid means something (node/processes.ts). */
+  readonly place: string
   readonly release?: Release
   readonly before?: Release
   readonly generation: number
@@ -109,6 +111,7 @@ const record = object({
   }),
   state: oneOf('serving', 'starting', 'waiting', 'failed', 'stopped', 'crashed'),
   keeper: object({ pid, startTime: text }),
+  place: text,
   release: optional(release),
   before: optional(release),
   generation: count,

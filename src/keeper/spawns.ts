@@ -1,7 +1,7 @@
 /** What workers have the keeper start: their successors. */
 import { type Identity, isLinkRecord, type ProgramRecord } from '../contract/environment.ts'
 import type { KeeperMessageOf } from '../contract/keeper-messages.ts'
-import type { News } from '../contract/messages.ts'
+import type { News, WarningRecord } from '../contract/messages.ts'
 import { messageOf } from '../errors.ts'
 import { adoptChannel } from '../node/channel.ts'
 import { makePair } from '../node/pair.ts'
@@ -31,6 +31,7 @@ type Parent = {
   readonly asked: Changes
   /** What the service has behind it. */
   news: News
+  wentBack: WarningRecord | undefined
   environmentFor(env: Changes['env'], program: ProgramRecord): Release['environment']
   readonly events: WorkerEvents
   birth(birth: Omit<Birth, 'fds'>): Promise<Worker>
@@ -59,6 +60,7 @@ export class Spawns {
     this.#counted.add(worker)
     const { news } = this.#keeper
     const { upgrades } = news
+    if (outcome === 'succeeded') this.#keeper.wentBack = undefined
     this.#keeper.news = { ...news, upgrades: { ...upgrades, [outcome]: upgrades[outcome] + 1 } }
   }
 

@@ -4,6 +4,7 @@ import { closeSync } from 'node:fs'
 import { type Identity, type LinkRecord, writeStart } from '../contract/environment.ts'
 import type { KeeperMessage } from '../contract/keeper-messages.ts'
 import { identityOfChild } from '../node/sessions.ts'
+import { signalNumbers } from '../node/signals.ts'
 import { type Command, identify, system } from '../node/system.ts'
 import { spawned } from '../process/launcher.ts'
 import { lastWords, linesSince, markLog, openLog } from '../process/log.ts'
@@ -120,4 +121,10 @@ function openOrNothing(log: string): number | undefined {
   } catch {
     return undefined
   }
+}
+
+/** As a shell has it; 0 where nothing has ended. */
+export function exitCodeOf(exit: { readonly code: number | null; readonly signal: string | null } | undefined): number {
+  if (exit === undefined) return 0
+  return exit.code ?? 128 + signalNumbers()[(exit.signal ?? 'SIGKILL') as NodeJS.Signals]
 }

@@ -1,4 +1,5 @@
 /** Two connected Unix sockets, each for another process. Node has no socketpair(2). */
+import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -9,33 +10,32 @@ export type End = { readonly fd: number; readonly handle: Handle; close(): void 
 
 type Handle = { readonly fd: number; close(): void }
 
-/** In a folder of its own, which nobody else can look into, and which is gone at once. */
-export async function makePair(base?: string): Promise<readonly [accepted: End, connected: End]> {
-  const { createServer, connect } = process.getBuiltinModule('node:net')
-  const folder = makeFolder([base ?? tmpdir(), tmpdir(), '/tmp', '/dev/shm'])
-  try {
-    const path = join(folder, 'pair')
-    const server = createServer({ pauseOnConnect: true })
-    const accepted = new Promise<Socket>((done, failed) => server.once('connection', done).once('error', failed))
-    await new Promise<void>((done, failed) => server.once('error', failed).listen(path, done))
-    const socket = connect({ path })
-    socket.pause()
-    await new Promise((done, failed) => socket.once('connect', done).once('error', failed))
-    const other = await accepted
-    server.close()
-    return [endOf(other), endOf(socket)]
-  } finally {
-    rmSync(folder, { recursive: true, force: true })
-  }
+/** In the first place that this user can write to, and that has room. */
+export async function makePair(base?: string): Promise<Pair> {
+  const [first = '/tmp', ...others] = [...(base === undefined ? [] : [base]), tmpdir(), '/tmp', '/dev/shm']
+  let pair = makePairIn(first)
+  for (const other of others) pair = pair.catch(() => makePairIn(other))
+  return pair
 }
 
-/** In the first place that this user can write to. */
-function makeFolder([base = '/tmp', ...others]: readonly string[]): string {
+type Pair = readonly [accepted: End, connected: End]
+
+/** In a folder of its own, which nobody else can look into, and which is gone at once. */
+async function makePairIn(base: string): Promise<Pair> {
+  const { createServer, connect } = process.getBuiltinModule('node:net')
+  const folder = mkdtempSync(join(base, '.cook-'))
   try {
-    return mkdtempSync(join(base, '.cook-'))
-  } catch (error) {
-    if (others.length > 0) return makeFolder(others)
-    throw error
+    const path = join(folder, 'pair')
+    const server = createServer({ pauseOnConnect: true }).listen(path)
+    await once(server, 'listening')
+    const accepted = once(server, 'connection')
+    const socket = connect({ path })
+    socket.pause()
+    const [[other]] = await Promise.all([accepted, once(socket, 'connect')])
+    server.close()
+    return [endOf(other as Socket), endOf(socket)]
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
   }
 }
 

@@ -94,6 +94,11 @@ export class Registry {
     )
   }
 
+  /** No plain descriptor is among them. */
+  get isHoldable(): boolean {
+    return this.#entries.every(({ kind }) => kind !== 'file')
+  }
+
   /** Those of them that a keeper can hold now: what is closed for a moment comes later. */
   holdable(): readonly (Packed & { readonly handle: ListenerHandle })[] {
     return this.#entries.flatMap((entry) => {

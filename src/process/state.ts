@@ -15,7 +15,14 @@ import { CookError } from '../errors.ts'
 import { channelDescriptor } from '../node/channel.ts'
 import { keepInspectorShut } from '../node/signals.ts'
 import { statDescriptor } from '../node/stat.ts'
-import { type Command, canTellProcesses, isWorkerThread, startCommand, startEnvironment } from '../node/system.ts'
+import {
+  type Command,
+  canTellProcesses,
+  isWorkerThread,
+  startCommand,
+  startEnvironment,
+  workingDirectory,
+} from '../node/system.ts'
 import { version } from '../version.ts'
 import { Claims } from './claims.ts'
 import { type Resolved, resolveCommand } from './command.ts'
@@ -78,7 +85,9 @@ function makeState(): ProcessState {
   }
   const typed = start instanceof CookError ? undefined : (start.launch ?? start.link)?.typed
   const command = startCommand(environment, typed)
-  const resolved = resolveCommand(command)
+  // Of what runs: where a symlink leads that was typed may have changed since.
+  const [, script = '', ...rest] = process.argv
+  const resolved = resolveCommand({ ...command, args: [script, ...rest], cwd: workingDirectory() })
   const url = import.meta.url
   const state: ProcessState = { version, url, environment, command, resolved, start, ...(program && { program }) }
   if (!(start instanceof CookError) && (start.launch ?? start.link) !== undefined) tellWhyItDies(state, start)

@@ -243,7 +243,9 @@ class KeeperLine implements KeeperEnd {
   #sync(): void {
     // The next one gets all.
     if (!this.isOpen) return
-    const holdable = this.#service.handles.holdable()
+    const { handles, isDaemon } = this.#service
+    // A program of the verbs asks for all that it had, or for nothing: half of it is no use to it.
+    const holdable = isDaemon || handles.isHoldable ? handles.holdable() : []
     for (const { record, handle } of holdable) {
       if (!this.#held.has(record.inode)) this.#station.send({ type: 'handle', record }, handle)
     }

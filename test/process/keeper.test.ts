@@ -132,7 +132,7 @@ describe('a service with a keeper', { concurrency: 3 }, () => {
     assert.equal(release?.script, lab.path('r1/app.mjs'))
     assert.equal(workers?.[0]?.restarts.crash, 2)
     assert.match(workers?.[0]?.lastExit?.words ?? '', /no cache left/)
-    assert.match(logOf(lab), new RegExp(`it goes back to the release before: ${lab.path('r1/app.mjs')}`))
+    assert.match(logOf(lab), new RegExp(`it went back to the release before, ${lab.path('r1/app.mjs')}`))
     assert.deepEqual([...clients.of('refused'), ...clients.of('hung')], [])
   })
 

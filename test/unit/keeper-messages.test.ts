@@ -74,6 +74,7 @@ const record: ServiceRecord = {
     file: '/keeper.js',
   },
   state: 'serving',
+  place: 'here',
   keeper: { pid: 70, startTime: '8' },
   release: { command, typed: { execPath: '/node', cwd: '/', script: 'app.js' }, environment: {} },
   generation: 3,
