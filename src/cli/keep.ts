@@ -37,7 +37,7 @@ export function keeperPlan(
 }
 
 /** With its symlinks unresolved: after a deploy it is that of the new release. */
-export function keeperFile(): string {
+function keeperFile(): string {
   return join(ownPackage(), 'dist/bin/keeper.js')
 }
 
