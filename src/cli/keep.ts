@@ -8,6 +8,7 @@ import { CookError, type CookErrorCode } from '../errors.ts'
 import type { KeeperAnswer, KeeperPlan, KeepOptions } from '../keeper/plan.ts'
 import { inheritableDescriptors } from '../node/processes.ts'
 import { system } from '../node/system.ts'
+import { withoutUndefined } from '../options.ts'
 import { exitWords, spawned } from '../process/launcher.ts'
 import { print } from './output.ts'
 import { ownPackage, type Program, type StartOptions } from './program.ts'
@@ -96,4 +97,13 @@ export async function replaceKeeper(client: Client, before: Status, isJson: bool
     }
     await new Promise((done) => setTimeout(done, pause))
   }
+}
+
+/** Of an upgrade or a restart. Throws where there is nobody to keep it so. */
+export function keepChanges(before: Status, options: StartOptions): { readonly keep?: KeepOptions } {
+  const { hangTimeout, maxMemory } = options
+  const keep = withoutUndefined({ hangTimeout, maxMemory })
+  if (Object.keys(keep).length === 0) return {}
+  demandKeeper(before)
+  return { keep }
 }

@@ -5,7 +5,7 @@ import { nextCommand } from '../process/command.ts'
 import type { Started } from '../service-parts.ts'
 import type { StopOptions } from './end-silent.ts'
 import { ifNotRunning, silentOwners, which } from './find-service.ts'
-import { demandKeeper } from './keep.ts'
+import { demandKeeper, keepChanges } from './keep.ts'
 import { exitCodes, note, paint, print, printJson } from './output.ts'
 import { type AgainOptions, changesOf, checkCommand } from './program.ts'
 import { recordFor, servesText, startFrom, startProgram } from './start.ts'
@@ -44,7 +44,13 @@ export async function restartKept(client: Client, before: Status, options: Resta
   const env = options.updateEnv === true ? { env: process.env } : {}
   const program = Object.keys(record).length > 0 ? { program: record } : {}
   const { killAfter } = options
-  const asked = { ...retyped, ...env, ...program, ...(killAfter !== undefined && { killAfter }) }
+  const asked = {
+    ...retyped,
+    ...env,
+    ...program,
+    ...(killAfter !== undefined && { killAfter }),
+    ...keepChanges(before, options),
+  }
   const now = (await client.ask('POST /restart', asked)) as Status
   if (options.json === true) printJson(now)
   else {

@@ -6,7 +6,7 @@ import { nextCommand } from '../process/command.ts'
 import { openRunDirectory } from '../process/run-dir.ts'
 import { timesText } from '../report.ts'
 import { ifNotRunning, which } from './find-service.ts'
-import { replaceKeeper } from './keep.ts'
+import { keepChanges, replaceKeeper } from './keep.ts'
 import { exitCodes, note, paint, print, printJson, UsageError } from './output.ts'
 import { changesOf, nameOf, type Program, programOf, type StartOptions } from './program.ts'
 import { restartKept } from './restart.ts'
@@ -80,6 +80,7 @@ async function upgradeRunning(
     release: options.release,
     ...(options.updateEnv && { env: process.env }),
     ...(Object.keys(record).length > 0 && { program: record }),
+    ...keepChanges(before, options),
   }
   let serves: (Progress & { readonly type: 'serves' }) | undefined
   let last: Progress | undefined

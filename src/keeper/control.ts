@@ -19,6 +19,7 @@ import { controlPath, makeRunDirectory } from '../process/run-dir.ts'
 import { version } from '../version.ts'
 import type { Keeper } from './keeper.ts'
 import { say } from './log-lines.ts'
+import { type KeepOptions, readKeepOptions } from './plan.ts'
 import { releaseOf, typedCommand } from './release.ts'
 import type { Changes } from './spawns.ts'
 
@@ -241,7 +242,8 @@ export class KeeperControl {
 
   /** What the worker says of it, passed on word by word. */
   async #upgrade(body: string, response: ServerResponse): Promise<void> {
-    const options = optionsOf(body)
+    const { keep: _, ...options } = optionsOf(body)
+    const keep = keepOf(body)
     const asked = changesOf(body)
     const { pidFile } = asked.program
     if (pidFile !== undefined) this.#keeper.pidFile.check(pidFile)
@@ -257,6 +259,7 @@ export class KeeperControl {
       for await (const progress of this.#worker.progress('upgrade', options)) {
         onProgress(progress)
         if ('ms' in progress) ({ ms } = progress)
+        if (progress.type === 'serves') this.#keeper.keepBy(keep)
       }
       const { warning } = this.#keeper.pidFile
       if (warning !== undefined) onProgress({ type: 'warning', ms, ...warning })
@@ -266,10 +269,12 @@ export class KeeperControl {
   async #restart(body: string, response: ServerResponse): Promise<void> {
     const { env, program, retyped } = changesOf(body)
     const { killAfter } = optionsOf(body) as { readonly killAfter?: number }
+    const keep = keepOf(body)
     const command = nextCommand(typedCommand(this.#keeper.release), retyped)
     const environment = this.#keeper.environmentFor(env, program)
     const failed = await this.#keeper.restart(releaseOf(command, typedOf(command), environment), killAfter)
     if (failed !== undefined) throw failed
+    this.#keeper.keepBy(keep)
     send(response, 'application/json', `${JSON.stringify(await this.status())}\n`)
   }
 
@@ -312,6 +317,13 @@ function changesOf(body: string): Changes {
   const { env, program = {}, execPath, execArgv, args, cwd } = optionsOf(body) as Asked
   checkProgram(program)
   return { retyped: { execPath, execArgv, args, cwd }, env, program }
+}
+
+/** Throws `ERR_COOK_CONTROL`. */
+function keepOf(body: string): KeepOptions {
+  const keep = readKeepOptions(optionsOf(body).keep)
+  if (keep === undefined) throw new CookError('ERR_COOK_CONTROL', { why: 'keep is invalid' })
+  return keep
 }
 
 type Asked = Retyped & { readonly env?: Record<string, string>; readonly program?: ProgramRecord }

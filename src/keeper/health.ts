@@ -9,7 +9,6 @@ import type { Worker } from './worker.ts'
 const memoryInterval = 5_000
 /** Between two replacements for memory, in milliseconds, at least. */
 const memoryPause = 60_000
-const pageSize = 4_096
 
 /** Whose worker it is. */
 type Keeping = {
@@ -25,11 +24,20 @@ export class Health {
   #wasAbove = false
   #replacedAt = Number.NEGATIVE_INFINITY
 
+  #timers: readonly NodeJS.Timeout[] = []
+
   constructor(options: KeepOptions, keeper: Keeping) {
     this.#keeper = keeper
-    const { hangTimeout, maxMemory } = options
-    if (hangTimeout !== undefined) setInterval(() => this.#ask(hangTimeout), hangTimeout / 4).unref()
-    if (maxMemory !== undefined) setInterval(() => this.#weigh(maxMemory), memoryInterval).unref()
+    this.watch(options)
+  }
+
+  /** By these from now on. */
+  watch({ hangTimeout, maxMemory }: KeepOptions): void {
+    for (const timer of this.#timers) clearInterval(timer)
+    this.#timers = [
+      ...(hangTimeout === undefined ? [] : [setInterval(() => this.#ask(hangTimeout), hangTimeout / 4).unref()]),
+      ...(maxMemory === undefined ? [] : [setInterval(() => this.#weigh(maxMemory), memoryInterval).unref()]),
+    ]
   }
 
   /** It has answered: its event loop turns. */
@@ -70,7 +78,7 @@ export class Health {
 /** Bytes; 0 for a process that is gone. */
 function residentOf(pid: number): number {
   try {
-    return Number(readFileSync(`/proc/${pid}/statm`, 'utf8').split(' ')[1]) * pageSize
+    return Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) * 1024
   } catch {
     return 0
   }

@@ -25,7 +25,7 @@ import { Health } from './health.ts'
 import { HeldHandles } from './held.ts'
 import { backText, crashText, say } from './log-lines.ts'
 import { PidClaim } from './pid-claim.ts'
-import type { KeeperPlan, LastExit, Release, Restarts, ServiceRecord } from './plan.ts'
+import type { KeeperPlan, KeepOptions, LastExit, Release, Restarts, ServiceRecord } from './plan.ts'
 import { Recorder } from './records.ts'
 import { commandOf, isSameRelease, releaseOf, withoutMissing } from './release.ts'
 import { newSlot, type Slot, type SlotEffect, type SlotEvent, stepSlot } from './slot.ts'
@@ -117,7 +117,7 @@ export class Keeper {
     this.workers.set(worker.generation, worker)
     this.#step({ type: 'started', generation: worker.generation })
     this.#serves(worker)
-    this.tellWorker(worker)
+    worker.tellHow(this.plan)
     worker.station.send({ type: 'upgrade' })
   }
 
@@ -158,6 +158,13 @@ export class Keeper {
     return withoutMissing(writeProgram(env ?? release.environment, { ...plan.program, ...program }))
   }
 
+  /** By these options from now on, and after the keeper's own death. */
+  keepBy(changed: KeepOptions): void {
+    const options = { ...this.plan.options, ...changed }
+    this.plan = { ...this.plan, options }
+    this.health.watch(options)
+  }
+
   /** SIGKILL: its event loop does not turn. */
   killHanging(worker: Worker): void {
     this.#reason = 'hang'
@@ -167,14 +174,6 @@ export class Keeper {
   countMemory(): void {
     this.restarts = { ...this.restarts, memory: this.restarts.memory + 1 }
     this.recorder.changed()
-  }
-
-  tellWorker(worker: Worker): void {
-    const { name, folder, file } = this.plan
-    worker.station.send({
-      ...{ type: 'keeper', execPath: process.execPath, file, name },
-      ...(folder !== undefined && { folder }),
-    })
   }
 
   #step(event: SlotEvent<Release>): void {
@@ -309,7 +308,7 @@ export class Keeper {
     this.#generation = Math.max(this.#generation, worker.generation)
     this.workers.set(worker.generation, worker)
     this.#step({ type: 'started', generation: worker.generation })
-    this.tellWorker(worker)
+    worker.tellHow(this.plan)
   }
 
   readonly events: WorkerEvents = {

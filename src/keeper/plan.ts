@@ -125,3 +125,8 @@ export function readRecord(value: unknown): ServiceRecord | undefined {
   const read = isFields(value) && value.format === 1 ? record(value) : undefined
   return read === undefined ? undefined : ({ format: 1, ...read } as ServiceRecord)
 }
+
+/** What a command changes of how a service is kept; undefined: it is broken. */
+export function readKeepOptions(value: unknown): KeepOptions | undefined {
+  return value === undefined ? {} : (options(value) as KeepOptions | undefined)
+}

@@ -9,7 +9,7 @@ import { type Command, identify, system } from '../node/system.ts'
 import { spawned } from '../process/launcher.ts'
 import { lastWords, linesSince, markLog, openLog } from '../process/log.ts'
 import { openStation, type RawHandle, type Station } from '../upgrade/station.ts'
-import type { Release } from './plan.ts'
+import type { KeeperPlan, Release } from './plan.ts'
 
 export type Exit = { readonly code: number | null; readonly signal: NodeJS.Signals | null }
 
@@ -60,6 +60,12 @@ export class Worker {
       closed: () => {},
     })
     this.onExit((exit) => events.exit(this, exit))
+  }
+
+  /** How it starts another keeper, should this one be gone. */
+  tellHow({ name, folder, file }: Pick<KeeperPlan, 'name' | 'folder' | 'file'>): void {
+    const { execPath } = process
+    this.station.send({ type: 'keeper', execPath, file, name, ...(folder !== undefined && { folder }) })
   }
 
   onExit(hear: (exit: Exit) => void): void {

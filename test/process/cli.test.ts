@@ -441,3 +441,22 @@ test('every command has a help with an example, and a wrong word is exit code 2'
     assert.deepEqual([wrong, code, stdout], [wrong, 2, ''])
   }
 })
+
+test('--hang-timeout and --max-memory of an upgrade or a restart are those of its keeper from then on, and refused where there is none', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(lab, 'app.mjs', 'one')
+  const kept = () => JSON.parse(lab.read('run/app.service')).plan.options
+  await operator.does(['start', 'app.mjs', '--max-memory', '1G'])
+  assert.deepEqual(kept(), { keep: true, maxMemory: 2 ** 30 })
+  await operator.does(['upgrade', 'app', '--hang-timeout', '60000'])
+  await operator.does(['restart', 'app', '--max-memory', '512M'])
+  await eventually('the record', () => kept().maxMemory === 2 ** 29 || undefined)
+  assert.deepEqual(kept(), { keep: true, maxMemory: 2 ** 29, hangTimeout: 60_000 })
+  await operator.does(['stop', 'app'])
+  await operator.does(['start', 'app.mjs', '--name', 'alone', '--no-keep'])
+  const { code, stderr } = await operator.types(['upgrade', 'alone', '--max-memory', '1G'])
+  assert.equal(code, 1)
+  assert.match(stderr, /alone has no keeper/)
+  assert.equal((await operator.status('alone')).generation, 1)
+})
