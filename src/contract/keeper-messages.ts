@@ -1,6 +1,18 @@
 /** What a worker and its keeper say to each other, over the channel that both keep for life. */
 import { type Fields, isFields } from './environment.ts'
-import { byName, count, type Field, type FieldTable, list, object, optional, pid, type Shape, text } from './fields.ts'
+import {
+  byName,
+  count,
+  type Field,
+  type FieldTable,
+  flag,
+  list,
+  object,
+  optional,
+  pid,
+  type Shape,
+  text,
+} from './fields.ts'
 
 /** Checked where it is used. */
 const record: Field<Fields> = (value) => (isFields(value) ? value : undefined)
@@ -39,7 +51,7 @@ const messages = {
 
   // From the keeper to the worker.
   /** How to start another keeper, should this one be gone. */
-  keeper: { execPath: text, file: text, name: text, folder: optional(text) },
+  keeper: { execPath: text, file: text, name: text, folder: optional(text), isUnit: optional(flag) },
   /** The answer to `spawn`; the worker's end of the link comes with it. */
   spawned: { id: count, pid, startTime: text },
   spawnFailed: { id: count, why: text },

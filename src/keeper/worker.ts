@@ -65,7 +65,8 @@ export class Worker {
   /** How it starts another keeper, should this one be gone. */
   tellHow({ name, folder, file }: Pick<KeeperPlan, 'name' | 'folder' | 'file'>): void {
     const { execPath } = process
-    this.station.send({ type: 'keeper', execPath, file, name, ...(folder !== undefined && { folder }) })
+    const place = folder === undefined ? {} : { folder }
+    this.station.send({ type: 'keeper', execPath, file, name, isUnit: isUnit(), ...place })
   }
 
   onExit(hear: (exit: Exit) => void): void {
@@ -133,4 +134,14 @@ function openOrNothing(log: string): number | undefined {
 export function exitCodeOf(exit: { readonly code: number | null; readonly signal: string | null } | undefined): number {
   if (exit === undefined) return 0
   return exit.code ?? 128 + signalNumbers()[(exit.signal ?? 'SIGKILL') as NodeJS.Signals]
+}
+
+/**
+ * This keeper is what systemd has started and looks after. INVOCATION_ID alone is in every shell of
+ * a session, too; SYSTEMD_EXEC_PID (systemd.exec(5)) came with systemd 248.
+ */
+function isUnit(): boolean {
+  const { INVOCATION_ID, SYSTEMD_EXEC_PID } = process.env
+  if (SYSTEMD_EXEC_PID !== undefined) return SYSTEMD_EXEC_PID === String(process.pid)
+  return INVOCATION_ID !== undefined && process.ppid === 1 && process.argv.includes('run')
 }

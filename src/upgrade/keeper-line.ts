@@ -274,10 +274,10 @@ class KeeperLine implements KeeperEnd {
     const pause = pauses[Math.min(this.#failures, pauses.length - 1)]
     await new Promise((done) => setTimeout(done, pause).unref())
     this.#isRestarting = false
-    const { hasSuccessor, departure, state } = this.#service
+    const { hasSuccessor, departure } = this.#service
     if (this.isOpen || this.#isStopping || hasSuccessor || departure !== undefined || !this.#serves) return
     this.#failures++
-    if (state.environment.INVOCATION_ID !== undefined && this.#renew === undefined) {
+    if (this.#how?.isUnit === true && this.#renew === undefined) {
       writeToLog('the keeper is gone; this process serves on, and the unit decides what comes next')
       this.#absence?.resolve()
       this.#absence = undefined
