@@ -119,7 +119,7 @@ describe('kinds of services under a keeper', { concurrency: 3 }, () => {
   test('a state of several MB goes from worker to worker, and after a crash there is none', async () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
-    const size = (takesAll ? 64 : 6) * 1024 * 1024
+    const size = (takesAll ? 60 : 6) * 1024 * 1024
     writeFileSync(
       lab.path('app.mjs'),
       `import { createServer } from 'node:http'
@@ -174,24 +174,26 @@ void daemon.gone.then(() => process.exit(0))`,
     writeProgram(lab, 'app.mjs', 'one')
     await operator.does(['start', 'app.mjs'])
     await using clients = new Witnesses(portOf(await operator.status('app')))
+    const untilReady = (generation: number) =>
+      eventually(`generation ${generation}`, async () => {
+        const status = await operator.status('app').catch(() => undefined)
+        return status?.phase === 'ready' && status.generation >= generation ? status : undefined
+      })
+    const { listeners } = await operator.status('app')
     const crashes = takesAll ? 100 : 8
     for (let count = 1; count <= crashes; count++) {
       await new Promise((done) => setTimeout(done, Math.random() * 400))
+      const isKeeper = count % 5 === 0
+      // With both gone nobody is left to start anything.
+      const before = isKeeper ? await untilReady(1) : undefined
       // Whoever is there now, as it is seen from outside.
       const workers = processesOf(lab.folder).filter(({ words }) => words.includes('app.mjs'))
       const keepers = processesOf(lab.folder).filter(({ words }) => words.includes('keeper.js'))
-      const isKeeper = count % 5 === 0
       for (const { pid } of isKeeper ? keepers : workers) {
         if (pid > 1) system.kill([pid, system.startTime(pid) ?? ''], 'SIGKILL')
       }
-      // With both gone nobody is left to start anything.
-      if (isKeeper) {
-        const [{ pid: dead = 0 } = {}] = keepers
-        await eventually('another keeper', async () => {
-          const status = await operator.status('app').catch(() => undefined)
-          return (status?.keeper !== undefined && status.keeper.pid !== dead) || undefined
-        })
-      }
+      // The next one has the listeners when it has replaced the worker: until then only that had.
+      if (before !== undefined) await untilReady(before.generation + 1)
       // Else the pauses would grow to half a minute.
       if (count % 4 === 0) await control(operator.socket('app'), 'POST /restart', {}).catch(() => {})
     }
@@ -204,6 +206,7 @@ void daemon.gone.then(() => process.exit(0))`,
       const left = processesOf(lab.folder).map(({ words }) => words)
       throw new Error(`${error.message}: ${left.join('; ')}\n${readFileSync(lab.path('run/app.log'), 'utf8')}`)
     })
+    assert.equal(now.listeners[0]?.address, listeners[0]?.address)
     await clients.untilAnswered(new RegExp(`^one ${now.pid}$`))
     await clients.stop()
     assert.deepEqual(clients.of('hung'), [])
