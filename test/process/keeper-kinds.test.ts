@@ -97,7 +97,7 @@ describe('kinds of services under a keeper', { concurrency: 3 }, () => {
     for (const callers of [sockets, https, http2]) {
       await eventually('all at the new version', () => callers.haveReached(pid) || undefined)
       await callers.stop()
-      assert.deepEqual(callers.failures, [])
+      assert.deepEqual(callers.failures.filter(isFailure), [])
     }
     await unix.untilAnswered(new RegExp(`^${pid}$`))
     assert.deepEqual(await unix.stop(), [])
@@ -119,7 +119,7 @@ describe('kinds of services under a keeper', { concurrency: 3 }, () => {
   test('a state of several MB goes from worker to worker, and after a crash there is none', async () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
-    const size = (takesAll ? 60 : 6) * 1024 * 1024
+    const size = (takesAll ? 32 : 6) * 1024 * 1024
     writeFileSync(
       lab.path('app.mjs'),
       `import { createServer } from 'node:http'
@@ -215,6 +215,14 @@ void daemon.gone.then(() => process.exit(0))`,
     assert.equal((await operator.status('app')).generation, now.generation)
   })
 })
+
+/**
+ * What is asked while the one GOAWAY of TLS is on its way may be refused, and asked again
+ * (docs/drain-and-deadlines.md); how seldom that is, test/process/frameworks.test.ts holds.
+ */
+function isFailure(words: string): boolean {
+  return !words.includes('NGHTTP2_REFUSED_STREAM')
+}
 
 /** One that the system chooses is another one for each process. */
 async function freeUdpPort(): Promise<number> {
