@@ -1,4 +1,6 @@
 /** Services of which only the record is left: stopped, crashed, or killed with their keeper. */
+import { workerName } from '../contract/environment.ts'
+import { livingOwners } from '../control/owner-files.ts'
 import { CookError } from '../errors.ts'
 import type { LastExit, Restarts, ServiceRecord } from '../keeper/plan.ts'
 import { recordedNames, recordOf, writeRecord } from '../keeper/records.ts'
@@ -21,7 +23,9 @@ export type Down = {
 
 export function downOf(name: string): Down | undefined {
   const record = recordOf(runDirectory(process.env), name)
-  return record === undefined || isKept(record) ? undefined : toDown(record)
+  // A worker whose keeper was killed serves on, and has another in a moment.
+  const hasWorker = livingOwners(runDirectory(process.env), workerName(name, 0)).length > 0
+  return record === undefined || hasWorker || isKept(record) ? undefined : toDown(record)
 }
 
 /** But for those that run, whoever runs them. */

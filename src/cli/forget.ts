@@ -14,7 +14,12 @@ export async function forget(name: string): Promise<number> {
     throw new Error(`${name} is running (pid ${running.pid}), and was not forgotten: stop it first`)
   }
   if (!hasRecord(folder, name)) throw new CookError('ERR_COOK_NOT_KNOWN', { name, folder })
+  // A worker whose keeper was killed serves on.
+  const living = client.owners().at(-1)
+  if (living !== undefined)
+    throw new Error(`${name} is running (pid ${living.pid}), and was not forgotten: stop it first`)
   removeRecord(folder, name)
+  await client.removeLeftovers()
   print(`${paint('green', name)} is forgotten`)
   return exitCodes.done
 }

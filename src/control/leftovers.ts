@@ -30,5 +30,5 @@ export async function removeLeftovers(folder: string, name: string, except?: Own
 /** Of a socket or an owner file that is being made (unix-path.ts, dead-path.ts, owner-files.ts). */
 function isPrivateName(file: string, name: string): boolean {
   if (!file.startsWith(`${name}.`)) return false
-  return /^(sock\.[0-9a-z]+|sock\.dead-\d+|\d+\.owner\.\d+\.tmp)$/.test(file.slice(name.length + 1))
+  return /^(service\.\d+\.tmp|sock\.[0-9a-z]+|sock\.dead-\d+|\d+\.owner\.\d+\.tmp)$/.test(file.slice(name.length + 1))
 }

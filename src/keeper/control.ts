@@ -247,13 +247,13 @@ export class KeeperControl {
     const asked = changesOf(body)
     const { pidFile } = asked.program
     if (pidFile !== undefined) this.#keeper.pidFile.check(pidFile)
-    this.#keeper.asked = asked
     if (this.#keeper.serving === undefined) {
       const { state } = this.#keeper
       throw new CookError('ERR_COOK_NO_WORKER', { name: this.#name, state })
     }
     // One whose event loop is blocked would never begin.
     await this.#ask(() => this.#worker.status())
+    this.#keeper.asked = asked
     await stream(response, async (onProgress) => {
       let ms = 0
       for await (const progress of this.#worker.progress('upgrade', options)) {
@@ -263,6 +263,8 @@ export class KeeperControl {
       }
       const { warning } = this.#keeper.pidFile
       if (warning !== undefined) onProgress({ type: 'warning', ms, ...warning })
+    }).finally(() => {
+      this.#keeper.asked = undefined
     })
   }
 
@@ -304,9 +306,15 @@ export class KeeperControl {
       throw new CookError('ERR_COOK_NO_WORKER', { name: this.#name, state: this.#keeper.state })
     if (typeof execPath !== 'string' || typeof file !== 'string')
       throw new CookError('ERR_COOK_CONTROL', { why: 'execPath and file are missing' })
+    // One that is blocked, or is being replaced, would start no other.
+    await this.#ask(() => this.#worker.status())
+    if (this.#keeper.workers.size !== 1)
+      throw new CookError('ERR_COOK_NO_WORKER', { name: this.#name, state: 'upgrading' })
     send(response, 'application/json', '{}\n')
     this.#keeper.recorder.write()
     response.once('close', () => {
+      // Somebody must keep the service: not the next one, if the worker has died meanwhile.
+      if (!serving.station.isOpen || serving.exited !== undefined) return
       this.close()
       serving.station.send({ type: 'renew', execPath, file }, undefined, () => process.exit(0))
     })

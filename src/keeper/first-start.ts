@@ -9,7 +9,7 @@ import { exitWords, spawnFault } from '../process/launcher.ts'
 import { lastWords } from '../process/log.ts'
 import { sendValue } from '../upgrade/cloned-values.ts'
 import { type Conversation, converse, type Partner } from '../upgrade/conversation.ts'
-import { openLink } from '../upgrade/link.ts'
+import { type LinkEvent, openLink } from '../upgrade/link.ts'
 import type { Worker } from './worker.ts'
 
 type Given = {
@@ -29,7 +29,7 @@ export async function untilServes(worker: Worker, given: Given): Promise<void> {
   const { link, own, readyTimeout, signal, news, isShown } = given
   const partner: Partner = {
     identity: worker.identity,
-    open: (onEvent) => openLink(adoptChannel(own.fd), onEvent),
+    open: (onEvent) => openLink(adoptChannel(own.fd), (event) => isItsOwn(event, worker) && onEvent(event)),
     onExit: (hear) => worker.onExit(hear),
     kill() {},
     unref() {},
@@ -70,4 +70,12 @@ function failed(worker: Worker, { end, seen }: Conversation, isShown: boolean): 
 export function notSpawned(command: Command, cause: unknown): CookError {
   const values = { command: command.execPath, why: spawnFault(command, cause) }
   return new CookError('ERR_COOK_DAEMON_SPAWN', values, { cause })
+}
+
+/** It speaks for itself alone: whom else it names would be killed at a failure. */
+function isItsOwn(event: LinkEvent, { identity: [pid, startTime] }: Worker): boolean {
+  if (event.type !== 'message' || typeof event.message !== 'object') return true
+  const { message } = event
+  if (message.type === 'spawned') return false
+  return message.type !== 'hello' || (message.pid === pid && message.startTime === startTime)
 }

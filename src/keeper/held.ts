@@ -1,5 +1,6 @@
 /** The listeners that the keeper holds, as its workers have told them. */
-import type { HandleRecord } from '../contract/environment.ts'
+import { type HandleRecord, isHandleRecord } from '../contract/environment.ts'
+import { fileAt, statPath } from '../node/stat.ts'
 import type { RawHandle } from '../upgrade/station.ts'
 
 export type Held = { readonly record: HandleRecord; readonly handle: RawHandle }
@@ -9,6 +10,17 @@ export class HeldHandles {
 
   get records(): readonly HandleRecord[] {
     return this.#all.map(({ record }) => record)
+  }
+
+  /**
+   * As a worker says. One that has given up root must not have root remove or change what it likes:
+   * its word on a path counts if a socket of just that identity is there, and once.
+   */
+  hear(record: unknown, handle: RawHandle | undefined, isTrusted: boolean): void {
+    const isKnown = isHandleRecord(record) && this.#all.some((one) => one.record.inode === record.inode)
+    if (handle === undefined || !isHandleRecord(record)) handle?.close()
+    else if (isTrusted || (!isKnown && isHarmless(record))) this.hold(record, handle)
+    else handle.close()
   }
 
   /** Every generation sends what it has: another descriptor of the same socket. */
@@ -37,4 +49,10 @@ export class HeldHandles {
       return found.handle.fd
     })
   }
+}
+
+function isHarmless(record: HandleRecord): boolean {
+  if (record.kind === 'tcp' || record.kind === 'udp') return true
+  if (record.kind !== 'unix' || record.file === undefined) return false
+  return statPath(record.path)?.isSocket === true && fileAt(record.path)?.id === record.file
 }

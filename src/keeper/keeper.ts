@@ -1,12 +1,6 @@
 /** The keeper of a service: the parent of its workers, which holds their listeners. */
 import { randomBytes } from 'node:crypto'
-import {
-  isHandleRecord,
-  type LinkRecord,
-  type ProgramRecord,
-  readProgram,
-  writeProgram,
-} from '../contract/environment.ts'
+import { type LinkRecord, type ProgramRecord, readProgram, writeProgram } from '../contract/environment.ts'
 import type { KeeperMessage } from '../contract/keeper-messages.ts'
 import type { News, WarningRecord } from '../contract/messages.ts'
 import { protocolVersion } from '../contract/protocol.ts'
@@ -52,7 +46,7 @@ export class Keeper {
   /** For whoever has files of a worker. */
   onGone: (worker: Worker) => void = () => {}
   /** What the upgrade that was asked for last is to change. */
-  asked: Changes = { retyped: {}, program: {} }
+  asked: Changes | undefined
   drainTimeout: number
   #slot: Slot<Release>
   readonly #held = new HeldHandles()
@@ -136,6 +130,8 @@ export class Keeper {
 
   /** For the worker that serves, as if it had the pid of the keeper, or for the next that does. */
   signal(signal: NodeJS.Signals): void {
+    // A worker that has given up root is upgraded to what was typed by this too.
+    if (signal === 'SIGUSR2') this.asked = { retyped: {}, program: {} }
     if (this.serving === undefined) this.#signals.add(signal)
     else system.kill(this.serving.identity, signal)
   }
@@ -256,8 +252,12 @@ export class Keeper {
       const common = { protocol: protocolVersion, nonce, generation, handles, typed: release.typed }
       const link: LinkRecord = { ...common, predecessor: identify() }
       const birth = { slot: 0, link, command: commandOf(release), release, environment: release.environment }
-      worker = await this.birth({ ...birth, linkFd: other.fd, log: program.logFile })
-      other.close()
+      try {
+        worker = await this.birth({ ...birth, linkFd: other.fd, log: program.logFile })
+      } finally {
+        other.close()
+        if (worker === undefined) own.close()
+      }
       const { news } = this
       // What goes to the terminal of `run` has been read there.
       const isShown = options.isRun === true && program.logFile === undefined
@@ -319,8 +319,7 @@ export class Keeper {
   #hear(worker: Worker, message: KeeperMessage, handle: RawHandle | undefined): void {
     switch (message.type) {
       case 'handle':
-        if (handle !== undefined && isHandleRecord(message.record)) this.#held.hold(message.record, handle)
-        else handle?.close()
+        this.#held.hear(message.record, handle, isTrusted(worker))
         return
       case 'handles':
         this.#held.keepOnly(message.inodes)
@@ -354,7 +353,7 @@ export class Keeper {
 
   #onExit(worker: Worker, { code, signal }: Exit): void {
     const { generation, identity, words } = worker
-    this.workers.delete(generation)
+    if (this.workers.get(generation) === worker) this.workers.delete(generation)
     this.onGone(worker)
     this.#spawns.count(worker, 'failed')
     const wasServing = this.#slot.serving?.generation === generation

@@ -1,13 +1,13 @@
 /** What workers have the keeper start: their successors. */
-import { type Identity, isLinkRecord, type ProgramRecord } from '../contract/environment.ts'
+import { type Identity, isLinkRecord, type LinkRecord, type ProgramRecord } from '../contract/environment.ts'
 import type { KeeperMessageOf } from '../contract/keeper-messages.ts'
 import type { News, WarningRecord } from '../contract/messages.ts'
 import { messageOf } from '../errors.ts'
 import { adoptChannel } from '../node/channel.ts'
 import { makePair } from '../node/pair.ts'
 import { killSession } from '../node/sessions.ts'
-import type { Command } from '../node/system.ts'
-import { userOf } from '../node/users.ts'
+import { type Command, isAlive } from '../node/system.ts'
+import { isWholly } from '../node/users.ts'
 import { nextCommand, type Retyped, typedOf } from '../process/command.ts'
 import { spawnFault } from '../process/launcher.ts'
 import { watchEnd } from './attached.ts'
@@ -28,7 +28,7 @@ type Parent = {
   readonly plan: KeeperPlan
   readonly release: Release
   /** What the upgrade that was asked for last is to change. */
-  readonly asked: Changes
+  readonly asked: Changes | undefined
   /** What the service has behind it. */
   news: News
   wentBack: WarningRecord | undefined
@@ -47,8 +47,11 @@ export class Spawns {
   /** Those of which it is known how their upgrade has ended. */
   readonly #counted = new WeakSet<Worker>()
 
-  /** Channels of processes that are not there yet, by the number of the request. */
-  readonly #expected = new Map<number, { readonly by: Worker; onBorn(identity: Identity): void }>()
+  /** Channels of processes that are not there yet, by who has asked for one. */
+  readonly #expected = new Map<Worker, { readonly id: number; onBorn(identity: Identity): void }>()
+
+  /** Generations that are being started. */
+  readonly #claimed = new Set<number>()
 
   constructor(keeper: Parent) {
     this.#keeper = keeper
@@ -77,13 +80,15 @@ export class Spawns {
     const { record: link, command: asked } = message
     const refuse = (why: string) => by.station.send({ type: 'spawnFailed', id, why })
     if (!isLinkRecord(link)) return refuse('its record of the link is broken')
-    if (this.#keeper.workers.has(link.generation)) return refuse(`generation ${link.generation} is there already`)
+    const fault = this.#claim(by, link)
+    if (fault !== undefined) return refuse(fault)
     try {
-      const { command, environment, log } = this.#asToldBy(by, message)
+      const { command, environment, log, typed } = this.#asToldBy(by, message, link)
       const [one, other] = await makePair(this.#keeper.plan.folder)
-      const release = releaseOf(command, link.typed ?? typedOf(command), environment)
+      const release = releaseOf(command, typed, environment)
       try {
-        const birth = { slot: 0, link, command, release, environment, linkFd: other.fd, log }
+        const own = { ...link, predecessor: by.identity, typed }
+        const birth = { slot: 0, link: own, command, release, environment, linkFd: other.fd, log }
         const worker = await this.#keeper.birth(birth)
         this.#askedBy.set(worker, { by, id })
         const [pid, startTime] = worker.identity
@@ -103,7 +108,18 @@ export class Spawns {
       }
     } catch (error) {
       refuse(spawnFault(commandFrom(asked), error))
+    } finally {
+      this.#claimed.delete(link.generation)
     }
+  }
+
+  /** One process for each generation, also while the one before is on its way. */
+  #claim(by: Worker, { generation }: LinkRecord): string | undefined {
+    if (by.exited !== undefined || generation !== by.generation + 1) return `generation ${generation} is not the next`
+    const isThere = this.#claimed.has(generation) || this.#keeper.workers.has(generation)
+    if (isThere) return `generation ${generation} is there already`
+    this.#claimed.add(generation)
+    return undefined
   }
 
   /** The worker starts it itself, and with it this end of a channel: it is a worker like others. */
@@ -111,9 +127,11 @@ export class Spawns {
     const { id, record: link } = message
     const refuse = (why: string) => by.station.send({ type: 'spawnFailed', id, why })
     if (!isLinkRecord(link)) return refuse('its record of the link is broken')
+    // Whatever process it named then would be believed.
+    if (!isTrusted(by)) return refuse('the keeper cannot hold plain descriptors of a program that has given up root')
     try {
-      const { command, environment, log } = this.#asToldBy(by, { ...message, type: 'spawn' })
-      const release = releaseOf(command, link.typed ?? typedOf(command), environment)
+      const { command, environment, log, typed } = this.#asToldBy(by, { ...message, type: 'spawn' }, link)
+      const release = releaseOf(command, typed, environment)
       const [own, other] = await makePair(this.#keeper.plan.folder)
       const child = adoptChannel(own.fd)
       const onBorn = (identity: Identity) => {
@@ -122,8 +140,8 @@ export class Spawns {
         this.#askedBy.set(worker, { by, id })
         this.#keeper.take(watchEnd(worker))
       }
-      this.#expected.set(id, { by, onBorn })
-      by.onExit(() => this.#expected.delete(id) && child.disconnect())
+      this.#expected.set(by, { id, onBorn })
+      by.onExit(() => this.#expected.delete(by) && child.disconnect())
       by.station.send({ type: 'paired', id }, other.handle, () => other.close())
     } catch (error) {
       refuse(messageOf(error))
@@ -131,9 +149,10 @@ export class Spawns {
   }
 
   #born(by: Worker, { id, pid, startTime }: KeeperMessageOf<'born'>): void {
-    const expected = this.#expected.get(id)
-    if (expected?.by !== by) return
-    this.#expected.delete(id)
+    const expected = this.#expected.get(by)
+    const isThere = [...this.#keeper.workers.values()].some(({ identity }) => identity[0] === pid)
+    if (expected?.id !== id || isThere || !isTrusted(by)) return
+    this.#expected.delete(by)
     expected.onBorn([pid, startTime])
   }
 
@@ -149,23 +168,34 @@ export class Spawns {
    * A worker that has given up root must not have root start what it likes: it gets what was typed,
    * as the last command has changed it.
    */
-  #asToldBy(by: Worker, { command, environment, log }: KeeperMessageOf<'spawn'>) {
-    if (isTrusted(by)) return { command: commandFrom(command), environment, log }
+  #asToldBy(by: Worker, { command, environment, log }: KeeperMessageOf<'spawn'>, link: LinkRecord) {
+    if (isTrusted(by)) {
+      const told = commandFrom(command)
+      return { command: told, environment, log, typed: link.typed ?? typedOf(told) }
+    }
     const { asked, plan, release } = this.#keeper
-    const { retyped, env, program } = asked
-    const { logFile } = { ...plan.program, ...program }
+    // Nobody has asked for another version: it is replaced by itself.
+    if (asked === undefined) return { ...release, log: plan.program.logFile }
+    const { logFile } = { ...plan.program, ...asked.program }
+    const next = nextCommand(typedCommand(release), asked.retyped)
     return {
-      command: nextCommand(typedCommand(release), retyped),
-      environment: this.#keeper.environmentFor(env, program),
+      command: next,
+      environment: this.#keeper.environmentFor(asked.env, asked.program),
       log: logFile,
+      typed: typedOf(next),
     }
   }
 }
 
-/** It acts with the rights of the keeper. */
-export function isTrusted({ identity: [pid] }: Worker): boolean {
-  const user = userOf(pid)
-  return user === undefined || user === process.geteuid?.()
+/** Those that have been seen as another user: they are not believed any more. */
+const distrusted = new WeakSet<Worker>()
+
+/** It acts with the rights of the keeper, and always did. */
+export function isTrusted(worker: Worker): boolean {
+  const { identity, exited } = worker
+  const isOurs = exited === undefined && isAlive(identity) && isWholly(identity[0], process.geteuid?.())
+  if (!isOurs) distrusted.add(worker)
+  return isOurs && !distrusted.has(worker)
 }
 
 function commandFrom({ script, ...command }: KeeperMessageOf<'spawn'>['command']): Command {

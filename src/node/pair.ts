@@ -20,21 +20,31 @@ export async function makePair(base?: string): Promise<Pair> {
 
 type Pair = readonly [accepted: End, connected: End]
 
+/** For both ends to be there, in milliseconds. */
+const longestConnect = 2_000
+
 /** In a folder of its own, which nobody else can look into, and which is gone at once. */
 async function makePairIn(base: string): Promise<Pair> {
-  const { createServer, connect } = process.getBuiltinModule('node:net')
+  const { createServer, Socket } = process.getBuiltinModule('node:net')
   const folder = mkdtempSync(join(base, '.cook-'))
+  const path = join(folder, 'pair')
+  const server = createServer({ pauseOnConnect: true })
+  const socket = new Socket()
+  socket.pause()
   try {
-    const path = join(folder, 'pair')
-    const server = createServer({ pauseOnConnect: true }).listen(path)
+    server.listen(path)
     await once(server, 'listening')
-    const accepted = once(server, 'connection')
-    const socket = connect({ path })
-    socket.pause()
-    const [[other]] = await Promise.all([accepted, once(socket, 'connect')])
-    server.close()
+    // Where no descriptor is left for it, nobody is told of a connection.
+    const signal = AbortSignal.timeout(longestConnect)
+    const accepted = once(server, 'connection', { signal })
+    socket.connect({ path })
+    const [[other]] = await Promise.all([accepted, once(socket, 'connect', { signal })])
     return [endOf(other as Socket), endOf(socket)]
+  } catch (error) {
+    socket.destroy()
+    throw error
   } finally {
+    server.close()
     rmSync(folder, { recursive: true, force: true })
   }
 }

@@ -50,3 +50,18 @@ export function userOf(pid: number): number | undefined {
     return undefined
   }
 }
+
+/**
+ * Whether a process is this user's and no other's, real, effective and saved: one that has given up
+ * root and runs a program of root's by its bit is not.
+ */
+export function isWholly(pid: number, user: number | undefined): boolean {
+  if (process.platform !== 'linux') return userOf(pid) === user
+  try {
+    const [, ...ids] = /^Uid:\s+(\d+)\s+(\d+)\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? []
+    return ids.length === 3 && ids.every((id) => Number(id) === user)
+  } catch {
+    // It is gone.
+    return false
+  }
+}

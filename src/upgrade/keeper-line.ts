@@ -84,6 +84,8 @@ class KeeperLine implements KeeperEnd {
   /** This process owns the service. */
   serves(): void {
     this.#serves = true
+    // The keeper may have let go of what another generation did not have.
+    this.#held.clear()
     this.#sync()
     const { generation, drainTimeout, options } = this.#service
     const { pidFile } = options
