@@ -172,7 +172,8 @@ export class KeeperControl {
       serving === undefined
         ? undefined
         : await this.#ask(() => this.#worker.status()).catch((error) => {
-            fault = error
+            // One that has just been started, or is ending, has no socket of its own for a moment.
+            fault = (error as CookError).code === 'ERR_COOK_STANDS_STILL' ? error : undefined
             return undefined
           })
     if (found !== undefined) {
