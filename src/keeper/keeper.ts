@@ -106,7 +106,10 @@ export class Keeper {
   }
 
   /** Takes up a worker whose keeper is gone, and starts its successor as a child of ours. */
-  attach(worker: Worker): void {
+  attach(worker: Worker, { before, isProven = false, restarts, lastExit }: ServiceRecord): void {
+    Object.assign(this, { restarts, lastExit })
+    // Of what it knew nothing is typed or followed anew.
+    this.#slot = { ...this.#slot, release: worker.release, before, isProven }
     this.#generation = worker.generation
     this.workers.set(worker.generation, worker)
     this.#step({ type: 'started', generation: worker.generation })
@@ -389,9 +392,9 @@ export class Keeper {
   get record(): ServiceRecord {
     const [pid, startTime] = identify()
     const { plan, state, restarts, lastExit } = this
-    const { release, before } = this.#slot
+    const { release, before, isProven } = this.#slot
     const now = { format: 1, at: Date.now(), keeper: { pid, startTime }, place: placeOfPids() } as const
-    const known = { plan, state, generation: this.#generation, restarts, release }
+    const known = { plan, state, generation: this.#generation, restarts, release, isProven }
     return { ...now, ...known, ...(before && { before }), ...(lastExit && { lastExit }) }
   }
 }

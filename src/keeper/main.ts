@@ -50,13 +50,11 @@ async function takeUp({ name, folder, slot, generation, pid }: Attach): Promise<
   const record = recordOf(folder, name)
   if (record?.release === undefined) throw new Error(`there is no record of the service ${name} in ${folder}`)
   const identity = [pid, system.startTime(pid) ?? ''] as const
-  const { release, restarts, lastExit } = record
+  const { release } = record
   const [, file = record.plan.file] = process.argv
   const options = { ...record.plan.options, isRun: false }
   const keeper = await keep({ ...record.plan, generation, file, options }, (one) => {
-    one.restarts = restarts
-    one.lastExit = lastExit
-    one.attach(watchEnd(new Worker(identity, { generation, release }, process, one.events)))
+    one.attach(watchEnd(new Worker(identity, { generation, release }, process, one.events)), record)
   })
   say(`this keeper (pid ${identify()[0]}) has taken up the worker, pid ${pid}`)
   await leave(keeper)

@@ -82,6 +82,8 @@ export type ServiceRecord = {
   readonly place: string
   readonly release?: Release
   readonly before?: Release
+  /** The release has served for long enough once. */
+  readonly isProven?: boolean
   readonly generation: number
   readonly restarts: Restarts
   readonly lastExit?: LastExit
@@ -114,6 +116,7 @@ const record = object({
   place: text,
   release: optional(release),
   before: optional(release),
+  isProven: optional(flag),
   generation: count,
   restarts: object({ crash: count, hang: count, memory: count }),
   lastExit: optional(object({ generation: count, pid, code, signal, at: count, words: text })),
