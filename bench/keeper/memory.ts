@@ -8,7 +8,7 @@ import { loadServer, type Sizes, withService } from './service.ts'
 const goal = 12
 
 export async function* measureMemory({ lives }: Sizes): AsyncGenerator<Row> {
-  for (const { after, own, descriptors } of await keeperAfter([0, Math.min(50, lives), lives])) {
+  for (const { after, own, descriptors } of await keeperAfter([0, 50, 200, lives].filter((after) => after <= lives))) {
     yield { what: `after ${after} upgrades`, unit: 'MB', goal, ...summarize([own]) }
     yield { what: '  open descriptors', unit: '', ...summarize([descriptors]) }
   }

@@ -41,8 +41,11 @@ type Parent = {
 
 export class Spawns {
   readonly #keeper: Parent
-  /** Who has asked for a worker, and under which number of its own. */
-  readonly #askedBy = new WeakMap<Worker, { readonly by: Worker; readonly id: number }>()
+  /**
+   * Who has asked for a worker, and under which number of its own. By its identity: each worker
+   * would hold the one before it, and so all that ever were.
+   */
+  readonly #askedBy = new WeakMap<Worker, { readonly by: Identity; readonly id: number }>()
 
   /** Those of which it is known how their upgrade has ended. */
   readonly #counted = new WeakSet<Worker>()
@@ -90,7 +93,7 @@ export class Spawns {
         const own = { ...link, predecessor: by.identity, typed }
         const birth = { slot: 0, link: own, command, release, environment, linkFd: other.fd, log }
         const worker = await this.#keeper.birth(birth)
-        this.#askedBy.set(worker, { by, id })
+        this.#askedBy.set(worker, { by: by.identity, id })
         const [pid, startTime] = worker.identity
         by.station.send({ type: 'spawned', id, pid, startTime }, one.handle, () => one.close())
         worker.onExit(({ code, signal }) => {
@@ -137,7 +140,7 @@ export class Spawns {
       const onBorn = (identity: Identity) => {
         const { generation } = link
         const worker = new Worker(identity, { generation, release }, child, this.#keeper.events, { path: log })
-        this.#askedBy.set(worker, { by, id })
+        this.#askedBy.set(worker, { by: by.identity, id })
         this.#keeper.take(watchEnd(worker))
       }
       this.#expected.set(by, { id, onBorn })
@@ -160,7 +163,7 @@ export class Spawns {
   #kill(by: Worker, id: number): void {
     for (const worker of this.#keeper.workers.values()) {
       const asked = this.#askedBy.get(worker)
-      if (asked?.by === by && asked.id === id) killSession(worker.identity)
+      if (asked?.by === by.identity && asked.id === id) killSession(worker.identity)
     }
   }
 

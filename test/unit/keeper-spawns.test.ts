@@ -1,0 +1,76 @@
+/** What the keeper remembers of workers that have come and gone. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import { Spawns } from '../../src/keeper/spawns.ts'
+import type { Worker } from '../../src/keeper/worker.ts'
+import { identify } from '../../src/node/system.ts'
+
+type Parent = ConstructorParameters<typeof Spawns>[0]
+type Exit = Parameters<Worker['onExit']>[0]
+
+test('a worker that is gone is let go of, however many have come after it', async () => {
+  const keeper = new KeeperOfNothing()
+  const spawns = new Spawns(keeper as unknown as Parent)
+  let worker = newWorker(1)
+  const gone: WeakRef<Worker>[] = []
+  for (let generation = 2; generation <= 8; generation++) {
+    const young = await keeper.successorOf(worker, spawns, generation)
+    spawns.count(young, 'succeeded')
+    keeper.end(worker)
+    gone.push(new WeakRef(worker))
+    worker = young
+  }
+  assert.equal(keeper.news.upgrades.succeeded, gone.length)
+  // The end of a process is told to the one that has started it, which may be gone by then.
+  gone.pop()
+  await new Promise((turned) => setImmediate(turned))
+  setFlagsFromString('--expose-gc')
+  runInNewContext('gc')()
+  assert.equal(gone.filter((one) => one.deref() !== undefined).length, 0)
+})
+
+/** It starts no process. */
+class KeeperOfNothing {
+  readonly workers = new Map<number, Worker>()
+  readonly plan = { program: {} }
+  news = { generations: [], upgrades: { succeeded: 0, failed: 0 } }
+  #born: (worker: Worker) => void = () => {}
+
+  successorOf(worker: Worker, spawns: Spawns, generation: number): Promise<Worker> {
+    const record = { protocol: 1, nonce: 'nonce', predecessor: worker.identity, generation, handles: [] }
+    const command = { execPath: process.execPath, execArgv: [], args: [], cwd: '/' }
+    const born = new Promise<Worker>((resolve) => {
+      this.#born = resolve
+    })
+    spawns.hear(worker, { type: 'spawn', id: 1, record, command, environment: {} })
+    return born
+  }
+
+  async birth({ link: { generation } }: { readonly link: { readonly generation: number } }): Promise<Worker> {
+    const worker = newWorker(generation)
+    this.workers.set(generation, worker)
+    // Its keeper does its own part first.
+    setImmediate(() => this.#born(worker))
+    return worker
+  }
+
+  end({ generation, ended }: Worker): void {
+    this.workers.delete(generation)
+    ended({ code: 0, signal: null })
+  }
+}
+
+/** What the keeper knows of a process, without one. */
+function newWorker(generation: number): Worker {
+  const hearing: Exit[] = []
+  const worker: Partial<Worker> = {
+    identity: [...identify()],
+    generation,
+    station: { isOpen: true, send: (_message, _handle, done = () => {}) => done(), close() {} },
+    onExit: (hear) => void hearing.push(hear),
+    ended: (exit) => hearing.splice(0).forEach((hear) => void hear(exit)),
+  }
+  return worker as Worker
+}
