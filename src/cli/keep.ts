@@ -9,6 +9,7 @@ import type { KeeperAnswer, KeeperPlan, KeepOptions } from '../keeper/plan.ts'
 import { inheritableDescriptors } from '../node/processes.ts'
 import { system } from '../node/system.ts'
 import { withoutUndefined } from '../options.ts'
+import { keeperCommand } from '../process/command.ts'
 import { exitWords, spawned } from '../process/launcher.ts'
 import { print } from './output.ts'
 import { ownPackage, type Program, type StartOptions } from './program.ts'
@@ -48,7 +49,7 @@ export async function startKeeper(plan: KeeperPlan, log: number): Promise<void> 
   const { NODE_OPTIONS: _, ...env } = plan.environment
   const file = keeperFile()
   if (!existsSync(file)) throw new Error('the keeper is not in the package of cook-daemon: install it again')
-  const command = { execPath: process.execPath, execArgv: [], args: [file], cwd: '/' }
+  const command = keeperCommand(process.execPath, file)
   const child = await spawned(() => system.spawn(command, { env, stdio: ['ignore', log, log, 'ipc'] }))
   const answer = await new Promise<KeeperAnswer | string>((done) => {
     child.once('message', (message) => done(message as KeeperAnswer))

@@ -9,6 +9,7 @@ import { type Command, identify, system } from '../node/system.ts'
 import { spawned } from '../process/launcher.ts'
 import { lastWords, linesSince, markLog, openLog } from '../process/log.ts'
 import { openStation, type RawHandle, type Station } from '../upgrade/station.ts'
+import { collectSoon } from './garbage.ts'
 import type { KeeperPlan, Release } from './plan.ts'
 
 export type Exit = { readonly code: number | null; readonly signal: NodeJS.Signals | null }
@@ -78,6 +79,7 @@ export class Worker {
     if (this.exited !== undefined) return
     this.exited = exit
     for (const hear of this.#hearing.splice(0)) hear(exit)
+    collectSoon()
   }
 
   /** What it wrote last, as it goes behind a sentence; empty where its log cannot be read. */

@@ -43,6 +43,11 @@ export function typedOf({ execPath, cwd, script }: Command): TypedRecord {
   return { execPath, cwd, ...(script !== undefined && { script }) }
 }
 
+/** A keeper has little to do, and each thread of V8 would cost it memory at each upgrade. */
+export function keeperCommand(execPath: string, file: string): Command {
+  return { execPath, execArgv: ['--single-threaded'], args: [file], cwd: '/' }
+}
+
 /** Where a command leads to. */
 export type Resolved = { readonly script?: string; readonly cwd: string }
 

@@ -11,6 +11,7 @@ import type { KeeperMessage, KeeperMessageOf } from '../contract/keeper-messages
 import { messageOf } from '../errors.ts'
 import { adoptChannel, hideChannel } from '../node/channel.ts'
 import { type Command, system } from '../node/system.ts'
+import { keeperCommand } from '../process/command.ts'
 import { spawned } from '../process/launcher.ts'
 import { writeToLog } from '../process/log.ts'
 import type { Service } from '../service.ts'
@@ -301,7 +302,7 @@ class KeeperLine implements KeeperEnd {
     this.#renew = undefined
     const { name = state.program?.name ?? '', folder } = this.#how ?? {}
     if (how === undefined || !existsSync(how.file)) throw new Error('its program is not there any more')
-    const command = { execPath: how.execPath, execArgv: [], args: [how.file], cwd: '/' }
+    const command = keeperCommand(how.execPath, how.file)
     const { NODE_OPTIONS: _, ...env } = state.environment
     const child = await spawned(() => system.spawn(command, { env, stdio: ['ignore', 1, 2, 'ipc'] }))
     this.#station = this.#open(child)
