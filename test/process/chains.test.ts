@@ -4,15 +4,19 @@
  */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import type { PuppetScope } from '../fixtures/puppet-scope.ts'
 import { beginReplace, counts, drained, type Program, replace } from '../support/daemons.ts'
 import { askAll, HttpConnection, idleConnections } from '../support/http-connection.ts'
 import { Lab, type Puppet } from '../support/lab.ts'
 import { eventually } from '../support/waiting.ts'
 
+/** However slow the machine is, no connection ends since it was idle for too long. */
+const lasting = ({ serve, web }: PuppetScope) => serve({}, web({ keepAliveTimeout: 60_000 }))
+
 test('three generations drain at once: each keep-alive connection, idle or busy, ends up with the newest, and none is closed', async () => {
   await using lab = await Lab.open()
   let newest = await lab.start()
-  const port = await newest.run(({ serve }) => serve())
+  const port = await newest.run(lasting)
   const idle = await idleConnections(port, 20)
   const older: { readonly puppet: Puppet; readonly busy: HttpConnection }[] = []
   for (let upgrades = 0; upgrades < 3; upgrades++) {
@@ -21,7 +25,7 @@ test('three generations drain at once: each keep-alive connection, idle or busy,
     await newest.event('asked')
     const puppet = newest
     older.push({ puppet, busy })
-    newest = await replace(lab, puppet, ({ serve }) => serve())
+    newest = await replace(lab, puppet, lasting)
     await stopsAccepting(puppet)
   }
   assert.deepEqual(await askAll(idle), [answer(newest)])
