@@ -5,7 +5,7 @@
 import './environment.ts'
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
@@ -13,11 +13,9 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import autocannon from 'autocannon'
 import { runInterruptibly } from './interruption.ts'
-import { describeMachine } from './machine.ts'
-import { printRow, printTitle, type Row } from './rows.ts'
+import { measureAll, type Row } from './rows.ts'
 import { compare, difference, ratio, summarize } from './statistics.ts'
 
-const resultFile = fileURLToPath(new URL('../bench-results/cli.json', import.meta.url))
 const command = fileURLToPath(new URL('../bin/cook-daemon.js', import.meta.url))
 const preload = fileURLToPath(new URL('../bundle/preload.cjs', import.meta.url))
 const preloadModule = fileURLToPath(new URL('../bundle/preload.js', import.meta.url))
@@ -59,28 +57,20 @@ const endAll = () => {
   rmSync(folder, { recursive: true, force: true })
 }
 try {
-  await runInterruptibly(measureAll, async () => endAll())
+  await runInterruptibly(
+    () =>
+      measureAll(
+        'cli',
+        [
+          ['Commands about one daemon, beside node -e 0', measureCommands],
+          ['A program under the preload, beside the same program without it', measurePreload],
+        ],
+        { pairs },
+      ),
+    async () => endAll(),
+  )
 } finally {
   endAll()
-}
-
-async function measureAll(): Promise<void> {
-  const machine = describeMachine()
-  for (const [name, value] of Object.entries(machine)) console.log(`${name.padEnd(7)} ${value}`)
-  const rows: Row[] = []
-  for (const [title, measure] of [
-    ['Commands about one daemon, beside node -e 0', measureCommands],
-    ['A program under the preload, beside the same program without it', measurePreload],
-  ] as const) {
-    printTitle(title)
-    for await (const row of measure()) {
-      printRow(row)
-      rows.push(row)
-    }
-  }
-  mkdirSync(join(resultFile, '..'), { recursive: true })
-  writeFileSync(resultFile, `${JSON.stringify({ machine, pairs, rows }, undefined, 2)}\n`)
-  console.log(`\n${resultFile}`)
 }
 
 function* measureCommands(): Generator<Row> {

@@ -3,8 +3,6 @@
  * or beside what else starts a process again, in the same run.
  */
 import './environment.ts'
-import { mkdirSync, writeFileSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { runInterruptibly } from './interruption.ts'
 import { measureCrashes } from './keeper/crashes.ts'
@@ -13,11 +11,8 @@ import { measureMoves } from './keeper/moves.ts'
 import { endAllServices, type Sizes } from './keeper/service.ts'
 import { measureStalls } from './keeper/stalls.ts'
 import { measureUpgrades } from './keeper/upgrades.ts'
-import { describeMachine } from './machine.ts'
-import { printRow, printTitle, type Row } from './rows.ts'
+import { measureAll } from './rows.ts'
 import { endAllSites } from './versus/site.ts'
-
-const resultFile = fileURLToPath(new URL('../bench-results/keeper.json', import.meta.url))
 
 const { values } = parseArgs({
   options: {
@@ -35,14 +30,14 @@ const sizes: Sizes = {
   lives: Number(values.lives),
 }
 const parts = {
-  upgrades: {
-    title: `${sizes.upgrades} upgrades under 100 keep-alive and 20 one-connection clients that never retry`,
-    measure: measureUpgrades,
-  },
-  moves: { title: `${sizes.connections} idle connections move, kept beside alone`, measure: measureMoves },
-  stalls: { title: 'A process with 500 MB of numbers stands still at an upgrade', measure: measureStalls },
-  crashes: { title: 'SIGKILL of the process that serves under 120 clients', measure: measureCrashes },
-  memory: { title: `Private dirty memory of the keeper over ${sizes.lives} upgrades`, measure: measureMemory },
+  upgrades: [
+    `${sizes.upgrades} upgrades under 100 keep-alive and 20 one-connection clients that never retry`,
+    measureUpgrades,
+  ],
+  moves: [`${sizes.connections} idle connections move, kept beside alone`, measureMoves],
+  stalls: ['A process with 500 MB of numbers stands still at an upgrade', measureStalls],
+  crashes: ['SIGKILL of the process that serves under 120 clients', measureCrashes],
+  memory: [`Private dirty memory of the keeper over ${sizes.lives} upgrades`, measureMemory],
 } as const
 const chosen = values.only?.split(',') ?? Object.keys(parts)
 if (!Object.values(sizes).every((size) => size >= 1) || !chosen.every((name) => name in parts)) {
@@ -50,22 +45,8 @@ if (!Object.values(sizes).every((size) => size >= 1) || !chosen.every((name) => 
   [--rounds N] [--lives N]`)
 }
 
+const asked = Object.entries(parts).flatMap(([name, part]) => (chosen.includes(name) ? [part] : []))
 await runInterruptibly(
-  async () => {
-    const machine = describeMachine()
-    for (const [name, value] of Object.entries(machine)) console.log(`${name.padEnd(7)} ${value}`)
-    const rows: Row[] = []
-    for (const [name, { title, measure }] of Object.entries(parts)) {
-      if (!chosen.includes(name)) continue
-      printTitle(title)
-      for await (const row of measure(sizes)) {
-        printRow(row)
-        rows.push(row)
-      }
-    }
-    mkdirSync(fileURLToPath(new URL('../bench-results', import.meta.url)), { recursive: true })
-    writeFileSync(resultFile, `${JSON.stringify({ machine, ...sizes, rows }, undefined, 2)}\n`)
-    console.log(`\n${resultFile}`)
-  },
+  () => measureAll('keeper', asked, sizes),
   () => Promise.all([endAllServices(), endAllSites()]),
 )

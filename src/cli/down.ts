@@ -1,8 +1,9 @@
 /** Services of which only the record is left: stopped, crashed, or killed with their keeper. */
 import { workerName } from '../contract/environment.ts'
 import { livingOwners } from '../control/owner-files.ts'
+import type { LastExit, Restarts } from '../control/status.ts'
 import { CookError } from '../errors.ts'
-import type { LastExit, Restarts, ServiceRecord } from '../keeper/plan.ts'
+import type { ServiceRecord } from '../keeper/plan.ts'
 import { recordedNames, recordOf, writeRecord } from '../keeper/records.ts'
 import { placeOfPids } from '../node/processes.ts'
 import { isAlive } from '../node/system.ts'

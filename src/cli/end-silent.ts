@@ -2,6 +2,7 @@
 import type { Identity } from '../contract/environment.ts'
 import { type Client, whoText } from '../control/client.ts'
 import { type FoundOwner, identityOf } from '../control/owner-files.ts'
+import { timeToEnd } from '../keeper/ending.ts'
 import { untilGone } from '../node/processes.ts'
 import { killSession } from '../node/sessions.ts'
 import { isGone, system } from '../node/system.ts'
@@ -33,7 +34,7 @@ export async function endSilent(client: Client, owners: readonly FoundOwner[], o
   for (const identity of identities) system.kill(identity, 'SIGTERM')
   for (const identity of identities) system.kill(identity, 'SIGCONT')
   sayStep(`SIGTERM to ${pidsText(identities)}`)
-  const time = timeToEnd(options, owner?.drainTimeout ?? 0)
+  const time = timeToEnd(owner?.drainTimeout ?? 0, options.killAfter)
   const sayLeft = () => sayStep(`SIGKILL in ${Math.ceil((time - (performance.now() - begin)) / 1000)} s`)
   sayLeft()
   const saying = setInterval(sayLeft, sayInterval)
@@ -45,12 +46,8 @@ export async function endSilent(client: Client, owners: readonly FoundOwner[], o
   }
 }
 
-/** What a daemon gets beyond its drainTimeout, in milliseconds, before it is killed. */
+/** How long what was killed may take to be gone, in milliseconds. */
 const grace = 5_000
-
-export function timeToEnd({ killAfter }: StopOptions, drainTimeout: number): number {
-  return killAfter ?? drainTimeout + grace
-}
 
 /** Waits for their end, and kills what is left then, with what it started; true if it had to. */
 export async function untilEnded(

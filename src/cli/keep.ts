@@ -1,4 +1,4 @@
-/** A program under a keeper: what the keeper is told, and the wait until the worker serves. */
+/** A program under a keeper: what the keeper gets to know, and the wait until the worker serves. */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { writeProgram } from '../contract/environment.ts'
@@ -18,11 +18,7 @@ import { ownPackage, type Program, type StartOptions } from './program.ts'
 type Environment = Readonly<Record<string, string | undefined>>
 
 export function keepOptionsOf({ keep, hangTimeout, maxMemory }: StartOptions): KeepOptions {
-  return {
-    ...(keep !== undefined && { keep }),
-    ...(hangTimeout !== undefined && { hangTimeout }),
-    ...(maxMemory !== undefined && { maxMemory }),
-  }
+  return withoutUndefined({ keep, hangTimeout, maxMemory })
 }
 
 export function keeperPlan(
@@ -33,8 +29,7 @@ export function keeperPlan(
     options,
   }: { readonly folder?: string | undefined; readonly env: Environment; readonly options: KeepOptions },
 ): KeeperPlan {
-  const known = Object.entries(writeProgram(env, program)).filter(([, value]) => value !== undefined)
-  const environment = Object.fromEntries(known) as Record<string, string>
+  const environment = withoutUndefined(writeProgram(env, program))
   return { name, command, environment, program, options, file: keeperFile(), ...(folder !== undefined && { folder }) }
 }
 

@@ -1,5 +1,5 @@
 /** `status` and `list`. */
-import type { ListenerStatus, Status, WorkerStatus } from '../control/status.ts'
+import type { LastExit, ListenerStatus, Restarts, Status } from '../control/status.ts'
 import { timesText } from '../report.ts'
 import { allDown, type Down, downOf, downText, lastExitText } from './down.ts'
 import { allRunning, type Silent, silentOf, which } from './find-service.ts'
@@ -57,7 +57,7 @@ function numbers({ phase, uptime, memory, connections, listeners, workers }: Sta
   return [...common, bytesText(memory.resident), String(connections), addresses]
 }
 
-function sumOf({ crash, hang, memory }: WorkerStatus['restarts']): number {
+function sumOf({ crash, hang, memory }: Restarts): number {
   return crash + hang + memory
 }
 
@@ -68,7 +68,7 @@ function downRows(down: Down): string {
 }
 
 /** How often it was started again, and how the last process has ended. */
-function restartRows(restarts: WorkerStatus['restarts'], lastExit: WorkerStatus['lastExit']): string[][] {
+function restartRows(restarts: Restarts, lastExit: LastExit | undefined): string[][] {
   const { crash, hang, memory } = restarts
   const words = lastExit?.words.replace(/^\. /, '').trimEnd()
   return [

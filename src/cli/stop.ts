@@ -4,10 +4,11 @@ import type { Client } from '../control/client.ts'
 import { type FoundOwner, identityOf } from '../control/owner-files.ts'
 import type { Progress } from '../control/status.ts'
 import { CookError } from '../errors.ts'
+import { timeToEnd } from '../keeper/ending.ts'
 import { isAlive } from '../node/system.ts'
 import { userOf } from '../node/users.ts'
 import { noteStopped } from './down.ts'
-import { type End, endSilent, type StopOptions, timeToEnd, untilEnded } from './end-silent.ts'
+import { type End, endSilent, type StopOptions, untilEnded } from './end-silent.ts'
 import { silentOwners, which } from './find-service.ts'
 import { exitCodes, paint, print, printJson } from './output.ts'
 
@@ -72,7 +73,7 @@ async function endByAsking(client: Client, options: StopOptions): Promise<End> {
   )
   const { keeper } = told
   const all = keeper === undefined ? identities : [...identities, keeper]
-  const wasKilled = await untilEnded(all, timeToEnd(options, told.drainTimeout))
+  const wasKilled = await untilEnded(all, timeToEnd(told.drainTimeout, options.killAfter))
   return { pid: told.generations.at(-1)?.pid, wasKilled, answered: true }
 }
 

@@ -18,7 +18,7 @@ import {
 const record: Field<Fields> = (value) => (isFields(value) ? value : undefined)
 
 /** How a process is started, as node/system.ts has it. */
-const command = object({
+export const command = object({
   execPath: text,
   execArgv: list(text),
   args: list(text),

@@ -110,6 +110,13 @@ export function servingOwner(folder: string, name: string): FoundOwner | undefin
   return livingOwners(folder, name).findLast(({ leaves, isExpected }) => leaves !== true && isExpected !== true)
 }
 
+/** Throws `ERR_COOK_NAME_TAKEN`: whoever lives has the name, also where his socket was removed. */
+export function demandName(folder: string, name: string): void {
+  const { pid, generation } = servingOwner(folder, name) ?? {}
+  if (pid === undefined || pid === process.pid) return
+  throw new CookError('ERR_COOK_NAME_TAKEN', { name, why: `pid ${pid}, generation ${generation}` })
+}
+
 /** Names of processes that live, whether or not their sockets are there. */
 export function ownedNames(folder: string): string[] {
   // Those of workers are of the service.

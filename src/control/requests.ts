@@ -1,5 +1,5 @@
 /** The requests of the control socket, and their answers. */
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { checkDaemonUpgradeOptions, checkProgram } from '../check.ts'
 import { isFields, type ProgramRecord } from '../contract/environment.ts'
 import { CookError, type CookErrorCode, messageOf } from '../errors.ts'
@@ -9,6 +9,30 @@ import { RemoteError } from './client.ts'
 import { stopByRequest, upgradeByRequest } from './commands.ts'
 import { metricsText } from './metrics.ts'
 import { type Failure, type Progress, statusOf } from './status.ts'
+
+const limits = {
+  headerBytes: 8 * 1024,
+  /** Milliseconds for the headers, and for the whole request. */
+  headers: 5_000,
+  request: 10_000,
+} as const
+
+/** A server for the control socket, which does not listen yet. */
+export function makeServer(onRequest: (request: IncomingMessage, response: ServerResponse) => void): Server {
+  const { createServer } = process.getBuiltinModule('node:http')
+  const options = {
+    maxHeaderSize: limits.headerBytes,
+    headersTimeout: limits.headers,
+    requestTimeout: limits.request,
+    connectionsCheckingInterval: 1_000,
+  }
+  const server = createServer(options, onRequest)
+  // One request each: a generation that has handed over then has nothing to close.
+  server.maxRequestsPerSocket = 1
+  // accept(2) may fail where descriptors have run out: that costs a question, not the service.
+  server.on('error', () => {})
+  return server
+}
 
 /** Bytes of a body at most: an environment goes along with --update-env. */
 const longestBody = 1024 * 1024
@@ -59,15 +83,8 @@ const told: readonly (keyof RequestedUpgrade)[] = [
 type RequestedUpgrade = DaemonUpgradeOptions & { readonly program?: ProgramRecord }
 
 function upgradeOptions(body: string): RequestedUpgrade {
-  if (body.trim() === '') return {}
-  const wrong = (why: string, cause?: unknown) => new CookError('ERR_COOK_CONTROL', { why }, { cause })
-  let asked: unknown
-  try {
-    asked = JSON.parse(body)
-  } catch (cause) {
-    throw wrong('the body is not JSON', cause)
-  }
-  if (!isFields(asked)) throw wrong('the body is not an object')
+  const asked = objectIn(body)
+  const wrong = (why: string) => new CookError('ERR_COOK_CONTROL', { why })
   const other = Object.keys(asked).find((option) => !(told as readonly string[]).includes(option))
   if (other !== undefined) throw wrong(`there is no option ${other}, but ${told.join(', ')}`)
   const { program = {}, ...options } = asked as RequestedUpgrade
@@ -78,6 +95,20 @@ function upgradeOptions(body: string): RequestedUpgrade {
     // Relative to what? The client is somewhere else.
     if (path?.startsWith('/') === false) throw wrong(`${option} must be an absolute path`)
   }
+  return asked
+}
+
+/** An empty body is an object without anything. Throws `ERR_COOK_CONTROL`. */
+export function objectIn(body: string): Readonly<Record<string, unknown>> {
+  const wrong = (why: string, cause?: unknown) => new CookError('ERR_COOK_CONTROL', { why }, { cause })
+  if (body.trim() === '') return {}
+  let asked: unknown
+  try {
+    asked = JSON.parse(body)
+  } catch (cause) {
+    throw wrong('the body is not JSON', cause)
+  }
+  if (!isFields(asked)) throw wrong('the body is not an object')
   return asked
 }
 

@@ -17,22 +17,15 @@ import type { Service } from '../service.ts'
 import type { ControlSocket, Started } from '../service-parts.ts'
 import { Callers } from './callers.ts'
 import {
+  demandName,
   forgetDeadOwners,
   forgetOwners,
   hasOwner,
   type Owner,
   removeOwner,
-  servingOwner,
   writeOwner,
 } from './owner-files.ts'
-import { answer } from './requests.ts'
-
-const limits = {
-  headerBytes: 8 * 1024,
-  /** Milliseconds for the headers, and for the whole request. */
-  headers: 5_000,
-  request: 10_000,
-} as const
+import { answer, makeServer } from './requests.ts'
 
 /**
  * A process that is killed takes a moment to be gone, and there is no event for that; the pause is
@@ -139,25 +132,18 @@ class Control implements ControlSocket {
 
   async open(): Promise<void> {
     if (this.#inherited !== undefined) return
-    this.#demandName()
+    demandName(this.#folder, this.#name)
     await this.#listen()
     this.#ownAnew()
   }
 
   openNow(): void {
     if (this.#inherited !== undefined) return
-    this.#demandName()
+    demandName(this.#folder, this.#name)
     openUnixPathNow(this.#service, this.#server, this.#path, { mode: 0o600 })
     this.#server.unref()
     this.#service.handles.addReserved(controlName, 'unix', this.#server)
     this.#ownAnew()
-  }
-
-  /** Its socket may have been removed: whoever lives has the name. */
-  #demandName(): void {
-    const { pid, generation } = servingOwner(this.#folder, this.#name) ?? {}
-    if (pid === undefined || pid === process.pid) return
-    throw new CookError('ERR_COOK_NAME_TAKEN', { name: this.#name, why: `pid ${pid}, generation ${generation}` })
   }
 
   /** Behind the socket, which one of several that start at once gets. */
@@ -318,24 +304,11 @@ class Control implements ControlSocket {
   }
 
   #makeServer(): Server {
-    const { createServer } = process.getBuiltinModule('node:http')
-    const server = createServer(
-      {
-        maxHeaderSize: limits.headerBytes,
-        headersTimeout: limits.headers,
-        requestTimeout: limits.request,
-        connectionsCheckingInterval: 1_000,
-      },
-      (request, response) => {
-        this.#callers.hear(request)
-        void answer(this.#service, request, response)
-      },
-    )
+    const server = makeServer((request, response) => {
+      this.#callers.hear(request)
+      void answer(this.#service, request, response)
+    })
     server.on('connection', (socket: Socket) => this.#callers.add(socket))
-    // One request each: a generation that has handed over then has nothing to close.
-    server.maxRequestsPerSocket = 1
-    // accept(2) may fail where descriptors have run out: that costs a question, not the service.
-    server.on('error', () => {})
     // It is there for the service, not the other way round.
     server.unref()
     return server

@@ -80,25 +80,30 @@ export type WorkerStatus = {
   /** Absent: there is no process now. */
   readonly pid?: number
   readonly generation: number
-  /**
-   * `waiting`: it is started again in a moment; `failed`: it has crashed too often for that;
-   * `silent`: it does not answer.
-   */
-  readonly state: 'serving' | 'silent' | 'starting' | 'waiting' | 'failed' | 'stopped' | 'crashed'
+  /** `silent`: it does not answer. */
+  readonly state: WorkerState | 'silent'
   readonly phase: Phase
   readonly connections: number
   /** How often it was started again, and why. */
-  readonly restarts: { readonly crash: number; readonly hang: number; readonly memory: number }
-  readonly lastExit?: {
-    readonly generation: number
-    readonly pid: number
-    readonly code: number | null
-    readonly signal: string | null
-    /** In milliseconds since the epoch. */
-    readonly at: number
-    /** What it wrote last. */
-    readonly words: string
-  }
+  readonly restarts: Restarts
+  readonly lastExit?: LastExit
+}
+
+/** `waiting`: it is started again in a moment; `failed`: it has crashed too often for that. */
+export type WorkerState = 'serving' | 'starting' | 'waiting' | 'failed' | 'stopped' | 'crashed'
+
+export type Restarts = { readonly crash: number; readonly hang: number; readonly memory: number }
+
+/** How a worker has ended, as its keeper saw it. */
+export type LastExit = {
+  readonly generation: number
+  readonly pid: number
+  readonly code: number | null
+  readonly signal: string | null
+  /** In milliseconds since the epoch. */
+  readonly at: number
+  /** What it wrote last. */
+  readonly words: string
 }
 
 export type ListenerStatus = {

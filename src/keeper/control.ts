@@ -2,12 +2,12 @@
 import { chmodSync } from 'node:fs'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { checkProgram } from '../check.ts'
-import { isFields, type ProgramRecord, workerName } from '../contract/environment.ts'
+import { type ProgramRecord, workerName } from '../contract/environment.ts'
 import { type Client, clientOf } from '../control/client.ts'
 import { removeLeftovers } from '../control/leftovers.ts'
 import { metricsText } from '../control/metrics.ts'
-import { forgetOwners, hasOwner, removeOwner, servingOwner, writeOwner } from '../control/owner-files.ts'
-import { readBody, send, sendFailure, stream } from '../control/requests.ts'
+import { demandName, forgetOwners, hasOwner, removeOwner, writeOwner } from '../control/owner-files.ts'
+import { makeServer, objectIn, readBody, send, sendFailure, stream } from '../control/requests.ts'
 import type { Status, WorkerStatus } from '../control/status.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { clearDead } from '../listen/dead-path.ts'
@@ -52,15 +52,11 @@ export class KeeperControl {
 
   /** Rejects with `ERR_COOK_NAME_TAKEN` if somebody else has the name. */
   async open(): Promise<void> {
-    const owner = servingOwner(this.#folder, this.#name)
-    if (owner !== undefined && owner.pid !== process.pid) {
-      const why = `pid ${owner.pid}, generation ${owner.generation}`
-      throw new CookError('ERR_COOK_NAME_TAKEN', { name: this.#name, why })
-    }
+    demandName(this.#folder, this.#name)
     await this.#listen()
     try {
       forgetOwners(this.#folder, this.#name, process.pid)
-      this.own()
+      this.#own()
     } catch (error) {
       this.close()
       throw error
@@ -79,7 +75,7 @@ export class KeeperControl {
   }
 
   /** Who the keeper is, for those whom it does not answer. */
-  own(): void {
+  #own(): void {
     const [pid, startTime] = identify()
     const { plan, release, drainTimeout, serving } = this.#keeper
     const { program } = plan
@@ -104,7 +100,7 @@ export class KeeperControl {
     try {
       if (!hasOwner(this.#folder, this.#name, process.pid)) {
         makeRunDirectory(this.#folder)
-        this.own()
+        this.#own()
         this.#keeper.recorder.write()
       }
       if (fileAt(this.#path) !== undefined) return
@@ -117,12 +113,7 @@ export class KeeperControl {
   }
 
   #makeServer(): Server {
-    const { createServer } = process.getBuiltinModule('node:http')
-    const options = { maxHeaderSize: 8 * 1024, headersTimeout: 5_000, requestTimeout: 10_000 }
-    const server = createServer(options, (request, response) => void this.#answer(request, response))
-    server.maxRequestsPerSocket = 1
-    server.on('error', () => {})
-    return server
+    return makeServer((request, response) => void this.#answer(request, response))
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -202,13 +193,13 @@ export class KeeperControl {
 
   /** Of a service whose worker does not answer, or is none. */
   #without(fault: Error | undefined): Status {
-    const { release, plan, lastExit, drainTimeout, serving, news, record } = this.#keeper
+    const { release, plan, lastExit, drainTimeout, serving, news, generation } = this.#keeper
     // Whoever signals the pid of a service means its keeper then; a 0 would mean themselves.
     const [pid, startTime] = serving?.identity ?? identify()
     const { upgrades, last } = news
     return {
       ...{ name: this.#name, version, node: this.#last?.node ?? process.version, pid, startTime },
-      ...{ generation: record.generation, phase: serving === undefined ? 'gone' : 'ready' },
+      ...{ generation, phase: serving === undefined ? 'gone' : 'ready' },
       ...{ startedAt: this.#last?.startedAt ?? new Date(lastExit?.at ?? Date.now()).toISOString(), uptime: 0 },
       ...{ memory: { resident: 0, heapUsed: 0 }, connections: 0, listeners: this.#last?.listeners ?? [] },
       ...{ upgrades, ...(last && { lastUpgrade: last }), generations: [], drainTimeout },
@@ -220,8 +211,7 @@ export class KeeperControl {
 
   /** What the keeper knows, and a worker that has given up root is not believed. */
   #kept(found: Status | undefined, fault: Error | undefined): Kept {
-    const { restarts, lastExit, state, serving, startedAt, pidFile, release, record, plan } = this.#keeper
-    const { generation } = record
+    const { restarts, lastExit, state, serving, startedAt, pidFile, release, generation, plan } = this.#keeper
     const [pid, startTime] = identify()
     const worker: WorkerStatus = {
       ...{ slot: 0, state: fault === undefined ? state : 'silent', generation: serving?.generation ?? generation },
@@ -229,23 +219,23 @@ export class KeeperControl {
       ...{ phase: found?.phase ?? 'gone', connections: found?.connections ?? 0, restarts },
       ...(lastExit && { lastExit }),
     }
-    const { script, cwd } = { script: release.command.args[0] ?? '', cwd: release.command.cwd }
+    const { execPath, cwd, args } = release.command
     const memory = process.memoryUsage.rss()
     return {
       keeper: { pid, startTime, startedAt: new Date(startedAt).toISOString(), memory, node: process.version, version },
       workers: [worker],
       command: typedCommand(release),
       program: plan.program,
-      release: { script, cwd, execPath: release.command.execPath },
+      release: { script: args[0] ?? '', cwd, execPath },
       ...(pidFile.file !== undefined && { pidFile: pidFile.file }),
     }
   }
 
   /** What the worker says of it, passed on word by word. */
   async #upgrade(body: string, response: ServerResponse): Promise<void> {
-    const { keep: _, ...options } = optionsOf(body)
-    const keep = keepOf(body)
-    const asked = changesOf(body)
+    const { keep: told, ...options } = objectIn(body)
+    const keep = keepOf(told)
+    const asked = changesOf(options)
     const { pidFile } = asked.program
     if (pidFile !== undefined) this.#keeper.pidFile.check(pidFile)
     if (this.#keeper.serving === undefined) {
@@ -270,12 +260,15 @@ export class KeeperControl {
   }
 
   async #restart(body: string, response: ServerResponse): Promise<void> {
-    const { env, program, retyped } = changesOf(body)
-    const { killAfter } = optionsOf(body) as { readonly killAfter?: number }
-    const keep = keepOf(body)
+    const { keep: told, killAfter, ...options } = objectIn(body)
+    const { env, program, retyped } = changesOf(options)
+    const keep = keepOf(told)
     const command = nextCommand(typedCommand(this.#keeper.release), retyped)
     const environment = this.#keeper.environmentFor(env, program)
-    const failed = await this.#keeper.restart(releaseOf(command, typedOf(command), environment), killAfter)
+    const failed = await this.#keeper.restart(
+      releaseOf(command, typedOf(command), environment),
+      killAfter as number | undefined,
+    )
     if (failed !== undefined) throw failed
     this.#keeper.keepBy(keep)
     send(response, 'application/json', `${JSON.stringify(await this.status())}\n`)
@@ -296,7 +289,7 @@ export class KeeperControl {
 
   /** The worker starts the next keeper, as if this one had died: it is told with what. */
   async #renew(body: string, response: ServerResponse): Promise<void> {
-    const { execPath, file } = optionsOf(body)
+    const { execPath, file } = objectIn(body)
     if (this.#keeper.plan.options.isRun === true) {
       const why =
         'this keeper is in the foreground, and whoever waits for it would take its end for that of the service'
@@ -322,28 +315,17 @@ export class KeeperControl {
   }
 }
 
-function changesOf(body: string): Changes {
-  const { env, program = {}, execPath, execArgv, args, cwd } = optionsOf(body) as Asked
+function changesOf(options: Asked): Changes {
+  const { env, program = {}, execPath, execArgv, args, cwd } = options
   checkProgram(program)
   return { retyped: { execPath, execArgv, args, cwd }, env, program }
 }
 
 /** Throws `ERR_COOK_CONTROL`. */
-function keepOf(body: string): KeepOptions {
-  const keep = readKeepOptions(optionsOf(body).keep)
+function keepOf(told: unknown): KeepOptions {
+  const keep = readKeepOptions(told)
   if (keep === undefined) throw new CookError('ERR_COOK_CONTROL', { why: 'keep is invalid' })
   return keep
 }
 
 type Asked = Retyped & { readonly env?: Record<string, string>; readonly program?: ProgramRecord }
-
-function optionsOf(body: string): Record<string, unknown> {
-  if (body.trim() === '') return {}
-  try {
-    const options: unknown = JSON.parse(body)
-    if (isFields(options)) return { ...options }
-  } catch (cause) {
-    throw new CookError('ERR_COOK_CONTROL', { why: 'the body is not JSON' }, { cause })
-  }
-  throw new CookError('ERR_COOK_CONTROL', { why: 'the body is not an object' })
-}

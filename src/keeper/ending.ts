@@ -4,7 +4,7 @@ import { system } from '../node/system.ts'
 import { patientTimer } from '../waiting.ts'
 import type { Worker } from './worker.ts'
 
-/** What a worker gets beyond its drainTimeout, in milliseconds, as without a keeper. */
+/** What a process gets beyond its drainTimeout, in milliseconds, before it is killed. */
 const grace = 5_000
 
 /** `request`: as a stop by the control socket, since a signal may kill it at once. */
@@ -18,6 +18,7 @@ export function endWorker(worker: Worker, by: EndBy, ms: number): void {
   worker.onExit(stopTimer)
 }
 
-export function timeToEnd(drainTimeout: number): number {
-  return drainTimeout + grace
+/** Until it is killed, in milliseconds; `killAfter` is somebody's own word. */
+export function timeToEnd(drainTimeout: number, killAfter?: number): number {
+  return killAfter ?? drainTimeout + grace
 }

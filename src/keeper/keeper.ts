@@ -3,13 +3,15 @@ import { randomBytes } from 'node:crypto'
 import { type LinkRecord, type ProgramRecord, readProgram, writeProgram } from '../contract/environment.ts'
 import type { KeeperMessage } from '../contract/keeper-messages.ts'
 import type { News, WarningRecord } from '../contract/messages.ts'
+import type { Exit } from '../contract/old-side.ts'
 import { protocolVersion } from '../contract/protocol.ts'
+import type { LastExit, Restarts } from '../control/status.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { makePair } from '../node/pair.ts'
 import { placeOfPids } from '../node/processes.ts'
 import { endSession, killSession } from '../node/sessions.ts'
 import { identify, system } from '../node/system.ts'
-import { defaults } from '../options.ts'
+import { defaults, withoutUndefined } from '../options.ts'
 import { typedOf } from '../process/command.ts'
 import type { RawHandle } from '../upgrade/station.ts'
 import { deferred } from '../waiting.ts'
@@ -19,12 +21,12 @@ import { Health } from './health.ts'
 import { HeldHandles } from './held.ts'
 import { backText, crashText, say } from './log-lines.ts'
 import { PidClaim } from './pid-claim.ts'
-import type { KeeperPlan, KeepOptions, LastExit, Release, Restarts, ServiceRecord } from './plan.ts'
+import type { KeeperPlan, KeepOptions, Release, ServiceRecord } from './plan.ts'
 import { Recorder } from './records.ts'
-import { commandOf, isSameRelease, releaseOf, withoutMissing } from './release.ts'
+import { commandOf, isSameRelease, releaseOf } from './release.ts'
 import { newSlot, type Slot, type SlotEffect, type SlotEvent, stepSlot } from './slot.ts'
 import { type Changes, isTrusted, Spawns } from './spawns.ts'
-import { type Birth, type Exit, exitCodeOf, giveBirth, type Worker, type WorkerEvents } from './worker.ts'
+import { type Birth, exitCodeOf, giveBirth, type Worker, type WorkerEvents } from './worker.ts'
 
 /** How the keeper ends: with this code, and at a first start that failed with why. */
 export type End = { readonly code: number; readonly error?: Error }
@@ -50,7 +52,8 @@ export class Keeper {
   drainTimeout: number
   #slot: Slot<Release>
   readonly #held = new HeldHandles()
-  #generation: number
+  /** Of the worker that was started last. */
+  generation: number
   #timer: NodeJS.Timeout | undefined
   readonly pidFile = new PidClaim(() => [...this.workers.values()].map(({ identity }) => identity))
   #firstFault: { readonly error: Error; readonly code: number } | undefined
@@ -77,7 +80,7 @@ export class Keeper {
   constructor(plan: KeeperPlan) {
     this.plan = plan
     this.drainTimeout = plan.program.drainTimeout ?? defaults.drainTimeout
-    this.#generation = (plan.generation ?? 1) - 1
+    this.generation = (plan.generation ?? 1) - 1
     const release = releaseOf(plan.command, typedOf(plan.command), plan.environment)
     this.#slot = newSlot(release)[0]
     this.health = new Health(plan.options, this)
@@ -110,11 +113,8 @@ export class Keeper {
     Object.assign(this, { restarts, lastExit })
     // Of what it knew nothing is typed or followed anew.
     this.#slot = { ...this.#slot, release: worker.release, before, isProven }
-    this.#generation = worker.generation
-    this.workers.set(worker.generation, worker)
-    this.#step({ type: 'started', generation: worker.generation })
+    this.take(worker)
     this.#serves(worker)
-    worker.tellHow(this.plan)
     worker.station.send({ type: 'upgrade' })
   }
 
@@ -154,7 +154,7 @@ export class Keeper {
   /** What a start gets: the environment of the last one unless there is another, and its words. */
   environmentFor(env: Release['environment'] | undefined, program: ProgramRecord): Release['environment'] {
     const { release, plan } = this
-    return withoutMissing(writeProgram(env ?? release.environment, { ...plan.program, ...program }))
+    return withoutUndefined(writeProgram(env ?? release.environment, { ...plan.program, ...program }))
   }
 
   /** By these options from now on, and after the keeper's own death. */
@@ -203,7 +203,7 @@ export class Keeper {
           break
         case 'replace':
           if (this.serving === undefined) break
-          endWorker(this.serving, 'request', this.#killAfter ?? timeToEnd(this.drainTimeout))
+          endWorker(this.serving, 'request', timeToEnd(this.drainTimeout, this.#killAfter))
           break
         case 'watch':
           clearTimeout(this.#timer)
@@ -243,7 +243,7 @@ export class Keeper {
 
   /** Plays the predecessor for a process that starts with what we hold, and with no state. */
   async #start(release: Release): Promise<void> {
-    const generation = ++this.#generation
+    const generation = ++this.generation
     const nonce = randomBytes(16).toString('hex')
     const { program, folder, options } = this.plan
     const readyTimeout = this.#readyTimeout
@@ -308,7 +308,7 @@ export class Keeper {
   }
 
   take(worker: Worker): void {
-    this.#generation = Math.max(this.#generation, worker.generation)
+    this.generation = Math.max(this.generation, worker.generation)
     this.workers.set(worker.generation, worker)
     this.#step({ type: 'started', generation: worker.generation })
     worker.tellHow(this.plan)
@@ -391,10 +391,10 @@ export class Keeper {
 
   get record(): ServiceRecord {
     const [pid, startTime] = identify()
-    const { plan, state, restarts, lastExit } = this
+    const { plan, state, generation, restarts, lastExit } = this
     const { release, before, isProven } = this.#slot
     const now = { format: 1, at: Date.now(), keeper: { pid, startTime }, place: placeOfPids() } as const
-    const known = { plan, state, generation: this.#generation, restarts, release, isProven }
+    const known = { plan, state, generation, restarts, release, isProven }
     return { ...now, ...known, ...(before && { before }), ...(lastExit && { lastExit }) }
   }
 }

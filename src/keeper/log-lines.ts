@@ -1,7 +1,8 @@
 /** What the keeper says in the log, among the lines of the program. */
 import { writeSync } from 'node:fs'
+import type { LastExit, Restarts } from '../control/status.ts'
 import { exitWords } from '../process/launcher.ts'
-import type { LastExit, Release, Restarts } from './plan.ts'
+import type { Release } from './plan.ts'
 
 /** One line, with the time. By the descriptor: a reader that is gone must not end the keeper. */
 export function say(text: string): void {

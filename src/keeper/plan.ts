@@ -7,7 +7,9 @@ import {
   type ProgramRecord,
   type TypedRecord,
 } from '../contract/environment.ts'
-import { byName, count, type Field, flag, list, object, oneOf, optional, pid, text } from '../contract/fields.ts'
+import { byName, count, type Field, flag, object, oneOf, optional, pid, text } from '../contract/fields.ts'
+import { command } from '../contract/keeper-messages.ts'
+import type { LastExit, Restarts, WorkerState } from '../control/status.ts'
 import type { Command } from '../node/system.ts'
 
 /** A version as it was when it was started: with symlinks followed, and its environment. */
@@ -58,25 +60,11 @@ export type Attach = {
   readonly pid: number
 }
 
-/** How a process has ended, as the keeper saw it. */
-export type LastExit = {
-  readonly generation: number
-  readonly pid: number
-  readonly code: number | null
-  readonly signal: string | null
-  /** In milliseconds since the epoch. */
-  readonly at: number
-  /** What it wrote last. */
-  readonly words: string
-}
-
-export type Restarts = { readonly crash: number; readonly hang: number; readonly memory: number }
-
 /** What outlives the service: enough to start it again. */
 export type ServiceRecord = {
   readonly format: 1
   readonly plan: KeeperPlan
-  readonly state: 'serving' | 'starting' | 'waiting' | 'failed' | 'stopped' | 'crashed'
+  readonly state: WorkerState
   readonly keeper: { readonly pid: number; readonly startTime: string }
   /** Where its pid means something (node/processes.ts). */
   readonly place: string
@@ -96,7 +84,6 @@ function such<Value>(isIt: (value: unknown) => value is Value): Field<Value> {
   return (value) => (isIt(value) ? value : undefined)
 }
 
-const command = object({ execPath: text, execArgv: list(text), args: list(text), cwd: text, script: optional(text) })
 const typed = such((value): value is TypedRecord => value !== undefined && isTyped(value))
 const release = object({ command, typed, environment: byName(text) })
 const options = object({

@@ -38,7 +38,3 @@ export function typedCommand({ command, typed: { execPath, cwd, script } }: Rele
   const common = { ...command, execPath, cwd, args: typed === undefined ? args : [typed, ...args] }
   return { ...common, ...(script !== undefined && { script }) }
 }
-
-export function withoutMissing<Value>(fields: Readonly<Record<string, Value | undefined>>): Record<string, Value> {
-  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as Record<string, Value>
-}

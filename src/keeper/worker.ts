@@ -3,6 +3,7 @@ import type { ChildProcess } from 'node:child_process'
 import { closeSync } from 'node:fs'
 import { type Identity, type LinkRecord, writeStart } from '../contract/environment.ts'
 import type { KeeperMessage } from '../contract/keeper-messages.ts'
+import type { Exit } from '../contract/old-side.ts'
 import { identityOfChild } from '../node/sessions.ts'
 import { signalNumbers } from '../node/signals.ts'
 import { type Command, identify, system } from '../node/system.ts'
@@ -11,8 +12,6 @@ import { lastWords, linesSince, markLog, openLog } from '../process/log.ts'
 import { openStation, type RawHandle, type Station } from '../upgrade/station.ts'
 import { collectSoon } from './garbage.ts'
 import type { KeeperPlan, Release } from './plan.ts'
-
-export type Exit = { readonly code: number | null; readonly signal: NodeJS.Signals | null }
 
 export type WorkerEvents = {
   message(worker: Worker, message: KeeperMessage, handle: RawHandle | undefined): void
@@ -133,14 +132,14 @@ function openOrNothing(log: string): number | undefined {
 }
 
 /** As a shell has it; 0 where nothing has ended. */
-export function exitCodeOf(exit: { readonly code: number | null; readonly signal: string | null } | undefined): number {
+export function exitCodeOf(exit: Exit | undefined): number {
   if (exit === undefined) return 0
   return exit.code ?? 128 + signalNumbers()[(exit.signal ?? 'SIGKILL') as NodeJS.Signals]
 }
 
 /**
- * This keeper is what systemd has started and looks after. INVOCATION_ID alone is in every shell of
- * a session, too; SYSTEMD_EXEC_PID (systemd.exec(5)) came with systemd 248.
+ * This keeper is what systemd has started and looks after. INVOCATION_ID alone is in every shell
+ * of a session, too; SYSTEMD_EXEC_PID (systemd.exec(5)) came with systemd 248.
  */
 function isUnit(): boolean {
   const { INVOCATION_ID, SYSTEMD_EXEC_PID } = process.env

@@ -1,15 +1,13 @@
 /** Our side of the contract with a process that is to take over, until that is decided. */
 import type { Identity } from '../contract/environment.ts'
 import type { MessageOf } from '../contract/messages.ts'
-import { endGrace, type OldEffect, type OldEvent, type OldSide, stepOld } from '../contract/old-side.ts'
+import { type Exit, endGrace, type OldEffect, type OldEvent, type OldSide, stepOld } from '../contract/old-side.ts'
 import { untilGone } from '../node/processes.ts'
 import { endSession, killSession } from '../node/sessions.ts'
 import { servedBy } from '../node/sockets.ts'
 import { servedWords } from '../process/launcher.ts'
 import { patientTimer } from '../waiting.ts'
 import type { Link, LinkEvent } from './link.ts'
-
-type Exit = { readonly code: number | null; readonly signal: string | null }
 
 /** A process of the new version, whoever started it. */
 export type Partner = {

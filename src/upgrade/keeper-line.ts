@@ -8,9 +8,11 @@ import {
   readProgram,
 } from '../contract/environment.ts'
 import type { KeeperMessage, KeeperMessageOf } from '../contract/keeper-messages.ts'
+import type { Exit } from '../contract/old-side.ts'
 import { messageOf } from '../errors.ts'
 import { adoptChannel, hideChannel } from '../node/channel.ts'
 import { type Command, system } from '../node/system.ts'
+import { withoutUndefined } from '../options.ts'
 import { keeperCommand } from '../process/command.ts'
 import { spawned } from '../process/launcher.ts'
 import { writeToLog } from '../process/log.ts'
@@ -162,8 +164,8 @@ class KeeperLine implements KeeperEnd {
     const spawn: Spawn = { id, started: deferred<Spawn>(), exits: [] }
     this.#spawns.set(id, spawn)
     const log = readProgram(environment)?.logFile ?? this.#service.state.logFile
-    const env = Object.fromEntries(Object.entries(environment).flatMap(([name, value = '']) => [[name, value]]))
-    const message = { type, id, record: link, command, environment: env, ...(log !== undefined && { log }) }
+    const told = { type, id, record: link, command, environment: withoutUndefined(environment) }
+    const message = { ...told, ...(log !== undefined && { log }) }
     this.#station.send(message)
     const giveUp = (fault: string) => this.#settle(id, { fault })
     const stopped = () => giveUp('the upgrade was stopped')
@@ -324,5 +326,3 @@ type Spawn = {
   fault?: string
   exit?: Exit
 }
-
-type Exit = { readonly code: number | null; readonly signal: string | null }

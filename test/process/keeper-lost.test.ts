@@ -217,7 +217,7 @@ const cells = (['keeper', 'old', 'new'] as const).flatMap((who) =>
     (['SIGKILL', 'SIGSTOP'] as const).map((fault) => ({ who, step, fault })),
   ),
 )
-/** Each of the three killed once, each step at least once, and one that stands still, in `npm test`. */
+/** In `npm test` each of the three is killed once, each step is met, and one stands still. */
 const examples = ['keeper boot SIGKILL', 'old ready SIGKILL', 'new drain SIGKILL', 'new ready SIGSTOP']
 
 describe('an upgrade under a keeper', { concurrency: 3 }, () => {

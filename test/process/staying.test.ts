@@ -105,7 +105,10 @@ test('a port that the system chose before the first client goes to a new version
 test('status and upgrade show which listener stays with the old version', async () => {
   await using lab = await Lab.open()
   await using operator = new Operator(lab)
-  writeFileSync(lab.path('app.mjs'), `process.env.PORT = '0'\nawait (${passive})({ serving() {}, log() {} })\n`)
+  writeFileSync(
+    lab.path('app.mjs'),
+    `process.env.PORT = '0'\n${teller}\nawait (${passive})({ serving() {}, log() {} })\n`,
+  )
   await operator.does(['start', 'app.mjs', '--drain-timeout', '300'])
   const status = await operator.status('app')
   const client = await HttpConnection.open(Number(/:(\d+)$/.exec(status.listeners[0]?.address ?? '')?.[1]))
@@ -121,7 +124,7 @@ test('status and upgrade show which listener stays with the old version', async 
 type Given = { web(): import('node:http').Server; serving(server: unknown): void; log(what: unknown): void }
 
 function start(lines: (given: Given) => unknown, env: Readonly<Record<string, string>> = {}) {
-  return { env: { LINES: `return (${lines})(given)`, ...env }, record: { readyTimeout: 20_000 } }
+  return { env: { LINES: `${teller}\nreturn (${lines})(given)`, ...env }, record: { readyTimeout: 20_000 } }
 }
 
 async function freePort(): Promise<number> {
@@ -130,6 +133,19 @@ async function freePort(): Promise<number> {
   const { port } = server.address() as { port: number }
   await new Promise((closed) => server.close(closed))
   return port
+}
+
+/** Tells each connection who serves it, and closes at `close`. Its source goes into the programs. */
+function teller() {
+  const server = process.getBuiltinModule('node:net').createServer((socket) => {
+    socket
+      .on('error', () => {})
+      .on('data', (text) => {
+        if (String(text) === 'close') server.close()
+        socket.end(String(process.pid))
+      })
+  })
+  return server
 }
 
 /** `/passive` opens a port for its client, which says who serves it, and closes at `close`. */
@@ -148,14 +164,7 @@ async function passive({ serving, log }: Given) {
     } else if (request.url === '/close-extra') {
       extra?.close(() => response.end('closed'))
     } else if (request.url === '/passive') {
-      const data = net.createServer((socket) => {
-        socket
-          .on('error', () => {})
-          .on('data', (text) => {
-            if (String(text) === 'close') data.close()
-            socket.end(String(process.pid))
-          })
-      })
+      const data = teller()
       data.listen(0, '127.0.0.1', () => response.end(String((data.address() as { port: number }).port)))
     } else response.end(String(process.pid))
   })
@@ -166,15 +175,7 @@ async function passive({ serving, log }: Given) {
 async function atBoot({ serving }: Given) {
   const { existsSync } = process.getBuiltinModule('node:fs')
   const { createServer } = process.getBuiltinModule('node:http')
-  const net = process.getBuiltinModule('node:net')
-  const data = net.createServer((socket) => {
-    socket
-      .on('error', () => {})
-      .on('data', (text) => {
-        if (String(text) === 'close') data.close()
-        socket.end(String(process.pid))
-      })
-  })
+  const data = teller()
   const main = () => {
     const server = createServer((_, response) =>
       response.end(String((data.address() as { port: number } | null)?.port)),
@@ -193,15 +194,7 @@ async function portOf(program: Program): Promise<string> {
 }
 
 async function pidPath({ web, serving }: Given) {
-  const net = process.getBuiltinModule('node:net')
-  const own = net.createServer((socket) => {
-    socket
-      .on('error', () => {})
-      .on('data', (text) => {
-        if (String(text) === 'close') own.close()
-        socket.end(String(process.pid))
-      })
-  })
+  const own = teller()
   own.listen(`app.${process.pid}.sock`)
   const server = web()
   server.listen(process.env.PORT, () => serving(server))
