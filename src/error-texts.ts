@@ -125,6 +125,18 @@ export const errorTexts = {
     text: 'the new version (generation {generation}) died right after it had taken over. The old version (pid {self}) serves again',
     help: 'Read its last lines in the log. Upgrade with an overlap: a new version that dies during it never takes over.',
   },
+  ERR_COOK_SERVICE_NOT_UPGRADED: {
+    text: 'the service was not upgraded: {why}',
+    help: 'It has several workers, which are upgraded as one by their keeper. What served before still serves; the log of the service has the reason too.',
+  },
+  ERR_COOK_OTHERS_FAILED: {
+    text: 'the new version ({who}) was refused, since another worker of the service could not be replaced. The old version (pid {self}) still serves',
+    help: 'All workers of a service are upgraded, or none. The answer for the one that failed says why.',
+  },
+  ERR_COOK_WORKER_LOST: {
+    text: 'the old process (pid {pid}) ended during the upgrade, and the new one did not take over',
+    help: 'The keeper starts the version again that served before: cook-daemon status shows how far it is, and how the process ended.',
+  },
   ERR_COOK_LINK_BROKEN: {
     text: 'the link to the new version ({who}) broke: {why}. The new version was killed; the old version (pid {self}) still serves',
     help: 'The link is descriptor 3 of the new version: its program must neither write to it nor close it.',

@@ -63,14 +63,28 @@ export type Receiving = {
 
 /** The keeper that started this process (upgrade/keeper-line.ts). */
 export type KeeperEnd = {
-  /** The place of this worker, counted from 0. */
+  /** The place of this worker, counted from 0, and how many there are. */
   readonly slot: number
+  readonly workers: number
+  /**
+   * Resolves when the other workers are as far as this one, or its successor: to false if one of
+   * them is not to be replaced, or the keeper is gone.
+   */
+  hold(): Promise<boolean>
+  /** It was started as one of several, which are upgraded as one. */
+  readonly isOneOfSeveral: boolean
+  /** Has the whole service upgraded, this process too. Rejects if that has failed. */
+  wish(options: object): Promise<never>
+  /** The part of this process in an upgrade of all begins. */
+  beginPart(): void
   /** This process owns the service from now on, or again. */
   serves(): void
   /** It was told to end: its exit is no crash. */
   stopping(): void
   /** What it hands on has changed. */
   changed(): void
+  /** Comes to another keeper, which listens at this path; the one before is gone. */
+  join(path: string): Promise<void>
 }
 
 /** How a process of the service was started, which is how a restart starts it. */

@@ -1,4 +1,5 @@
 /** All commands with their options and their help, as commander understands them. */
+import { availableParallelism } from 'node:os'
 import { Command, CommanderError, InvalidArgumentError } from 'commander'
 import { envHome, envRuntime } from '../contract/environment.ts'
 import { CookError } from '../errors.ts'
@@ -7,6 +8,9 @@ import { version } from '../version.ts'
 import { exitCodes, tell } from './output.ts'
 
 type Action = () => Promise<number>
+
+/** Each is a whole Node process. */
+const mostWorkers = 1024
 
 let action: Action = async () => exitCodes.usage
 
@@ -35,6 +39,7 @@ withStartOptions(program.command('start'))
   )
   .argument('[args...]', 'arguments of the program, behind --')
   .option('--name <name>', "name of the daemon (default: the script's name without its extension)")
+  .option('--workers <number>', 'processes that serve side by side, or max: one for each core (default: 1)', workers)
   .option('--no-keep', 'without a keeper: a crash stays down')
   .option('--json', 'print the status as JSON')
   .addHelpText('after', example('start dist/server.js --name web --log /var/log/web.log -- --port 8080'))
@@ -45,6 +50,7 @@ withStartOptions(program.command('run'))
   .argument('<script>', 'the program')
   .argument('[args...]', 'arguments of the program, behind --')
   .option('--name <name>', "name of the daemon (default: the script's name without its extension)")
+  .option('--workers <number>', 'processes that serve side by side, or max: one for each core (default: 1)', workers)
   .option('--keep', 'start a worker again that ends unasked, up to ten times in a row')
   .addHelpText(
     'after',
@@ -65,6 +71,7 @@ withStartOptions(program.command('upgrade'))
     'a listener that the new version may leave: its port, address, path or name; repeatable',
     collect,
   )
+  .option('--rolling', 'one worker after the other, for little memory; it stops at the first that fails')
   .option('--exclusive', 'end the old version before the new one starts, where both cannot run at once; clients wait')
   .option('--keeper', 'replace the keeper too, by the one of this command, on its Node')
   .option('--no-wait', 'return when the new version serves, without waiting for the end of the old one')
@@ -214,6 +221,13 @@ function size(text: string): number {
   const bytes = Number(digits) * (units[unit.toUpperCase()] ?? Number.NaN)
   if (bytes > 0) return Math.round(bytes)
   throw new InvalidArgumentError('It must be a size as 512M or 2G.')
+}
+
+function workers(text: string): number {
+  if (text === 'max') return availableParallelism()
+  const number = Number(text)
+  if (/^\d+$/.test(text) && number >= 1 && number <= mostWorkers) return number
+  throw new InvalidArgumentError(`It must be max, or a whole number from 1 to ${mostWorkers}.`)
 }
 
 function count(text: string): number {

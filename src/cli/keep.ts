@@ -17,8 +17,8 @@ import { ownPackage, type Program, type StartOptions } from './program.ts'
 /** Of a restart: the environment of the start, not that of this command. */
 type Environment = Readonly<Record<string, string | undefined>>
 
-export function keepOptionsOf({ keep, hangTimeout, maxMemory }: StartOptions): KeepOptions {
-  return withoutUndefined({ keep, hangTimeout, maxMemory })
+export function keepOptionsOf({ keep, hangTimeout, maxMemory, workers }: StartOptions): KeepOptions {
+  return withoutUndefined({ keep, hangTimeout, maxMemory, workers })
 }
 
 export function keeperPlan(

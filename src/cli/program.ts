@@ -34,6 +34,8 @@ export type StartOptions = {
   readonly hangTimeout?: number
   /** Bytes. */
   readonly maxMemory?: number
+  /** Of `start` and `run`: how many processes serve side by side. */
+  readonly workers?: number
 }
 
 /** Of what ran before: with the environment of this command, in place of that of its start. */

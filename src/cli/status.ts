@@ -1,5 +1,6 @@
 /** `status` and `list`. */
-import type { LastExit, ListenerStatus, Restarts, Status } from '../control/status.ts'
+import type { GenerationRecord } from '../contract/messages.ts'
+import type { LastExit, ListenerStatus, Restarts, Status, WorkerStatus } from '../control/status.ts'
 import { timesText } from '../report.ts'
 import { allDown, type Down, downOf, downText, lastExitText } from './down.ts'
 import { allRunning, type Silent, silentOf, which } from './find-service.ts'
@@ -37,22 +38,29 @@ export async function list({ json }: Options): Promise<number> {
 
 function listText(running: readonly (Status | Silent)[], down: readonly Down[]): string {
   return table([
-    ['name', 'pid', 'generation', 'phase', 'uptime', 'restarts', 'memory', 'connections', 'listens on'],
+    ['name', 'pid', 'workers', 'generation', 'phase', 'uptime', 'restarts', 'memory', 'connections', 'listens on'],
     ...running.map((one) => [
       one.name,
       String(one.pid),
+      workersText(one),
       String(one.generation),
       ...(one.phase === 'silent' ? [one.phase, 'does not answer'] : numbers(one)),
     ]),
-    ...down.map((one) => [one.name, '-', String(one.generation), one.phase, downText(one)]),
+    ...down.map((one) => [one.name, '-', '-', String(one.generation), one.phase, downText(one)]),
   ])
+}
+
+function workersText(one: Status | Silent): string {
+  const workers = 'workers' in one ? one.workers : undefined
+  if (workers === undefined) return '-'
+  return `${workers.filter(({ state }) => state === 'serving').length}/${workers.length}`
 }
 
 function numbers({ phase, uptime, memory, connections, listeners, workers }: Status): string[] {
   const addresses = listeners.map(({ address }) => address).join(', ')
   const restarts = workers?.map((one) => sumOf(one.restarts)).reduce((sum, one) => sum + one, 0)
-  const [worker] = workers ?? []
-  const state = worker === undefined || worker.state === 'serving' ? phase : worker.state
+  const states = (workers ?? []).map((one) => one.state)
+  const state = states.every((one) => one === 'serving') ? phase : states.length > 1 ? 'degraded' : (states[0] ?? phase)
   const common = [state, timeText(uptime), restarts === undefined ? '-' : String(restarts)]
   return [...common, bytesText(memory.resident), String(connections), addresses]
 }
@@ -81,12 +89,35 @@ function restartRows(restarts: Restarts, lastExit: LastExit | undefined): string
 function keeperRows({ keeper, workers = [], release }: Status): string[][] {
   if (keeper === undefined) return []
   const [worker] = workers
+  const row = ['keeper', `pid ${keeper.pid}, ${bytesText(keeper.memory)}, node ${keeper.node}`]
+  if (workers.length > 1) return [row, ...workers.flatMap(workerRows), ...releaseRows(release)]
   return [
-    ['keeper', `pid ${keeper.pid}, ${bytesText(keeper.memory)}, node ${keeper.node}`],
+    row,
     ...(worker === undefined || worker.state === 'serving' ? [] : [['state', paint('red', worker.state)]]),
     ...(worker === undefined ? [] : restartRows(worker.restarts, worker.lastExit)),
-    ...(release === undefined ? [] : [['release', `${release.script}, which a restart after a crash starts`]]),
+    ...releaseRows(release),
   ]
+}
+
+function releaseRows(release: Status['release']): string[][] {
+  return release === undefined ? [] : [['release', `${release.script}, which a restart after a crash starts`]]
+}
+
+function workerRows({
+  slot,
+  pid,
+  generation,
+  state,
+  connections,
+  memory,
+  restarts,
+  lastExit,
+}: WorkerStatus): string[][] {
+  const shown = state === 'serving' ? state : paint('red', state)
+  const who = pid === undefined ? '' : `, pid ${pid}, generation ${generation}`
+  const counts = `${connections} open, ${bytesText(memory)}, ${sumOf(restarts)} restarts`
+  const last = lastExit === undefined ? [] : [['', `last exit: ${lastExitText(lastExit)}`]]
+  return [[`slot ${slot}`, `${shown}${who}, ${counts}`], ...last]
 }
 
 function statusText(told: Status): string {
@@ -106,12 +137,10 @@ function statusText(told: Status): string {
     ...told.listeners.flatMap(listenerRows),
     ['upgrades', `${upgrades.succeeded} succeeded, ${upgrades.failed} failed`],
     ...lastUpgradeRows(told),
-    ...told.generations
-      .slice(0, -1)
-      .map(({ generation: old, pid: oldPid, connections: left, stage }) => [
-        'drains',
-        `generation ${old}, pid ${oldPid}, ${left} connections${stage === undefined ? '' : `, ${stage}`}`,
-      ]),
+    ...drainingOf(told).map(({ generation: old, pid: oldPid, connections: left, stage, slot }) => [
+      'drains',
+      `${slot === undefined ? '' : `slot ${slot}, `}generation ${old}, pid ${oldPid}, ${left} connections${stage === undefined ? '' : `, ${stage}`}`,
+    ]),
     ...keeperRows(told),
     ...(logFile === undefined ? [] : [['log', logFile]]),
     ...(pidFile === undefined ? [] : [['pid file', pidFile]]),
@@ -120,6 +149,12 @@ function statusText(told: Status): string {
     ['node', [`${told.node} (${told.command.execPath})`, ...ownArguments(told.command)].join(' ')],
   ]
   return `${paint('bold', name)}\n${table(rows.map((row) => ['', ...row]))}`
+}
+
+/** Those that have handed over. */
+function drainingOf({ generations, workers = [] }: Status): readonly GenerationRecord[] {
+  const serving = workers.map(({ pid }) => pid)
+  return workers.length > 1 ? generations.filter(({ pid }) => !serving.includes(pid)) : generations.slice(0, -1)
 }
 
 function listenerRows({ address, name, connections, fault, stays }: ListenerStatus): string[][] {

@@ -4,13 +4,13 @@ import type { Progress, Status } from '../control/status.ts'
 import { untilGone } from '../node/processes.ts'
 import { nextCommand } from '../process/command.ts'
 import { openRunDirectory } from '../process/run-dir.ts'
-import { timesText } from '../report.ts'
 import { ifNotRunning, which } from './find-service.ts'
 import { keepChanges, replaceKeeper } from './keep.ts'
 import { exitCodes, note, paint, print, printJson, UsageError } from './output.ts'
 import { changesOf, nameOf, type Program, programOf, type StartOptions } from './program.ts'
 import { restartKept } from './restart.ts'
 import { linkLog, start } from './start.ts'
+import { linesFor, timeOf, warningText } from './upgrade-lines.ts'
 import { isSameProgram, nodeText, tellDoubts, whatRuns } from './what-runs.ts'
 
 export type UpgradeCommandOptions = StartOptions & {
@@ -19,6 +19,7 @@ export type UpgradeCommandOptions = StartOptions & {
   readonly release?: readonly string[]
   /** False with --no-wait. */
   readonly wait?: boolean
+  readonly rolling?: boolean
   readonly exclusive?: boolean
   readonly keeper?: boolean
 }
@@ -67,8 +68,10 @@ async function upgradeRunning(
   if (options.exclusive === true) return restartKept(client, before, options)
   const { retyped, record } = changesOf(before.command, args, options)
   const next = nextCommand(before.command, retyped)
+  const { length: count = 1 } = before.workers ?? []
   if (!isJson) {
-    print(`${paint('bold', client.name)}  generation ${before.generation} → ${before.generation + 1}`)
+    const workers = count > 1 ? `, ${count} workers` : ''
+    print(`${paint('bold', client.name)}  generation ${before.generation} → ${before.generation + 1}${workers}`)
     print(`  ${whatRuns({ command: next })}`)
   }
   process.once('SIGINT', () => {
@@ -81,29 +84,44 @@ async function upgradeRunning(
     ...(options.updateEnv && { env: process.env }),
     ...(Object.keys(record).length > 0 && { program: record }),
     ...keepChanges(before, options),
+    ...(options.rolling === true && { isRolling: true }),
   }
+  const lines = linesFor(count, options.rolling === true)
   let serves: (Progress & { readonly type: 'serves' }) | undefined
+  let served = 0
   let last: Progress | undefined
   const warned = new Set<string>()
   for await (const progress of client.progress('upgrade', request)) {
-    if (isJson) printJson(progress.type === 'serves' ? { ...progress, ...(await runsOf(client)) } : progress)
-    else show(progress, last)
+    if (progress.type === 'serves') served++
+    // Each worker serves for itself; the last one is the service.
+    const isService = progress.type === 'serves' && served === count
+    if (isJson) printJson(isService ? { ...progress, ...(await runsOf(client)) } : progress)
+    else lines.show(progress)
     last = progress
     if (progress.type === 'warning') warned.add(progress.text)
-    if (progress.type === 'serves') serves = progress
+    if (isService) serves = progress
     if (serves !== undefined && options.wait === false) break
   }
   if (serves === undefined) throw new Error(await lostText(client, before.pid))
   if (options.wait !== false) {
-    const isGone = await untilGone([[before.pid, before.startTime]], longestEnd)
-    if (!isJson && isGone) print(`${timeOf(last?.type === 'drained' ? last.ms : 0)}  old process gone`)
+    const old = before.generations.map(({ pid, startTime }) => [pid, startTime] as const)
+    const isGone = await untilGone(count > 1 ? old : [[before.pid, before.startTime]], longestEnd)
+    const what = count > 1 ? 'old workers gone' : 'old process gone'
+    if (!isJson && isGone) print(`${timeOf(last?.type === 'drained' ? last : undefined)}  ${what}`)
   }
   const now = await client.status().catch(() => undefined)
   if (record.logFile !== undefined) linkLog(openRunDirectory(process.env), client.name, record.logFile)
   if (!isJson) {
     // What came behind the end of the old version, or was not waited for.
     for (const { text } of now?.warnings ?? []) if (!warned.has(text)) print(warningText(text))
-    print(servesText(client.name, serves, now, before))
+    print(
+      servesText(
+        client.name,
+        { ...serves, ...(count > 1 && now && { generation: now.generation, pid: now.pid }) },
+        now,
+        before,
+      ),
+    )
   }
   if (now === undefined) return exitCodes.done
   if (whatRuns(now) !== whatRuns({ command: next }))
@@ -137,52 +155,4 @@ function servesText(
   const addresses = (now?.listeners ?? []).map(({ address }) => address).join(', ')
   const node = now === undefined || now.node === before.node ? '' : `, ${nodeText(now.node, before)}`
   return `${paint('green', '✓')} ${name} serves generation ${generation}${addresses && ` on ${addresses}`} (pid ${pid})${node}`
-}
-
-function show(progress: Progress, last: Progress | undefined): void {
-  const text = textOf(progress)
-  // Told each quarter of a second: only what is new.
-  if (text === undefined || (last !== undefined && textOf(last) === text)) return
-  print(`${timeOf('ms' in progress ? progress.ms : 0)}  ${text}`)
-}
-
-function textOf(progress: Progress): string | undefined {
-  switch (progress.type) {
-    case 'started':
-      return 'new version started'
-    case 'booted':
-      return 'booted'
-    case 'ready':
-      return 'ready'
-    case 'waiting':
-      return `waits: ${progress.reason}`
-    case 'warning':
-      return warningText(progress.text)
-    case 'serves':
-      return progress.stays === undefined
-        ? 'switched'
-        : `switched; ${progress.stays.join(', ')} ${progress.stays.length === 1 ? 'stays' : 'stay'} with the old process until it closes`
-    case 'draining':
-      return `${progress.handedOver} of ${connections(progress.of)} moved`
-    case 'drained': {
-      const { handedOver, served, closed, cut, times } = progress
-      const counts = `${connections(handedOver)} moved, ${served} finished, ${closed} closed, ${cut} cut`
-      // Not of an old version without a plan.
-      return [counts, ...timesText(times ?? {})].join('; ')
-    }
-    default:
-      return undefined
-  }
-}
-
-function warningText(text: string): string {
-  return paint('yellow', `warning: ${text}`)
-}
-
-function connections(count: number): string {
-  return `${count} connection${count === 1 ? '' : 's'}`
-}
-
-function timeOf(ms: number): string {
-  return paint('dim', `${(ms / 1000).toFixed(2).padStart(7)} s`)
 }

@@ -110,6 +110,8 @@ export type KeeperRecord = {
    * descriptor behind the handles leads to the keeper.
    */
   readonly isBeside?: boolean
+  /** How many workers the service has; absent: one. */
+  readonly workers?: number
 }
 
 /** Of the control socket of a worker, and of its files; no name that a person gives has an @. */
@@ -289,9 +291,9 @@ function linkFault(link: Fields): string | undefined {
 
 function isKeeper(keeper: unknown): boolean {
   if (keeper === undefined) return true
-  return (
-    isFields(keeper) && isIdentity([keeper.pid, keeper.startTime]) && isCount(keeper.slot) && isFlag(keeper.isBeside)
-  )
+  if (!isFields(keeper)) return false
+  const { pid, startTime, slot, isBeside, workers = 1 } = keeper
+  return isIdentity([pid, startTime]) && isCount(slot) && isFlag(isBeside) && isCount(workers)
 }
 
 function isFlag(value: unknown): boolean {

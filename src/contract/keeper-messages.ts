@@ -48,6 +48,13 @@ const messages = {
   pong: {},
   /** The upgrade that the keeper asked for has failed. */
   failed: { why: text },
+  /**
+   * Its successor is ready, or has overlapped for long enough: it waits for `release`. Or it is the
+   * successor itself, and its predecessor is gone.
+   */
+  held: {},
+  /** The program has asked for an upgrade of the service, which is more than this worker. */
+  wish: { options: record },
 
   // From the keeper to the worker.
   /** How to start another keeper, should this one be gone. */
@@ -64,6 +71,12 @@ const messages = {
   /** It is to end, as at a stop by the control socket: a signal may kill it. */
   stop: {},
   ping: {},
+  /** The answer to `held`: all workers are as far, or one of them has failed. */
+  release: { mayGo: flag },
+  /** The answer to `wish`, where the service was not upgraded. */
+  wishFailed: { why: text },
+  /** How many workers the service has now. */
+  workers: { count },
   /** The keeper ends: the worker starts another, on this Node and from this file. */
   renew: { execPath: text, file: text },
 } as const satisfies Readonly<Record<string, FieldTable>>

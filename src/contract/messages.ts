@@ -38,6 +38,8 @@ const generationRecord = object({
   connections: count,
   /** Resident memory in bytes. */
   memory: count,
+  /** The place of its worker, where there are several. */
+  slot: optional(count),
   /** How far its drain is: `moving`, `finishing`, `ending` or `cutting`. */
   stage: optional(text),
 })

@@ -5,11 +5,13 @@ import { protocolVersion, tooOld } from './protocol.ts'
 
 /** The successor's end of the upgrade that started it. */
 export type NewSide = {
-  readonly at: 'silent' | 'greeting' | 'welcomed' | 'answered' | 'accepted' | 'refused' | 'free'
+  readonly at: 'silent' | 'greeting' | 'welcomed' | 'answered' | 'alone' | 'accepted' | 'refused' | 'free'
   readonly nonce: string
   readonly self: Identity
   /** That of the predecessor. */
   readonly protocol: number
+  /** It is one of several workers, and must not take over before the others can. */
+  readonly isHeld: boolean
   /** What the program said, which may be before the predecessor's welcome came. */
   readonly answer?: Answer
 }
@@ -25,6 +27,8 @@ export type NewEvent =
   | { readonly type: 'closed' }
   /** The answer to the effect `look`. */
   | { readonly type: 'looked'; readonly predecessorLives: boolean }
+  /** The answer to the effect `askKeeper`. */
+  | { readonly type: 'release'; readonly mayGo: boolean }
 
 export type NewEffect =
   | { readonly do: 'send'; readonly message: Upward }
@@ -33,13 +37,20 @@ export type NewEffect =
   | { readonly do: 'refuse'; readonly reason: string; readonly isTooOld?: boolean }
   /** Find out whether the predecessor lives: an end-of-file alone does not tell. */
   | { readonly do: 'look' }
+  /** The predecessor is gone: whether this process may take over, its keeper knows. */
+  | { readonly do: 'askKeeper' }
   | { readonly do: 'close' }
 
 type Step = readonly [NewSide, readonly NewEffect[]]
 
 /** The state before anything was said. */
-export function newSide(nonce: string, self: Identity, protocol: number = protocolVersion): NewSide {
-  return { at: 'silent', nonce, self, protocol }
+export function newSide(
+  nonce: string,
+  self: Identity,
+  given: Partial<Pick<NewSide, 'protocol' | 'isHeld'>> = {},
+): NewSide {
+  const { protocol = protocolVersion, isHeld = false } = given
+  return { at: 'silent', nonce, self, protocol, isHeld }
 }
 
 /** One event on the successor's side. */
@@ -50,6 +61,7 @@ export function stepNew(side: NewSide, event: NewEvent): Step {
     case 'notify': {
       const { type: _, ...answer } = event
       const answered = { ...side, answer: { ...answer, reason: cutReason(answer.reason) } }
+      if (side.at === 'alone') return answer.ok ? stay(answered, { do: 'askKeeper' }) : refuse(answered, answer.reason)
       return side.at === 'welcomed' ? sendDone(answered) : stay(answered)
     }
     case 'message':
@@ -60,8 +72,17 @@ export function stepNew(side: NewSide, event: NewEvent): Step {
     case 'looked':
       if (side.at === 'accepted' || isOver(side)) return stay(side)
       if (event.predecessorLives) return refuse(side, 'it closed the link without giving a reason')
+      return side.isHeld ? alone(side) : to(side, 'free', { do: 'commit' }, { do: 'close' })
+    case 'release':
+      if (side.at !== 'alone') return stay(side)
+      if (!event.mayGo) return refuse(side, 'another worker of the service could not be replaced')
       return to(side, 'free', { do: 'commit' }, { do: 'close' })
   }
+}
+
+/** Before this process is up there is nothing to ask for. */
+function alone(side: NewSide): Step {
+  return side.answer?.ok === true ? to(side, 'alone', { do: 'askKeeper' }) : to(side, 'alone')
 }
 
 function greet(side: NewSide): Step {

@@ -13,6 +13,8 @@ export type Failure =
   /** It waits for what will not come: the last `waits` says for what. */
   | { readonly why: 'idle' }
   | { readonly why: 'stopped' }
+  /** Another worker of the service could not be replaced. */
+  | { readonly why: 'others' }
 
 export type Exit = { readonly code: number | null; readonly signal: string | null }
 
@@ -21,13 +23,17 @@ export const endGrace = 2_000
 
 /** The predecessor's end of one upgrade. */
 export type OldSide = {
-  readonly at: 'waiting' | 'greeted' | 'overlapping' | 'offered' | 'committed' | 'ending' | 'failed'
+  readonly at: 'waiting' | 'greeted' | 'held' | 'overlapping' | 'offered' | 'committed' | 'ending' | 'failed'
   readonly stage: 'parent' | 'daemon'
   readonly nonce: string
   readonly living: readonly Identity[]
   readonly tickets: Readonly<Record<string, string>>
   readonly readyTimeout: number
   readonly overlap: number
+  /** One of several workers: it goes on when all others are as far, before and after an overlap. */
+  readonly isHeld: boolean
+  /** Both have accepted for as long as they were to. */
+  readonly hasOverlapped?: boolean
   /** Undefined in the original API, whose programs drain themselves. */
   readonly drainTimeout?: number
   /** Who said hello. */
@@ -58,6 +64,8 @@ export type OldEvent =
   | { readonly type: 'broken'; readonly detail: string }
   | { readonly type: 'timer' }
   | { readonly type: 'stop' }
+  /** The answer to the effect `hold`: whether all others are as far. */
+  | { readonly type: 'release'; readonly mayGo: boolean }
 
 export type OldEffect =
   | { readonly do: 'send'; readonly message: Downward }
@@ -67,6 +75,8 @@ export type OldEffect =
   | { readonly do: 'kill' }
   /** Ask the saveState hook and send what it gives. */
   | { readonly do: 'save'; readonly name: string }
+  /** Find out when the other workers are as far, or that one of them has failed. */
+  | { readonly do: 'hold' }
   /** Both accept for a while. */
   | { readonly do: 'overlap' }
   | { readonly do: 'commit' }
@@ -77,9 +87,9 @@ type Step = readonly [OldSide, readonly OldEffect[]]
 /** The state after the spawn, with its first timer: {@link OldSide.readyTimeout}. */
 export function oldSide(
   settings: Pick<OldSide, 'stage' | 'nonce' | 'living' | 'readyTimeout' | 'overlap'> &
-    Partial<Pick<OldSide, 'tickets' | 'drainTimeout'>>,
+    Partial<Pick<OldSide, 'tickets' | 'drainTimeout' | 'isHeld'>>,
 ): OldSide {
-  return { tickets: {}, ...settings, at: 'waiting', known: [], closed: false, killed: false }
+  return { tickets: {}, isHeld: false, ...settings, at: 'waiting', known: [], closed: false, killed: false }
 }
 
 /** One event on the predecessor's side. */
@@ -99,6 +109,9 @@ export function stepOld(side: OldSide, event: OldEvent): Step {
       return side.at === 'offered' ? stay(side) : fail(side, { why: 'stopped' })
     case 'timer':
       return onTimer(side)
+    case 'release':
+      if (side.at !== 'held') return stay(side)
+      return event.mayGo ? proceed(side) : fail(side, { why: 'others' })
   }
 }
 
@@ -144,8 +157,16 @@ function welcome({ living, tickets, overlap }: OldSide): Downward {
 
 function onDone(before: OldSide, { ok, reason, left }: MessageOf<'done'>): Step {
   if (!ok) return fail(before, { why: 'said-no', reason })
-  const side = left === undefined ? before : { ...before, left }
-  if (side.overlap === 0) return offer(side)
+  return hold(left === undefined ? before : { ...before, left })
+}
+
+/** Nobody meets the new version, or no others than before, until all workers have got so far. */
+function hold(side: OldSide): Step {
+  return side.isHeld ? to(side, 'held', { do: 'hold' }, { do: 'timer', ms: side.readyTimeout }) : proceed(side)
+}
+
+function proceed(side: OldSide): Step {
+  if (side.overlap === 0 || side.hasOverlapped === true) return offer(side)
   return to(side, 'overlapping', { do: 'overlap' }, { do: 'timer', ms: side.overlap })
 }
 
@@ -162,11 +183,12 @@ function offer(side: OldSide): Step {
 const timedOut: Readonly<Partial<Record<OldSide['at'], string>>> = {
   waiting: 'last step: started',
   greeted: 'last step: booted',
+  held: 'last step: ready, but the other workers were not',
   offered: 'last step: ready, not confirmed',
 }
 
 function onTimer(side: OldSide): Step {
-  if (side.at === 'overlapping') return offer(side)
+  if (side.at === 'overlapping') return hold({ ...side, hasOverlapped: true })
   if (side.at !== 'ending') {
     return fail(side, { why: 'timeout', step: timedOut[side.at] ?? side.at, ms: side.readyTimeout })
   }
@@ -199,6 +221,7 @@ function reasonOf(failure: Failure): string {
     broken: 'the link broke',
     idle: 'it has not opened all listeners, and nothing is left to do that would',
     stopped: 'the upgrade was stopped',
+    others: 'another worker of the service could not be replaced',
   }
   return failure.why === 'protocol' ? failure.reason : reasons[failure.why]
 }

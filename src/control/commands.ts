@@ -1,11 +1,11 @@
 /** What the control socket may have a daemon do, and how it reports how far it is. */
-import type { ProgramRecord } from '../contract/environment.ts'
 import type { WarningRecord } from '../contract/messages.ts'
 import { type DaemonReport, replaceAndLeave } from '../handover/leave.ts'
 import { stopAsBySignal } from '../handover/stop.ts'
 import type { DaemonUpgradeOptions, DrainReport } from '../options.ts'
 import type { Service } from '../service.ts'
 import type { OnStep } from '../upgrade/conversation.ts'
+import type { HowAsked } from '../upgrade/replace.ts'
 import { addressText, type Progress } from './status.ts'
 
 /** How often whoever looks on hears how far a drain is, in milliseconds. */
@@ -19,7 +19,7 @@ type OnProgress = (progress: Progress) => void
 export async function upgradeByRequest(
   service: Service,
   options: DaemonUpgradeOptions,
-  program: ProgramRecord | undefined,
+  { program, isHeld }: Pick<HowAsked, 'program' | 'isHeld'>,
   onProgress: OnProgress,
 ): Promise<void> {
   const ms = stopwatch()
@@ -30,7 +30,11 @@ export async function upgradeByRequest(
     if (step !== 'waits') onProgress({ type: step, ms: ms() })
   }
   try {
-    const { pid, generation, drained }: DaemonReport = await replaceAndLeave(service, options, { program, onStep })
+    const { pid, generation, drained }: DaemonReport = await replaceAndLeave(service, options, {
+      program,
+      isHeld,
+      onStep,
+    })
     // By their addresses: they have no name that anybody would know.
     const stays = service.listeners
       .filter((one) => service.departure?.keeps(one) ?? one.stays === true)

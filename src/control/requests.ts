@@ -58,8 +58,17 @@ async function route(service: Service, request: IncomingMessage, response: Serve
       send(response, 'text/plain; version=0.0.4; charset=utf-8', metricsText(statusOf(service)))
       return
     case 'POST /upgrade': {
-      const { program, ...options } = upgradeOptions(await readBody(request))
-      await stream(response, (onProgress) => upgradeByRequest(service, options, program, onProgress))
+      const { program, isHeld, ...options } = upgradeOptions(objectIn(await readBody(request)))
+      await stream(response, (onProgress) => upgradeByRequest(service, options, { program, isHeld }, onProgress))
+      return
+    }
+    case 'POST /keeper': {
+      // Of several workers one has started the next keeper, and the others come to that.
+      const { path } = objectIn(await readBody(request))
+      if (service.keeper === undefined || typeof path !== 'string' || !path.startsWith('/'))
+        throw new CookError('ERR_COOK_CONTROL', { why: 'there is no keeper to join, or no path' })
+      await service.keeper.join(path)
+      send(response, 'application/json', '{}\n')
       return
     }
     case 'POST /stop':
@@ -77,17 +86,18 @@ async function route(service: Service, request: IncomingMessage, response: Serve
  */
 const told: readonly (keyof RequestedUpgrade)[] = [
   ...(['readyTimeout', 'drainTimeout', 'overlap', 'env', 'release'] as const),
-  ...(['execPath', 'execArgv', 'args', 'cwd', 'program'] as const),
+  ...(['execPath', 'execArgv', 'args', 'cwd', 'program', 'isHeld'] as const),
 ]
 
-type RequestedUpgrade = DaemonUpgradeOptions & { readonly program?: ProgramRecord }
+/** `isHeld`: by a keeper, which upgrades several workers as one. */
+export type RequestedUpgrade = DaemonUpgradeOptions & { readonly program?: ProgramRecord; readonly isHeld?: boolean }
 
-function upgradeOptions(body: string): RequestedUpgrade {
-  const asked = objectIn(body)
+/** Throws `ERR_COOK_CONTROL` and `ERR_COOK_OPTION`. */
+export function upgradeOptions(asked: object): RequestedUpgrade {
   const wrong = (why: string) => new CookError('ERR_COOK_CONTROL', { why })
   const other = Object.keys(asked).find((option) => !(told as readonly string[]).includes(option))
   if (other !== undefined) throw wrong(`there is no option ${other}, but ${told.join(', ')}`)
-  const { program = {}, ...options } = asked as RequestedUpgrade
+  const { program = {}, isHeld: _, ...options } = asked as RequestedUpgrade
   checkDaemonUpgradeOptions(options)
   checkProgram(program)
   const paths = { execPath: options.execPath, cwd: options.cwd, logFile: program.logFile, pidFile: program.pidFile }
@@ -95,7 +105,7 @@ function upgradeOptions(body: string): RequestedUpgrade {
     // Relative to what? The client is somewhere else.
     if (path?.startsWith('/') === false) throw wrong(`${option} must be an absolute path`)
   }
-  return asked
+  return asked as RequestedUpgrade
 }
 
 /** An empty body is an object without anything. Throws `ERR_COOK_CONTROL`. */

@@ -84,6 +84,8 @@ export type WorkerStatus = {
   readonly state: WorkerState | 'silent'
   readonly phase: Phase
   readonly connections: number
+  /** Resident, in bytes; 0 where it does not answer. */
+  readonly memory: number
   /** How often it was started again, and why. */
   readonly restarts: Restarts
   readonly lastExit?: LastExit
@@ -117,8 +119,10 @@ export type ListenerStatus = {
   readonly stays?: boolean
 }
 
-/** A line of the answer to POST /upgrade and POST /stop. */
-export type Progress =
+/** A line of the answer to POST /upgrade and POST /stop; `slot`: of which of several workers. */
+export type Progress = { readonly slot?: number } & ProgressStep
+
+type ProgressStep =
   /** How far it has come, in milliseconds since its begin. */
   | { readonly type: 'started' | 'booted' | 'ready'; readonly ms: number }
   /** What the new version waits for, where that takes longer or is not what the old one has. */

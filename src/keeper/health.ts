@@ -1,20 +1,22 @@
 /** Whether the worker that serves is in order: its event loop turns, and its memory is bounded. */
 import { readFileSync } from 'node:fs'
 import { patientTimer } from '../waiting.ts'
-import { say } from './log-lines.ts'
 import type { KeepOptions } from './plan.ts'
 import type { Worker } from './worker.ts'
 
 /** How often memory is looked at, in milliseconds: above the limit twice in a row counts. */
 const memoryInterval = 5_000
-/** Between two replacements for memory, in milliseconds, at least. */
-const memoryPause = 60_000
+/** Between two replacements of a service for memory, in milliseconds, at least. */
+export const memoryPause = 60_000
 
 /** Whose worker it is. */
 type Keeping = {
   readonly serving: Worker | undefined
   killHanging(worker: Worker): void
   countMemory(): void
+  /** Not two of a service at once. */
+  mayReplaceForMemory(): boolean
+  say(text: string): void
 }
 
 export class Health {
@@ -22,7 +24,6 @@ export class Health {
   /** Which worker was asked; its answer ends the wait. */
   #asked: { readonly worker: Worker; readonly answered: () => void } | undefined
   #wasAbove = false
-  #replacedAt = Number.NEGATIVE_INFINITY
 
   #timers: readonly NodeJS.Timeout[] = []
 
@@ -38,6 +39,12 @@ export class Health {
       ...(hangTimeout === undefined ? [] : [setInterval(() => this.#ask(hangTimeout), hangTimeout / 4).unref()]),
       ...(maxMemory === undefined ? [] : [setInterval(() => this.#weigh(maxMemory), memoryInterval).unref()]),
     ]
+  }
+
+  end(): void {
+    this.watch({})
+    this.#asked?.answered()
+    this.#asked = undefined
   }
 
   /** It has answered: its event loop turns. */
@@ -64,12 +71,13 @@ export class Health {
     const { serving } = this.#keeper
     const resident = serving === undefined ? 0 : residentOf(serving.identity[0])
     const isAbove = resident > maxMemory
-    const isDue = isAbove && this.#wasAbove && performance.now() - this.#replacedAt >= memoryPause
+    const isDue = isAbove && this.#wasAbove
     this.#wasAbove = isAbove
-    if (!isDue || serving === undefined) return
-    this.#replacedAt = performance.now()
+    if (!isDue || serving === undefined || !this.#keeper.mayReplaceForMemory()) return
     this.#wasAbove = false
-    say(`the worker has ${megabytes(resident)} of memory, more than ${megabytes(maxMemory)}: it is replaced by itself`)
+    this.#keeper.say(
+      `the worker has ${megabytes(resident)} of memory, more than ${megabytes(maxMemory)}: it is replaced by itself`,
+    )
     this.#keeper.countMemory()
     serving.station.send({ type: 'upgrade' })
   }

@@ -3,7 +3,7 @@ import { closeSync } from 'node:fs'
 import { CookError, messageOf } from '../errors.ts'
 import { attempt } from '../node/sessions.ts'
 import { identify, system } from '../node/system.ts'
-import { watchEnd } from './attached.ts'
+import { invite, watchEnd } from './attached.ts'
 import { keep, untilEnded } from './keep.ts'
 import type { Keeper } from './keeper.ts'
 import { say } from './log-lines.ts'
@@ -46,17 +46,21 @@ async function start(plan: KeeperPlan): Promise<void> {
 
 /** Its parent is the worker: what it is to keep stands in the record of the service. */
 async function takeUp({ name, folder, slot, generation, pid }: Attach): Promise<void> {
-  if (slot !== 0 || folder === undefined) throw new Error('there is no record of the service')
-  const record = recordOf(folder, name)
-  if (record?.release === undefined) throw new Error(`there is no record of the service ${name} in ${folder}`)
-  const identity = [pid, system.startTime(pid) ?? ''] as const
-  const { release } = record
+  const record = folder === undefined ? undefined : recordOf(folder, name)
+  if (folder === undefined || record === undefined) throw new Error(`there is no record of the service ${name}`)
   const [, file = record.plan.file] = process.argv
   const options = { ...record.plan.options, isRun: false }
-  const keeper = await keep({ ...record.plan, generation, file, options }, (one) => {
-    one.attach(watchEnd(new Worker(identity, { generation, release }, process, one.events)), record)
+  const keeper = await keep({ ...record.plan, file, options }, (one) => {
+    one.remember(record)
+    const place = one.places.get(slot) ?? one.add(slot)
+    const identity = [pid, system.startTime(pid) ?? ''] as const
+    const { release } = place
+    place.attach(watchEnd(new Worker(identity, { generation, release }, process, place.events)))
   })
   say(`this keeper (pid ${identify()[0]}) has taken up the worker, pid ${pid}`)
+  const others = keeper.all.filter((place) => place.number !== slot)
+  const isThere = await Promise.all(others.map((place) => invite(place, folder)))
+  keeper.resume(others.filter((_, index) => !isThere[index]))
   await leave(keeper)
 }
 

@@ -7,7 +7,7 @@ import {
   type ProgramRecord,
   type TypedRecord,
 } from '../contract/environment.ts'
-import { byName, count, type Field, flag, object, oneOf, optional, pid, text } from '../contract/fields.ts'
+import { byName, count, type Field, flag, list, object, oneOf, optional, pid, text } from '../contract/fields.ts'
 import { command } from '../contract/keeper-messages.ts'
 import type { LastExit, Restarts, WorkerState } from '../control/status.ts'
 import type { Command } from '../node/system.ts'
@@ -30,6 +30,8 @@ export type KeepOptions = {
   readonly hangTimeout?: number
   /** Bytes of resident memory above which the worker is replaced by itself. */
   readonly maxMemory?: number
+  /** How many workers serve side by side; undefined: one, as a service that was asked for none. */
+  readonly workers?: number
 }
 
 export type KeeperPlan = {
@@ -68,15 +70,26 @@ export type ServiceRecord = {
   readonly keeper: { readonly pid: number; readonly startTime: string }
   /** Where its pid means something (node/processes.ts). */
   readonly place: string
-  readonly release?: Release
+  /** That of the last commit. */
+  readonly release: Release
+  readonly generation: number
+  readonly restarts: Restarts
+  readonly lastExit?: LastExit
+  readonly slots: readonly SlotRecord[]
+  /** When it was written, in milliseconds since the epoch. */
+  readonly at: number
+}
+
+/** Of one place for a worker. */
+export type SlotRecord = {
+  readonly slot: number
+  readonly release: Release
   readonly before?: Release
   /** The release has served for long enough once. */
   readonly isProven?: boolean
   readonly generation: number
   readonly restarts: Restarts
   readonly lastExit?: LastExit
-  /** When it was written, in milliseconds since the epoch. */
-  readonly at: number
 }
 
 /** Of a value that another function knows. */
@@ -88,10 +101,18 @@ const typed = such((value): value is TypedRecord => value !== undefined && isTyp
 const release = object({ command, typed, environment: byName(text) })
 const options = object({
   ...{ isRun: optional(flag), keep: optional(flag), hangTimeout: optional(count), maxMemory: optional(count) },
+  workers: optional(count),
 })
 /** Only one of the two is known of an exit. */
 const code = such((value): value is number | null => value === null || isCount(value))
 const signal = such((value): value is string | null => value === null || typeof value === 'string')
+
+const restarts = object({ crash: count, hang: count, memory: count })
+const lastExit = object({ generation: count, pid, code, signal, at: count, words: text })
+const slot = object({
+  ...{ slot: count, release, before: optional(release), isProven: optional(flag), generation: count },
+  ...{ restarts, lastExit: optional(lastExit) },
+})
 
 const record = object({
   plan: object({
@@ -101,12 +122,11 @@ const record = object({
   state: oneOf('serving', 'starting', 'waiting', 'failed', 'stopped', 'crashed'),
   keeper: object({ pid, startTime: text }),
   place: text,
-  release: optional(release),
-  before: optional(release),
-  isProven: optional(flag),
+  release,
   generation: count,
-  restarts: object({ crash: count, hang: count, memory: count }),
-  lastExit: optional(object({ generation: count, pid, code, signal, at: count, words: text })),
+  restarts,
+  lastExit: optional(lastExit),
+  slots: list(slot),
   at: count,
 })
 

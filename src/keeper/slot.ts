@@ -73,6 +73,8 @@ export type Rules = {
   readonly givesUp: boolean
   /** From 0 to 1: so that many services of one machine do not start at once. */
   chance(): number
+  /** What the other slots know of the same release. */
+  readonly elsewhere?: { readonly isProven: boolean; readonly early: number }
 }
 
 export function newSlot<Release>(release: Release): Step<Release> {
@@ -185,7 +187,7 @@ function serves<Release>(
   return [next, slot.isStopping || slot.next !== undefined ? [{ do: 'replace' }] : []]
 }
 
-function isInOrder<Release>({ isProven, serving }: Slot<Release>, now: number): boolean {
+export function isInOrder<Release>({ isProven, serving }: Slot<Release>, now: number): boolean {
   return isProven || hasServedLong(serving, now)
 }
 
@@ -193,16 +195,16 @@ function hasServedLong(serving: Slot<unknown>['serving'], now: number): boolean 
   return serving !== undefined && (serving.until ?? now) - serving.since >= longEnough
 }
 
-function crash<Release>(slot: Slot<Release>, now: number, { givesUp, chance }: Rules): Step<Release> {
+function crash<Release>(slot: Slot<Release>, now: number, { givesUp, chance, elsewhere }: Rules): Step<Release> {
   const { before } = slot
   const isLong = hasServedLong(slot.serving, now)
-  const isProven = isInOrder(slot, now)
+  const isProven = isInOrder(slot, now) || elsewhere?.isProven === true
   const early = isProven ? 0 : slot.early + 1
   const inRow = isLong ? 1 : slot.inRow + 1
   const hasFailed = inRow >= mostInRow
   const told = { do: 'crashed', inRow, hasFailed } as const
   const crashed = { ...slot, serving: undefined, isProven, early, inRow, hasFailed }
-  if (early >= 2 && before !== undefined) {
+  if (early + (early > 0 ? (elsewhere?.early ?? 0) : 0) >= 2 && before !== undefined) {
     const [back, effects] = goBack(crashed, { release: before, before: undefined, isProven: true, early: 0 })
     return [back, [told, ...effects]]
   }

@@ -1,7 +1,6 @@
 /** What workers have the keeper start: their successors. */
 import { type Identity, isLinkRecord, type LinkRecord, type ProgramRecord } from '../contract/environment.ts'
 import type { KeeperMessageOf } from '../contract/keeper-messages.ts'
-import type { News, WarningRecord } from '../contract/messages.ts'
 import { messageOf } from '../errors.ts'
 import { adoptChannel } from '../node/channel.ts'
 import { makePair } from '../node/pair.ts'
@@ -11,9 +10,10 @@ import { isWholly } from '../node/users.ts'
 import { nextCommand, type Retyped, typedOf } from '../process/command.ts'
 import { spawnFault } from '../process/launcher.ts'
 import { watchEnd } from './attached.ts'
-import type { KeeperPlan, Release } from './plan.ts'
-import { releaseOf, typedCommand } from './release.ts'
-import { type Birth, Worker, type WorkerEvents } from './worker.ts'
+import type { Place } from './place.ts'
+import type { Release } from './plan.ts'
+import { commandOf, releaseOf, typedCommand } from './release.ts'
+import { Worker } from './worker.ts'
 
 /** What a command changes of what runs. */
 export type Changes = {
@@ -22,25 +22,8 @@ export type Changes = {
   readonly program: ProgramRecord
 }
 
-/** Who starts them. */
-type Parent = {
-  readonly workers: ReadonlyMap<number, Worker>
-  readonly plan: KeeperPlan
-  readonly release: Release
-  /** What the upgrade that was asked for last is to change. */
-  readonly asked: Changes | undefined
-  /** What the service has behind it. */
-  news: News
-  wentBack: WarningRecord | undefined
-  environmentFor(env: Changes['env'], program: ProgramRecord): Release['environment']
-  readonly events: WorkerEvents
-  birth(birth: Omit<Birth, 'fds'>): Promise<Worker>
-  /** A worker that somebody else has started. */
-  take(worker: Worker): void
-}
-
 export class Spawns {
-  readonly #keeper: Parent
+  readonly #place: Place
   /**
    * Who has asked for a worker, and under which number of its own. By its identity: each worker
    * would hold the one before it, and so all that ever were.
@@ -56,18 +39,19 @@ export class Spawns {
   /** Generations that are being started. */
   readonly #claimed = new Set<number>()
 
-  constructor(keeper: Parent) {
-    this.#keeper = keeper
+  constructor(place: Place) {
+    this.#place = place
   }
 
   /** How an upgrade that a worker began has ended, once. */
   count(worker: Worker, outcome: 'succeeded' | 'failed'): void {
     if (!this.#askedBy.has(worker) || this.#counted.has(worker)) return
     this.#counted.add(worker)
-    const { news } = this.#keeper
+    const { home } = this.#place
+    const { news } = home
     const { upgrades } = news
-    if (outcome === 'succeeded') this.#keeper.wentBack = undefined
-    this.#keeper.news = { ...news, upgrades: { ...upgrades, [outcome]: upgrades[outcome] + 1 } }
+    if (outcome === 'succeeded') home.wentBack = undefined
+    home.news = { ...news, upgrades: { ...upgrades, [outcome]: upgrades[outcome] + 1 } }
   }
 
   hear(by: Worker, message: KeeperMessageOf<'spawn' | 'pair' | 'born' | 'kill'>): void {
@@ -87,12 +71,11 @@ export class Spawns {
     if (fault !== undefined) return refuse(fault)
     try {
       const { command, environment, log, typed } = this.#asToldBy(by, message, link)
-      const [one, other] = await makePair(this.#keeper.plan.folder)
+      const [one, other] = await makePair(this.#place.home.plan.folder)
       const release = releaseOf(command, typed, environment)
       try {
         const own = { ...link, predecessor: by.identity, typed }
-        const birth = { slot: 0, link: own, command, release, environment, linkFd: other.fd, log }
-        const worker = await this.#keeper.birth(birth)
+        const worker = await this.#place.birth({ link: own, command, release, linkFd: other.fd, log })
         this.#askedBy.set(worker, { by: by.identity, id })
         const [pid, startTime] = worker.identity
         by.station.send({ type: 'spawned', id, pid, startTime }, one.handle, () => one.close())
@@ -119,7 +102,7 @@ export class Spawns {
   /** One process for each generation, also while the one before is on its way. */
   #claim(by: Worker, { generation }: LinkRecord): string | undefined {
     if (by.exited !== undefined || generation !== by.generation + 1) return `generation ${generation} is not the next`
-    const isThere = this.#claimed.has(generation) || this.#keeper.workers.has(generation)
+    const isThere = this.#claimed.has(generation) || this.#place.workers.has(generation)
     if (isThere) return `generation ${generation} is there already`
     this.#claimed.add(generation)
     return undefined
@@ -132,16 +115,18 @@ export class Spawns {
     if (!isLinkRecord(link)) return refuse('its record of the link is broken')
     // Whatever process it named then would be believed.
     if (!isTrusted(by)) return refuse('the keeper cannot hold plain descriptors of a program that has given up root')
+    // Each worker has its own, and all would have to be handed on by all.
+    if (this.#place.home.size !== undefined) return refuse('plain descriptors cannot be handed on by several workers')
     try {
       const { command, environment, log, typed } = this.#asToldBy(by, { ...message, type: 'spawn' }, link)
       const release = releaseOf(command, typed, environment)
-      const [own, other] = await makePair(this.#keeper.plan.folder)
+      const [own, other] = await makePair(this.#place.home.plan.folder)
       const child = adoptChannel(own.fd)
       const onBorn = (identity: Identity) => {
         const { generation } = link
-        const worker = new Worker(identity, { generation, release }, child, this.#keeper.events, { path: log })
+        const worker = new Worker(identity, { generation, release }, child, this.#place.events, { path: log })
         this.#askedBy.set(worker, { by: by.identity, id })
-        this.#keeper.take(watchEnd(worker))
+        this.#place.take(watchEnd(worker))
       }
       this.#expected.set(by, { id, onBorn })
       by.onExit(() => this.#expected.delete(by) && child.disconnect())
@@ -153,7 +138,7 @@ export class Spawns {
 
   #born(by: Worker, { id, pid, startTime }: KeeperMessageOf<'born'>): void {
     const expected = this.#expected.get(by)
-    const isThere = [...this.#keeper.workers.values()].some(({ identity }) => identity[0] === pid)
+    const isThere = [...this.#place.workers.values()].some(({ identity }) => identity[0] === pid)
     if (expected?.id !== id || isThere || !isTrusted(by)) return
     this.#expected.delete(by)
     expected.onBorn([pid, startTime])
@@ -161,29 +146,33 @@ export class Spawns {
 
   /** SIGKILL for what this worker has asked for, and for nobody else. */
   #kill(by: Worker, id: number): void {
-    for (const worker of this.#keeper.workers.values()) {
+    for (const worker of this.#place.workers.values()) {
       const asked = this.#askedBy.get(worker)
       if (asked?.by === by.identity && asked.id === id) killSession(worker.identity)
     }
   }
 
   /**
-   * A worker that has given up root must not have root start what it likes: it gets what was typed,
-   * as the last command has changed it.
+   * Several workers run the same version, wherever a symlink leads to when each of them looks. And
+   * one that has given up root must not have root start what it likes: it gets what was typed, as
+   * the last command has changed it.
    */
   #asToldBy(by: Worker, { command, environment, log }: KeeperMessageOf<'spawn'>, link: LinkRecord) {
+    const { home, release } = this.#place
+    const target = home.targetOf(this.#place)
+    if (target !== undefined) return { ...target, command: commandOf(target), log: home.logAt(this.#place) }
     if (isTrusted(by)) {
       const told = commandFrom(command)
       return { command: told, environment, log, typed: link.typed ?? typedOf(told) }
     }
-    const { asked, plan, release } = this.#keeper
+    const { asked, plan } = home
     // Nobody has asked for another version: it is replaced by itself.
     if (asked === undefined) return { ...release, log: plan.program.logFile }
     const { logFile } = { ...plan.program, ...asked.program }
     const next = nextCommand(typedCommand(release), asked.retyped)
     return {
       command: next,
-      environment: this.#keeper.environmentFor(asked.env, asked.program),
+      environment: home.environmentFor(asked.env, asked.program),
       log: logFile,
       typed: typedOf(next),
     }

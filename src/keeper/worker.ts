@@ -21,6 +21,8 @@ export type WorkerEvents = {
 /** What is to be started, and where in the service. */
 export type Birth = {
   readonly slot: number
+  /** Of a service that was asked for a number of them. */
+  readonly workers?: number | undefined
   /** Without its keeper. */
   readonly link: LinkRecord
   readonly command: Command
@@ -38,6 +40,8 @@ export class Worker {
   readonly generation: number
   readonly release: Release
   readonly station: Station
+  /** This keeper has started it, and hears how it ends. */
+  readonly isChild: boolean
   /** What became of it, if it has ended. */
   exited: Exit | undefined
   /** Where its output begins, in which log. */
@@ -49,8 +53,9 @@ export class Worker {
     { generation, release }: { readonly generation: number; readonly release: Release },
     target: ChildProcess | NodeJS.Process,
     events: WorkerEvents,
-    log: { readonly path?: string | undefined; readonly offset?: number | undefined } = {},
+    log: { readonly path?: string | undefined; readonly offset?: number | undefined; readonly isChild?: boolean } = {},
   ) {
+    this.isChild = log.isChild === true
     this.identity = identity
     this.generation = generation
     this.release = release
@@ -97,9 +102,9 @@ export class Worker {
 
 /** Rejects if there is no such process. */
 export async function giveBirth(birth: Birth, events: WorkerEvents): Promise<Worker> {
-  const { slot, link, command, fds, linkFd, log } = birth
+  const { slot, workers, link, command, fds, linkFd, log } = birth
   const [pid, startTime] = identify()
-  const record: LinkRecord = { ...link, keeper: { pid, startTime, slot } }
+  const record: LinkRecord = { ...link, keeper: { pid, startTime, slot, ...(workers !== undefined && { workers }) } }
   const env = writeStart(birth.environment, { stage: 'daemon', link: record })
   // By its name, with the rights of the keeper: a worker may have given up its own.
   const own = log === undefined ? undefined : openOrNothing(log)
@@ -113,7 +118,7 @@ export async function giveBirth(birth: Birth, events: WorkerEvents): Promise<Wor
       { generation: link.generation, release: birth.release },
       child,
       events,
-      { path: own === undefined ? undefined : log, offset },
+      { path: own === undefined ? undefined : log, offset, isChild: true },
     )
     child.once('exit', (code, signal) => worker.ended({ code, signal }))
     return worker

@@ -25,27 +25,59 @@ const longestConnect = 2_000
 
 /** In a folder of its own, which nobody else can look into, and which is gone at once. */
 async function makePairIn(base: string): Promise<Pair> {
-  const { createServer, Socket } = process.getBuiltinModule('node:net')
+  const meeting = await openMeeting(base)
+  try {
+    return await Promise.all([meeting.accepted, connectTo(meeting.path)])
+  } finally {
+    meeting.close()
+  }
+}
+
+export type Meeting = {
+  readonly path: string
+  /** Rejects if nobody has come in time. */
+  readonly accepted: Promise<End>
+  /** What was accepted stays open. */
+  close(): void
+}
+
+/** A path to which one other process connects. */
+export async function openMeeting(base: string): Promise<Meeting> {
+  const { createServer } = process.getBuiltinModule('node:net')
   const folder = mkdtempSync(join(base, '.cook-'))
   const path = join(folder, 'pair')
   const server = createServer({ pauseOnConnect: true })
-  const socket = new Socket()
-  socket.pause()
+  const close = () => {
+    server.close()
+    rmSync(folder, { recursive: true, force: true })
+  }
   try {
     server.listen(path)
     await once(server, 'listening')
-    // Where no descriptor is left for it, nobody is told of a connection.
-    const signal = AbortSignal.timeout(longestConnect)
-    const accepted = once(server, 'connection', { signal })
+  } catch (error) {
+    close()
+    throw error
+  }
+  // Where no descriptor is left for it, nobody is told of a connection.
+  const accepted = once(server, 'connection', { signal: AbortSignal.timeout(longestConnect) })
+  const end = accepted.then(([socket]) => endOf(socket as Socket))
+  // Whoever waits hears it, also later.
+  end.catch(() => {})
+  return { path, accepted: end, close }
+}
+
+export async function connectTo(path: string): Promise<End> {
+  const { Socket } = process.getBuiltinModule('node:net')
+  const socket = new Socket()
+  socket.pause()
+  try {
+    const connected = once(socket, 'connect', { signal: AbortSignal.timeout(longestConnect) })
     socket.connect({ path })
-    const [[other]] = await Promise.all([accepted, once(socket, 'connect', { signal })])
-    return [endOf(other as Socket), endOf(socket)]
+    await connected
+    return endOf(socket)
   } catch (error) {
     socket.destroy()
     throw error
-  } finally {
-    server.close()
-    rmSync(folder, { recursive: true, force: true })
   }
 }
 

@@ -1,7 +1,7 @@
 /** Where the log of a service is that was told no other place: on a disk, not in memory. */
 import { mkdirSync } from 'node:fs'
-import { isAbsolute, join } from 'node:path'
-import { envHome } from '../contract/environment.ts'
+import { isAbsolute, join, parse } from 'node:path'
+import { envHome, workerName } from '../contract/environment.ts'
 import { messageOf } from '../errors.ts'
 import { statTarget } from '../node/stat.ts'
 import { openLog } from './log.ts'
@@ -67,4 +67,10 @@ function openFolder(folder: string): void {
   if (stat?.isFolder !== true) throw new Error('it is not a directory')
   if (!isTrusted(stat.uid)) throw new Error(`it belongs to user ${stat.uid}`)
   if ((stat.mode & 0o022) !== 0) throw new Error('others can write in it')
+}
+
+/** Of one worker of several: `web.log` is the log of the service, `web@0.log` that of a worker. */
+export function workerLog(logFile: string, slot: number): string {
+  const { dir, name, ext } = parse(logFile)
+  return join(dir, `${workerName(name, slot)}${ext}`)
 }

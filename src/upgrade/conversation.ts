@@ -34,6 +34,8 @@ export type Speaker = {
   save(name: string, link: Link): void
   /** Both accept from now on. */
   overlap(): void
+  /** Resolves when the other workers are as far: to false if one of them is not to be replaced. */
+  hold?(): Promise<boolean>
   /** The link is there. */
   opened(link: Link): void
 }
@@ -86,7 +88,7 @@ export function converse(partner: Partner, begin: OldSide, speaker: Speaker): Pr
         onStep('booted')
       }
       // The overlap is part of the way to the commit: the new version is up when it begins.
-      if ((at === 'overlapping' || at === 'offered') && times.ready === undefined) {
+      if ((at === 'held' || at === 'overlapping' || at === 'offered') && times.ready === undefined) {
         times.ready = performance.now()
         onStep('ready')
       }
@@ -103,6 +105,9 @@ export function converse(partner: Partner, begin: OldSide, speaker: Speaker): Pr
           return
         case 'overlap':
           speaker.overlap()
+          return
+        case 'hold':
+          void speaker.hold?.().then((mayGo) => step({ type: 'release', mayGo }))
           return
         case 'timer':
           stopTimer()

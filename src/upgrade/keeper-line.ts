@@ -1,6 +1,7 @@
 /** A worker's end of its keeper: it starts what is to replace this process, and holds listeners. */
 import { existsSync } from 'node:fs'
 import {
+  type Fields,
   firstHandleFd,
   type Identity,
   type KeeperRecord,
@@ -9,8 +10,9 @@ import {
 } from '../contract/environment.ts'
 import type { KeeperMessage, KeeperMessageOf } from '../contract/keeper-messages.ts'
 import type { Exit } from '../contract/old-side.ts'
-import { messageOf } from '../errors.ts'
+import { CookError, messageOf } from '../errors.ts'
 import { adoptChannel, hideChannel } from '../node/channel.ts'
+import { connectTo } from '../node/pair.ts'
 import { type Command, system } from '../node/system.ts'
 import { withoutUndefined } from '../options.ts'
 import { keeperCommand } from '../process/command.ts'
@@ -25,6 +27,8 @@ import { openStation, type RawHandle, type Station } from './station.ts'
 
 /** How long a worker waits before it starts another keeper, and again if that fails, in ms. */
 const pauses = [200, 1_000, 5_000, 30_000] as const
+/** By how much each worker lets the one before it go first, in milliseconds. */
+const turn = 700
 /** How long an upgrade waits for another keeper; then it goes on without one, in ms. */
 const longestAbsence = 5_000
 
@@ -49,6 +53,13 @@ export function joinKeeper(service: Service, record: LinkRecord & { readonly kee
 
 class KeeperLine implements KeeperEnd {
   readonly slot: number
+  workers: number
+  /** A wait for the other workers. */
+  #hold: Deferred<boolean> | undefined
+  /** They have failed before this one had come so far. */
+  #isRefused = false
+  /** An upgrade of the service that this process has asked for, until it fails. */
+  #wish: Deferred<never> | undefined
   readonly #service: Service
   readonly #record: KeeperRecord
   #station: Station
@@ -73,6 +84,8 @@ class KeeperLine implements KeeperEnd {
   constructor(service: Service, { keeper, handles }: LinkRecord & { readonly keeper: KeeperRecord }) {
     this.#service = service
     this.slot = keeper.slot
+    this.workers = keeper.workers ?? 1
+    this.isOneOfSeveral = keeper.workers !== undefined
     const isBeside = keeper.isBeside === true
     this.#record = keeper
     this.#station = isBeside
@@ -153,6 +166,38 @@ class KeeperLine implements KeeperEnd {
     }
   }
 
+  readonly isOneOfSeveral: boolean
+
+  hold(): Promise<boolean> {
+    if (!this.isOpen || this.#isRefused) return Promise.resolve(false)
+    this.#hold ??= deferred<boolean>()
+    this.#station.send({ type: 'held' })
+    return this.#hold.promise
+  }
+
+  #release(mayGo: boolean): void {
+    this.#hold?.resolve(mayGo)
+    if (this.#hold === undefined && !mayGo) {
+      this.#isRefused = true
+      this.#service.upgrading?.stop.abort()
+    }
+    this.#hold = undefined
+  }
+
+  /** It never resolves: the keeper asks this process for its part. */
+  wish(options: object): Promise<never> {
+    if (!this.isOpen)
+      return Promise.reject(new CookError('ERR_COOK_SERVICE_NOT_UPGRADED', { why: 'its keeper is gone' }))
+    this.#wish = deferred<never>()
+    this.#station.send({ type: 'wish', options: options as Fields })
+    return this.#wish.promise
+  }
+
+  /** Its part of an upgrade of all begins. */
+  beginPart(): void {
+    this.#isRefused = false
+  }
+
   /** With what a process is started so, beside its predecessor. */
   get besideRecord(): KeeperRecord {
     return { ...this.#record, isBeside: true }
@@ -204,6 +249,15 @@ class KeeperLine implements KeeperEnd {
         return
       case 'ping':
         this.#station.send({ type: 'pong' })
+        return
+      case 'release':
+        this.#release(message.mayGo)
+        return
+      case 'workers':
+        this.workers = message.count
+        return
+      case 'wishFailed':
+        this.#wish?.resolve(Promise.reject(new CookError('ERR_COOK_SERVICE_NOT_UPGRADED', { why: message.why })))
         return
       case 'renew':
         this.#renew = message
@@ -262,6 +316,8 @@ class KeeperLine implements KeeperEnd {
   #lost(station: Station): void {
     if (station !== this.#station) return
     this.#held.clear()
+    // Whether the others go on, nobody knows any more.
+    this.#release(false)
     for (const spawn of this.#spawns.values()) {
       spawn.started.resolve(Object.assign(spawn, { fault: 'its keeper is gone' }))
       // Nobody hears how it ends any more; that it does, its link tells.
@@ -272,12 +328,19 @@ class KeeperLine implements KeeperEnd {
     void this.#restart(this.#service.upgrading?.ended)
   }
 
+  async join(path: string): Promise<void> {
+    if (this.isOpen) throw new CookError('ERR_COOK_CONTROL', { why: 'this worker has a keeper' })
+    const { fd } = await connectTo(path)
+    this.#station = this.#open(adoptChannel(fd))
+  }
+
   async #restart(upgrade?: Promise<unknown>): Promise<void> {
     if (this.#isRestarting) return
     this.#isRestarting = true
     await upgrade
-    const pause = pauses[Math.min(this.#failures, pauses.length - 1)]
-    await new Promise((done) => setTimeout(done, pause).unref())
+    const pause = pauses[Math.min(this.#failures, pauses.length - 1)] ?? 0
+    // Of several workers the first one starts it, and the others come to that.
+    await new Promise((done) => setTimeout(done, pause + this.slot * turn).unref())
     this.#isRestarting = false
     const { hasSuccessor, departure } = this.#service
     if (this.isOpen || this.#isStopping || hasSuccessor || departure !== undefined || !this.#serves) return

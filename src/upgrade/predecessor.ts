@@ -36,6 +36,8 @@ export type NewVersion = {
   readonly signal: AbortSignal
   /** TLS ticket keys by handle name, base64. */
   readonly tickets: Readonly<Record<string, string>>
+  /** One of several workers, which waits for the others. */
+  readonly isHeld: boolean
 }
 
 /** What follows the commit begins with this: the successor, and the link to it, still open. */
@@ -62,10 +64,10 @@ export async function startSuccessor(service: Service, version: NewVersion, onSt
   const started = performance.now()
   onStep('started')
   const older = service.predecessor?.living ?? []
-  const { stage, readyTimeout, overlap, drainTimeout, tickets } = version
+  const { stage, readyTimeout, overlap, drainTimeout, tickets, isHeld } = version
   const living = [...older.filter((one) => isAlive(one)), identify()]
   const begin = oldSide({
-    ...{ stage, nonce, living, tickets, readyTimeout, overlap },
+    ...{ stage, nonce, living, tickets, readyTimeout, overlap, isHeld },
     ...(drainTimeout !== undefined && { drainTimeout }),
   })
   const { end, times, seen, ...line } = await converse(partner, begin, {
@@ -74,6 +76,7 @@ export async function startSuccessor(service: Service, version: NewVersion, onSt
     onStep,
     save: (name, link) => void answer(service, link, name),
     overlap: () => service.takeStep('overlap'),
+    hold: () => service.keeper?.hold() ?? Promise.resolve(false),
     opened(link) {
       if (service.upgrading !== undefined) service.upgrading.tellClosed = (name) => link.send({ type: 'closed', name })
     },
@@ -206,6 +209,8 @@ function failed(
       return new CookError('ERR_COOK_LINK_BROKEN', { who, why: failure.detail, self })
     case 'protocol':
       return new CookError('ERR_COOK_PROTOCOL', { why: failure.reason, pid: self })
+    case 'others':
+      return new CookError('ERR_COOK_OTHERS_FAILED', { who, self })
     case 'stopped': {
       const isStopping = upgrading?.stop.signal.aborted === true
       const why = isStopping ? 'the service is being stopped' : 'its caller aborted it'

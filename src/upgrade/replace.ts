@@ -25,6 +25,7 @@ type Asked = DaemonUpgradeOptions & {
   readonly program: ProgramRecord
   /** The release that runs, and no other. */
   readonly isSame?: boolean
+  readonly isHeld?: boolean
 }
 
 /** Who asked, and for what, beside the options. */
@@ -32,6 +33,8 @@ export type HowAsked = {
   readonly program?: ProgramRecord | undefined
   readonly onStep?: OnStep
   readonly isSame?: boolean
+  /** By the keeper: one of several, which waits for the others before it goes on. */
+  readonly isHeld?: boolean | undefined
 }
 
 /**
@@ -42,7 +45,7 @@ export type HowAsked = {
 export async function replace<Result>(
   service: Service,
   options: DaemonUpgradeOptions,
-  { program = {}, onStep = () => {}, isSame = false }: HowAsked,
+  { program = {}, onStep = () => {}, isSame = false, isHeld = false }: HowAsked,
   follow: (committed: Committed) => Result,
 ): Promise<Result> {
   const { history } = service
@@ -55,7 +58,7 @@ export async function replace<Result>(
     checkDaemonUpgradeOptions(options)
     checkMayBegin(service)
     service.upgrading = own
-    const committed = await runUpgrade(service, { ...options, program, isSame }, stop.signal, onStep)
+    const committed = await runUpgrade(service, { ...options, program, isSame, isHeld }, stop.signal, onStep)
     history.add({ generation, begin })
     return follow(committed)
   } catch (error) {
@@ -137,7 +140,7 @@ async function runUpgrade(service: Service, asked: Asked, stop: AbortSignal, onS
 /** All that the new version is started with but its output; what cannot cross throws here. */
 function newVersion(service: Service, asked: Asked, stop: AbortSignal): Omit<NewVersion, 'output'> {
   const own = service.options
-  const { program: told, isSame, ...options } = asked
+  const { program: told, isSame, isHeld = false, ...options } = asked
   const { state } = service
   return {
     // A keeper starts daemons.
@@ -157,6 +160,7 @@ function newVersion(service: Service, asked: Asked, stop: AbortSignal): Omit<New
       : undefined,
     signal: options.signal === undefined ? stop : AbortSignal.any([stop, options.signal]),
     tickets: ticketKeys(service),
+    isHeld,
   }
 }
 

@@ -22,7 +22,8 @@ export type Succession = { readonly link: Link | undefined; hear(listener: (even
 export function succeed(service: Service, record: LinkRecord): Succession {
   const { state } = service
   const { predecessor, nonce } = record
-  let side = newSide(nonce, identify(), record.protocol)
+  const { protocol, keeper } = record
+  let side = newSide(nonce, identify(), { protocol, isHeld: (keeper?.workers ?? 1) > 1 })
   let living: readonly Identity[] = [predecessor]
   let isCommitted = false
   let wasAsked = false
@@ -91,6 +92,9 @@ export function succeed(service: Service, record: LinkRecord): Succession {
         return
       case 'look':
         void livesOn(predecessor).then((predecessorLives) => step({ type: 'looked', predecessorLives }))
+        return
+      case 'askKeeper':
+        void held(service.keeper?.hold() ?? Promise.resolve(true)).then((mayGo) => step({ type: 'release', mayGo }))
         return
       case 'close':
         link?.close()

@@ -80,6 +80,12 @@ const record: ServiceRecord = {
   generation: 3,
   restarts: { crash: 1, hang: 0, memory: 0 },
   lastExit: { generation: 2, pid: 71, code: null, signal: 'SIGKILL', at: 5, words: '' },
+  slots: [
+    {
+      ...{ slot: 0, release: { command, typed: { execPath: '/node', cwd: '/' }, environment: {} }, isProven: true },
+      ...{ generation: 3, restarts: { crash: 1, hang: 0, memory: 0 } },
+    },
+  ],
   at: 6,
 }
 
@@ -112,16 +118,17 @@ test('a record that is broken in any of its parts, or of another release, is non
 })
 
 /** All that anybody takes from a record, with the types that it says. */
-function use({ plan, release, before, keeper, restarts, lastExit, ...rest }: ServiceRecord): void {
-  const commands = [plan.command, ...[release, before].flatMap((one) => (one === undefined ? [] : [one.command]))]
+function use({ plan, release, slots, keeper, restarts, lastExit, ...rest }: ServiceRecord): void {
+  const releases = [release, ...slots.flatMap((one) => [one.release, one.before ?? one.release])]
+  const commands = [plan.command, ...releases.map(({ command: one }) => one)]
   for (const { execPath, execArgv, args, cwd } of commands) {
     for (const text of [execPath, ...execArgv, ...args, cwd]) assert.equal(typeof text, 'string')
   }
-  for (const { typed } of [release, before].filter((one) => one !== undefined)) {
+  for (const { typed } of releases) {
     assert.equal(typeof typed.cwd, 'string')
     assert.equal(typeof typed.execPath, 'string')
   }
-  for (const environment of [plan.environment, release?.environment ?? {}]) {
+  for (const environment of [plan.environment, ...releases.map(({ environment: one }) => one)]) {
     for (const text of Object.values(environment)) assert.equal(typeof text, 'string')
   }
   for (const number of [restarts.crash, restarts.hang, restarts.memory, rest.generation, rest.at]) {

@@ -517,7 +517,7 @@ test('an old process that hears a hello of a protocol it does not speak any more
 })
 
 test('a new process that does not speak the protocol of its predecessor any more says no by itself, and serves only if that one is gone', () => {
-  const young = newSide(nonce, [2, '2'], oldestProtocol - 1)
+  const young = newSide(nonce, [2, '2'], { protocol: oldestProtocol - 1 })
   const [side, effects] = stepNew(young, { type: 'go' })
   assert.deepEqual(effects.map(nameOf), ['send hello', 'send done', 'refuse'])
   assert.match(JSON.stringify(effects), /the old version speaks protocol 0 of cook-daemon and the new one 1: deploy/)

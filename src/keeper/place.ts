@@ -1,0 +1,386 @@
+/** A place for a worker at work: who lives there, and what is done there by its rules. */
+import { randomBytes } from 'node:crypto'
+import type { LinkRecord, ProgramRecord } from '../contract/environment.ts'
+import type { KeeperMessage } from '../contract/keeper-messages.ts'
+import type { News, WarningRecord } from '../contract/messages.ts'
+import type { Exit } from '../contract/old-side.ts'
+import { protocolVersion } from '../contract/protocol.ts'
+import type { LastExit, Restarts, WorkerState } from '../control/status.ts'
+import { CookError, messageOf } from '../errors.ts'
+import { makePair } from '../node/pair.ts'
+import { endSession, killSession } from '../node/sessions.ts'
+import { identify, system } from '../node/system.ts'
+import { defaults } from '../options.ts'
+import type { RawHandle } from '../upgrade/station.ts'
+import { deferred } from '../waiting.ts'
+import { type EndBy, endWorker, timeToEnd } from './ending.ts'
+import { notSpawned, untilServes } from './first-start.ts'
+import { Health } from './health.ts'
+import type { HeldHandles } from './held.ts'
+import { backText, crashText } from './log-lines.ts'
+import type { KeeperPlan, KeepOptions, Release, SlotRecord } from './plan.ts'
+import { commandOf, isSameRelease } from './release.ts'
+import { isInOrder, newSlot, type Rules, type Slot, type SlotEffect, type SlotEvent, stepSlot } from './slot.ts'
+import { type Changes, Spawns } from './spawns.ts'
+import { type Birth, exitCodeOf, giveBirth, type Worker, type WorkerEvents } from './worker.ts'
+
+/** Why nothing is started in a place any more. */
+export type Over = 'stopped' | 'first' | 'crashes'
+
+/** The keeper, as its places see it. */
+export type Home = {
+  readonly plan: KeeperPlan
+  readonly held: HeldHandles
+  readonly drainTimeout: number
+  readonly stopping: AbortSignal
+  /** How many workers there are; undefined: it is a service of one, and was asked for no number. */
+  readonly size: number | undefined
+  /** What the upgrade that was asked for last is to change. */
+  readonly asked: Changes | undefined
+  /** What the service has behind it. */
+  news: News
+  wentBack: WarningRecord | undefined
+  environmentFor(env: Changes['env'], program: ProgramRecord): Release['environment']
+  /** For a release that runs there: with the number of the place, and where it writes. */
+  environmentAt(place: Place, release: Release): Release['environment']
+  /** What is to be started there in place of what a worker asks for. */
+  targetOf(place: Place): Release | undefined
+  logAt(place: Place): string | undefined
+  rulesFor(place: Place): Rules
+  hear(place: Place, worker: Worker, message: KeeperMessage, handle: RawHandle | undefined): void
+  onServes(place: Place, worker: Worker): void
+  onExit(place: Place, worker: Worker): void
+  onBack(place: Place): void
+  onOver(place: Place, why: Over): void
+  /** In the foreground a worker that crashes may end the service. */
+  endsAtCrash(): boolean
+  mayReplaceForMemory(): boolean
+  say(text: string, place?: Place): void
+  changed(): void
+}
+
+export class Place {
+  readonly number: number
+  readonly home: Home
+  readonly workers = new Map<number, Worker>()
+  readonly health: Health
+  restarts: Restarts = { crash: 0, hang: 0, memory: 0 }
+  lastExit: LastExit | undefined
+  /** Of the worker that was started last. */
+  generation: number
+  /** Why its first start has failed. */
+  firstFault: { readonly error: Error; readonly code: number } | undefined
+  #slot: Slot<Release>
+  #timer: NodeJS.Timeout | undefined
+  /** Waits for the end of a restart. */
+  #restarted: ReturnType<typeof deferred<Error | undefined>> | undefined
+  /** What the worker gets to end at a restart, in milliseconds. */
+  #killAfter: number | undefined
+  /** Why the next exit is no crash of the program's own. */
+  #reason: keyof Restarts = 'crash'
+  /** How often one was started here. */
+  #starts = 0
+  readonly #spawns: Spawns
+
+  constructor(number: number, home: Home, release: Release, generation: number) {
+    this.number = number
+    this.home = home
+    this.generation = generation
+    this.#slot = newSlot(release)[0]
+    this.#spawns = new Spawns(this)
+    this.health = new Health(home.plan.options, this)
+  }
+
+  get state(): WorkerState {
+    const { at, hasFailed, isStopping } = this.#slot
+    if (at === 'down') return isStopping ? 'stopped' : 'crashed'
+    if (at === 'waiting' && hasFailed) return 'failed'
+    return at
+  }
+
+  get isDown(): boolean {
+    return this.#slot.at === 'down'
+  }
+
+  get isStopping(): boolean {
+    return this.#slot.isStopping
+  }
+
+  /** Nothing has served here yet. */
+  get isFirst(): boolean {
+    return this.#slot.isFirst
+  }
+
+  /** It ends, for another one to be started in its place. */
+  get isRestarting(): boolean {
+    return this.#slot.next !== undefined
+  }
+
+  /** What a start after a crash starts. */
+  get release(): Release {
+    return this.#slot.release
+  }
+
+  /** The worker that owns the service here now. */
+  get serving(): Worker | undefined {
+    const { serving } = this.#slot
+    return serving === undefined ? undefined : this.workers.get(serving.generation)
+  }
+
+  /** Whether its release is in order, and how often it has crashed before it was. */
+  get experience(): { readonly isProven: boolean; readonly early: number } {
+    return { isProven: isInOrder(this.#slot, performance.now()), early: this.#slot.early }
+  }
+
+  get record(): SlotRecord {
+    const { number: slot, generation, restarts, lastExit } = this
+    const { release, before, isProven } = this.#slot
+    const known = { slot, generation, restarts, release, isProven }
+    return { ...known, ...(before && { before }), ...(lastExit && { lastExit }) }
+  }
+
+  /** Starts the first worker. */
+  begin(): void {
+    this.#carryOut([{ do: 'start', release: this.#slot.release }])
+  }
+
+  /** As another keeper has known it. */
+  remember({ before, isProven = false, restarts, lastExit, generation, release }: SlotRecord): void {
+    Object.assign(this, { restarts, lastExit, generation })
+    this.#slot = { ...this.#slot, release, before, isProven }
+  }
+
+  /** It has no worker of its own; what has crashed meanwhile is started anew. */
+  resume(): void {
+    this.#slot = { ...this.#slot, isFirst: false }
+    this.begin()
+  }
+
+  /** Takes up a worker that another keeper has started. */
+  attach(worker: Worker): void {
+    // Of what it knew nothing is typed or followed anew.
+    this.#slot = { ...this.#slot, release: worker.release }
+    this.take(worker)
+    this.serves(worker)
+    if (this.home.size === undefined) worker.station.send({ type: 'upgrade' })
+  }
+
+  stop(by: EndBy): void {
+    this.step({ type: 'stop' })
+    const { serving } = this
+    const ms = timeToEnd(this.home.drainTimeout)
+    // Those before it hear of it from the one that serves.
+    if (serving !== undefined) endWorker(serving, by, ms)
+    else for (const worker of this.workers.values()) endWorker(worker, by === 'request' ? 'SIGTERM' : by, ms)
+  }
+
+  /** Ends what runs, and starts this in its place. Resolves to why it was not done. */
+  async restart(release: Release, killAfter?: number): Promise<Error | undefined> {
+    const { at, isStopping } = this.#slot
+    if (isStopping || at === 'down') return new CookError('ERR_COOK_STOPPING', { pid: process.pid })
+    this.#restarted ??= deferred<Error | undefined>()
+    this.#killAfter = killAfter
+    const { promise } = this.#restarted
+    this.step({ type: 'restart', release, now: performance.now() })
+    return promise
+  }
+
+  /** SIGKILL: its event loop does not turn. */
+  killHanging(worker: Worker): void {
+    this.#reason = 'hang'
+    killSession(worker.identity)
+  }
+
+  mayReplaceForMemory(): boolean {
+    return this.home.mayReplaceForMemory()
+  }
+
+  say(text: string): void {
+    this.home.say(text, this)
+  }
+
+  countMemory(): void {
+    this.restarts = { ...this.restarts, memory: this.restarts.memory + 1 }
+    this.home.changed()
+  }
+
+  keepBy(options: KeepOptions): void {
+    this.health.watch(options)
+  }
+
+  step(event: SlotEvent<Release>): void {
+    const [slot, effects] = stepSlot(this.#slot, event, this.home.rulesFor(this), isSameRelease)
+    this.#slot = slot
+    // In the foreground without a word to keep it is the worker that decides when it ends.
+    if (effects.some((one) => one.do === 'crashed') && this.home.endsAtCrash()) {
+      this.#slot = { ...slot, at: 'down' }
+      this.#leave('crashes')
+    } else {
+      this.#carryOut(effects)
+    }
+    this.home.changed()
+  }
+
+  #carryOut(effects: readonly SlotEffect<Release>[]): void {
+    for (const effect of effects) {
+      switch (effect.do) {
+        case 'start':
+          void this.#start(effect.release)
+          break
+        case 'wait':
+          clearTimeout(this.#timer)
+          this.#timer = setTimeout(() => this.step({ type: 'timer' }), effect.ms)
+          break
+        case 'replace':
+          if (this.serving === undefined) break
+          endWorker(this.serving, 'request', timeToEnd(this.home.drainTimeout, this.#killAfter))
+          break
+        case 'watch':
+          clearTimeout(this.#timer)
+          this.#timer = setTimeout(() => this.step({ type: 'overdue' }), this.#readyTimeout).unref()
+          break
+        case 'kill':
+          this.say('nobody has taken over from the worker that has ended: what else runs of the service is killed')
+          for (const { identity } of this.workers.values()) killSession(identity)
+          break
+        case 'crashed':
+          this.#sayCrash(effect)
+          break
+        case 'back':
+          this.home.wentBack = { at: Date.now(), about: 'release', text: backText(this.release) }
+          this.say(this.home.wentBack.text)
+          this.home.onBack(this)
+          break
+        case 'end':
+          this.#leave(effect.why)
+          break
+      }
+    }
+  }
+
+  #leave(why: Over): void {
+    clearTimeout(this.#timer)
+    this.health.end()
+    this.#restarted?.resolve(new Error('the service was stopped'))
+    this.home.onOver(this, why)
+  }
+
+  /** Plays the predecessor for a process that starts with what the keeper holds, and no state. */
+  async #start(release: Release): Promise<void> {
+    const generation = ++this.generation
+    const nonce = randomBytes(16).toString('hex')
+    const { home } = this
+    const { program, folder, options } = home.plan
+    const readyTimeout = this.#readyTimeout
+    const start = ++this.#starts
+    let worker: Worker | undefined
+    try {
+      const [own, other] = await makePair(folder)
+      const handles = home.held.recordsFor(this.number)
+      const common = { protocol: protocolVersion, nonce, generation, handles, typed: release.typed }
+      const link: LinkRecord = { ...common, predecessor: identify() }
+      const birth = { link, command: commandOf(release), release, linkFd: other.fd, log: home.logAt(this) }
+      try {
+        worker = await this.birth(birth)
+      } finally {
+        other.close()
+        if (worker === undefined) own.close()
+      }
+      const { news, stopping: signal } = home
+      // What goes to the terminal of `run` has been read there.
+      const isShown = options.isRun === true && program.logFile === undefined
+      await untilServes(worker, { link, own, readyTimeout, signal, news, isShown })
+      this.serves(worker)
+    } catch (error) {
+      const fault = worker === undefined ? notSpawned(release.command, error) : (error as Error)
+      this.firstFault = { error: fault, code: exitCodeOf(worker?.exited) }
+      // It had come up, and another one is started by now.
+      if (start !== this.#starts) return
+      if (!this.isFirst) this.say(`generation ${generation} did not come up: ${messageOf(fault)}`)
+      this.#tellRestarted(fault)
+      this.step({ type: 'failed', now: performance.now() })
+    }
+  }
+
+  get #readyTimeout(): number {
+    return this.home.plan.program.readyTimeout ?? defaults.readyTimeout
+  }
+
+  serves(worker: Worker): void {
+    const { generation, release } = worker
+    this.#reason = 'crash'
+    this.step({ type: 'serves', generation, release, now: performance.now() })
+    this.#spawns.count(worker, 'succeeded')
+    this.home.onServes(this, worker)
+    this.#tellRestarted(undefined)
+  }
+
+  /** It serves, or the keeper has started it to serve. */
+  isOwner({ generation }: Worker): boolean {
+    const { at, serving } = this.#slot
+    return at === 'starting' || serving?.generation === generation
+  }
+
+  /** Starts it with what the keeper holds. */
+  async birth(birth: Omit<Birth, 'fds' | 'slot' | 'workers' | 'environment'>): Promise<Worker> {
+    const { home, number: slot } = this
+    const fds = home.held.descriptorsOf(birth.link.handles)
+    const environment = home.environmentAt(this, birth.release)
+    const worker = await giveBirth({ ...birth, slot, workers: home.size, environment, fds }, this.events)
+    this.take(worker)
+    return worker
+  }
+
+  take(worker: Worker): void {
+    this.generation = Math.max(this.generation, worker.generation)
+    this.workers.set(worker.generation, worker)
+    this.step({ type: 'started', generation: worker.generation })
+    worker.tellHow(this.home.plan)
+  }
+
+  readonly events: WorkerEvents = {
+    message: (worker, message, handle) => {
+      if (message.type === 'spawn' || message.type === 'pair' || message.type === 'born' || message.type === 'kill')
+        this.#spawns.hear(worker, message)
+      else if (message.type === 'pong') this.health.heard(worker)
+      else this.home.hear(this, worker, message, handle)
+    },
+    exit: (worker, exit) => this.#onExit(worker, exit),
+  }
+
+  #onExit(worker: Worker, { code, signal }: Exit): void {
+    const { generation, identity, words } = worker
+    if (this.workers.get(generation) === worker) this.workers.delete(generation)
+    this.home.onExit(this, worker)
+    this.#spawns.count(worker, 'failed')
+    const wasServing = this.#slot.serving?.generation === generation
+    if (wasServing || this.workers.size === 0) {
+      this.lastExit = { generation, pid: identity[0], code, signal, at: Date.now(), words: words.replace(/^\. /, '') }
+    }
+    // What it has started would run twice.
+    if (wasServing && !this.isStopping) void endSession(identity)
+    this.step({ type: 'exit', generation, now: performance.now() })
+  }
+
+  #sayCrash({ inRow, hasFailed }: Extract<SlotEffect<Release>, { do: 'crashed' }>): void {
+    const reason = this.#reason
+    this.#reason = 'crash'
+    this.restarts = { ...this.restarts, [reason]: this.restarts[reason] + 1 }
+    const text = crashText(this.lastExit, { reason, inRow, hasFailed })
+    if (text !== undefined) this.say(text)
+  }
+
+  /** Whoever waits for a restart hears how it went, unless there is another one to come. */
+  #tellRestarted(fault: Error | undefined): void {
+    if (this.#slot.next !== undefined) return
+    this.#restarted?.resolve(fault)
+    this.#restarted = undefined
+  }
+
+  /** As if it had the pid of the keeper. */
+  signal(signal: NodeJS.Signals): boolean {
+    if (this.serving === undefined) return false
+    system.kill(this.serving.identity, signal)
+    return true
+  }
+}
