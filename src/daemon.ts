@@ -8,7 +8,8 @@ import type { Phase } from './contract/phase.ts'
 import { beforeUser, openControl } from './control/server.ts'
 import { enter } from './enter.ts'
 import { CookError, messageOf } from './errors.ts'
-import { type DaemonReport, replaceAndLeave, stopService } from './handover/leave.ts'
+import { type DaemonReport, stopService } from './handover/leave.ts'
+import { give, retire, takeFrom, upgradeService } from './handover/one-of-several.ts'
 import { stopAsBySignal } from './handover/stop.ts'
 import { listen } from './listen/listen.ts'
 import { currentContext, inContext } from './node/context.ts'
@@ -61,7 +62,12 @@ export function beginDaemon(service: Service, options: DaemonOptions): void {
   service.context = currentContext()
   service.isDaemon = true
   service.end = () => stopAsBySignal(service)
-  service.renew = () => replaceAndLeave(service, {}, { isSame: true })
+  service.renew = () => upgradeService(service, {}, { isSame: true })
+  service.sideways = {
+    retire: (to) => retire(service, to),
+    take: (from) => takeFrom(service, from),
+    give: (to, count) => give(service, to, count),
+  }
   if (state.program?.logFile !== undefined) state.logFile = resolve(state.program.logFile)
   service.begin()
   keepInspectorShut()
@@ -130,6 +136,15 @@ class Daemon {
     return this.#service.phase
   }
 
+  /**
+   * The place of this process among those that serve side by side, counted from 0, and how many
+   * there are; undefined without a keeper.
+   */
+  get worker(): { readonly slot: number; readonly workers: number } | undefined {
+    const { keeper } = this.#service
+    return keeper && { slot: keeper.slot, workers: keeper.workers }
+  }
+
   /** True if this process was started by an upgrade. */
   get isUpgrade(): boolean {
     return this.#service.state.entered.start.link !== undefined && !this.#service.isFirstStart
@@ -193,7 +208,7 @@ class Daemon {
    * and `ERR_COOK_STOPPING`: this process keeps serving then.
    */
   upgrade(options: DaemonUpgradeOptions = {}): Promise<DaemonReport> {
-    return replaceAndLeave(this.#service, options)
+    return upgradeService(this.#service, options)
   }
 
   /**

@@ -87,6 +87,18 @@ export type KeeperEnd = {
   join(path: string): Promise<void>
 }
 
+/** A worker of the same service, and our end of a channel to it. */
+export type OtherWorker = { readonly identity: Identity; readonly fd: number }
+
+/** What a worker does with others, by the keeper's word (handover/one-of-several.ts). */
+export type Sideways = {
+  /** It goes for good, and its connections to the other one. */
+  retire(to: OtherWorker): void
+  take(from: OtherWorker): void
+  /** Resolves to how many idle connections have moved. */
+  give(to: OtherWorker, count: number): Promise<number>
+}
+
 /** How a process of the service was started, which is how a restart starts it. */
 export type Started = {
   readonly command: Command

@@ -15,7 +15,16 @@ import type { Claims } from './process/claims.ts'
 import { Registry } from './process/handles.ts'
 import { writeToLog } from './process/log.ts'
 import type { EnteredState } from './process/state.ts'
-import type { ControlSocket, Departure, KeeperEnd, OwnDrain, Predecessor, Preload, Receiving } from './service-parts.ts'
+import type {
+  ControlSocket,
+  Departure,
+  KeeperEnd,
+  OwnDrain,
+  Predecessor,
+  Preload,
+  Receiving,
+  Sideways,
+} from './service-parts.ts'
 import { Stops } from './stops.ts'
 import { deferred } from './waiting.ts'
 import { Warnings, warningOf } from './warnings.ts'
@@ -96,6 +105,8 @@ export class Service {
   end: (() => void) | undefined
   /** By daemon.ts: replaces this process by what it runs, wherever symlinks lead to now. */
   renew: (() => Promise<unknown>) | undefined
+  /** By daemon.ts. */
+  sideways: Sideways | undefined
   preload: Preload | undefined
   #phase: Phase
   #wasTakenOver = false

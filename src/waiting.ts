@@ -16,6 +16,34 @@ export function deferred<Value = void>(): Deferred<Value> {
   return { promise, resolve }
 }
 
+/** What must not be done at the same time: one after the other. */
+export class Turns {
+  #last: Promise<unknown> | undefined
+
+  get isFree(): boolean {
+    return this.#last === undefined
+  }
+
+  /** Behind all that was asked for before. */
+  async take<Result>(work: () => Promise<Result>): Promise<Result> {
+    const before = this.#last
+    const own = (async () => {
+      await before
+      return work()
+    })()
+    const ended = own.then(
+      () => {},
+      () => {},
+    )
+    this.#last = ended
+    try {
+      return await own
+    } finally {
+      if (this.#last === ended) this.#last = undefined
+    }
+  }
+}
+
 /** What happens once, for all who look, listen or wait. */
 export class Latch {
   #isSet = false

@@ -3,14 +3,12 @@ import { availableParallelism } from 'node:os'
 import { Command, CommanderError, InvalidArgumentError } from 'commander'
 import { envHome, envRuntime } from '../contract/environment.ts'
 import { CookError } from '../errors.ts'
+import { mostWorkers } from '../keeper/plan.ts'
 import { canTellProcesses } from '../node/system.ts'
 import { version } from '../version.ts'
 import { exitCodes, tell } from './output.ts'
 
 type Action = () => Promise<number>
-
-/** Each is a whole Node process. */
-const mostWorkers = 1024
 
 let action: Action = async () => exitCodes.usage
 
@@ -107,6 +105,15 @@ withStartOptions(program.command('restart'))
   .option('--json', 'print the status as JSON')
   .addHelpText('after', example('restart web'))
   .action((name, options) => later(async () => (await import('./restart.ts')).restart(name, options)))
+
+program
+  .command('scale')
+  .description('change how many workers serve; connections of those that go move to the others')
+  .argument('<name>', 'the service')
+  .argument('<workers>', 'how many, or max: one for each core', workers)
+  .option('--json', 'print the status as JSON')
+  .addHelpText('after', example('scale web 8'))
+  .action((name, count, options) => later(async () => (await import('./scale.ts')).scale(name, count, options)))
 
 program
   .command('forget')

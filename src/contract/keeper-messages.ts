@@ -53,6 +53,10 @@ const messages = {
    * successor itself, and its predecessor is gone.
    */
   held: {},
+  /** Connections that are open now, of one of several workers. */
+  open: { count },
+  /** The answer to `give`: how many have moved. */
+  given: { moved: count },
   /** The program has asked for an upgrade of the service, which is more than this worker. */
   wish: { options: record },
 
@@ -75,6 +79,12 @@ const messages = {
   release: { mayGo: flag },
   /** The answer to `wish`, where the service was not upgraded. */
   wishFailed: { why: text },
+  /** It goes for good: its connections move to this worker, over the handle that comes with it. */
+  retire: { pid, startTime: text },
+  /** So many idle connections go there, and it serves on. */
+  give: { pid, startTime: text, count },
+  /** The other end of such a channel: connections come from this worker. */
+  take: { pid, startTime: text },
   /** How many workers the service has now. */
   workers: { count },
   /** The keeper ends: the worker starts another, on this Node and from this file. */

@@ -1,6 +1,7 @@
 /** What the control socket may have a daemon do, and how it reports how far it is. */
 import type { WarningRecord } from '../contract/messages.ts'
-import { type DaemonReport, replaceAndLeave } from '../handover/leave.ts'
+import type { DaemonReport } from '../handover/leave.ts'
+import { upgradeService } from '../handover/one-of-several.ts'
 import { stopAsBySignal } from '../handover/stop.ts'
 import type { DaemonUpgradeOptions, DrainReport } from '../options.ts'
 import type { Service } from '../service.ts'
@@ -30,7 +31,7 @@ export async function upgradeByRequest(
     if (step !== 'waits') onProgress({ type: step, ms: ms() })
   }
   try {
-    const { pid, generation, drained }: DaemonReport = await replaceAndLeave(service, options, {
+    const { pid, generation, drained }: DaemonReport = await upgradeService(service, options, {
       program,
       isHeld,
       onStep,

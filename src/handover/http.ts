@@ -29,6 +29,14 @@ function isQuiet(socket: Socket): boolean {
   return !socket.destroyed && !socket.writableEnded && responseInProgress(socket) === undefined
 }
 
+/** Between two requests, or with nothing said yet. */
+export function idleOf(server: Server): Socket[] {
+  const receiving = receivingHttpConnections(server)
+  const isIdle = (socket: Socket) => isQuiet(socket) && (socket.bytesRead === 0 || !receiving.has(socket))
+  const isGuestIdle = (socket: Socket) => isQuiet(socket) && !isGuestAsking(socket)
+  return [...httpConnections(server).filter(isIdle), ...guestsOf(server).filter(isGuestIdle)]
+}
+
 /**
  * More than the successor answers for in one message, so that the next is there when one has
  * arrived.
@@ -75,14 +83,6 @@ export function drainHttp(draining: Draining): ProtocolDrain {
     countMove(counts, moved)
   }
 
-  /** Between two requests, or with nothing said yet. */
-  function idle(): Socket[] {
-    const receiving = receivingHttpConnections(server)
-    const isIdle = (socket: Socket) => isQuiet(socket) && (socket.bytesRead === 0 || !receiving.has(socket))
-    const isGuestIdle = (socket: Socket) => isQuiet(socket) && !isGuestAsking(socket)
-    return [...httpConnections(server).filter(isIdle), ...guestsOf(server).filter(isGuestIdle)]
-  }
-
   function onFinish(message: unknown): void {
     const { socket } = message as Exchange
     if (!isHere(message as Exchange) || !(canMove(socket) || isHurried)) return
@@ -122,7 +122,7 @@ export function drainHttp(draining: Draining): ProtocolDrain {
 
   function moveRest(): void {
     if (clock.isLastTurnOver || mover?.isTooLate === true) return
-    for (const socket of idle()) if (canMove(socket)) void move(socket, false)
+    for (const socket of idleOf(server)) if (canMove(socket)) void move(socket, false)
   }
 
   subscribe('http.server.response.finish', onFinish)
@@ -131,7 +131,7 @@ export function drainHttp(draining: Draining): ProtocolDrain {
     async moveIdle() {
       // A few at a time: an order for each of ten thousand would be memory for nothing. What was
       // idle and has read nothing since still is.
-      const sockets = idle()
+      const sockets = idleOf(server)
         .map((socket) => [socket, socket.bytesRead] as const)
         .values()
       const moveOnes = async () => {
@@ -158,7 +158,7 @@ export function drainHttp(draining: Draining): ProtocolDrain {
     closeIdle() {
       isHurried = true
       closeBusy()
-      const sockets = idle()
+      const sockets = idleOf(server)
       for (const socket of sockets) socket.destroy()
       return sockets
     },

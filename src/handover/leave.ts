@@ -13,7 +13,7 @@ import { sendValue, toText } from '../upgrade/cloned-values.ts'
 import type { LinkEvent } from '../upgrade/link.ts'
 import type { Committed } from '../upgrade/predecessor.ts'
 import { type HowAsked, replace } from '../upgrade/replace.ts'
-import { type Deferred, deferred, Latch } from '../waiting.ts'
+import { deferred, Latch } from '../waiting.ts'
 import { warningOfError } from '../warnings.ts'
 import { comeBack } from './come-back.ts'
 import { countMove, noCounts, toReport } from './counts.ts'
@@ -40,40 +40,6 @@ export async function replaceAndLeave(
   service: Service,
   options: DaemonUpgradeOptions,
   { program = {}, ...asked }: HowAsked = {},
-): Promise<DaemonReport> {
-  const { keeper } = service
-  if (keeper?.isOneOfSeveral !== true || asked.isSame === true)
-    return replaceOne(service, options, { program, ...asked })
-  if (asked.isHeld !== true) return upgradeAll(service, options)
-  keeper.beginPart()
-  const report = replaceOne(service, options, { program, ...asked })
-  waiting.get(service)?.resolve(report)
-  waiting.delete(service)
-  return report
-}
-
-/** Programs that have asked for an upgrade of all: they wait for their own part in it. */
-const waiting = new WeakMap<Service, Deferred<DaemonReport>>()
-
-async function upgradeAll(service: Service, { signal, ...options }: DaemonUpgradeOptions): Promise<DaemonReport> {
-  const part = deferred<DaemonReport>()
-  waiting.set(service, part)
-  const giveUp = () => service.upgrading?.stop.abort()
-  signal?.addEventListener('abort', giveUp)
-  try {
-    // It only rejects: this process has its part like all others.
-    void service.keeper?.wish(options).catch((error) => part.resolve(Promise.reject(error)))
-    return await part.promise
-  } finally {
-    signal?.removeEventListener('abort', giveUp)
-    waiting.delete(service)
-  }
-}
-
-function replaceOne(
-  service: Service,
-  options: DaemonUpgradeOptions,
-  { program = {}, ...asked }: HowAsked,
 ): Promise<DaemonReport> {
   return replace(service, options, { program, ...asked }, (committed) => {
     const { identity, generation, phases } = committed
@@ -115,7 +81,7 @@ function stopNow(service: Service, time: number, isCut: boolean): Promise<DrainR
 }
 
 /** One departure: made at a commit or at a stop, and dropped if the service comes back. */
-class Leaving implements Departure {
+export class Leaving implements Departure {
   readonly #service: Service
   readonly #committed: Committed | undefined
   readonly #rule: MoveRule

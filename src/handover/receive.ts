@@ -28,7 +28,7 @@ export function receive(service: Service, predecessor: Identity, { link, hear }:
   const bye = deferred()
   const left = deferred()
   const assembly = new Assembly()
-  const answers = new Answers((id, isKept) => link?.send({ type: 'taken', id, isKept }))
+  const arrivals = new Arrivals(service, link)
   /** The predecessor would take the service back: not so in the original API. */
   let mayReturn = false
 
@@ -46,7 +46,7 @@ export function receive(service: Service, predecessor: Identity, { link, hear }:
         watch(message.drainTimeout)
         return
       case 'connection':
-        answers.add(message.id, take(message, handle as Socket | undefined))
+        arrivals.take(message, handle)
         return
       case 'value':
         if (message.name === takeoverName) takeReleased(message)
@@ -84,24 +84,6 @@ export function receive(service: Service, predecessor: Identity, { link, hear }:
     void left.promise.then(stop)
   }
 
-  /**
-   * What the program throws is an uncaught exception of its own, as at a connection that it
-   * accepts; the predecessor gets its answer all the same.
-   */
-  function take({ id: _, type: _type, unread, ...arrival }: MessageOf<'connection'>, socket: Socket | undefined) {
-    if (socket === undefined) return false
-    if (unread !== undefined) socket.unshift(Buffer.from(unread, 'base64'))
-    let isKept = false
-    try {
-      const keep = () => keepConnection(service, arrival, socket)
-      isKept = service.departure?.passOn(arrival, socket, keep) || keep()
-    } catch (error) {
-      throwLater(error)
-    }
-    if (!isKept) socket.destroy()
-    return isKept
-  }
-
   function takeReleased(message: MessageOf<'value'>): void {
     try {
       const value = assembly.add(message)
@@ -135,6 +117,38 @@ export function receive(service: Service, predecessor: Identity, { link, hear }:
       if (service.predecessor?.isCommitted === true) link?.send({ type: 'stop' })
     },
   } satisfies Receiving
+}
+
+/** Connections of another process, which hears what became of each. */
+export class Arrivals {
+  readonly #service: Service
+  readonly #answers: Answers
+
+  constructor(service: Service, link: Link | undefined) {
+    this.#service = service
+    this.#answers = new Answers((id, isKept) => link?.send({ type: 'taken', id, isKept }))
+  }
+
+  /**
+   * What the program throws is an uncaught exception of its own, as at a connection that it
+   * accepts; the sender gets its answer all the same.
+   */
+  take({ id, type: _, unread, ...arrival }: MessageOf<'connection'>, handle: unknown): void {
+    const service = this.#service
+    const socket = handle as Socket | undefined
+    let isKept = false
+    if (socket !== undefined) {
+      if (unread !== undefined) socket.unshift(Buffer.from(unread, 'base64'))
+      try {
+        const keep = () => keepConnection(service, arrival, socket)
+        isKept = service.departure?.passOn(arrival, socket, keep) || keep()
+      } catch (error) {
+        throwLater(error)
+      }
+      if (!isKept) socket.destroy()
+    }
+    this.#answers.add(id, isKept)
+  }
 }
 
 /** Returns whether anybody here wants the connection. */

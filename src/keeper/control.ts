@@ -1,7 +1,7 @@
 /** The control socket of a service that is kept: the keeper answers, or has its worker answer. */
 import { chmodSync } from 'node:fs'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
-import { workerName } from '../contract/environment.ts'
+import { isCount, workerName } from '../contract/environment.ts'
 import { removeLeftovers } from '../control/leftovers.ts'
 import { metricsText } from '../control/metrics.ts'
 import { demandName, forgetOwners, hasOwner, removeOwner, writeOwner } from '../control/owner-files.ts'
@@ -15,8 +15,9 @@ import { nextCommand, typedOf } from '../process/command.ts'
 import { controlPath, makeRunDirectory } from '../process/run-dir.ts'
 import type { Keeper } from './keeper.ts'
 import { say } from './log-lines.ts'
-import { type KeepOptions, readKeepOptions } from './plan.ts'
+import { type KeepOptions, mostWorkers, readKeepOptions } from './plan.ts'
 import { releaseOf, typedCommand } from './release.ts'
+import { Scale } from './scale.ts'
 import { KeeperStatus } from './status.ts'
 import { changesOf, Upgrades } from './upgrades.ts'
 
@@ -33,6 +34,7 @@ export class KeeperControl {
   #looking: NodeJS.Timeout | undefined
   readonly #status: KeeperStatus
   readonly #upgrades: Upgrades
+  readonly #scale: Scale
 
   constructor(keeper: Keeper, folder: string) {
     this.#keeper = keeper
@@ -42,6 +44,7 @@ export class KeeperControl {
     this.#server = this.#makeServer()
     this.#status = new KeeperStatus(keeper)
     this.#upgrades = new Upgrades(keeper)
+    this.#scale = new Scale(keeper)
   }
 
   /** Rejects with `ERR_COOK_NAME_TAKEN` if somebody else has the name. */
@@ -139,6 +142,9 @@ export class KeeperControl {
         await readBody(request)
         await this.#stop(response)
         return
+      case 'POST /scale':
+        await this.#changeNumber(await readBody(request), response)
+        return
       case 'POST /keeper':
         await this.#renew(await readBody(request), response)
         return
@@ -160,6 +166,15 @@ export class KeeperControl {
       const { warning } = this.#keeper.pidFile
       if (warning !== undefined) onProgress({ type: 'warning', ms: 0, ...warning })
     })
+  }
+
+  async #changeNumber(body: string, response: ServerResponse): Promise<void> {
+    const { workers } = objectIn(body)
+    if (!isCount(workers) || workers < 1 || workers > mostWorkers) {
+      throw new CookError('ERR_COOK_CONTROL', { why: `workers must be a whole number from 1 to ${mostWorkers}` })
+    }
+    const scaled = await this.#upgrades.alone(() => this.#scale.scale(workers))
+    send(response, 'application/json', `${JSON.stringify(scaled)}\n`)
   }
 
   async #restart(body: string, response: ServerResponse): Promise<void> {

@@ -17,6 +17,8 @@ type Keeping = {
   /** Not two of a service at once. */
   mayReplaceForMemory(): boolean
   say(text: string): void
+  /** Replaces it by itself. */
+  renew(): void
 }
 
 export class Health {
@@ -79,7 +81,7 @@ export class Health {
       `the worker has ${megabytes(resident)} of memory, more than ${megabytes(maxMemory)}: it is replaced by itself`,
     )
     this.#keeper.countMemory()
-    serving.station.send({ type: 'upgrade' })
+    this.#keeper.renew()
   }
 }
 

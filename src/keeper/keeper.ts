@@ -11,7 +11,7 @@ import { defaults, withoutUndefined } from '../options.ts'
 import { typedOf } from '../process/command.ts'
 import { workerLog } from '../process/log-dir.ts'
 import type { RawHandle } from '../upgrade/station.ts'
-import { deferred } from '../waiting.ts'
+import { deferred, Turns } from '../waiting.ts'
 import type { EndBy } from './ending.ts'
 import { memoryPause } from './health.ts'
 import { HeldHandles } from './held.ts'
@@ -36,6 +36,10 @@ export type Hearing = {
   changed(place: Place): void
   /** A worker could not be replaced as the keeper has asked. */
   failed?(place: Place): void
+  /** So many connections of it have gone to another one. */
+  given?(place: Place, moved: number): void
+  /** It says that it serves, now or again. */
+  returned?(place: Place): void
 }
 
 export class Keeper implements Home {
@@ -65,6 +69,8 @@ export class Keeper implements Home {
   /** A program has asked for an upgrade of the whole service. */
   onWish: (worker: Worker, options: object) => void = () => {}
   readonly hearing = new Set<Hearing>()
+  /** Of whatever replaces workers, or moves connections between them. */
+  readonly turns = new Turns()
   /** That of the last commit of all. */
   #release: Release
   #failed: End | undefined
@@ -258,6 +264,10 @@ export class Keeper implements Home {
     return true
   }
 
+  onStale(place: Place): void {
+    for (const one of this.hearing) one.changed(place)
+  }
+
   hear(place: Place, worker: Worker, message: KeeperMessage, handle: RawHandle | undefined): void {
     switch (message.type) {
       case 'handle':
@@ -274,10 +284,14 @@ export class Keeper implements Home {
         this.#wake()
         if (isTrusted(worker) || message.pidFile === this.plan.program.pidFile) this.pidFile.keep(message.pidFile)
         place.serves(worker)
+        for (const one of this.hearing) one.returned?.(place)
         return
       case 'stopping':
         // A new version that was not accepted ends alone, and so does an old one that drains.
-        if (place.isOwner(worker) && !place.isRestarting && !this.#isStopping) this.stop('request')
+        if (place.isOwner(worker) && !place.isRestarting && !place.isRetiring && !this.#isStopping) this.stop('request')
+        return
+      case 'given':
+        for (const one of this.hearing) one.given?.(place, message.moved)
         return
       case 'held':
         for (const one of this.hearing) one.held(place, worker)

@@ -55,6 +55,7 @@ export type Home = {
   /** In the foreground a worker that crashes may end the service. */
   endsAtCrash(): boolean
   mayReplaceForMemory(): boolean
+  onStale(place: Place): void
   say(text: string, place?: Place): void
   changed(): void
 }
@@ -68,6 +69,12 @@ export class Place {
   lastExit: LastExit | undefined
   /** Of the worker that was started last. */
   generation: number
+  /** Connections that are open here, as its worker said last. */
+  open = 0
+  /** Its worker is to be replaced by itself. */
+  isStale = false
+  /** It is to go for good. */
+  isRetiring = false
   /** Why its first start has failed. */
   firstFault: { readonly error: Error; readonly code: number } | undefined
   #slot: Slot<Release>
@@ -162,7 +169,13 @@ export class Place {
     this.#slot = { ...this.#slot, release: worker.release }
     this.take(worker)
     this.serves(worker)
-    if (this.home.size === undefined) worker.station.send({ type: 'upgrade' })
+    if (this.home.size === undefined) this.renew()
+  }
+
+  /** Whoever serves here is the last one. */
+  retire(): void {
+    this.isRetiring = true
+    if (!this.isStopping) this.step({ type: 'stop' })
   }
 
   stop(by: EndBy): void {
@@ -197,6 +210,15 @@ export class Place {
 
   say(text: string): void {
     this.home.say(text, this)
+  }
+
+  /** Replaces its worker by itself: of several, when nothing else moves. */
+  renew(): void {
+    if (this.home.size === undefined) this.serving?.station.send({ type: 'upgrade' })
+    else {
+      this.isStale = true
+      this.home.onStale(this)
+    }
   }
 
   countMemory(): void {
@@ -343,9 +365,15 @@ export class Place {
       if (message.type === 'spawn' || message.type === 'pair' || message.type === 'born' || message.type === 'kill')
         this.#spawns.hear(worker, message)
       else if (message.type === 'pong') this.health.heard(worker)
+      else if (message.type === 'open') this.#count(worker, message.count)
       else this.home.hear(this, worker, message, handle)
     },
     exit: (worker, exit) => this.#onExit(worker, exit),
+  }
+
+  /** An old one that drains has what does not move. */
+  #count(worker: Worker, count: number): void {
+    if (worker === this.serving) this.open = count
   }
 
   #onExit(worker: Worker, { code, signal }: Exit): void {

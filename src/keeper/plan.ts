@@ -22,6 +22,9 @@ export type Release = {
   readonly environment: Readonly<Record<string, string>>
 }
 
+/** Each is a whole Node process. */
+export const mostWorkers = 1024
+
 export type KeepOptions = {
   /** `run`: the keeper is in the foreground, and ends as its worker does unless told to keep. */
   readonly isRun?: boolean

@@ -3,7 +3,7 @@ import { type RequestedUpgrade, upgradeOptions } from '../control/requests.ts'
 import type { Progress } from '../control/status.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { nextCommand, typedOf } from '../process/command.ts'
-import { deferred } from '../waiting.ts'
+import { type Deferred, deferred } from '../waiting.ts'
 import type { Hearing, Keeper } from './keeper.ts'
 import type { Place } from './place.ts'
 import type { KeepOptions, Release } from './plan.ts'
@@ -27,7 +27,7 @@ export class Upgrades implements Hearing {
   readonly #keeper: Keeper
   #isRunning = false
   /** Brings one worker to what all run; there is one at a time. */
-  #uniting: { readonly place: Place; readonly from: number; readonly ended: ReturnType<typeof deferred> } | undefined
+  #uniting: { readonly place: Place; readonly from: number; readonly ended: Deferred<boolean> } | undefined
   #failures = 0
   #timer: NodeJS.Timeout | undefined
 
@@ -43,6 +43,11 @@ export class Upgrades implements Hearing {
     { isRolling = false, keep = {} }: How,
     onProgress: (progress: Progress) => void,
   ): Promise<void> {
+    return this.alone(() => this.#upgrade(options, { isRolling, keep }, onProgress))
+  }
+
+  /** What somebody has asked for; of these there is one at a time. */
+  async alone<Result>(change: () => Promise<Result>): Promise<Result> {
     const keeper = this.#keeper
     if (keeper.isStopping) throw new CookError('ERR_COOK_STOPPING', { pid: process.pid })
     if (this.#isRunning) {
@@ -51,7 +56,20 @@ export class Upgrades implements Hearing {
     }
     this.#isRunning = true
     clearTimeout(this.#timer)
-    await this.#uniting?.ended.promise
+    try {
+      return await keeper.turns.take(change)
+    } finally {
+      this.#isRunning = false
+      this.#look()
+    }
+  }
+
+  async #upgrade(
+    options: RequestedUpgrade,
+    { isRolling = false, keep = {} }: How,
+    onProgress: (progress: Progress) => void,
+  ): Promise<void> {
+    const keeper = this.#keeper
     const asked = changesOf(options)
     const target = keeper.size === undefined ? undefined : this.#targetOf(asked)
     const { env: _, execPath: _e, execArgv: _a, args: _g, cwd: _c, ...common } = options
@@ -64,8 +82,6 @@ export class Upgrades implements Hearing {
     } finally {
       keeper.asked = undefined
       keeper.target = undefined
-      this.#isRunning = false
-      this.#unite()
     }
   }
 
@@ -92,44 +108,53 @@ export class Upgrades implements Hearing {
 
   changed(place: Place): void {
     const uniting = this.#uniting
-    if (uniting?.place === place && (place.serving?.generation ?? 0) > uniting.from) this.#end('succeeded')
-    else if (uniting?.place === place && place.serving === undefined && place.workers.size === 0) this.#end('failed')
-    this.#unite()
+    const isIt = uniting?.place === place
+    if (isIt && (place.serving?.generation ?? 0) > uniting.from) uniting.ended.resolve(true)
+    else if (isIt && place.serving === undefined && place.workers.size === 0) uniting.ended.resolve(false)
+    if (this.#failures === 0) this.#look()
   }
 
   /** A worker could not be replaced by what all run. */
   failed(place: Place): void {
-    if (this.#uniting?.place === place) this.#end('failed')
+    if (this.#uniting?.place === place) this.#uniting.ended.resolve(false)
   }
 
-  #end(outcome: 'succeeded' | 'failed'): void {
-    const uniting = this.#uniting
-    this.#uniting = undefined
-    this.#failures = outcome === 'failed' ? this.#failures + 1 : 0
-    uniting?.ended.resolve(undefined)
-    const pause = Math.min(longestPause, firstPause * 2 ** (this.#failures - 1))
-    clearTimeout(this.#timer)
-    if (outcome === 'failed') this.#timer = setTimeout(() => this.#look(), pause).unref()
-    else this.#look()
-  }
-
-  /** Unless it waits for its time after a failure. */
-  #unite(): void {
-    if (this.#failures === 0) this.#look()
-  }
-
-  /** One that differs, or that another keeper has started, is replaced: by the release of all. */
-  #look(): void {
+  /** One that differs, that another keeper has started, or that is to be replaced by itself. */
+  #stray(): Place | undefined {
     const { size, isUnited, isStopping, release, all } = this.#keeper
-    if (size === undefined || !isUnited || isStopping || this.#isRunning || this.#uniting !== undefined) return
-    const place = all.find(({ serving, isRestarting }) => {
-      const isOther = serving !== undefined && (!serving.isChild || !isSameRelease(serving.release, release))
-      return isOther && !isRestarting
+    if (size === undefined || isStopping || this.#isRunning) return undefined
+    return all.find(({ serving, isRestarting, isRetiring, isStale }) => {
+      if (serving === undefined || isRestarting || isRetiring) return false
+      return isStale || !serving.isChild || (isUnited && !isSameRelease(serving.release, release))
     })
-    if (place?.serving === undefined) return
+  }
+
+  /** One at a time, and after a failure not before its time. */
+  #look(): void {
+    if (this.#stray() === undefined || !this.#keeper.turns.isFree) return
+    void this.#keeper.turns
+      .take(async () => {
+        const place = this.#stray()
+        if (place !== undefined) await this.#unite(place)
+      })
+      .then(() => {
+        clearTimeout(this.#timer)
+        const pause = Math.min(longestPause, firstPause * 2 ** (this.#failures - 1))
+        if (this.#failures === 0) this.#look()
+        else this.#timer = setTimeout(() => this.#look(), pause).unref()
+      })
+  }
+
+  async #unite(place: Place): Promise<void> {
     const { serving } = place
-    this.#uniting = { place, from: serving.generation, ended: deferred() }
+    if (serving === undefined) return
+    const ended = deferred<boolean>()
+    this.#uniting = { place, from: serving.generation, ended }
     serving.station.send({ type: 'upgrade' })
+    const isReplaced = await ended.promise
+    this.#uniting = undefined
+    this.#failures = isReplaced ? 0 : this.#failures + 1
+    if (isReplaced) place.isStale = false
   }
 }
 

@@ -1,5 +1,6 @@
 /** Signals of an unmodified program: SIGUSR2 upgrades; what it does at SIGTERM stays its own. */
-import { replaceAndLeave, stopService, tellFailedUpgrade } from '../handover/leave.ts'
+import { stopService, tellFailedUpgrade } from '../handover/leave.ts'
+import { upgradeService } from '../handover/one-of-several.ts'
 import { restoreFromSpare } from '../listen/restore-path.ts'
 import { type Emitter, wrapEmit } from '../node/emitters.ts'
 import { isHandled, raise, signalNumbers, watchOwnSignals } from '../node/signals.ts'
@@ -15,7 +16,7 @@ export function watchSignals(service: Service): { end(): void } {
 
   const onUpgrade = () => {
     // A signal has no answer: who sent it finds in the log why nothing came of it.
-    replaceAndLeave(service, {}).catch((error: Error) => tellFailedUpgrade(service, error))
+    upgradeService(service, {}).catch((error: Error) => tellFailedUpgrade(service, error))
   }
   const onStop = (signal: NodeJS.Signals) => {
     const isProgramOwn = isHandled(signal, 1)

@@ -27,6 +27,8 @@ import { openStation, type RawHandle, type Station } from './station.ts'
 
 /** How long a worker waits before it starts another keeper, and again if that fails, in ms. */
 const pauses = [200, 1_000, 5_000, 30_000] as const
+/** How often one of several says how many connections it has, in milliseconds. */
+const countInterval = 1_000
 /** By how much each worker lets the one before it go first, in milliseconds. */
 const turn = 700
 /** How long an upgrade waits for another keeper; then it goes on without one, in ms. */
@@ -58,6 +60,7 @@ class KeeperLine implements KeeperEnd {
   #hold: Deferred<boolean> | undefined
   /** They have failed before this one had come so far. */
   #isRefused = false
+  #counting: NodeJS.Timeout | undefined
   /** An upgrade of the service that this process has asked for, until it fails. */
   #wish: Deferred<never> | undefined
   readonly #service: Service
@@ -86,6 +89,7 @@ class KeeperLine implements KeeperEnd {
     this.slot = keeper.slot
     this.workers = keeper.workers ?? 1
     this.isOneOfSeveral = keeper.workers !== undefined
+    if (this.isOneOfSeveral) this.#becomeOneOfSeveral()
     const isBeside = keeper.isBeside === true
     this.#record = keeper
     this.#station = isBeside
@@ -166,7 +170,31 @@ class KeeperLine implements KeeperEnd {
     }
   }
 
-  readonly isOneOfSeveral: boolean
+  isOneOfSeveral: boolean
+
+  #becomeOneOfSeveral(): void {
+    this.isOneOfSeveral = true
+    let told = -1
+    this.#counting ??= setInterval(() => {
+      const { openConnections: count } = this.#service
+      if (count !== told) this.#station.send({ type: 'open', count })
+      told = count
+    }, countInterval).unref()
+  }
+
+  /** Its own handle stays open for good: its close would close the channel's descriptor. */
+  #goSideways(message: KeeperMessageOf<'retire' | 'give' | 'take'>, { fd }: RawHandle): void {
+    const { sideways } = this.#service
+    const other = { identity: [message.pid, message.startTime] as const, fd }
+    if (message.type === 'retire') {
+      this.#isStopping = true
+      sideways?.retire(other)
+    } else if (message.type === 'take') {
+      sideways?.take(other)
+    } else {
+      void sideways?.give(other, message.count).then((moved) => this.#station.send({ type: 'given', moved }))
+    }
+  }
 
   hold(): Promise<boolean> {
     if (!this.isOpen || this.#isRefused) return Promise.resolve(false)
@@ -255,6 +283,12 @@ class KeeperLine implements KeeperEnd {
         return
       case 'workers':
         this.workers = message.count
+        this.#becomeOneOfSeveral()
+        return
+      case 'retire':
+      case 'give':
+      case 'take':
+        if (handle !== undefined) this.#goSideways(message, handle)
         return
       case 'wishFailed':
         this.#wish?.resolve(Promise.reject(new CookError('ERR_COOK_SERVICE_NOT_UPGRADED', { why: message.why })))

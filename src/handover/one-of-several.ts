@@ -1,0 +1,104 @@
+/** A worker beside others: all are upgraded as one, and connections go from one to another. */
+import { keepPathAtClose } from '../listen/unix-path.ts'
+import { adoptChannel } from '../node/channel.ts'
+import { isHttp, isTls } from '../node/listeners.ts'
+import type { DaemonUpgradeOptions } from '../options.ts'
+import type { Service } from '../service.ts'
+import type { OtherWorker } from '../service-parts.ts'
+import { type LinkEvent, openLink } from '../upgrade/link.ts'
+import type { HowAsked } from '../upgrade/replace.ts'
+import { type Deferred, deferred } from '../waiting.ts'
+import { idleOf } from './http.ts'
+import { idleTime } from './keep-alive.ts'
+import { type DaemonReport, Leaving, replaceAndLeave } from './leave.ts'
+import { Mover } from './mover.ts'
+import { Arrivals } from './receive.ts'
+
+/** Programs that have asked for an upgrade of all: they wait for their own part in it. */
+const waiting = new WeakMap<Service, Deferred<DaemonReport>>()
+
+/** As `replaceAndLeave`; of several workers each gets its part from the keeper. */
+export async function upgradeService(
+  service: Service,
+  options: DaemonUpgradeOptions,
+  asked: HowAsked = {},
+): Promise<DaemonReport> {
+  const { keeper } = service
+  if (keeper?.isOneOfSeveral !== true || asked.isSame === true) return replaceAndLeave(service, options, asked)
+  if (asked.isHeld !== true) return askForAll(service, options)
+  keeper.beginPart()
+  const report = replaceAndLeave(service, options, asked)
+  waiting.get(service)?.resolve(report)
+  return report
+}
+
+async function askForAll(service: Service, { signal, ...options }: DaemonUpgradeOptions): Promise<DaemonReport> {
+  const part = deferred<DaemonReport>()
+  waiting.set(service, part)
+  const giveUp = () => service.upgrading?.stop.abort()
+  signal?.addEventListener('abort', giveUp)
+  // It only rejects: this process has its part as all others have.
+  void service.keeper?.wish(options).catch((error) => part.resolve(Promise.reject(error)))
+  try {
+    return await part.promise
+  } finally {
+    signal?.removeEventListener('abort', giveUp)
+    waiting.delete(service)
+  }
+}
+
+/** This worker goes for good: its connections move to another one, as at an upgrade. */
+export function retire(service: Service, to: OtherWorker): void {
+  const hearing = deferred<(event: LinkEvent) => void>()
+  const link = openLink(adoptChannel(to.fd), (event) => void hearing.promise.then((hear) => hear(event)))
+  // What is named here, a path or a pid file, is that of the others.
+  service.hasSuccessor = true
+  for (const server of service.handles.unixListeners()) keepPathAtClose(server, String(server.address()))
+  service.takeStep('stop')
+  const handed = new Set(service.listeners.map(({ name }) => name))
+  const phases = { spawn: 0, boot: 0, ready: 0, commit: 0 }
+  const committed = { identity: to.identity, generation: service.generation, phases, handed, left: new Set<string>() }
+  const hear = (listener: (event: LinkEvent) => void) => hearing.resolve(listener)
+  void new Leaving(service, service.drainTimeout, { ...committed, link, hear }).ended
+}
+
+/** Takes what comes from another worker, until that says bye or ends. */
+export function takeFrom(service: Service, { fd }: OtherWorker): void {
+  const link = openLink(adoptChannel(fd), (event) => {
+    if (event.type !== 'message' || typeof event.message !== 'object') return
+    if (event.message.type === 'connection') arrivals.take(event.message, event.handle)
+    else if (event.message.type === 'bye') link.close()
+  })
+  const arrivals = new Arrivals(service, link)
+  // It goes for good, or not at all: of ours it needs nothing.
+  link.send({ type: 'spares', names: [] })
+}
+
+/** For how long connections move to even out, in milliseconds: what is left then stays. */
+const longestMove = 5_000
+
+/** So many idle connections go to another worker. Resolves to how many have moved. */
+export async function give(service: Service, to: OtherWorker, count: number): Promise<number> {
+  const ended = deferred()
+  const link = openLink(adoptChannel(to.fd), (event) => {
+    mover.onLink(event)
+    if (event.type === 'closed') ended.resolve()
+  })
+  const mover = new Mover(link, performance.now() + longestMove)
+  const rule = service.options.moveConnections ?? true
+  const idle = service.listeners
+    .filter(({ server }) => isHttp(server) && !isTls(server) && rule === true)
+    .flatMap(({ name, server }) => idleOf(server).map((socket) => ({ name, socket })))
+    .slice(0, count)
+  const moves = idle.map(({ name, socket }) => {
+    const { bytesRead } = socket
+    const isFree = () => socket.bytesRead === bytesRead && socket.writableLength === 0
+    return mover.move(socket, { to: name, idle: idleTime(socket) }, { isFree })
+  })
+  const late = setTimeout(() => mover.stop(), longestMove)
+  const moved = await Promise.all(moves)
+  clearTimeout(late)
+  link.send({ type: 'bye' })
+  await ended.promise
+  return moved.filter((one) => one === 'moved').length
+}
