@@ -142,7 +142,7 @@ class Daemon {
    */
   get worker(): { readonly slot: number; readonly workers: number } | undefined {
     const { keeper } = this.#service
-    return keeper && { slot: keeper.slot, workers: keeper.workers }
+    return keeper && { slot: keeper.slot, workers: keeper.among.workers }
   }
 
   /** True if this process was started by an upgrade. */

@@ -61,10 +61,9 @@ export type Receiving = {
   tellStop(): void
 }
 
-/** The keeper that started this process (upgrade/keeper-line.ts). */
-export type KeeperEnd = {
-  /** The place of this worker, counted from 0, and how many there are. */
-  readonly slot: number
+/** A worker beside others (upgrade/among-workers.ts). */
+export type Among = {
+  /** How many there are. */
   readonly workers: number
   /**
    * Resolves when the other workers are as far as this one, or its successor: to false if one of
@@ -77,6 +76,13 @@ export type KeeperEnd = {
   wish(options: object): Promise<never>
   /** The part of this process in an upgrade of all begins. */
   beginPart(): void
+}
+
+/** The keeper that started this process (upgrade/keeper-line.ts). */
+export type KeeperEnd = {
+  /** The place of this worker, counted from 0. */
+  readonly slot: number
+  readonly among: Among
   /** This process owns the service from now on, or again. */
   serves(): void
   /** It was told to end: its exit is no crash. */

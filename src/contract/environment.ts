@@ -17,6 +17,10 @@ export const envLaunch = 'COOK_DAEMON_LAUNCH'
  * generation, and before what the program says itself.
  */
 export const envProgram = 'COOK_DAEMON_PROGRAM'
+/** How many workers the service has, for a program that shares something out among them. */
+export const envWorkers = 'COOK_DAEMON_WORKERS'
+/** Which of them it is, counted from 0: by the name that PM2 gave it. */
+export const envInstance = 'NODE_APP_INSTANCE'
 /** The folder of the control sockets; set by people. */
 export const envHome = 'COOK_DAEMON_HOME'
 /** The same, set by systemd for a unit with RuntimeDirectory=. */

@@ -23,10 +23,10 @@ export async function upgradeService(
   options: DaemonUpgradeOptions,
   asked: HowAsked = {},
 ): Promise<DaemonReport> {
-  const { keeper } = service
-  if (keeper?.isOneOfSeveral !== true || asked.isSame === true) return replaceAndLeave(service, options, asked)
+  const { among } = service.keeper ?? {}
+  if (among?.isOneOfSeveral !== true || asked.isSame === true) return replaceAndLeave(service, options, asked)
   if (asked.isHeld !== true) return askForAll(service, options)
-  keeper.beginPart()
+  among.beginPart()
   const report = replaceAndLeave(service, options, asked)
   waiting.get(service)?.resolve(report)
   return report
@@ -38,7 +38,7 @@ async function askForAll(service: Service, { signal, ...options }: DaemonUpgrade
   const giveUp = () => service.upgrading?.stop.abort()
   signal?.addEventListener('abort', giveUp)
   // It only rejects: this process has its part as all others have.
-  void service.keeper?.wish(options).catch((error) => part.resolve(Promise.reject(error)))
+  void service.keeper?.among.wish(options).catch((error) => part.resolve(Promise.reject(error)))
   try {
     return await part.promise
   } finally {

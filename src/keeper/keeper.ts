@@ -1,5 +1,5 @@
 /** The keeper of a service: the parent of its workers, which holds their listeners. */
-import { type ProgramRecord, readProgram, writeProgram } from '../contract/environment.ts'
+import { envInstance, envWorkers, type ProgramRecord, readProgram, writeProgram } from '../contract/environment.ts'
 import type { KeeperMessage } from '../contract/keeper-messages.ts'
 import type { News, WarningRecord } from '../contract/messages.ts'
 import type { LastExit, Restarts } from '../control/status.ts'
@@ -15,14 +15,15 @@ import { deferred, Turns } from '../waiting.ts'
 import type { EndBy } from './ending.ts'
 import { memoryPause } from './health.ts'
 import { HeldHandles } from './held.ts'
+import type { Changes, Home, Over } from './home.ts'
 import { say } from './log-lines.ts'
 import { PidClaim } from './pid-claim.ts'
-import { type Home, type Over, Place } from './place.ts'
+import { Place } from './place.ts'
 import type { KeeperPlan, KeepOptions, Release, ServiceRecord, SlotRecord } from './plan.ts'
 import { Recorder } from './records.ts'
 import { isSameRelease, releaseOf } from './release.ts'
 import type { Rules } from './slot.ts'
-import { type Changes, isTrusted } from './spawns.ts'
+import { isTrusted } from './spawns.ts'
 import { exitCodeOf, type Worker } from './worker.ts'
 
 /** How the keeper ends: with this code, and at a first start that failed with why. */
@@ -217,7 +218,7 @@ export class Keeper implements Home {
     if (size === undefined) return environment
     const program = readProgram(environment)
     const logFile = program?.logFile === undefined ? undefined : workerLog(program.logFile, number)
-    const own = { ...environment, NODE_APP_INSTANCE: String(number), COOK_DAEMON_WORKERS: String(size) }
+    const own = { ...environment, [envInstance]: String(number), [envWorkers]: String(size) }
     const leaves = this.target === undefined ? undefined : this.leaves
     return withoutUndefined(writeProgram(own, { ...program, ...withoutUndefined({ logFile, release: leaves }) }))
   }

@@ -1,8 +1,6 @@
 /** A place for a worker at work: who lives there, and what is done there by its rules. */
 import { randomBytes } from 'node:crypto'
-import type { LinkRecord, ProgramRecord } from '../contract/environment.ts'
-import type { KeeperMessage } from '../contract/keeper-messages.ts'
-import type { News, WarningRecord } from '../contract/messages.ts'
+import type { LinkRecord } from '../contract/environment.ts'
 import type { Exit } from '../contract/old-side.ts'
 import { protocolVersion } from '../contract/protocol.ts'
 import type { LastExit, Restarts, WorkerState } from '../control/status.ts'
@@ -11,54 +9,17 @@ import { makePair } from '../node/pair.ts'
 import { endSession, killSession } from '../node/sessions.ts'
 import { identify, system } from '../node/system.ts'
 import { defaults } from '../options.ts'
-import type { RawHandle } from '../upgrade/station.ts'
 import { deferred } from '../waiting.ts'
 import { type EndBy, endWorker, timeToEnd } from './ending.ts'
 import { notSpawned, untilServes } from './first-start.ts'
 import { Health } from './health.ts'
-import type { HeldHandles } from './held.ts'
+import type { Home, Over } from './home.ts'
 import { backText, crashText } from './log-lines.ts'
-import type { KeeperPlan, KeepOptions, Release, SlotRecord } from './plan.ts'
+import type { KeepOptions, Release, SlotRecord } from './plan.ts'
 import { commandOf, isSameRelease } from './release.ts'
-import { isInOrder, newSlot, type Rules, type Slot, type SlotEffect, type SlotEvent, stepSlot } from './slot.ts'
-import { type Changes, Spawns } from './spawns.ts'
+import { isInOrder, newSlot, type Slot, type SlotEffect, type SlotEvent, stepSlot } from './slot.ts'
+import { Spawns } from './spawns.ts'
 import { type Birth, exitCodeOf, giveBirth, type Worker, type WorkerEvents } from './worker.ts'
-
-/** Why nothing is started in a place any more. */
-export type Over = 'stopped' | 'first' | 'crashes'
-
-/** The keeper, as its places see it. */
-export type Home = {
-  readonly plan: KeeperPlan
-  readonly held: HeldHandles
-  readonly drainTimeout: number
-  readonly stopping: AbortSignal
-  /** How many workers there are; undefined: it is a service of one, and was asked for no number. */
-  readonly size: number | undefined
-  /** What the upgrade that was asked for last is to change. */
-  readonly asked: Changes | undefined
-  /** What the service has behind it. */
-  news: News
-  wentBack: WarningRecord | undefined
-  environmentFor(env: Changes['env'], program: ProgramRecord): Release['environment']
-  /** For a release that runs there: with the number of the place, and where it writes. */
-  environmentAt(place: Place, release: Release): Release['environment']
-  /** What is to be started there in place of what a worker asks for. */
-  targetOf(place: Place): Release | undefined
-  logAt(place: Place): string | undefined
-  rulesFor(place: Place): Rules
-  hear(place: Place, worker: Worker, message: KeeperMessage, handle: RawHandle | undefined): void
-  onServes(place: Place, worker: Worker): void
-  onExit(place: Place, worker: Worker): void
-  onBack(place: Place): void
-  onOver(place: Place, why: Over): void
-  /** In the foreground a worker that crashes may end the service. */
-  endsAtCrash(): boolean
-  mayReplaceForMemory(): boolean
-  onStale(place: Place): void
-  say(text: string, place?: Place): void
-  changed(): void
-}
 
 export class Place {
   readonly number: number

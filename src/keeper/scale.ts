@@ -51,7 +51,7 @@ export class Scale implements Hearing {
     if (this.#retiring.has(place)) void this.#retire(place)
   }
 
-  /** Resolves when there are so many; rejects with as many as before where new ones do not start. */
+  /** Resolves when there are so many; rejects, with as many as before, if new ones do not start. */
   async scale(count: number): Promise<Scaled> {
     const keeper = this.#keeper
     if (keeper.isStopping) throw new CookError('ERR_COOK_STOPPING', { pid: process.pid })

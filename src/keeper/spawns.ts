@@ -1,5 +1,5 @@
 /** What workers have the keeper start: their successors. */
-import { type Identity, isLinkRecord, type LinkRecord, type ProgramRecord } from '../contract/environment.ts'
+import { type Identity, isLinkRecord, type LinkRecord } from '../contract/environment.ts'
 import type { KeeperMessageOf } from '../contract/keeper-messages.ts'
 import { messageOf } from '../errors.ts'
 import { adoptChannel } from '../node/channel.ts'
@@ -7,23 +7,15 @@ import { makePair } from '../node/pair.ts'
 import { killSession } from '../node/sessions.ts'
 import { type Command, isAlive } from '../node/system.ts'
 import { isWholly } from '../node/users.ts'
-import { nextCommand, type Retyped, typedOf } from '../process/command.ts'
+import { nextCommand, typedOf } from '../process/command.ts'
 import { spawnFault } from '../process/launcher.ts'
 import { watchEnd } from './attached.ts'
-import type { Place } from './place.ts'
-import type { Release } from './plan.ts'
+import type { Spot } from './home.ts'
 import { commandOf, releaseOf, typedCommand } from './release.ts'
 import { Worker } from './worker.ts'
 
-/** What a command changes of what runs. */
-export type Changes = {
-  readonly retyped: Retyped
-  readonly env?: Release['environment'] | undefined
-  readonly program: ProgramRecord
-}
-
 export class Spawns {
-  readonly #place: Place
+  readonly #place: Spot
   /**
    * Who has asked for a worker, and under which number of its own. By its identity: each worker
    * would hold the one before it, and so all that ever were.
@@ -39,7 +31,7 @@ export class Spawns {
   /** Generations that are being started. */
   readonly #claimed = new Set<number>()
 
-  constructor(place: Place) {
+  constructor(place: Spot) {
     this.#place = place
   }
 

@@ -4,15 +4,15 @@ import type { Progress } from '../control/status.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { nextCommand, typedOf } from '../process/command.ts'
 import { type Deferred, deferred } from '../waiting.ts'
+import type { Changes } from './home.ts'
 import type { Hearing, Keeper } from './keeper.ts'
 import type { Place } from './place.ts'
 import type { KeepOptions, Release } from './plan.ts'
 import { isSameRelease, releaseOf, typedCommand } from './release.ts'
-import type { Changes } from './spawns.ts'
 import { Together } from './together.ts'
 import type { Worker } from './worker.ts'
 
-/** Before one that could not be replaced is tried again, in milliseconds: twice as long each time. */
+/** Before one that could not be replaced is tried again, in ms: twice as long each time. */
 const firstPause = 1_000
 const longestPause = 30_000
 

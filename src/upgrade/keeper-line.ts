@@ -1,7 +1,6 @@
 /** A worker's end of its keeper: it starts what is to replace this process, and holds listeners. */
 import { existsSync } from 'node:fs'
 import {
-  type Fields,
   firstHandleFd,
   type Identity,
   type KeeperRecord,
@@ -21,14 +20,13 @@ import { writeToLog } from '../process/log.ts'
 import type { Service } from '../service.ts'
 import type { KeeperEnd } from '../service-parts.ts'
 import { type Deferred, deferred, patientTimer } from '../waiting.ts'
+import { AmongWorkers } from './among-workers.ts'
 import type { Partner } from './conversation.ts'
 import { openLink } from './link.ts'
 import { openStation, type RawHandle, type Station } from './station.ts'
 
 /** How long a worker waits before it starts another keeper, and again if that fails, in ms. */
 const pauses = [200, 1_000, 5_000, 30_000] as const
-/** How often one of several says how many connections it has, in milliseconds. */
-const countInterval = 1_000
 /** By how much each worker lets the one before it go first, in milliseconds. */
 const turn = 700
 /** How long an upgrade waits for another keeper; then it goes on without one, in ms. */
@@ -55,14 +53,7 @@ export function joinKeeper(service: Service, record: LinkRecord & { readonly kee
 
 class KeeperLine implements KeeperEnd {
   readonly slot: number
-  workers: number
-  /** A wait for the other workers. */
-  #hold: Deferred<boolean> | undefined
-  /** They have failed before this one had come so far. */
-  #isRefused = false
-  #counting: NodeJS.Timeout | undefined
-  /** An upgrade of the service that this process has asked for, until it fails. */
-  #wish: Deferred<never> | undefined
+  readonly among: AmongWorkers
   readonly #service: Service
   readonly #record: KeeperRecord
   #station: Station
@@ -87,14 +78,15 @@ class KeeperLine implements KeeperEnd {
   constructor(service: Service, { keeper, handles }: LinkRecord & { readonly keeper: KeeperRecord }) {
     this.#service = service
     this.slot = keeper.slot
-    this.workers = keeper.workers ?? 1
-    this.isOneOfSeveral = keeper.workers !== undefined
-    if (this.isOneOfSeveral) this.#becomeOneOfSeveral()
     const isBeside = keeper.isBeside === true
     this.#record = keeper
     this.#station = isBeside
       ? this.#open(adoptChannel(firstHandleFd + handles.length))
       : this.#open(process, hideChannel())
+    this.among = new AmongWorkers(service, keeper.workers, (message) => {
+      if (this.isOpen) this.#station.send(message)
+      return this.isOpen
+    })
   }
 
   get isOpen(): boolean {
@@ -170,62 +162,6 @@ class KeeperLine implements KeeperEnd {
     }
   }
 
-  isOneOfSeveral: boolean
-
-  #becomeOneOfSeveral(): void {
-    this.isOneOfSeveral = true
-    let told = -1
-    this.#counting ??= setInterval(() => {
-      const { openConnections: count } = this.#service
-      if (count !== told) this.#station.send({ type: 'open', count })
-      told = count
-    }, countInterval).unref()
-  }
-
-  /** Its own handle stays open for good: its close would close the channel's descriptor. */
-  #goSideways(message: KeeperMessageOf<'retire' | 'give' | 'take'>, { fd }: RawHandle): void {
-    const { sideways } = this.#service
-    const other = { identity: [message.pid, message.startTime] as const, fd }
-    if (message.type === 'retire') {
-      this.#isStopping = true
-      sideways?.retire(other)
-    } else if (message.type === 'take') {
-      sideways?.take(other)
-    } else {
-      void sideways?.give(other, message.count).then((moved) => this.#station.send({ type: 'given', moved }))
-    }
-  }
-
-  hold(): Promise<boolean> {
-    if (!this.isOpen || this.#isRefused) return Promise.resolve(false)
-    this.#hold ??= deferred<boolean>()
-    this.#station.send({ type: 'held' })
-    return this.#hold.promise
-  }
-
-  #release(mayGo: boolean): void {
-    this.#hold?.resolve(mayGo)
-    if (this.#hold === undefined && !mayGo) {
-      this.#isRefused = true
-      this.#service.upgrading?.stop.abort()
-    }
-    this.#hold = undefined
-  }
-
-  /** It never resolves: the keeper asks this process for its part. */
-  wish(options: object): Promise<never> {
-    if (!this.isOpen)
-      return Promise.reject(new CookError('ERR_COOK_SERVICE_NOT_UPGRADED', { why: 'its keeper is gone' }))
-    this.#wish = deferred<never>()
-    this.#station.send({ type: 'wish', options: options as Fields })
-    return this.#wish.promise
-  }
-
-  /** Its part of an upgrade of all begins. */
-  beginPart(): void {
-    this.#isRefused = false
-  }
-
   /** With what a process is started so, beside its predecessor. */
   get besideRecord(): KeeperRecord {
     return { ...this.#record, isBeside: true }
@@ -261,6 +197,8 @@ class KeeperLine implements KeeperEnd {
   }
 
   #hear(message: KeeperMessage, handle: RawHandle | undefined): void {
+    if (message.type === 'retire') this.#isStopping = true
+    if (this.among.hear(message, handle)) return
     switch (message.type) {
       case 'keeper':
         this.#how = message
@@ -277,21 +215,6 @@ class KeeperLine implements KeeperEnd {
         return
       case 'ping':
         this.#station.send({ type: 'pong' })
-        return
-      case 'release':
-        this.#release(message.mayGo)
-        return
-      case 'workers':
-        this.workers = message.count
-        this.#becomeOneOfSeveral()
-        return
-      case 'retire':
-      case 'give':
-      case 'take':
-        if (handle !== undefined) this.#goSideways(message, handle)
-        return
-      case 'wishFailed':
-        this.#wish?.resolve(Promise.reject(new CookError('ERR_COOK_SERVICE_NOT_UPGRADED', { why: message.why })))
         return
       case 'renew':
         this.#renew = message
@@ -350,8 +273,7 @@ class KeeperLine implements KeeperEnd {
   #lost(station: Station): void {
     if (station !== this.#station) return
     this.#held.clear()
-    // Whether the others go on, nobody knows any more.
-    this.#release(false)
+    this.among.lost()
     for (const spawn of this.#spawns.values()) {
       spawn.started.resolve(Object.assign(spawn, { fault: 'its keeper is gone' }))
       // Nobody hears how it ends any more; that it does, its link tells.

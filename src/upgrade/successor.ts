@@ -94,7 +94,9 @@ export function succeed(service: Service, record: LinkRecord): Succession {
         void livesOn(predecessor).then((predecessorLives) => step({ type: 'looked', predecessorLives }))
         return
       case 'askKeeper':
-        void held(service.keeper?.hold() ?? Promise.resolve(true)).then((mayGo) => step({ type: 'release', mayGo }))
+        void held(service.keeper?.among.hold() ?? Promise.resolve(true)).then((mayGo) =>
+          step({ type: 'release', mayGo }),
+        )
         return
       case 'close':
         link?.close()

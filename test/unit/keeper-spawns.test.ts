@@ -11,18 +11,18 @@ type Parent = ConstructorParameters<typeof Spawns>[0]
 type Exit = Parameters<Worker['onExit']>[0]
 
 test('a worker that is gone is let go of, however many have come after it', async () => {
-  const keeper = new KeeperOfNothing()
-  const spawns = new Spawns(keeper as unknown as Parent)
+  const place = new PlaceOfNothing()
+  const spawns = new Spawns(place as unknown as Parent)
   let worker = newWorker(1)
   const gone: WeakRef<Worker>[] = []
   for (let generation = 2; generation <= 8; generation++) {
-    const young = await keeper.successorOf(worker, spawns, generation)
+    const young = await place.successorOf(worker, spawns, generation)
     spawns.count(young, 'succeeded')
-    keeper.end(worker)
+    place.end(worker)
     gone.push(new WeakRef(worker))
     worker = young
   }
-  assert.equal(keeper.news.upgrades.succeeded, gone.length)
+  assert.equal(place.home.news.upgrades.succeeded, gone.length)
   // The end of a process is told to the one that has started it, which may be gone by then.
   gone.pop()
   collectSoon(0)
@@ -35,10 +35,13 @@ test('a worker that is gone is let go of, however many have come after it', asyn
 })
 
 /** It starts no process. */
-class KeeperOfNothing {
+class PlaceOfNothing {
   readonly workers = new Map<number, Worker>()
-  readonly plan = { program: {} }
-  news = { generations: [], upgrades: { succeeded: 0, failed: 0 } }
+  readonly home = {
+    plan: { program: {} },
+    news: { generations: [], upgrades: { succeeded: 0, failed: 0 } },
+    targetOf: () => undefined,
+  }
   #born: (worker: Worker) => void = () => {}
 
   successorOf(worker: Worker, spawns: Spawns, generation: number): Promise<Worker> {
