@@ -1,6 +1,5 @@
 /** Services of which only the record is left: stopped, crashed, or killed with their keeper. */
-import { workerName } from '../contract/environment.ts'
-import { livingOwners } from '../control/owner-files.ts'
+import { livingWorkers } from '../control/owner-files.ts'
 import type { LastExit, Restarts } from '../control/status.ts'
 import { CookError } from '../errors.ts'
 import type { ServiceRecord } from '../keeper/plan.ts'
@@ -25,7 +24,7 @@ export type Down = {
 export function downOf(name: string): Down | undefined {
   const record = recordOf(runDirectory(process.env), name)
   // A worker whose keeper was killed serves on, and has another in a moment.
-  const hasWorker = livingOwners(runDirectory(process.env), workerName(name, 0)).length > 0
+  const hasWorker = livingWorkers(runDirectory(process.env), name).length > 0
   return record === undefined || hasWorker || isKept(record) ? undefined : toDown(record)
 }
 

@@ -1,6 +1,7 @@
 /** `run`: `start` in the foreground. This process is the keeper, and ends as its worker does. */
 import { closeSync } from 'node:fs'
 import { clientOf } from '../control/client.ts'
+import { CookError } from '../errors.ts'
 import { keep, untilEnded } from '../keeper/keep.ts'
 import { openLog } from '../process/log.ts'
 import { findRunDirectory } from '../process/run-dir.ts'
@@ -15,6 +16,8 @@ export async function run(script: string, args: readonly string[], options: Star
   const program = programOf(script, args, options)
   const folder = findRunDirectory(process.env)
   const place = typeof folder === 'string' ? folder : undefined
+  // Their keeper asks each by a control socket of its own.
+  if (options.workers !== undefined && folder instanceof CookError) throw folder
   // Before the program finds its port in use. That there is no folder, it says in its log.
   const running = place === undefined ? undefined : await clientOf(place, program.name).status().catch(ifNotRunning)
   if (running !== undefined) return tellRunning(running, program)

@@ -15,7 +15,7 @@ import { logFolders, openDefaultLog } from '../process/log-dir.ts'
 import { findRunDirectory, logPath, runDirectory } from '../process/run-dir.ts'
 import { ifNotRunning } from './find-service.ts'
 import { isNameTaken, keeperPlan, keepOptionsOf, startKeeper } from './keep.ts'
-import { exitCodes, paint, print, printJson, tell } from './output.ts'
+import { exitCodes, paint, print, printJson, tell, UsageError } from './output.ts'
 import {
   type AgainOptions,
   changesOf,
@@ -73,6 +73,8 @@ export async function startProgram(program: Program, options: StartOptions, agai
 
 /** For a user without a place for a run directory: its log has one, and signals do the rest. */
 async function startAlone(program: Program, lack: CookError, options: StartOptions, again: Again): Promise<number> {
+  // Their keeper asks each by a control socket of its own.
+  if (options.workers !== undefined) throw lack
   const isJson = options.json === true
   const isNamed = program.record.logFile !== undefined
   if (!isNamed && logFolders(process.env, undefined).length === 0) throw lack
@@ -120,6 +122,8 @@ type Launch = {
 
 /** Under a keeper, unless that is not wanted. */
 async function launch(program: Program, { folder, log, options, again }: Launch): Promise<void> {
+  if (options.keep === false && options.workers !== undefined)
+    throw new UsageError('--workers needs a keeper: leave out --no-keep, or --workers')
   if (options.keep === false) return launchDaemon({ ...planFor(program, again.env), output: [log, log] })
   const env = again.env ?? process.env
   return startKeeper(keeperPlan(program, { folder, env, options: again.keep ?? keepOptionsOf(options) }), log)

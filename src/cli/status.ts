@@ -38,20 +38,18 @@ export async function list({ json }: Options): Promise<number> {
 
 function listText(running: readonly (Status | Silent)[], down: readonly Down[]): string {
   return table([
-    ['name', 'pid', 'workers', 'generation', 'phase', 'uptime', 'restarts', 'memory', 'connections', 'listens on'],
+    ['name', 'pid', 'generation', 'phase', 'workers', 'uptime', 'restarts', 'memory', 'connections', 'listens on'],
     ...running.map((one) => [
       one.name,
       String(one.pid),
-      workersText(one),
       String(one.generation),
       ...(one.phase === 'silent' ? [one.phase, 'does not answer'] : numbers(one)),
     ]),
-    ...down.map((one) => [one.name, '-', '-', String(one.generation), one.phase, downText(one)]),
+    ...down.map((one) => [one.name, '-', String(one.generation), one.phase, downText(one)]),
   ])
 }
 
-function workersText(one: Status | Silent): string {
-  const workers = 'workers' in one ? one.workers : undefined
+function workersText(workers: readonly WorkerStatus[] | undefined): string {
   if (workers === undefined) return '-'
   return `${workers.filter(({ state }) => state === 'serving').length}/${workers.length}`
 }
@@ -61,8 +59,15 @@ function numbers({ phase, uptime, memory, connections, listeners, workers }: Sta
   const restarts = workers?.map((one) => sumOf(one.restarts)).reduce((sum, one) => sum + one, 0)
   const states = (workers ?? []).map((one) => one.state)
   const state = states.every((one) => one === 'serving') ? phase : states.length > 1 ? 'degraded' : (states[0] ?? phase)
-  const common = [state, timeText(uptime), restarts === undefined ? '-' : String(restarts)]
-  return [...common, bytesText(memory.resident), String(connections), addresses]
+  const common = [state, workersText(workers), timeText(uptime), restarts === undefined ? '-' : String(restarts)]
+  const notes = (workers ?? []).filter(() => states.length > 1).flatMap(noteOf)
+  return [...common, bytesText(memory.resident), String(connections), addresses, ...notes]
+}
+
+/** Of one that does not serve. */
+function noteOf({ slot, state, lastExit }: WorkerStatus): string[] {
+  if (state === 'serving') return []
+  return [`slot ${slot} ${state}${lastExit === undefined ? '' : `, last: ${lastExitText(lastExit)}`}`]
 }
 
 function sumOf({ crash, hang, memory }: Restarts): number {

@@ -68,7 +68,7 @@ async function upgradeRunning(
   if (options.exclusive === true) return restartKept(client, before, options)
   const { retyped, record } = changesOf(before.command, args, options)
   const next = nextCommand(before.command, retyped)
-  const { length: count = 1 } = before.workers ?? []
+  const count = Math.max(1, before.workers?.length ?? 1)
   if (!isJson) {
     const workers = count > 1 ? `, ${count} workers` : ''
     print(`${paint('bold', client.name)}  generation ${before.generation} → ${before.generation + 1}${workers}`)

@@ -3,13 +3,20 @@ import { once } from 'node:events'
 import { lstatSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import { text } from 'node:stream/consumers'
-import { workerName } from '../contract/environment.ts'
 import { CookError, type CookErrorCode, messageOf } from '../errors.ts'
 import { processState } from '../node/processes.ts'
 import { parseJson, readJsonLines } from '../process/json-lines.ts'
 import { controlPath } from '../process/run-dir.ts'
-import { removeLeftovers } from './leftovers.ts'
-import { type FoundOwner, lastDeadOwner, lastOwner, livingOwners, type Owner, servingOwner } from './owner-files.ts'
+import { removeAllLeftovers } from './leftovers.ts'
+import {
+  type FoundOwner,
+  lastDeadOwner,
+  lastOwner,
+  livingOwners,
+  livingWorkers,
+  type Owner,
+  servingOwner,
+} from './owner-files.ts'
 import type { Failure, Progress, Status } from './status.ts'
 
 export type Client = {
@@ -58,7 +65,7 @@ const absence = 3_000
 export function clientOf(folder: string, name: string, wait: number = patience): Client {
   const path = controlPath(folder, name)
   // Those of its workers too, which go with it.
-  const owners = () => [...livingOwners(folder, workerName(name, 0)), ...livingOwners(folder, name)]
+  const owners = () => [...livingWorkers(folder, name), ...livingOwners(folder, name)]
   const serving = () => servingOwner(folder, name)
   const ask = async (what: string, options?: object) => {
     try {
@@ -73,8 +80,7 @@ export function clientOf(folder: string, name: string, wait: number = patience):
         )
         throw new CookError('ERR_COOK_STANDS_STILL', { name, who })
       }
-      if (isAbsent) await removeLeftovers(folder, workerName(name, 0))
-      if (isAbsent) await removeLeftovers(folder, name, lastDeadOwner(folder, name))
+      if (isAbsent) await removeAllLeftovers(folder, name, lastDeadOwner(folder, name))
       throw error
     }
   }
@@ -111,8 +117,7 @@ export function clientOf(folder: string, name: string, wait: number = patience):
     lastDead: () => lastDeadOwner(folder, name),
     lastOwner: () => lastOwner(folder, name),
     async removeLeftovers() {
-      await removeLeftovers(folder, workerName(name, 0))
-      await removeLeftovers(folder, name)
+      await removeAllLeftovers(folder, name)
     },
   }
 }

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { clearDead } from '../listen/dead-path.ts'
 import { fileAt, removeFile } from '../node/stat.ts'
 import { controlPath } from '../process/run-dir.ts'
-import { filesIn, forgetDeadOwners, livingOwners, type Owner } from './owner-files.ts'
+import { filesIn, forgetDeadOwners, livingOwners, type Owner, workerNames } from './owner-files.ts'
 
 /** Private names are there for microseconds: one of this age, in milliseconds, is left over. */
 const privateAge = 5_000
@@ -25,6 +25,12 @@ export async function removeLeftovers(folder: string, name: string, except?: Own
   } catch {
     // Somebody starts it in this moment, or the folder cannot be written in. Nobody asked for this.
   }
+}
+
+/** Those of its workers too, which go with it. */
+export async function removeAllLeftovers(folder: string, name: string, except?: Owner): Promise<void> {
+  for (const worker of workerNames(folder, name)) await removeLeftovers(folder, worker)
+  await removeLeftovers(folder, name, except)
 }
 
 /** Of a socket or an owner file that is being made (unix-path.ts, dead-path.ts, owner-files.ts). */

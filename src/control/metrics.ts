@@ -1,6 +1,7 @@
 /** What a daemon shows of itself for Prometheus. */
+import type { GenerationRecord } from '../contract/messages.ts'
 import { phases } from '../contract/phase.ts'
-import type { Status } from './status.ts'
+import type { Status, WorkerStatus } from './status.ts'
 
 /** Prometheus' text format, version 0.0.4. */
 export function metricsText(status: Status): string {
@@ -61,19 +62,40 @@ export function metricsText(status: Status): string {
     'generation_connections',
     'gauge',
     'Connections that are open, by generation: those that drain too.',
-    generations.map(({ generation, connections }) => [connections, { generation: String(generation) }]),
+    generations.map((one) => [one.connections, labelsOf(one)]),
   )
   metric(
     'resident_memory_bytes',
     'gauge',
     'Resident memory, by generation.',
-    generations.map(({ generation, memory: bytes }) => [bytes, { generation: String(generation) }]),
+    generations.map((one) => [one.memory, labelsOf(one)]),
+  )
+  const workers = status.workers ?? []
+  const bySlot = (of: (worker: WorkerStatus) => number) =>
+    workers.map((worker): Sample => [of(worker), { slot: String(worker.slot) }])
+  metric(
+    'worker_up',
+    'gauge',
+    '1 for a worker that serves.',
+    bySlot(({ state }) => (state === 'serving' ? 1 : 0)),
+  )
+  metric(
+    'worker_connections',
+    'gauge',
+    'Connections that are open, by worker.',
+    bySlot(({ connections }) => connections),
+  )
+  metric(
+    'worker_resident_memory_bytes',
+    'gauge',
+    'Resident memory, by worker.',
+    bySlot(({ memory: bytes }) => bytes),
   )
   metric(
     'worker_restarts_total',
     'counter',
     'How often the keeper has started a worker again, by reason.',
-    (status.workers ?? []).flatMap(({ slot, restarts }) =>
+    workers.flatMap(({ slot, restarts }) =>
       Object.entries(restarts).map(([reason, times]): Sample => [times, { slot: String(slot), reason }]),
     ),
   )
@@ -86,6 +108,11 @@ export function metricsText(status: Status): string {
   metric('warnings', 'gauge', 'Warnings that status shows.', [[status.warnings?.length ?? 0]])
   metric('heap_used_bytes', 'gauge', 'Memory of live JavaScript objects.', [[memory.heapUsed]])
   return `${lines.join('\n')}\n`
+}
+
+/** Workers side by side have generations of the same number. */
+function labelsOf({ generation, slot }: GenerationRecord): Readonly<Record<string, string>> {
+  return { generation: String(generation), ...(slot !== undefined && { slot: String(slot) }) }
 }
 
 type Sample = readonly [value: number, labels?: Readonly<Record<string, string>>]

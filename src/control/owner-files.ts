@@ -2,7 +2,7 @@
 import { linkSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
-import { type Identity, isFields, type ProgramRecord } from '../contract/environment.ts'
+import { type Identity, isFields, type ProgramRecord, workerName } from '../contract/environment.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { placeOfPids } from '../node/processes.ts'
 import { fileAt, removeFile, statPath } from '../node/stat.ts'
@@ -103,6 +103,20 @@ export function livingOwners(folder: string, name: string): FoundOwner[] {
     .flatMap((pid) => readOwner(ownerPath(folder, name, pid), pid))
     .filter(({ pid, startTime }) => isAlive([pid, startTime]))
     .sort((one, other) => one.generation - other.generation)
+}
+
+/** Names of the workers of a service of which there is any file here. */
+export function workerNames(folder: string, name: string): string[] {
+  const slots = filesIn(folder)
+    .filter((file) => file.startsWith(`${name}@`))
+    .map((file) => /^(\d+)\.(sock|\d+\.owner)$/.exec(file.slice(name.length + 1))?.[1])
+    .filter((slot) => slot !== undefined)
+  return [...new Set(slots)].map((slot) => workerName(name, Number(slot)))
+}
+
+/** Workers of a service that live, as their own files have it. */
+export function livingWorkers(folder: string, name: string): FoundOwner[] {
+  return workerNames(folder, name).flatMap((worker) => livingOwners(folder, worker))
 }
 
 /** The one that has the name, by its own word; undefined if nobody does, or they only drain. */

@@ -4,7 +4,7 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { isCount, workerName } from '../contract/environment.ts'
 import { removeLeftovers } from '../control/leftovers.ts'
 import { metricsText } from '../control/metrics.ts'
-import { demandName, forgetOwners, hasOwner, removeOwner, writeOwner } from '../control/owner-files.ts'
+import { demandName, forgetOwners, hasOwner, removeOwner, workerNames, writeOwner } from '../control/owner-files.ts'
 import { makeServer, objectIn, readBody, send, sendFailure, stream, upgradeOptions } from '../control/requests.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { clearDead } from '../listen/dead-path.ts'
@@ -69,7 +69,7 @@ export class KeeperControl {
     this.#server.close()
     if (this.#file !== undefined && fileAt(this.#path)?.id === this.#file) removeFile(this.#path)
     removeOwner(this.#folder, this.#name, process.pid)
-    for (const { number } of this.#keeper.all) void removeLeftovers(this.#folder, workerName(this.#name, number))
+    for (const worker of workerNames(this.#folder, this.#name)) void removeLeftovers(this.#folder, worker)
   }
 
   /** Who the keeper is, for those whom it does not answer. */

@@ -4,10 +4,17 @@ import type { LastExit, Restarts } from '../control/status.ts'
 import { exitWords } from '../process/launcher.ts'
 import type { Release } from './plan.ts'
 
+let logFd = 2
+
+/** From now on into this file: a keeper that a worker has started has that one's descriptors. */
+export function sayIn(fd: number): void {
+  logFd = fd
+}
+
 /** One line, with the time. By the descriptor: a reader that is gone must not end the keeper. */
 export function say(text: string): void {
   try {
-    writeSync(2, `${new Date().toISOString()} cook-daemon: ${text}\n`)
+    writeSync(logFd, `${new Date().toISOString()} cook-daemon: ${text}\n`)
   } catch {
     // Full or closed: `status` has the last exit too.
   }

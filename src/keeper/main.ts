@@ -3,11 +3,12 @@ import { closeSync } from 'node:fs'
 import { CookError, messageOf } from '../errors.ts'
 import { attempt } from '../node/sessions.ts'
 import { identify, system } from '../node/system.ts'
+import { openLog } from '../process/log.ts'
 import { watchEnd } from './attached.ts'
 import { invite } from './invite.ts'
 import { keep, untilEnded } from './keep.ts'
 import type { Keeper } from './keeper.ts'
-import { say } from './log-lines.ts'
+import { say, sayIn } from './log-lines.ts'
 import type { Attach, KeeperAnswer, KeeperPlan } from './plan.ts'
 import { recordOf } from './records.ts'
 import { Worker } from './worker.ts'
@@ -51,6 +52,8 @@ async function takeUp({ name, folder, slot, generation, pid }: Attach): Promise<
   if (folder === undefined || record === undefined) throw new Error(`there is no record of the service ${name}`)
   const [, file = record.plan.file] = process.argv
   const options = { ...record.plan.options, isRun: false }
+  const { logFile } = record.plan.program
+  if (logFile !== undefined) attempt(() => sayIn(openLog(logFile)))
   const keeper = await keep({ ...record.plan, file, options }, (one) => {
     one.remember(record)
     const place = one.places.get(slot) ?? one.add(slot)

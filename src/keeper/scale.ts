@@ -1,4 +1,6 @@
 /** More or fewer workers, and as many connections for each: they go from worker to worker. */
+import { workerName } from '../contract/environment.ts'
+import { removeLeftovers } from '../control/leftovers.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { makePair } from '../node/pair.ts'
 import { deferred, patientTimer } from '../waiting.ts'
@@ -98,6 +100,8 @@ export class Scale implements Hearing {
     for (const place of leaving) {
       this.#retiring.delete(place)
       keeper.remove(place)
+      const { folder, name } = keeper.plan
+      if (folder !== undefined) void removeLeftovers(folder, workerName(name, place.number))
     }
   }
 
