@@ -69,6 +69,7 @@ function onHeld(group: GroupUpgrade, slot: number, part: Part): Step {
   const free = (mayGo: boolean): GroupEffect => ({ do: 'release', slot, mayGo })
   // Its successor asks again where its predecessor has died behind the answer.
   if (part.at === 'freed' || group.decision !== undefined) return [group, [free(group.decision !== 'no')]]
+  if (part.at === 'held') return [group, []]
   if (part.at !== 'asked') return [group, [free(false)]]
   const held = set(group, slot, { at: 'held', holds: part.holds + 1 })
   const all = group.isRolling ? [[slot, { at: 'held', holds: part.holds + 1 } as Part] as const] : [...held.parts]

@@ -98,8 +98,9 @@ export class Keeper implements Home {
   }
 
   /** Another keeper has kept it before: of its workers some may live. */
-  remember({ slots, release = this.#release }: Pick<ServiceRecord, 'slots' | 'release'>): void {
+  remember({ slots, release, isUnited = true }: ServiceRecord): void {
     this.#release = release
+    this.isUnited = isUnited
     this.#isStarting = false
     for (const one of slots) this.add(one.slot).remember(one)
   }
@@ -383,7 +384,8 @@ export class Keeper implements Home {
     const { plan, state, generation, restarts, lastExit, release } = this
     const slots: SlotRecord[] = this.all.map((place) => place.record)
     const now = { format: 1, at: Date.now(), keeper: { pid, startTime }, place: placeOfPids() } as const
-    return { ...now, plan, state, generation, restarts, release, slots, ...(lastExit && { lastExit }) }
+    const { isUnited } = this
+    return { ...now, plan, state, generation, restarts, release, isUnited, slots, ...(lastExit && { lastExit }) }
   }
 }
 

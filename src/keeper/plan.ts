@@ -75,6 +75,8 @@ export type ServiceRecord = {
   readonly place: string
   /** That of the last commit. */
   readonly release: Release
+  /** All slots are to run it: not after an upgrade one by one that has failed. */
+  readonly isUnited?: boolean
   readonly generation: number
   readonly restarts: Restarts
   readonly lastExit?: LastExit
@@ -126,6 +128,7 @@ const record = object({
   keeper: object({ pid, startTime: text }),
   place: text,
   release,
+  isUnited: optional(flag),
   generation: count,
   restarts,
   lastExit: optional(lastExit),

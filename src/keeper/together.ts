@@ -123,12 +123,19 @@ export class Together implements Hearing {
   changed({ number, serving, workers }: Place): void {
     if (!this.#alone.has(number)) return
     const old = this.#old.get(number) ?? 0
-    if (serving !== undefined && serving.generation > old) {
+    // What the keeper has started there meanwhile, since all had died, is the version of before.
+    const isNew = serving !== undefined && serving.generation > old && this.#isMeant(serving)
+    if (isNew) {
       const { generation, identity } = serving
       if (this.#places.size > 1)
         this.#onProgress({ type: 'serves', ms: this.#ms, pid: identity[0], generation, slot: number })
       this.#settle(number, { type: 'served', slot: number })
-    } else if (![...workers.keys()].some((one) => one > old)) this.#settle(number, { type: 'failed', slot: number })
+    } else if (![...workers.values()].some((one) => one.generation > old && this.#isMeant(one)))
+      this.#settle(number, { type: 'failed', slot: number })
+  }
+
+  #isMeant({ release }: Worker): boolean {
+    return this.#target === undefined || isSameRelease(release, this.#target)
   }
 
   #settle(slot: number, event: GroupEvent): void {

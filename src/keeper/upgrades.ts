@@ -82,6 +82,7 @@ export class Upgrades implements Hearing {
     } finally {
       keeper.asked = undefined
       keeper.target = undefined
+      keeper.leaves = undefined
     }
   }
 

@@ -135,6 +135,24 @@ test('one that fails behind the decision is named, and holds up none of the othe
   )
 })
 
+test('a successor that asks in the place of its dead predecessor is held as that was, and goes on with the others', () => {
+  const [begun] = newGroup([0, 1], { isRolling: false, holds: 1 })
+  const [one] = stepGroup(begun, { type: 'held', slot: 0 })
+  const [again, effects] = stepGroup(one, { type: 'held', slot: 0 })
+  assert.deepEqual(effects, [])
+  const [decided, released] = stepGroup(again, { type: 'held', slot: 1 })
+  assert.deepEqual(
+    released.map((effect) => effect.do === 'release' && [effect.slot, effect.mayGo]),
+    [
+      [0, true],
+      [1, true],
+    ],
+  )
+  // Its predecessor had died with the answer.
+  const [, late] = stepGroup(decided, { type: 'held', slot: 0 })
+  assert.deepEqual(late, [{ do: 'release', slot: 0, mayGo: true }])
+})
+
 test('one by one, nobody is asked before the one before has left, and the first that fails ends it', () => {
   fc.assert(
     fc.property(fc.integer({ min: 1, max: 8 }), fc.integer({ min: 1, max: 2 }), acts, (slots, holds, all) => {
