@@ -22,6 +22,7 @@ const checks = [
     'cjs-resolves-to-esm',
   ],
   ['docs/errors.md', 'dist/scripts/docs-errors.js', '--check'],
+  ['schema/cook.config.json', 'dist/scripts/docs-schema.js', '--check'],
   ['docs/reliability.md', 'dist/scripts/docs-faults.js', '--check'],
   ['docs/benchmarks.md', 'dist/scripts/docs-benchmarks.js', '--check'],
 ]

@@ -16,7 +16,7 @@ const guides = [
   'websockets',
   'state-and-hooks',
 ]
-const reference = ['cli', 'preload', 'errors', 'limits', 'protocol', 'upgrade-walk']
+const reference = ['cli', 'config', 'preload', 'errors', 'limits', 'protocol', 'upgrade-walk']
 const evidence = ['reliability', 'failure-modes', 'benchmarks']
 
 /** Files beside docs/ that are pages, and their names. */

@@ -141,13 +141,16 @@ export function checkListenOptions(options: { readonly port?: unknown; readonly 
   }
 }
 
+/** To commands, every service of the run directory: none has it for a name. */
+export const everyService = 'all'
+
 /** A name is part of a path: nothing in it leads out of the run directory. */
 export function isDaemonName(name: unknown): boolean {
-  return typeof name === 'string' && /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(name)
+  return typeof name === 'string' && name !== everyService && /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(name)
 }
 
 /** setTimeout takes no longer ones: it would fire at once. */
-const longestDuration = 2 ** 31 - 1
+export const longestDuration = 2 ** 31 - 1
 
 const tests: Readonly<Record<Kind, readonly [isIt: (value: unknown) => boolean, what: string]>> = {
   string: [(value) => typeof value === 'string' && value !== '' && !value.includes('\0'), 'a string that is not empty'],
@@ -186,7 +189,7 @@ const tests: Readonly<Record<Kind, readonly [isIt: (value: unknown) => boolean, 
   signal: [(value) => value instanceof AbortSignal, 'an AbortSignal'],
   service: [
     isDaemonName,
-    "a name of letters, digits, '.', '_' and '-', at most 64, that begins with a letter or digit",
+    "a name of letters, digits, '.', '_' and '-', at most 64, that begins with a letter or digit, and is not all",
   ],
   stage: [(value) => value === 'parent' || value === 'daemon', "'parent' or 'daemon'"],
 }

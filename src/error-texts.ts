@@ -205,6 +205,14 @@ export const errorTexts = {
     text: 'the pid file {file} names another running process (pid {owner}); it was left as it was',
     help: 'If that is the same service, upgrade or stop it. Otherwise choose another pid file.',
   },
+  ERR_COOK_CONFIG: {
+    text: 'the configuration {file} cannot be used: {why}',
+    help: 'Correct the file; nothing was started or changed. docs/config.md has every field.',
+  },
+  ERR_COOK_CONFIG_OWNER: {
+    text: 'the configuration {file} is not read, since another user decides what it says: {why}',
+    help: 'The file and every folder above it must belong to this user or root, and nobody else may write in them (chown, chmod go-w). Root can name one more user, with --allow-owner: code is evaluated as that user. Nothing was started or changed.',
+  },
   ERR_COOK_RUN_DIR: {
     text: 'the run directory {folder} cannot be used: {why}',
     help: 'It must belong to this user, must not be writable for anybody else (mode 0700), and must not be a symlink, since its sockets stop and replace services. COOK_DAEMON_HOME names another one. Without any, run serves without a control socket, and so does start with --log.',
@@ -240,6 +248,10 @@ export const errorTexts = {
   ERR_COOK_NONE_RUNNING: {
     text: 'no service is running (looked in {folder})',
     help: 'The command start starts one. Each user, and each run directory, has services of its own.',
+  },
+  ERR_COOK_NONE_DOWN: {
+    text: 'no service is down (looked in {folder})',
+    help: 'The command list shows what runs and what is down.',
   },
   ERR_COOK_NO_ANSWER: {
     text: '{name} did not respond on {path}: {why}',

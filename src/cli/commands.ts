@@ -1,6 +1,7 @@
 /** All commands with their options and their help, as commander understands them. */
 import { availableParallelism } from 'node:os'
 import { Command, CommanderError, InvalidArgumentError } from 'commander'
+import { bytesOf } from '../config/sizes.ts'
 import { envHome, envRuntime } from '../contract/environment.ts'
 import { CookError } from '../errors.ts'
 import { mostWorkers } from '../keeper/plan.ts'
@@ -29,24 +30,36 @@ Example:
   cook-daemon upgrade web`,
   )
 
-withStartOptions(program.command('start'))
-  .description('start a program as a daemon, and wait until it serves')
+const meantText =
+  'a service, or several; all; or a configuration and services of it (default: the configuration that lies here, else the only service)'
+
+withFileOptions(withStartOptions(program.command('start')))
+  .description('start a program as a daemon, and wait until it serves; or the services of a configuration')
   .argument(
-    '<script>',
-    'the program; a symlink in its path is followed again at each upgrade; or a service that is down',
+    '[script]',
+    'the program; a symlink in its path is followed again at each upgrade; or a service that is down; or a configuration (default: the one that lies here)',
   )
-  .argument('[args...]', 'arguments of the program, behind --')
+  .argument('[args...]', 'arguments of the program, behind --; or services of the configuration (default: all)')
   .option('--name <name>', "name of the daemon (default: the script's name without its extension)")
   .option('--workers <number>', 'processes that serve side by side, or max: one for each core (default: 1)', workers)
   .option('--no-keep', 'without a keeper: a crash stays down')
   .option('--json', 'print the status as JSON')
-  .addHelpText('after', example('start dist/server.js --name web --log /var/log/web.log -- --port 8080'))
-  .action((script, args, options) => later(async () => (await import('./start.ts')).start(script, args, options)))
+  .addHelpText(
+    'after',
+    examples(
+      'start dist/server.js --name web --log /var/log/web.log -- --port 8080',
+      'start                                        # all of cook.config.json, or of ecosystem.config.js',
+      'start cook.config.json web --env production',
+    ),
+  )
+  .action((script, args, options) =>
+    later(async () => (await import('./several.ts')).startMeant(script, args, options)),
+  )
 
-withStartOptions(program.command('run'))
+withFileOptions(withStartOptions(program.command('run')))
   .description('the same in the foreground, for systemd, containers and terminals')
-  .argument('<script>', 'the program')
-  .argument('[args...]', 'arguments of the program, behind --')
+  .argument('<script>', 'the program; or a configuration')
+  .argument('[args...]', 'arguments of the program, behind --; or the service of the configuration')
   .option('--name <name>', "name of the daemon (default: the script's name without its extension)")
   .option('--workers <number>', 'processes that serve side by side, or max: one for each core (default: 1)', workers)
   .option('--keep', 'start a worker again that ends unasked, up to ten times in a row')
@@ -56,13 +69,13 @@ withStartOptions(program.command('run'))
 This process is the keeper: it forwards signals to the worker, and ends with its exit code.
 ${example('run server.js --name web').trimStart()}`,
   )
-  .action((script, args, options) => later(async () => (await import('./run.ts')).run(script, args, options)))
+  .action((script, args, options) => later(async () => (await import('./several.ts')).runMeant(script, args, options)))
 
-withStartOptions(program.command('upgrade'))
+withFileOptions(withStartOptions(program.command('upgrade')))
   .description('replace a daemon by its new version; exit 0 only when that serves')
-  .argument('[name]', 'the daemon; may be left out if one runs')
+  .argument('[name]', meantText)
   .argument('[args...]', 'with --or-start: arguments of the program, behind --')
-  .option('--or-start <script>', 'start this program if the daemon does not run')
+  .option('--or-start [script]', 'start this program, or what the configuration says, if the daemon does not run')
   .option('--update-env', 'the new version gets the environment of this command, not that of the first start')
   .option(
     '--release <listener>',
@@ -74,37 +87,35 @@ withStartOptions(program.command('upgrade'))
   .option('--keeper', 'replace the keeper too, by the one of this command, on its Node')
   .option('--no-wait', 'return when the new version serves, without waiting for the end of the old one')
   .option('--json', 'print each step as a line of JSON')
-  .addHelpText('after', example('upgrade web --ready-timeout 30000'))
+  .addHelpText('after', examples('upgrade web --ready-timeout 30000', 'upgrade --or-start', 'upgrade all'))
   .action((name, args, options) => {
     const [meant, ...rest] = beginsBehind(args.length + 1) ? [undefined, name, ...args] : [name, ...args]
-    later(async () => (await import('./upgrade.ts')).upgrade(meant, rest, options))
+    later(async () => (await import('./several.ts')).upgradeMeant(meant, rest, options))
   })
 
-program
-  .command('status')
+withOwnerOption(program.command('status'))
   .description('show a daemon, with generations that still drain')
-  .argument('[name]', 'the daemon; may be left out if one runs')
+  .argument('[names...]', meantText)
   .option('--json', 'print it as JSON')
   .addHelpText('after', example('status web --json'))
-  .action((name, options) => later(async () => (await import('./status.ts')).status(name, options)))
+  .action((names, options) => later(async () => (await import('./several.ts')).statusMeant(names, options)))
 
-program
-  .command('stop')
+withOwnerOption(program.command('stop'))
   .description('finish what was accepted, and end; all generations, also of one that does not answer')
-  .argument('[name]', 'the daemon; may be left out if one runs')
+  .argument('[names...]', meantText)
   .option('--kill-after <ms>', 'what is still there then is killed (default: its drain timeout and 5 s)', duration)
   .option('--json', 'print the end as JSON')
-  .addHelpText('after', example('stop web'))
-  .action((name, options) => later(async () => (await import('./stop.ts')).stop(name, options)))
+  .addHelpText('after', examples('stop web', 'stop all'))
+  .action((names, options) => later(async () => (await import('./several.ts')).stopMeant(names, options)))
 
-withStartOptions(program.command('restart'))
+withFileOptions(withStartOptions(program.command('restart')))
   .description('end the worker, and start the same again; clients wait. For a new version use upgrade')
-  .argument('[name]', 'the daemon; may be left out if one runs')
+  .argument('[names...]', meantText)
   .option('--update-env', 'with the environment of this command, not that of the first start')
   .option('--kill-after <ms>', 'what is still there then is killed (default: its drain timeout and 5 s)', duration)
   .option('--json', 'print the status as JSON')
   .addHelpText('after', example('restart web'))
-  .action((name, options) => later(async () => (await import('./restart.ts')).restart(name, options)))
+  .action((names, options) => later(async () => (await import('./several.ts')).restartMeant(names, options)))
 
 program
   .command('scale')
@@ -207,8 +218,23 @@ function withStartOptions(command: Command): Command {
     .option('--no-move-connections', 'close connections with their next answer instead of moving them')
 }
 
+function withFileOptions(command: Command): Command {
+  return withOwnerOption(command).option('--env <name>', 'with the environment of this name in the configuration')
+}
+
+function withOwnerOption(command: Command): Command {
+  return command.option(
+    '--allow-owner <user>',
+    'as root: this user too may write in the configuration, and its code is evaluated as this user',
+  )
+}
+
 function example(text: string): string {
   return `\nExample:\n  cook-daemon ${text}`
+}
+
+function examples(...texts: readonly string[]): string {
+  return `\nExamples:\n${texts.map((text) => `  cook-daemon ${text}`).join('\n')}`
 }
 
 function collect(value: string, before: readonly string[] = []): readonly string[] {
@@ -221,12 +247,9 @@ function duration(text: string): number {
   throw new InvalidArgumentError('It must be a number of milliseconds.')
 }
 
-const units: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 }
-
 function size(text: string): number {
-  const [, digits, unit = ''] = /^(\d+(?:\.\d+)?)([KMG]?)B?$/i.exec(text) ?? []
-  const bytes = Number(digits) * (units[unit.toUpperCase()] ?? Number.NaN)
-  if (bytes > 0) return Math.round(bytes)
+  const bytes = bytesOf(text)
+  if (bytes !== undefined) return bytes
   throw new InvalidArgumentError('It must be a size as 512M or 2G.')
 }
 

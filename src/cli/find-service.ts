@@ -1,6 +1,6 @@
 /** Which daemon is meant. */
 
-import { isDaemonName } from '../check.ts'
+import { everyService, isDaemonName } from '../check.ts'
 import { type Client, clientOf } from '../control/client.ts'
 import { type FoundOwner, ownedNames } from '../control/owner-files.ts'
 import type { Status } from '../control/status.ts'
@@ -84,6 +84,7 @@ export function ifNotRunning(error: unknown): undefined {
 
 export function checkedName(name: string): string {
   if (isDaemonName(name)) return name
+  if (name === everyService) throw new UsageError(`${name} means every service, and is the name of none`)
   throw new UsageError(
     `${JSON.stringify(name)} is not a name: letters, digits, '.', '_' and '-', at most 64, and the first a letter or digit`,
   )

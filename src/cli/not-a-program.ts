@@ -1,6 +1,7 @@
 /** What is typed in the place of a program, or of an option of Node, and what to type instead. */
-import { closeSync, openSync, readFileSync, readSync, type Stats, statSync } from 'node:fs'
+import { closeSync, existsSync, openSync, readFileSync, readSync, type Stats, statSync } from 'node:fs'
 import { basename, dirname, extname, join } from 'node:path'
+import { known } from '../config/find.ts'
 import { scriptEndings } from '../process/command.ts'
 import { UsageError } from './output.ts'
 
@@ -27,7 +28,9 @@ const configuration = ['.json', '.yml', '.yaml', '.toml']
 export function checkScript(typed: string, file: string, args: readonly string[]): void {
   const found = existing(file)
   if (found === undefined) {
-    throw new UsageError(runners.includes(typed) ? runnerText(typed, args) : `there is no program ${file}`)
+    throw new UsageError(
+      runners.includes(typed) ? runnerText(typed, args) : `there is no program ${file}${besideText(typed, file)}`,
+    )
   }
   if (found.isDirectory()) {
     checkFolder(file)
@@ -42,6 +45,12 @@ export function checkScript(typed: string, file: string, args: readonly string[]
   if (kind !== undefined) {
     throw new UsageError(`${file} is ${kind}, not a program for Node.${instead(dirname(file), 'start')}`)
   }
+}
+
+/** A service of a configuration is named behind it. */
+function besideText(typed: string, file: string): string {
+  const found = known.flat().find((name) => existsSync(join(dirname(file), name)))
+  return found === undefined ? '' : `\nFor a service of ${found}: cook-daemon start ${found} ${typed}`
 }
 
 /** Options with which Node does not run the program, or runs it in another process. */

@@ -17,7 +17,24 @@ export function print(text: string): void {
 }
 
 export function printJson(value: unknown): void {
-  print(JSON.stringify(value))
+  if (heard === undefined) print(JSON.stringify(value))
+  else heard.said.push(value)
+}
+
+/** What a command has said of one service, where it is one of several. */
+export type Heard = { readonly said: unknown[]; failure?: { readonly message: string; readonly code?: string } }
+
+let heard: Heard | undefined
+
+/** Meanwhile JSON is kept for the list of all, and what fails is known beside being told. */
+export async function hear(run: () => Promise<number>): Promise<Heard & { readonly code: number }> {
+  const own: Heard = { said: [] }
+  heard = own
+  try {
+    return Object.assign(own, { code: await run() })
+  } finally {
+    heard = undefined
+  }
 }
 
 type Format = 'bold' | 'dim' | 'red' | 'green' | 'yellow'
@@ -37,6 +54,7 @@ export function note(text: string): void {
 const absent: readonly CookErrorCode[] = [
   'ERR_COOK_NOT_RUNNING',
   'ERR_COOK_NONE_RUNNING',
+  'ERR_COOK_NONE_DOWN',
   'ERR_COOK_DOWN',
   'ERR_COOK_NOT_KNOWN',
 ]
@@ -45,8 +63,9 @@ const absent: readonly CookErrorCode[] = [
 export function tell(error: unknown): number {
   process.stderr.write(`${paint('red', 'cook-daemon:', 'stderr')} ${messageOf(error).trimEnd()}\n`)
   const isKnown = error instanceof CookError || error instanceof RemoteError
+  if (heard !== undefined) heard.failure = { message: messageOf(error).trimEnd(), ...(isKnown && { code: error.code }) }
   if (isKnown && error.help !== '') process.stderr.write(`${paint('dim', error.help, 'stderr')}\n`)
-  if (error instanceof UsageError) return exitCodes.usage
+  if (error instanceof UsageError || (isKnown && error.code === 'ERR_COOK_CONFIG')) return exitCodes.usage
   return isKnown && absent.includes(error.code) ? exitCodes.notRunning : exitCodes.failed
 }
 

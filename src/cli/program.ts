@@ -66,7 +66,7 @@ export function programOf(script: string, args: readonly string[], options: Star
 }
 
 /** Where the command is typed, or as if it was: relative paths begin there. */
-function placeOf({ cwd }: StartOptions): string {
+export function placeOf({ cwd }: StartOptions): string {
   const typed = startCommand(process.env).cwd
   return cwd === undefined ? typed : resolve(typed, cwd)
 }
@@ -87,8 +87,15 @@ function recordOf(options: StartOptions): ProgramRecord {
   })
 }
 
+export type Changes = {
+  readonly retyped: Retyped
+  readonly record: ProgramRecord
+  /** In place of what it has. */
+  readonly env?: LaunchPlan['environment'] | undefined
+}
+
 /** What an upgrade or a restart changes of what runs. */
-export function changesOf(command: Command, args: readonly string[], options: StartOptions) {
+export function changesOf(command: Command, args: readonly string[], options: StartOptions): Changes {
   const { cwd, node, nodeArg } = options
   const place = placeOf(options)
   checkNodeArgs(nodeArg ?? [])

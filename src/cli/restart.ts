@@ -7,7 +7,7 @@ import type { StopOptions } from './end-silent.ts'
 import { ifNotRunning, silentOwners, which } from './find-service.ts'
 import { demandKeeper, keepChanges } from './keep.ts'
 import { exitCodes, note, paint, print, printJson } from './output.ts'
-import { type AgainOptions, changesOf, checkCommand } from './program.ts'
+import { type AgainOptions, type Changes, changesOf, checkCommand } from './program.ts'
 import { recordFor, servesText, startFrom, startProgram } from './start.ts'
 import { endAll } from './stop.ts'
 import { nodeText, tellDoubts, whatRuns } from './what-runs.ts'
@@ -18,7 +18,9 @@ export type RestartOptions = StopOptions & AgainOptions
 export async function restart(name: string | undefined, options: RestartOptions): Promise<number> {
   const client = await which(name)
   const running = await client.status().catch(() => undefined)
-  if (running?.keeper !== undefined) return restartKept(client, running, options)
+  if (running?.keeper !== undefined) {
+    return restartKept(client, running, options, () => changesOf(running.command, [], options))
+  }
   const known = running === undefined ? recordFor(client.name) : undefined
   if (known !== undefined) return startFrom(known, options)
   const { command: before, program, environment, isDead, node } = await startOf(client)
@@ -37,11 +39,17 @@ export async function restart(name: string | undefined, options: RestartOptions)
 }
 
 /** Its keeper holds the listeners meanwhile: clients wait, and none is refused. */
-export async function restartKept(client: Client, before: Status, options: RestartOptions): Promise<number> {
+export async function restartKept(
+  client: Client,
+  before: Status,
+  options: RestartOptions,
+  changes: () => Changes,
+): Promise<number> {
   demandKeeper(before)
-  const { retyped, record } = changesOf(before.command, [], options)
+  const { retyped, record, env: described } = changes()
   checkCommand(nextCommand(before.command, retyped))
-  const env = options.updateEnv === true ? { env: process.env } : {}
+  const environment = described ?? (options.updateEnv === true ? process.env : undefined)
+  const env = environment === undefined ? {} : { env: environment }
   const program = Object.keys(record).length > 0 ? { program: record } : {}
   const { killAfter } = options
   const asked = {

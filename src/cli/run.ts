@@ -8,12 +8,15 @@ import { findRunDirectory } from '../process/run-dir.ts'
 import { ifNotRunning } from './find-service.ts'
 import { keeperPlan, keepOptionsOf } from './keep.ts'
 import { tell } from './output.ts'
-import { programOf, type StartOptions } from './program.ts'
+import { type Program, programOf, type StartOptions } from './program.ts'
 import { tellRunning } from './start.ts'
 import { tellDoubts } from './what-runs.ts'
 
 export async function run(script: string, args: readonly string[], options: StartOptions): Promise<number> {
-  const program = programOf(script, args, options)
+  return runProgram(programOf(script, args, options), options)
+}
+
+export async function runProgram(program: Program, options: StartOptions, env = process.env): Promise<number> {
   const folder = findRunDirectory(process.env)
   const place = typeof folder === 'string' ? folder : undefined
   // Their keeper asks each by a control socket of its own.
@@ -30,7 +33,7 @@ export async function run(script: string, args: readonly string[], options: Star
   // That it can be opened is known before anything is started.
   if (program.record.logFile !== undefined) closeSync(openLog(program.record.logFile))
   const keepOptions = { ...keepOptionsOf(options), isRun: true }
-  const plan = keeperPlan(program, { folder: place, env: process.env, options: keepOptions })
+  const plan = keeperPlan(program, { folder: place, env, options: keepOptions })
   const { code, error } = await untilEnded(await keep(plan, (keeper) => keeper.begin()))
   if (error !== undefined) tell(error)
   return code

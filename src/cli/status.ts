@@ -36,7 +36,11 @@ export async function list({ json }: Options): Promise<number> {
   return exitCodes.done
 }
 
-function listText(running: readonly (Status | Silent)[], down: readonly Down[]): string {
+export function listText(
+  running: readonly (Status | Silent)[],
+  down: readonly Down[],
+  unknown: readonly string[] = [],
+): string {
   return table([
     ['name', 'pid', 'generation', 'phase', 'workers', 'uptime', 'restarts', 'memory', 'connections', 'listens on'],
     ...running.map((one) => [
@@ -46,6 +50,7 @@ function listText(running: readonly (Status | Silent)[], down: readonly Down[]):
       ...(one.phase === 'silent' ? [one.phase, 'does not answer'] : numbers(one)),
     ]),
     ...down.map((one) => [one.name, '-', String(one.generation), one.phase, downText(one)]),
+    ...unknown.map((name) => [name, '-', '-', 'unknown', 'was never started']),
   ])
 }
 

@@ -7,14 +7,15 @@ import { openRunDirectory } from '../process/run-dir.ts'
 import { ifNotRunning, which } from './find-service.ts'
 import { keepChanges, replaceKeeper } from './keep.ts'
 import { exitCodes, note, paint, print, printJson, UsageError } from './output.ts'
-import { changesOf, nameOf, type Program, programOf, type StartOptions } from './program.ts'
+import { type Changes, changesOf, nameOf, type Program, programOf, type StartOptions } from './program.ts'
 import { restartKept } from './restart.ts'
 import { linkLog, start } from './start.ts'
 import { linesFor, timeOf, warningText } from './upgrade-lines.ts'
 import { isSameProgram, nodeText, tellDoubts, whatRuns } from './what-runs.ts'
 
 export type UpgradeCommandOptions = StartOptions & {
-  readonly orStart?: string
+  /** True: where a file says what to start. */
+  readonly orStart?: string | true
   readonly updateEnv?: boolean
   readonly release?: readonly string[]
   /** False with --no-wait. */
@@ -35,15 +36,17 @@ export async function upgrade(
   const { orStart } = options
   if (orStart === undefined) {
     const client = await which(name)
-    return upgradeRunning(client, await client.status(), args, options)
+    const status = await client.status()
+    return upgradeRunning(client, status, options, () => changesOf(status.command, args, options))
   }
+  if (orStart === true) throw new UsageError('--or-start needs the program to start, where no configuration names it')
   const meant = name ?? nameOf(orStart)
   const client = await which(meant)
   const running = await client.status().catch(ifNotRunning)
   if (running === undefined) return start(orStart, args, { ...options, name: meant })
   const { node: _, ...others } = options
   demandSame(running, programOf(orStart, args, { ...others, name: meant }), options, name !== undefined)
-  return upgradeRunning(client, running, args, options)
+  return upgradeRunning(client, running, options, () => changesOf(running.command, args, options))
 }
 
 /** The name may be that of another program: an upgrade would replace that. */
@@ -56,17 +59,17 @@ function demandSame(running: Status, meant: Program, options: StartOptions, isNa
   )
 }
 
-async function upgradeRunning(
+export async function upgradeRunning(
   client: Client,
   first: Status,
-  args: readonly string[],
   options: UpgradeCommandOptions,
+  changes: () => Changes,
 ): Promise<number> {
   const isJson = options.json === true
   const before = options.keeper === true ? await replaceKeeper(client, first, isJson) : first
   // The old one ends before the new one begins: that is a restart.
-  if (options.exclusive === true) return restartKept(client, before, options)
-  const { retyped, record } = changesOf(before.command, args, options)
+  if (options.exclusive === true) return restartKept(client, before, options, changes)
+  const { retyped, record, env } = changes()
   const next = nextCommand(before.command, retyped)
   const count = Math.max(1, before.workers?.length ?? 1)
   if (!isJson) {
@@ -74,14 +77,13 @@ async function upgradeRunning(
     print(`${paint('bold', client.name)}  generation ${before.generation} → ${before.generation + 1}${workers}`)
     print(`  ${whatRuns({ command: next })}`)
   }
-  process.once('SIGINT', () => {
-    const text = '\nthe upgrade goes on without you: cook-daemon status shows how it ends\n'
-    process.stderr.write(text, () => process.exit(130))
-  })
+  // Once, however many are upgraded.
+  process.removeListener('SIGINT', onInterrupt).once('SIGINT', onInterrupt)
   const request = {
     ...retyped,
     release: options.release,
     ...(options.updateEnv && { env: process.env }),
+    ...(env && { env }),
     ...(Object.keys(record).length > 0 && { program: record }),
     ...keepChanges(before, options),
     ...(options.rolling === true && { isRolling: true }),
@@ -128,6 +130,11 @@ async function upgradeRunning(
     note(`${client.name} runs ${whatRuns(now)}: that was changed while it started`)
   tellDoubts(client.name, now, before)
   return exitCodes.done
+}
+
+function onInterrupt(): void {
+  const text = '\nthe upgrade goes on without you: cook-daemon status shows how it ends\n'
+  process.stderr.write(text, () => process.exit(130))
 }
 
 /** The daemon ended in the middle: whoever serves now is looked for. */

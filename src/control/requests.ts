@@ -86,7 +86,7 @@ async function route(service: Service, request: IncomingMessage, response: Serve
  */
 const told: readonly (keyof RequestedUpgrade)[] = [
   ...(['readyTimeout', 'drainTimeout', 'overlap', 'env', 'release'] as const),
-  ...(['execPath', 'execArgv', 'args', 'cwd', 'program', 'isHeld'] as const),
+  ...(['execPath', 'execArgv', 'script', 'args', 'cwd', 'program', 'isHeld'] as const),
 ]
 
 /** `isHeld`: by a keeper, which upgrades several workers as one. */

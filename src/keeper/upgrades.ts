@@ -159,6 +159,6 @@ export class Upgrades implements Hearing {
   }
 }
 
-export function changesOf({ env, program = {}, execPath, execArgv, args, cwd }: RequestedUpgrade): Changes {
-  return { retyped: { execPath, execArgv, args, cwd }, env: env as Changes['env'], program }
+export function changesOf({ env, program = {}, execPath, execArgv, script, args, cwd }: RequestedUpgrade): Changes {
+  return { retyped: { execPath, execArgv, script, args, cwd }, env: env as Changes['env'], program }
 }

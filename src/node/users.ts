@@ -65,3 +65,18 @@ export function isWholly(pid: number, user: number | undefined): boolean {
     return false
   }
 }
+
+/** Of a user by name; undefined: there is none. */
+export function userNamed(name: string): { readonly uid: number; readonly gid: number } | undefined {
+  // The system alone knows where users are kept: /etc/passwd, LDAP or another directory.
+  const ask = (what: string) => {
+    const { spawnSync } = process.getBuiltinModule('node:child_process')
+    const { stdout, status } = spawnSync('id', [what, '--', name], {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    })
+    return status === 0 && /^\d+\n$/.test(stdout) ? Number(stdout) : undefined
+  }
+  const [uid, gid] = [ask('-u'), ask('-g')]
+  return uid === undefined || gid === undefined ? undefined : { uid, gid }
+}

@@ -1,5 +1,5 @@
 /** Whether what stands at a path may be a trap that another user has set. */
-import { realpathSync, statSync } from 'node:fs'
+import { readlinkSync, realpathSync, statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { removeFile, type Stat, statPath } from '../node/stat.ts'
 
@@ -68,4 +68,41 @@ export function faultAbove(folder: string): string | undefined {
     if ((stat.mode & ofOthers) !== 0 && (stat.mode & sticky) === 0) return `others can write in ${at} above it`
     if (at === dirname(at)) return undefined
   }
+}
+
+/** As of the kernel. */
+const mostLinks = 40
+
+/** Who may change a file besides this user and root. */
+export type OtherOwner = { readonly uid: number; readonly gid: number }
+
+/**
+ * Why somebody else decides what this user reads at a path: the file, a folder above it or a link
+ * on the way can be changed or exchanged by him. Of root nobody else's group is believed either.
+ */
+export function faultOfSource(file: string, other?: OtherOwner, links = 0): string | undefined {
+  if (links > mostLinks) return `${file} leads in a circle`
+  for (let at = resolve(file); ; at = dirname(at)) {
+    const stat = statPath(at)
+    if (stat === undefined) return `${at} does not exist`
+    if (!isTrusted(stat.uid) && stat.uid !== other?.uid) return `${at} belongs to user ${stat.uid}`
+    if (stat.isSymlink) {
+      const fault = faultOfSource(resolve(dirname(at), readlinkSync(at)), other, links + 1)
+      if (fault !== undefined) return fault
+    } else {
+      const isOpen = (stat.mode & othersOf(stat, other)) !== 0
+      const sticky = 0o1000
+      if (isOpen && !(stat.isFolder && (stat.mode & sticky) !== 0)) return `others can write in ${at}`
+      // In a folder such as /tmp anybody may give another user's file a second name.
+      if (stat.isFile && stat.nlink > 1 && (statSync(dirname(at)).mode & 0o022) !== 0) return `${at} has a hard link`
+    }
+    if (at === dirname(at)) return undefined
+  }
+}
+
+/** The bits of whoever must not write: the own group of a user is the user, as user private groups have it. */
+function othersOf({ uid, gid }: Stat, other: OtherOwner | undefined): number {
+  const isOwn = uid !== 0 && uid === process.geteuid?.() && gid === process.getegid?.()
+  const isOthers = uid === other?.uid && gid === other.gid
+  return isOwn || isOthers ? 0o002 : 0o022
 }

@@ -29,6 +29,7 @@ const lines = [
   ['index.ts'],
   ['preload/'],
   ['keeper/'],
+  ['config/'],
   ['cli/'],
 ]
 
@@ -108,7 +109,7 @@ test('what a program loads has nothing of the keeper and of the command in it', 
     assert.ok(inside.includes(name), name)
   }
   assert.deepEqual(
-    inside.filter((name) => /src\/(keeper|cli)\//.test(name)),
+    inside.filter((name) => /src\/(keeper|config|cli)\//.test(name)),
     [],
   )
 })

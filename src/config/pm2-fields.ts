@@ -1,0 +1,119 @@
+/** Every field of PM2's configuration: what it becomes, or why it is not offered and what is instead. */
+
+type Pm2Field = {
+  readonly aliases?: readonly string[]
+  /** Undefined: it is mapped. */
+  readonly instead?: string
+  /** Whether this value asks for something that is not given. @default every value but false and nothing */
+  readonly asks?: (value: unknown) => boolean
+}
+
+const never = () => false
+const ifFalse = (value: unknown) => value === false
+const pauses = 'the pause after a crash grows by itself, from 100 ms to 30 s'
+const monitoring = 'GET /metrics of the control socket is for Prometheus; nothing is put into the program'
+const watching = 'files are not watched: cook-daemon upgrade after a change, or node --watch while you develop'
+const plainLog = 'the log has what the program writes, as it writes it: let its logger add the time'
+
+export const pm2Fields: Readonly<Record<string, Pm2Field>> = {
+  name: {},
+  script: { aliases: ['exec', 'cmd', 'command'] },
+  args: {},
+  cwd: {},
+  instances: {},
+  exec_mode: {},
+  execute_command: {},
+  env: {},
+  node_args: { aliases: ['interpreterArgs', 'interpreter_args'] },
+  exec_interpreter: { aliases: ['interpreter'] },
+  max_memory_restart: {},
+  out_file: { aliases: ['out', 'output', 'out_log'] },
+  error_file: { aliases: ['error', 'err', 'err_file', 'err_log'] },
+  log_file: { aliases: ['log'] },
+  disable_logs: {},
+  pid_file: { aliases: ['pid'] },
+  wait_ready: {},
+  listen_timeout: {},
+  kill_timeout: {},
+  autorestart: {},
+  port: {},
+  source_map_support: {},
+  uid: { aliases: ['user'] },
+  gid: {},
+  disable_source_map_support: { instead: '', asks: never },
+  disable_trace: { instead: '', asks: never },
+  username: { instead: '', asks: never },
+  windowsHide: { instead: '', asks: never },
+  vizion: { instead: 'status shows the release, a folder, and no commit', asks: (value) => value === true },
+  merge_logs: {
+    aliases: ['combine_logs'],
+    instead: 'cook-daemon logs shows the logs of all workers as one',
+    asks: never,
+  },
+  instance_var: {
+    instead: 'a worker finds its number in NODE_APP_INSTANCE',
+    asks: (value) => value !== 'NODE_APP_INSTANCE',
+  },
+  increment_var: { instead: 'a worker finds its number in NODE_APP_INSTANCE' },
+  watch: { instead: watching },
+  ignore_watch: { instead: watching },
+  watch_options: { instead: watching },
+  watch_delay: { instead: watching },
+  cron_restart: {
+    aliases: ['cron'],
+    instead: 'a crontab or a timer of systemd calls cook-daemon upgrade',
+    asks: (value) => String(value ?? 0) !== '0',
+  },
+  max_restarts: { instead: 'a service is never given up: after ten crashes in a row it is tried every 30 s' },
+  min_uptime: { instead: 'a worker has come up for good when it has served for 10 s' },
+  restart_delay: { instead: pauses },
+  exp_backoff_restart_delay: { instead: pauses },
+  stop_exit_codes: { instead: 'an exit that nobody asked for is a crash, whatever its code' },
+  autostart: { instead: 'every service of the file is started; name those that are meant', asks: ifFalse },
+  time: { instead: plainLog },
+  log_date_format: { instead: plainLog },
+  log_type: { instead: plainLog, asks: (value) => value !== 'raw' },
+  namespace: { instead: 'COOK_DAEMON_HOME keeps groups of services apart', asks: (value) => value !== 'default' },
+  name_prefix: { instead: 'the name is all of the name' },
+  append_env_to_name: { instead: 'the name is all of the name' },
+  filter_env: { instead: 'env -u NAME cook-daemon start leaves a variable out' },
+  shutdown_with_message: { instead: 'a program is stopped by SIGTERM' },
+  kill_retry_time: { instead: 'a stop waits for the end itself', asks: never },
+  treekill: { instead: 'a child that is to outlive the program is started with { detached: true }', asks: ifFalse },
+  force: { instead: 'no two services have one name' },
+  post_update: { instead: 'your deploy script runs it, before cook-daemon upgrade' },
+  install_url: { instead: 'install it before the start' },
+  write: { instead: 'the file is only read' },
+  trace: { instead: monitoring },
+  v8: { instead: monitoring },
+  event_loop_inspector: { instead: monitoring },
+  deep_monitoring: { instead: monitoring },
+  pmx: { instead: monitoring, asks: never },
+  automation: { instead: monitoring, asks: never },
+  io: { instead: monitoring },
+}
+
+const byAlias = new Map(
+  Object.entries(pm2Fields).flatMap(([field, { aliases = [] }]) =>
+    [field, camelCase(field), ...aliases].map((alias) => [alias, field] as const),
+  ),
+)
+
+/** The name that PM2 documents, of a field or of its other spellings; undefined: PM2 does not know it. */
+export function pm2FieldOf(typed: string): string | undefined {
+  return byAlias.get(typed)
+}
+
+/** What is not given of what a value asks for; undefined: nothing. */
+export function missedOf(field: string, value: unknown): string | undefined {
+  const { instead, asks = isAsking } = pm2Fields[field] ?? {}
+  return instead !== undefined && asks(value) ? instead : undefined
+}
+
+function isAsking(value: unknown): boolean {
+  return value !== undefined && value !== null && value !== false && String(value) !== ''
+}
+
+function camelCase(field: string): string {
+  return field.replace(/_(\w\w)/g, (_, [first = '', ...rest]: string) => first.toUpperCase() + rest.join(''))
+}
