@@ -35,7 +35,7 @@ export type Found = {
   readonly notes: readonly string[]
 }
 
-/** The file that is named first, else the one in the working directory; undefined: there is none. */
+/** The file that is named first, else that of the working directory; undefined: there is none. */
 export async function findDescribed(words: readonly string[], options: FileOptions): Promise<Found | undefined> {
   const { file, names } = fileIn(words, placeOf(options))
   if (file === undefined) return undefined
@@ -66,7 +66,7 @@ function ownerOf({ allowOwner }: FileOptions): OtherOwner | undefined {
   return user
 }
 
-/** Refuses what is wrong with any of them, before anything happens to one; then says what is missed. */
+/** Refuses what is wrong with any of them before anything happens; then says what is missed. */
 export function described(
   { file, services, notes }: Found,
   typed: FileOptions,

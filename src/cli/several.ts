@@ -1,4 +1,4 @@
-/** The commands as they are typed: for one service, for those of a configuration, or for every one. */
+/** The commands as they are typed: for one service, those of a configuration, or every one. */
 import { everyService } from '../check.ts'
 import { isConfigName } from '../config/find.ts'
 import type { RefusedService } from '../config/service.ts'

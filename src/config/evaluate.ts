@@ -99,7 +99,10 @@ function valueIn(line: string): unknown {
   } catch {
     throw new ConfigFault('its code has written to descriptor 3, which is for its answer')
   }
-  if (answer.error !== undefined) throw new ConfigFault(`its code has thrown: ${answer.error}`)
+  if (answer.error !== undefined) {
+    // The frames of Node itself say nothing of the file.
+    throw new ConfigFault(`its code has thrown: ${answer.error.replace(/\n +at .*\bnode:internal.*/g, '')}`)
+  }
   if (answer.value === undefined) throw new ConfigFault('its code exports no object')
   return answer.value
 }

@@ -1,10 +1,11 @@
-/** Every field of PM2's configuration: what it becomes, or why it is not offered and what is instead. */
+/** Every field of PM2's configuration: mapped, or not offered with what to do instead. */
+import { envHome } from '../contract/environment.ts'
 
 type Pm2Field = {
   readonly aliases?: readonly string[]
   /** Undefined: it is mapped. */
   readonly instead?: string
-  /** Whether this value asks for something that is not given. @default every value but false and nothing */
+  /** Whether this value asks for what is not given. @default every value but false and nothing */
   readonly asks?: (value: unknown) => boolean
 }
 
@@ -73,7 +74,7 @@ export const pm2Fields: Readonly<Record<string, Pm2Field>> = {
   time: { instead: plainLog },
   log_date_format: { instead: plainLog },
   log_type: { instead: plainLog, asks: (value) => value !== 'raw' },
-  namespace: { instead: 'COOK_DAEMON_HOME keeps groups of services apart', asks: (value) => value !== 'default' },
+  namespace: { instead: `${envHome} keeps groups of services apart`, asks: (value) => value !== 'default' },
   name_prefix: { instead: 'the name is all of the name' },
   append_env_to_name: { instead: 'the name is all of the name' },
   filter_env: { instead: 'env -u NAME cook-daemon start leaves a variable out' },
@@ -99,7 +100,7 @@ const byAlias = new Map(
   ),
 )
 
-/** The name that PM2 documents, of a field or of its other spellings; undefined: PM2 does not know it. */
+/** The name that PM2 documents, of any spelling of a field; undefined: PM2 does not know it. */
 export function pm2FieldOf(typed: string): string | undefined {
   return byAlias.get(typed)
 }

@@ -1,4 +1,4 @@
-/** PM2's `ecosystem.config.js`, read as it is: each app as a service, and what is not given of it. */
+/** PM2's `ecosystem.config.js`, read as it is: each app as a service, and what is missed of it. */
 import { basename, extname, resolve } from 'node:path'
 import { isFields } from '../contract/environment.ts'
 import { readField } from './fields.ts'

@@ -28,7 +28,7 @@ function readOwn(value: unknown): Configuration {
 
 function serviceAt(value: unknown, at: number): ServiceConfig {
   if (!isFields(value)) throw new ConfigFault(`service ${at + 1}: must be an object`)
-  const called = typeof value.name === 'string' ? value.name : at + 1
+  const called = typeof value.name === 'string' && value.name !== '' ? value.name : at + 1
   try {
     const service = readService(value)
     const name = readField('name', service.name ?? basename(service.script, extname(service.script))) as string

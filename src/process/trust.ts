@@ -100,7 +100,7 @@ export function faultOfSource(file: string, other?: OtherOwner, links = 0): stri
   }
 }
 
-/** The bits of whoever must not write: the own group of a user is the user, as user private groups have it. */
+/** The bits of whoever must not write. A user's own group is that user. */
 function othersOf({ uid, gid }: Stat, other: OtherOwner | undefined): number {
   const isOwn = uid !== 0 && uid === process.geteuid?.() && gid === process.getegid?.()
   const isOthers = uid === other?.uid && gid === other.gid

@@ -34,7 +34,7 @@ test('what is typed in the place of a program is a usage error that says what to
     [['start', 'pnpm', '--', 'run', 'prod'], /The script "prod" of its package\.json is: next start\n/],
     [['start', '.'], so],
     [['start', 'folder'], /folder is a folder without an index\.js, and without a main/],
-    [['start', 'ecosystem.config.cjs'], /configuration file, not a program\.\nStart the script that it names: /],
+    [['start', 'ecosystem.config.cjs'], /ecosystem\.config\.cjs cannot be used: it has neither services nor apps/],
     [['start', 'package.json'], /configuration file, not a program/],
     [['start', 'server.sh'], /server\.sh is a script for \/bin\/sh, not a program for Node\./],
     [['start', process.execPath], /is a binary, not a program for Node\./],

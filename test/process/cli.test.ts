@@ -426,7 +426,7 @@ test('every command has a help with an example, and a wrong word is exit code 2'
   const commands = ['start', 'run', 'upgrade', 'status', 'stop', 'restart', 'logs', 'list', 'prove']
   for (const command of commands) {
     assert.match(help, new RegExp(`^ {2}${command}\\b`, 'm'))
-    assert.match(await operator.does([command, '--help']), new RegExp(`Example:\n  cook-daemon ${command}`))
+    assert.match(await operator.does([command, '--help']), new RegExp(`Examples?:\n  cook-daemon ${command}`))
   }
   for (const wrong of [
     ['strat'],

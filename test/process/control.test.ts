@@ -267,7 +267,7 @@ test('wrong requests are told what is wrong, and what is too large or too slow e
   await wrong('DELETE /status', 404, /ERR_COOK_CONTROL/)
   await wrong('POST /upgrade', 400, /is not JSON/, '{')
   await wrong('POST /upgrade', 400, /is not an object/, '[]')
-  await wrong('POST /upgrade', 400, /there is no option script/, { script: '/bin/sh' })
+  await wrong('POST /upgrade', 400, /there is no option umask/, { umask: 0 })
   await wrong('POST /upgrade', 400, /readyTimeout/, { readyTimeout: -1 })
   await wrong('POST /upgrade', 400, /cwd must be an absolute path/, { cwd: 'current' })
   await wrong('POST /upgrade', 400, /drainTimeout/, { program: { drainTimeout: '5' } })
