@@ -48,7 +48,7 @@ withFileOptions(withStartOptions(program.command('start')))
     'after',
     examples(
       'start dist/server.js --name web --log /var/log/web.log -- --port 8080',
-      'start                                        # all of cook.config.json, or of ecosystem.config.js',
+      'start',
       'start cook.config.json web --env production',
     ),
   )

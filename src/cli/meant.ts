@@ -60,10 +60,13 @@ export async function everyKnown(): Promise<readonly string[]> {
   return names
 }
 
-/** Every one that is down. */
-export async function everyDown(): Promise<readonly string[]> {
+export async function downNames(): Promise<readonly string[]> {
   const running = (await allRunning()).map(({ client }) => client.name)
-  const names = allDown(running).map(({ name }) => name)
+  return allDown(running).map(({ name }) => name)
+}
+
+export async function everyDown(): Promise<readonly string[]> {
+  const names = await downNames()
   if (names.length === 0) throw new CookError('ERR_COOK_NONE_DOWN', { folder: runDirectory(process.env) })
   return names
 }

@@ -10,7 +10,7 @@ import { type Down, downOf } from './down.ts'
 import type { StopOptions } from './end-silent.ts'
 import { restartDescribed, startDescribed, upgradeDescribed } from './file-commands.ts'
 import { checkedName, type Silent, silentOf } from './find-service.ts'
-import { type Entry, everyDown, everyKnown, inTurn, namesMeant, refusal, servicesMeant } from './meant.ts'
+import { downNames, type Entry, everyDown, everyKnown, inTurn, namesMeant, refusal, servicesMeant } from './meant.ts'
 import { exitCodes, print, printJson, UsageError } from './output.ts'
 import type { StartOptions } from './program.ts'
 import { type RestartOptions, restart } from './restart.ts'
@@ -35,7 +35,10 @@ export async function startMeant(
       entriesOf(all, startDescribed, (name) => startKnown(name, options)),
       options,
     )
-  const down = await everyDown()
+  const down = await downNames()
+  if (down.length === 0) {
+    throw new UsageError('what is to be started? Name a program, or describe services in a cook.config.json')
+  }
   if (down.length === 1 && down[0] !== undefined) return startKnown(down[0], options)
   throw new UsageError(`which one? These are down: ${down.join(', ')}; all means each of them`)
 }

@@ -119,7 +119,8 @@ test('all means every service of the run directory, several names mean those, an
   await using operator = new Operator(lab)
   write(lab, { 'web.js': web, 'jobs.js': jobs })
   refused(await operator.types(['status', 'all']), /no service is running/, 3)
-  refused(await operator.types(['start']), /no service is down/, 3)
+  refused(await operator.types(['start']), /what is to be started\? Name a program/)
+  refused(await operator.types(['start', 'all']), /no service is down/, 3)
   refused(
     await operator.types(['start', 'web.js', '--name', 'all']),
     /all means every service, and is the name of none/,
