@@ -8,9 +8,10 @@ import { findRunDirectory, runDirectory } from '../process/run-dir.ts'
 import type { Described } from './described.ts'
 import type { StopOptions } from './end-silent.ts'
 import { ifNotRunning } from './find-service.ts'
-import { note, paint, print, printJson, UsageError } from './output.ts'
+import { exitCodes, note, paint, print, printJson, UsageError } from './output.ts'
 import type { Changes } from './program.ts'
 import { restartKept } from './restart.ts'
+import { scale } from './scale.ts'
 import { recordFor, servesText, startProgram } from './start.ts'
 import { endAll } from './stop.ts'
 import { type UpgradeCommandOptions, upgradeRunning } from './upgrade.ts'
@@ -51,7 +52,16 @@ export async function upgradeDescribed(one: Described, options: UpgradeCommandOp
   if (running === undefined && options.orStart !== undefined) return startDescribed(one)
   if (running === undefined) throw new CookError('ERR_COOK_NOT_RUNNING', { name: one.name })
   demandHis(running, one, 'upgraded')
-  return upgradeRunning(client, running, { ...options, ...one.options }, () => changesBy(one, client, options))
+  const code = await upgradeRunning(client, running, { ...options, ...one.options }, () =>
+    changesBy(one, client, options),
+  )
+  return code === exitCodes.done ? scaleTo(one, running) : code
+}
+
+/** The file may have another number than what runs. */
+async function scaleTo({ name, options }: Described, { workers }: Status): Promise<number> {
+  const isSo = options.workers === undefined || options.workers === (workers?.length ?? 1)
+  return isSo ? exitCodes.done : scale(name, options.workers, options)
 }
 
 export async function restartDescribed(

@@ -1,6 +1,7 @@
 /** Every field of a service in a configuration: what it takes, and a sentence for editors. */
 import { everyService, isDaemonName, longestDuration } from '../check.ts'
 import { envHome, isFields, ownVariables } from '../contract/environment.ts'
+import { mostWorkers } from '../keeper/plan.ts'
 import { ConfigFault, type ServiceConfig } from './service.ts'
 import { bytesOf, sizePattern } from './sizes.ts'
 
@@ -53,9 +54,9 @@ const count: Kind = {
   schema: { type: 'integer', minimum: 0 },
 }
 const workers: Kind = {
-  read: such((value) => value === 'max' || isCount(value, 1)),
-  what: 'a whole number of at least 1, or "max"',
-  schema: { anyOf: [{ type: 'integer', minimum: 1 }, { const: 'max' }] },
+  read: such((value) => value === 'max' || (isCount(value, 1) && Number(value) <= mostWorkers)),
+  what: `a whole number from 1 to ${mostWorkers}, or "max"`,
+  schema: { anyOf: [{ type: 'integer', minimum: 1, maximum: mostWorkers }, { const: 'max' }] },
 }
 const name: Kind = {
   read: such((value) => isDaemonName(value)),

@@ -1,6 +1,7 @@
 /** PM2's `ecosystem.config.js`, read as it is: each app as a service, and what is missed of it. */
 import { basename, extname, resolve } from 'node:path'
 import { isFields } from '../contract/environment.ts'
+import { mostWorkers } from '../keeper/plan.ts'
 import { readField } from './fields.ts'
 import { commandOf, type NodeCommand, type Package, packageRunners } from './package-script.ts'
 import { missedOf, pm2FieldOf } from './pm2-fields.ts'
@@ -212,7 +213,8 @@ function isClusterMode(app: App, interpreter: string | undefined): boolean {
 function workersOf(instances: unknown, cores: number): number | 'max' | undefined {
   if (instances === undefined || instances === null) return undefined
   const count = instances === 'max' ? 0 : typeof instances === 'string' ? Number(instances) : instances
-  if (!Number.isSafeInteger(count)) throw new ConfigFault('instances must be a whole number, or "max"')
+  const isSane = Number.isSafeInteger(count) && Number(count) <= mostWorkers
+  if (!isSane) throw new ConfigFault(`instances must be a whole number up to ${mostWorkers}, or "max"`)
   const number = count as number
   if (number === 0) return 'max'
   const workers = number < 0 ? Math.max(1, cores + number) : number

@@ -87,7 +87,10 @@ test('what is wrong in a file is said with its service and its field', () => {
     [{ services: [{ name: 'w', script: 'a.js', env: { COOK_DAEMON_LINK: '' } }] }, /env cannot set COOK_DAEMON_LINK/],
     [{ apps: [{ name: 'web' }] }, /web: script is missing/],
     [{ apps: [{ name: 'web', script: 'a.js', kill_timeout: 'soon' }] }, /web: kill_timeout must be a number of milli/],
-    [{ apps: [{ name: 'web', script: 'a.js', instances: 'many' }] }, /web: instances must be a whole number, or "max"/],
+    [
+      { apps: [{ name: 'web', script: 'a.js', instances: 'many' }] },
+      /web: instances must be a whole number up to 1024, or "max"/,
+    ],
     [{ apps: [{ name: 'web', script: 'a.js', exec_mode: 'swarm' }] }, /web: exec_mode must be fork or cluster/],
     [
       {
@@ -124,7 +127,7 @@ function wrongValues(): Readonly<Record<keyof typeof serviceFields, readonly unk
   const size = ['big', -1, 0, '5 M', null]
   return {
     ...{ name: [5, 'a b', ''], script: text, args: texts, cwd: text, node: text, nodeArgs: texts, log: text },
-    ...{ workers: [0, 1.5, 'all', -1], env: ['A=1', [], { A: null }, { 'A=': '1' }, { '': '1' }] },
+    ...{ workers: [0, 1.5, 'all', -1, 5_000], env: ['A=1', [], { A: null }, { 'A=': '1' }, { '': '1' }] },
     ...{ environments: ['x', { production: 'x' }, { production: { A: {} } }], logMaxSize: size, logKeep: [-1, '5'] },
     ...{ pidFile: text, waitReady: flag, noListen: flag, keep: flag, moveConnections: flag, readyTimeout: ms },
     ...{ drainTimeout: ms, overlap: ms, hangTimeout: ms, maxMemory: size },
