@@ -67,9 +67,9 @@ export type Among = {
   readonly workers: number
   /**
    * Resolves when the other workers are as far as this one, or its successor: to false if one of
-   * them is not to be replaced, or the keeper is gone.
+   * them is not to be replaced, or the keeper is gone. `overlaps`: an overlap comes next.
    */
-  hold(): Promise<boolean>
+  hold(overlaps: boolean): Promise<boolean>
   /** It was started as one of several, which are upgraded as one. */
   readonly isOneOfSeveral: boolean
   /** Has the whole service upgraded, this process too. Rejects if that has failed. */

@@ -50,9 +50,10 @@ const messages = {
   failed: { why: text },
   /**
    * Its successor is ready, or has overlapped for long enough: it waits for `release`. Or it is the
-   * successor itself, and its predecessor is gone.
+   * successor itself, and its predecessor is gone. `overlaps`: it has its overlap before it, and
+   * waits again behind that.
    */
-  held: {},
+  held: { overlaps: optional(flag) },
   /** Connections that are open now, of one of several workers. */
   open: { count },
   /** The answer to `give`: how many have moved. */

@@ -76,7 +76,7 @@ export type OldEffect =
   /** Ask the saveState hook and send what it gives. */
   | { readonly do: 'save'; readonly name: string }
   /** Find out when the other workers are as far, or that one of them has failed. */
-  | { readonly do: 'hold' }
+  | { readonly do: 'hold'; readonly overlaps: boolean }
   /** Both accept for a while. */
   | { readonly do: 'overlap' }
   | { readonly do: 'commit' }
@@ -162,11 +162,16 @@ function onDone(before: OldSide, { ok, reason, left }: MessageOf<'done'>): Step 
 
 /** Nobody meets the new version, or no others than before, until all workers have got so far. */
 function hold(side: OldSide): Step {
-  return side.isHeld ? to(side, 'held', { do: 'hold' }, { do: 'timer', ms: side.readyTimeout }) : proceed(side)
+  if (!side.isHeld) return proceed(side)
+  return to(side, 'held', { do: 'hold', overlaps: overlapsNext(side) }, { do: 'timer', ms: side.readyTimeout })
+}
+
+function overlapsNext({ overlap, hasOverlapped = false }: OldSide): boolean {
+  return overlap > 0 && !hasOverlapped
 }
 
 function proceed(side: OldSide): Step {
-  if (side.overlap === 0 || side.hasOverlapped === true) return offer(side)
+  if (!overlapsNext(side)) return offer(side)
   return to(side, 'overlapping', { do: 'overlap' }, { do: 'timer', ms: side.overlap })
 }
 

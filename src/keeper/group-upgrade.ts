@@ -1,13 +1,17 @@
 /** An upgrade of several workers: all of them at once and all or none, or one by one. Pure. */
 
-/** How far one is: `held` waits for the others, `freed` was let go on, for the last time or not. */
-type Part = { readonly at: 'waiting' | 'asked' | 'held' | 'freed' | 'served' | 'failed'; readonly holds: number }
+/**
+ * How far one is: `held` waits for the others, before its overlap or before its commit; `freed` was
+ * let go on to its commit.
+ */
+type Part = {
+  readonly at: 'waiting' | 'asked' | 'held' | 'freed' | 'served' | 'failed'
+  readonly overlaps?: boolean
+}
 
 export type GroupUpgrade = {
   /** One after the other, each on its own. */
   readonly isRolling: boolean
-  /** How often each is held: before the commit, and before an overlap too. */
-  readonly holds: number
   readonly parts: ReadonlyMap<number, Part>
   /** All go on to their commit, or none does; undefined: that is open. */
   readonly decision?: 'go' | 'no' | undefined
@@ -15,8 +19,8 @@ export type GroupUpgrade = {
 }
 
 export type GroupEvent =
-  /** It is ready, or has overlapped for long enough. */
-  | { readonly type: 'held'; readonly slot: number }
+  /** It is ready, or has overlapped for long enough; `overlaps`: an overlap comes next. */
+  | { readonly type: 'held'; readonly slot: number; readonly overlaps?: boolean }
   /** Its new version serves. */
   | { readonly type: 'served'; readonly slot: number }
   /** Its old version serves on, or nobody does. */
@@ -34,12 +38,10 @@ export type GroupEffect =
 
 type Step = readonly [GroupUpgrade, readonly GroupEffect[]]
 
-export function newGroup(slots: readonly number[], how: Pick<GroupUpgrade, 'isRolling' | 'holds'>): Step {
-  const asked = how.isRolling ? slots.slice(0, 1) : slots
-  const parts = new Map(
-    slots.map((slot) => [slot, { at: asked.includes(slot) ? 'asked' : 'waiting', holds: 0 } as Part]),
-  )
-  return [{ ...how, parts, isOver: false }, asked.map((slot) => ({ do: 'ask', slot }))]
+export function newGroup(slots: readonly number[], isRolling: boolean): Step {
+  const asked = isRolling ? slots.slice(0, 1) : slots
+  const parts = new Map(slots.map((slot) => [slot, { at: asked.includes(slot) ? 'asked' : 'waiting' } as Part]))
+  return [{ isRolling, parts, isOver: false }, asked.map((slot) => ({ do: 'ask', slot }))]
 }
 
 export function stepGroup(group: GroupUpgrade, event: GroupEvent): Step {
@@ -50,46 +52,55 @@ export function stepGroup(group: GroupUpgrade, event: GroupEvent): Step {
   }
   if (event.type === 'stop') return group.decision === undefined ? giveUp(group, []) : [group, []]
   const part = group.parts.get(event.slot)
-  if (part === undefined) return [group, []]
+  if (part === undefined) return [group, event.type === 'held' ? [refusal(event.slot)] : []]
   switch (event.type) {
     case 'held':
-      return onHeld(group, event.slot, part)
+      return onHeld(group, event.slot, { part, overlaps: event.overlaps === true })
     case 'served':
-      return settle(set(group, event.slot, { ...part, at: 'served' }), [])
+      return settle(set(group, event.slot, { at: 'served' }), [])
     case 'left':
       return group.isRolling ? askNext(group) : [group, []]
     case 'failed': {
-      const failed = set(group, event.slot, { ...part, at: 'failed' })
-      return group.decision === 'go' ? settle(failed, []) : giveUp(failed, [])
+      const next = set(group, event.slot, failed)
+      return group.decision === 'go' ? settle(next, []) : giveUp(next, [])
     }
   }
 }
 
-function onHeld(group: GroupUpgrade, slot: number, part: Part): Step {
-  const free = (mayGo: boolean): GroupEffect => ({ do: 'release', slot, mayGo })
+function onHeld(
+  group: GroupUpgrade,
+  slot: number,
+  { part, overlaps }: { readonly part: Part; readonly overlaps: boolean },
+): Step {
   // Its successor asks again where its predecessor has died behind the answer.
-  if (part.at === 'freed' || group.decision !== undefined) return [group, [free(group.decision !== 'no')]]
-  if (part.at === 'held') return [group, []]
-  if (part.at !== 'asked') return [group, [free(false)]]
-  const held = set(group, slot, { at: 'held', holds: part.holds + 1 })
-  const all = group.isRolling ? [[slot, { at: 'held', holds: part.holds + 1 } as Part] as const] : [...held.parts]
+  if (part.at === 'freed' || group.decision === 'go') return [group, [{ do: 'release', slot, mayGo: true }]]
+  // Or before it, and waits in its place.
+  if ((part.at !== 'asked' && part.at !== 'held') || group.decision === 'no') return [group, [refusal(slot)]]
+  const held = set(group, slot, { at: 'held', overlaps })
+  const all = group.isRolling ? [[slot, { at: 'held', overlaps } as Part] as const] : [...held.parts]
   if (!all.every(([, one]) => one.at === 'held')) return [held, []]
-  const isLast = part.holds + 1 === group.holds
-  const at = isLast ? 'freed' : 'asked'
-  const freed = all.reduce((next, [one, before]) => set(next, one, { ...before, at }), held)
+  // Who has no overlap before it waits for those that have.
+  const first = all.filter(([, one]) => one.overlaps === true)
+  const isLast = first.length === 0
+  const freed = isLast ? all : first
+  const next = freed.reduce((after, [one]) => set(after, one, { at: isLast ? 'freed' : 'asked' }), held)
   const decision = isLast && !group.isRolling ? 'go' : group.decision
-  return [{ ...freed, decision }, all.map(([one]) => ({ do: 'release', slot: one, mayGo: true }))]
+  return [{ ...next, decision }, freed.map(([one]) => ({ do: 'release', slot: one, mayGo: true }))]
+}
+
+function refusal(slot: number): GroupEffect {
+  return { do: 'release', slot, mayGo: false }
 }
 
 /** Nothing has changed yet, or in an upgrade one by one nothing changes from here on. */
 function giveUp(group: GroupUpgrade, effects: readonly GroupEffect[]): Step {
   const open = [...group.parts].filter(([, { at }]) => at === 'asked' || at === 'held')
-  const refused = open.map(([slot]): GroupEffect => ({ do: 'release', slot, mayGo: false }))
-  const parts = new Map([...group.parts].map(([slot, part]) => [slot, part.at === 'waiting' ? failedPart : part]))
+  const refused = open.map(([slot]) => refusal(slot))
+  const parts = new Map([...group.parts].map(([slot, part]) => [slot, part.at === 'waiting' ? failed : part]))
   return settle({ ...group, parts, decision: 'no' }, [...effects, ...refused])
 }
 
-const failedPart: Part = { at: 'failed', holds: 0 }
+const failed: Part = { at: 'failed' }
 
 function settle(group: GroupUpgrade, effects: readonly GroupEffect[]): Step {
   const parts = [...group.parts]
@@ -103,7 +114,7 @@ function askNext(group: GroupUpgrade): Step {
   const isBusy = [...group.parts.values()].some(({ at }) => at === 'asked' || at === 'held' || at === 'freed')
   const next = [...group.parts].find(([, { at }]) => at === 'waiting')
   if (next === undefined || isBusy || group.decision !== undefined) return [group, []]
-  return [set(group, next[0], { at: 'asked', holds: 0 }), [{ do: 'ask', slot: next[0] }]]
+  return [set(group, next[0], { at: 'asked' }), [{ do: 'ask', slot: next[0] }]]
 }
 
 function isFreed(group: GroupUpgrade, slot: number): boolean {

@@ -32,7 +32,7 @@ export type End = { readonly code: number; readonly error?: Error }
 /** How one sentence of a worker is heard by who waits for it (together.ts, unite.ts). */
 export type Hearing = {
   /** A worker, or its successor, waits for the others. */
-  held(place: Place, worker: Worker): void
+  held(place: Place, worker: Worker, overlaps: boolean): void
   /** Somebody serves in a place, or nobody does any more. */
   changed(place: Place): void
   /** A worker could not be replaced as the keeper has asked. */
@@ -296,7 +296,7 @@ export class Keeper implements Home {
         for (const one of this.hearing) one.given?.(place, message.moved)
         return
       case 'held':
-        for (const one of this.hearing) one.held(place, worker)
+        for (const one of this.hearing) one.held(place, worker, message.overlaps === true)
         return
       case 'wish':
         this.onWish(worker, message.options)

@@ -63,8 +63,7 @@ async function takeUp({ name, folder, slot, generation, pid }: Attach): Promise<
   })
   say(`this keeper (pid ${identify()[0]}) has taken up the worker, pid ${pid}`)
   const others = keeper.all.filter((place) => place.number !== slot)
-  const isThere = await Promise.all(others.map((place) => invite(place, folder)))
-  keeper.resume(others.filter((_, index) => !isThere[index]))
+  for (const place of others) void invite(place, folder).then((isThere) => isThere || keeper.resume([place]))
   await leave(keeper)
 }
 

@@ -59,11 +59,7 @@ export class Together implements Hearing {
     this.#places = new Map(keeper.all.filter(({ serving }) => serving !== undefined).map((one) => [one.number, one]))
     this.#old = new Map([...this.#places].map(([slot, { serving }]) => [slot, serving?.generation ?? 0]))
     this.#pids = new Map([...this.#places].map(([slot, { serving }]) => [slot, serving?.identity[0] ?? 0]))
-    const { overlap = keeper.plan.program.overlap ?? 0 } = how.options
-    const [group, effects] = newGroup([...this.#places.keys()], {
-      isRolling: how.isRolling,
-      holds: overlap > 0 ? 2 : 1,
-    })
+    const [group, effects] = newGroup([...this.#places.keys()], how.isRolling)
     this.#group = group
     keeper.hearing.add(this)
     this.#carryOut(effects)
@@ -114,9 +110,9 @@ export class Together implements Hearing {
     for (const place of down) if (!isSameRelease(place.release, target)) void place.restart(target)
   }
 
-  held(place: Place, worker: Worker): void {
+  held(place: Place, worker: Worker, overlaps: boolean): void {
     this.#holding.set(place.number, worker)
-    this.#step({ type: 'held', slot: place.number })
+    this.#step({ type: 'held', slot: place.number, overlaps })
   }
 
   /** What became of a successor whose predecessor has died: there is nobody who would tell. */

@@ -104,7 +104,7 @@ export class Upgrades implements Hearing {
 
   /** Alone, it has nobody to wait for. */
   held(_: Place, worker: Worker): void {
-    if (!this.#isRunning) worker.station.send({ type: 'release', mayGo: true })
+    if (this.#keeper.target === undefined) worker.station.send({ type: 'release', mayGo: true })
   }
 
   changed(place: Place): void {

@@ -35,8 +35,8 @@ export class AmongWorkers implements Among {
     if (this.isOneOfSeveral) this.#count()
   }
 
-  hold(): Promise<boolean> {
-    if (this.#isRefused || !this.#say({ type: 'held' })) return Promise.resolve(false)
+  hold(overlaps: boolean): Promise<boolean> {
+    if (this.#isRefused || !this.#say({ type: 'held', ...(overlaps && { overlaps }) })) return Promise.resolve(false)
     this.#hold ??= deferred<boolean>()
     return this.#hold.promise
   }

@@ -35,7 +35,7 @@ export type Speaker = {
   /** Both accept from now on. */
   overlap(): void
   /** Resolves when the other workers are as far: to false if one of them is not to be replaced. */
-  hold?(): Promise<boolean>
+  hold?(overlaps: boolean): Promise<boolean>
   /** The link is there. */
   opened(link: Link): void
 }
@@ -107,7 +107,7 @@ export function converse(partner: Partner, begin: OldSide, speaker: Speaker): Pr
           speaker.overlap()
           return
         case 'hold':
-          void speaker.hold?.().then((mayGo) => step({ type: 'release', mayGo }))
+          void speaker.hold?.(effect.overlaps).then((mayGo) => step({ type: 'release', mayGo }))
           return
         case 'timer':
           stopTimer()

@@ -285,9 +285,13 @@ class KeeperLine implements KeeperEnd {
   }
 
   async join(path: string): Promise<void> {
-    if (this.isOpen) throw new CookError('ERR_COOK_CONTROL', { why: 'this worker has a keeper' })
+    // One that this process has started itself, and that has not taken it up, comes too late.
+    const isKept = () => this.isOpen && this.#absence === undefined
+    if (isKept()) throw new CookError('ERR_COOK_CONTROL', { why: 'this worker has a keeper' })
     const { fd } = await connectTo(path)
+    const late = this.#station
     this.#station = this.#open(adoptChannel(fd))
+    late.close()
   }
 
   async #restart(upgrade?: Promise<unknown>): Promise<void> {
@@ -326,6 +330,11 @@ class KeeperLine implements KeeperEnd {
     const command = keeperCommand(how.execPath, how.file)
     const { NODE_OPTIONS: _, ...env } = state.environment
     const child = await spawned(() => system.spawn(command, { env, stdio: ['ignore', 1, 2, 'ipc'] }))
+    if (this.isOpen) {
+      // Another worker's has come first.
+      child.kill()
+      return
+    }
     this.#station = this.#open(child)
     child.unref()
     child.once('message', (answer: { readonly message?: unknown }) => {

@@ -76,7 +76,7 @@ export async function startSuccessor(service: Service, version: NewVersion, onSt
     onStep,
     save: (name, link) => void answer(service, link, name),
     overlap: () => service.takeStep('overlap'),
-    hold: () => service.keeper?.among.hold() ?? Promise.resolve(false),
+    hold: (overlaps) => service.keeper?.among.hold(overlaps) ?? Promise.resolve(false),
     opened(link) {
       if (service.upgrading !== undefined) service.upgrading.tellClosed = (name) => link.send({ type: 'closed', name })
     },

@@ -94,7 +94,7 @@ export function succeed(service: Service, record: LinkRecord): Succession {
         void livesOn(predecessor).then((predecessorLives) => step({ type: 'looked', predecessorLives }))
         return
       case 'askKeeper':
-        void held(service.keeper?.among.hold() ?? Promise.resolve(true)).then((mayGo) =>
+        void held(service.keeper?.among.hold(false) ?? Promise.resolve(true)).then((mayGo) =>
           step({ type: 'release', mayGo }),
         )
         return
