@@ -4,6 +4,7 @@ import type { News } from '../contract/messages.ts'
 import { oldSide } from '../contract/old-side.ts'
 import { CookError } from '../errors.ts'
 import { adoptChannel } from '../node/channel.ts'
+import type { End } from '../node/pair.ts'
 import type { Command } from '../node/system.ts'
 import { exitWords, spawnFault } from '../process/launcher.ts'
 import { lastWords } from '../process/log.ts'
@@ -15,7 +16,7 @@ import type { Worker } from './worker.ts'
 type Given = {
   readonly link: LinkRecord
   /** The keeper's end of it. */
-  readonly own: { readonly fd: number }
+  readonly own: Pick<End, 'fd' | 'detach'>
   readonly readyTimeout: number
   readonly signal: AbortSignal
   /** What the service has behind it. */
@@ -29,7 +30,11 @@ export async function untilServes(worker: Worker, given: Given): Promise<void> {
   const { link, own, readyTimeout, signal, news, isShown } = given
   const partner: Partner = {
     identity: worker.identity,
-    open: (onEvent) => openLink(adoptChannel(own.fd), (event) => isItsOwn(event, worker) && onEvent(event)),
+    open(onEvent) {
+      const link = openLink(adoptChannel(own.fd), (event) => isItsOwn(event, worker) && onEvent(event))
+      own.detach()
+      return link
+    },
     onExit: (hear) => worker.onExit(hear),
     kill() {},
     unref() {},

@@ -35,10 +35,12 @@ async function ask(place: Place, folder: string, owner: Owner): Promise<void> {
   const meeting = await openMeeting(folder)
   try {
     await clientOf(folder, workerName(place.home.plan.name, place.number)).ask('POST /keeper', { path: meeting.path })
-    const { fd } = await meeting.accepted
+    const end = await meeting.accepted
+    const channel = adoptChannel(end.fd)
+    end.detach()
     const { generation } = owner
     const { release } = place
-    place.attach(watchEnd(new Worker(identityOf(owner), { generation, release }, adoptChannel(fd), place.events)))
+    place.attach(watchEnd(new Worker(identityOf(owner), { generation, release }, channel, place.events)))
   } finally {
     meeting.close()
   }

@@ -114,6 +114,7 @@ export class Spawns {
       const release = releaseOf(command, typed, environment)
       const [own, other] = await makePair(this.#place.home.plan.folder)
       const child = adoptChannel(own.fd)
+      own.detach()
       const onBorn = (identity: Identity) => {
         const { generation } = link
         const worker = new Worker(identity, { generation, release }, child, this.#place.events, { path: log })

@@ -2,7 +2,7 @@
 import type { ChildProcess } from 'node:child_process'
 import { type Emitter, wrapEmit } from './emitters.ts'
 import { InFlight } from './in-flight.ts'
-import { privateProperty, usable } from './private.ts'
+import { disown, privateProperty, usable } from './private.ts'
 
 /** What happens on the channel between two Node processes. */
 export type ChannelEvents = {
@@ -133,6 +133,7 @@ function guardReader(target: object, events: Pick<ChannelEvents, 'broken'>, clos
 export function adoptChannel(fd: number): ChildProcess {
   const { ChildProcess: Child } = process.getBuiltinModule('node:child_process') as unknown as ChildProcesses
   const child = new Child()
+  const { _handle: unused } = child
   let error: unknown = 'its channel is not where it was'
   child._handle.spawn = (...args) => {
     const [first] = args
@@ -144,6 +145,9 @@ export function adoptChannel(fd: number): ChildProcess {
   const stdio = ['ignore', 'ignore', 'ignore', 'ipc'] as const
   child.spawn({ file: 'none', args: [], envPairs: [], stdio, serialization: 'json' })
   Object.assign(child, { _handle: null })
+  // It was never begun, and so nothing closes it.
+  disown(unused)
+  Object.assign(unused, { onexit: undefined })
   if (error !== 0) throw new Error(`no channel could be opened on descriptor ${fd}: ${error}`)
   return child as unknown as ChildProcess
 }

@@ -4,9 +4,19 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { disown } from './private.ts'
 
 /** What has a descriptor, and is closed here once another process has it. */
-export type End = { readonly fd: number; readonly handle: Handle; close(): void }
+export type End = {
+  readonly fd: number
+  readonly handle: Handle
+  close(): void
+  /**
+   * A channel has its descriptor now (channel.ts), which a close here would close: what is left of
+   * this is the bare handle.
+   */
+  detach(): void
+}
 
 type Handle = { readonly fd: number; close(): void }
 
@@ -83,5 +93,18 @@ export async function connectTo(path: string): Promise<End> {
 
 function endOf(socket: Socket): End {
   const { _handle: handle } = socket as unknown as { readonly _handle: Handle }
-  return { fd: handle.fd, handle, close: () => socket.destroy() }
+  return {
+    fd: handle.fd,
+    handle,
+    close: () => socket.destroy(),
+    detach() {
+      disown(handle)
+      Object.assign(handle, { onread: nothing })
+      Object.assign(socket, { _handle: null })
+      socket.destroy()
+    },
+  }
 }
+
+/** No closure: it is held for as long as the handle. */
+function nothing(): void {}

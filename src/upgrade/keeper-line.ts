@@ -288,9 +288,10 @@ class KeeperLine implements KeeperEnd {
     // One that this process has started itself, and that has not taken it up, comes too late.
     const isKept = () => this.isOpen && this.#absence === undefined
     if (isKept()) throw new CookError('ERR_COOK_CONTROL', { why: 'this worker has a keeper' })
-    const { fd } = await connectTo(path)
+    const end = await connectTo(path)
     const late = this.#station
-    this.#station = this.#open(adoptChannel(fd))
+    this.#station = this.#open(adoptChannel(end.fd))
+    end.detach()
     late.close()
   }
 

@@ -1,9 +1,15 @@
 /** What the keeper remembers of workers that have come and gone. */
 import assert from 'node:assert/strict'
+import { ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { Server, Socket } from 'node:net'
 import { test } from 'node:test'
+import { queryObjects } from 'node:v8'
 import { collectSoon } from '../../src/keeper/garbage.ts'
 import { Spawns } from '../../src/keeper/spawns.ts'
 import type { Worker } from '../../src/keeper/worker.ts'
+import { adoptChannel } from '../../src/node/channel.ts'
+import { makePair } from '../../src/node/pair.ts'
 import { identify } from '../../src/node/system.ts'
 import { eventually } from '../support/waiting.ts'
 
@@ -80,3 +86,26 @@ function newWorker(generation: number): Worker {
   }
   return worker as Worker
 }
+
+test('a channel over a pair of sockets that has ended leaves no object behind that made it', async () => {
+  const makers = [ChildProcess, Socket, Server]
+  const count = () => makers.reduce((sum, one) => sum + Number(queryObjects(one, { format: 'count' })), 0)
+  const before = count()
+  for (let made = 0; made < 20; made++) {
+    const [own, other] = await makePair()
+    const channel = adoptChannel(own.fd)
+    own.detach()
+    const ended = once(channel, 'disconnect')
+    other.close()
+    await ended
+  }
+  let left = 0
+  await eventually(
+    () => `the end of what made them: ${left} are there`,
+    () => {
+      left = count() - before
+      return left < 5 || undefined
+    },
+    5_000,
+  )
+})
