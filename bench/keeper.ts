@@ -8,6 +8,7 @@ import { runInterruptibly } from './interruption.ts'
 import { measureCrashes } from './keeper/crashes.ts'
 import { measureMemory } from './keeper/memory.ts'
 import { measureMoves } from './keeper/moves.ts'
+import { measureRotation } from './keeper/rotation.ts'
 import { endAllServices, type Sizes } from './keeper/service.ts'
 import { measureStalls } from './keeper/stalls.ts'
 import { measureUpgrades } from './keeper/upgrades.ts'
@@ -38,6 +39,7 @@ const parts = {
   stalls: ['A process with 500 MB of numbers stands still at an upgrade', measureStalls],
   crashes: ['SIGKILL of the process that serves under 120 clients', measureCrashes],
   memory: [`Private dirty memory of the keeper over ${sizes.lives} upgrades`, measureMemory],
+  rotation: ['Lines that are lost between the copy of a log and its cut', measureRotation],
 } as const
 const chosen = values.only?.split(',') ?? Object.keys(parts)
 if (!Object.values(sizes).every((size) => size >= 1) || !chosen.every((name) => name in parts)) {

@@ -139,6 +139,7 @@ program
   .argument('[name]', 'the daemon; may be left out if one runs')
   .option('-f, --follow', 'go on with what is written, also when the log is rotated')
   .option('-n, --lines <count>', 'how many lines', count, 20)
+  .option('--slot <slot>', 'only what this one of several workers wrote', count)
   .option('--path', 'print where the log is')
   .addHelpText('after', example('logs web -f'))
   .action((name, options) => later(async () => (await import('./logs.ts')).logs(name, options)))
@@ -215,6 +216,8 @@ function withStartOptions(command: Command): Command {
       duration,
     )
     .option('--max-memory <size>', 'replace it by itself, as 512M, when it needs more (default: never)', size)
+    .option('--log-max-size <size>', 'rotate a log that is larger, as 50M; 0 for never (default: never)', sizeOrNone)
+    .option('--log-keep <count>', 'how many rotated logs are kept (default: 14)', countFromOne)
     .option('--no-move-connections', 'close connections with their next answer instead of moving them')
 }
 
@@ -258,6 +261,15 @@ function workers(text: string): number {
   const number = Number(text)
   if (/^\d+$/.test(text) && number >= 1 && number <= mostWorkers) return number
   throw new InvalidArgumentError(`It must be max, or a whole number from 1 to ${mostWorkers}.`)
+}
+
+function sizeOrNone(text: string): number {
+  return text === '0' ? 0 : size(text)
+}
+
+function countFromOne(text: string): number {
+  if (count(text) > 0) return Number(text)
+  throw new InvalidArgumentError('It must be at least 1.')
 }
 
 function count(text: string): number {

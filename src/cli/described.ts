@@ -117,11 +117,11 @@ function checkEnvironment(services: Found['services'], name: string | undefined)
 /** As the command line would have them. Relative paths begin in the folder of the file. */
 function optionsOf(service: ServiceConfig, folder: string): StartOptions {
   const { name, cwd = '.', node, nodeArgs, log, pidFile, waitReady, noListen, keep, moveConnections } = service
-  const { readyTimeout, drainTimeout, overlap, hangTimeout, maxMemory, workers } = service
+  const { readyTimeout, drainTimeout, overlap, hangTimeout, maxMemory, logMaxSize, logKeep, workers } = service
   return withoutUndefined({
     ...{ name, cwd: resolve(folder, cwd), node, nodeArg: nodeArgs, log, pid: pidFile, waitReady, moveConnections },
     ...{ keep: keep === false ? false : undefined, listen: noListen === true ? false : undefined },
-    ...{ readyTimeout, drainTimeout, overlap, hangTimeout, maxMemory },
+    ...{ readyTimeout, drainTimeout, overlap, hangTimeout, maxMemory, logMaxSize, logKeep },
     workers: workers === 'max' ? availableParallelism() : workers,
   })
 }

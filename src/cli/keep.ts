@@ -11,14 +11,31 @@ import { system } from '../node/system.ts'
 import { withoutUndefined } from '../options.ts'
 import { keeperCommand } from '../process/command.ts'
 import { exitWords, spawned } from '../process/launcher.ts'
-import { print } from './output.ts'
+import { print, UsageError } from './output.ts'
 import { ownPackage, type Program, type StartOptions } from './program.ts'
 
 /** Of a restart: the environment of the start, not that of this command. */
 type Environment = Readonly<Record<string, string | undefined>>
 
-export function keepOptionsOf({ keep, hangTimeout, maxMemory, workers }: StartOptions): KeepOptions {
-  return withoutUndefined({ keep, hangTimeout, maxMemory, workers })
+export function keepOptionsOf(options: StartOptions): KeepOptions {
+  const { keep, hangTimeout, maxMemory, logMaxSize, logKeep, workers } = options
+  return withoutUndefined({ keep, hangTimeout, maxMemory, logMaxSize, logKeep, workers })
+}
+
+/** Throws where there is nothing to rotate, or nobody to do it. */
+export function checkRotation(
+  { logMaxSize, logKeep }: KeepOptions,
+  { isKept, hasLog }: { readonly isKept: boolean; readonly hasLog: boolean },
+): void {
+  if (logMaxSize === undefined && logKeep !== undefined) {
+    throw new UsageError('--log-keep needs --log-max-size: without it no log is rotated')
+  }
+  if (logMaxSize && !isKept) {
+    throw new UsageError('--log-max-size needs a keeper, which rotates the log: leave out --no-keep, or use logrotate')
+  }
+  if (logMaxSize && !hasLog) {
+    throw new UsageError('--log-max-size needs --log: without it the output of run is in no file of its own')
+  }
 }
 
 export function keeperPlan(
@@ -97,8 +114,7 @@ export async function replaceKeeper(client: Client, before: Status, isJson: bool
 
 /** Of an upgrade or a restart. Throws where there is nobody to keep it so. */
 export function keepChanges(before: Status, options: StartOptions): { readonly keep?: KeepOptions } {
-  const { hangTimeout, maxMemory } = options
-  const keep = withoutUndefined({ hangTimeout, maxMemory })
+  const { keep: _, workers: __, ...keep } = keepOptionsOf(options)
   if (Object.keys(keep).length === 0) return {}
   demandKeeper(before)
   return { keep }

@@ -1,27 +1,35 @@
-/** `logs`: what the program wrote, as it was written. */
-import { closeSync, existsSync, fstatSync, openSync, readSync, statSync } from 'node:fs'
+/** `logs`: what the program wrote, as it was written; that of several workers as one. */
+import { existsSync, readlinkSync } from 'node:fs'
+import { dirname, resolve } from 'node:path'
 import { type Client, clientOf } from '../control/client.ts'
 import { CookError } from '../errors.ts'
-import { statTarget } from '../node/stat.ts'
-import { logFolders } from '../process/log-dir.ts'
+import { recordOf } from '../keeper/records.ts'
+import { statPath, statTarget } from '../node/stat.ts'
+import { logFolders, workerLog } from '../process/log-dir.ts'
+import { isSafeLog, workerLogs } from '../process/log-files.ts'
 import { logPath, namesIn, runDirectory } from '../process/run-dir.ts'
 import { checkedName, ifNotRunning, silentOf, which } from './find-service.ts'
-import { exitCodes, print } from './output.ts'
+import { LogTail } from './log-tail.ts'
+import { exitCodes, print, UsageError } from './output.ts'
 
 export type LogsOptions = {
   readonly follow?: boolean
   readonly lines: number
   readonly path?: boolean
+  readonly slot?: number
 }
 
 export async function logs(name: string | undefined, options: LogsOptions): Promise<number> {
+  const { lines, slot } = options
   const file = await logOf(name)
+  const sources = slot === undefined ? sourcesOf(file) : [sourceOf(file, slot)]
   if (options.path === true) {
-    print(file)
+    for (const one of sources) print(one.file)
     return exitCodes.done
   }
-  const from = printLast(file, options.lines)
-  if (options.follow === true) await follow(file, from)
+  const shown = lastWrittenLast(sources).map((source) => new Shown(source, sources.length > 1))
+  for (const one of shown) await one.printLast(lines)
+  if (options.follow === true) await follow(shown, slot === undefined ? file : undefined)
   return exitCodes.done
 }
 
@@ -33,17 +41,19 @@ async function logOf(name: string | undefined): Promise<string> {
   // The log of a service that does not respond is known from its owner file.
   const status = await client.status().catch((error: unknown) => {
     const silent = silentOf(client, error) && client.owners().at(-1)
-    return silent === undefined ? ifNotRunning(error) : { logFile: silent.program?.logFile }
+    return silent === undefined ? ifNotRunning(error) : { logFile: undefined, program: silent.program }
   })
-  const file = status?.logFile ?? logOfDead(client) ?? lastLog(folder, client.name)
+  // What was typed is that of the service, where a worker has its own.
+  const known = status?.program?.logFile ?? status?.logFile ?? logOfDead(client, folder)
+  const file = known ?? lastLog(folder, client.name)
   if (file !== undefined && existsSync(file)) return file
   if (status === undefined) throw new CookError('ERR_COOK_NOT_RUNNING', { name: client.name })
   throw new Error(`the daemon named ${client.name} knows no log file: it writes where it was started to write`)
 }
 
-function logOfDead(client: Client): string | undefined {
+function logOfDead(client: Client, folder: string): string | undefined {
   const { logFile, program } = client.lastDead() ?? {}
-  return logFile ?? program?.logFile
+  return logFile ?? program?.logFile ?? recordOf(folder, client.name)?.plan.program.logFile
 }
 
 /** Wherever it was started from: a start leaves a link in the run directory, if it is not there. */
@@ -53,73 +63,97 @@ function lastLog(runFolder: string, name: string): string | undefined {
     const stat = statTarget(file)
     return stat?.isFile === true ? [{ file, mtimeMs: stat.mtimeMs }] : []
   })
-  return found.sort((one, other) => other.mtimeMs - one.mtimeMs)[0]?.file
+  const file = found.sort((one, other) => other.mtimeMs - one.mtimeMs)[0]?.file
+  // Those of its workers are beside what the link leads to.
+  const isLink = file !== undefined && dirname(file) === runFolder && statPath(file)?.isSymlink === true
+  return isLink ? resolve(runFolder, readlinkSync(file)) : file
 }
 
-const piece = 64 * 1024
+type Source = { readonly file: string; readonly slot?: number }
 
-/** Prints the last lines and returns where the file ended. */
-function printLast(file: string, lines: number): number {
-  const fd = openSync(file, 'r')
-  try {
-    const { size } = fstatSync(fd)
-    let from = size
-    let text = Buffer.alloc(0)
-    while (from > 0 && count(text) <= lines) {
-      const step = Math.min(piece, from)
-      from -= step
-      text = Buffer.concat([readPiece(fd, from, step), text])
-    }
-    const all = text.toString('utf8').split('\n')
-    // Behind the last line end there is nothing.
-    const last = all.at(-1) === '' ? all.slice(-lines - 1) : all.slice(-lines)
-    if (lines > 0) process.stdout.write(last.join('\n'))
-    return size
-  } finally {
-    closeSync(fd)
+/** Of the keeper, or of the only worker; and of each worker that has one of its own. */
+function sourcesOf(logFile: string): Source[] {
+  return [{ file: logFile }, ...workerLogs(logFile).filter(({ file }) => isSafeLog(file))]
+}
+
+/** Its last line is the one that is looked for. */
+function lastWrittenLast(sources: readonly Source[]): Source[] {
+  const times = new Map(sources.map(({ file }) => [file, statTarget(file)?.mtimeMs ?? 0]))
+  return sources.toSorted((one, other) => (times.get(one.file) ?? 0) - (times.get(other.file) ?? 0))
+}
+
+function sourceOf(logFile: string, slot: number): Source {
+  const file = workerLog(logFile, slot)
+  if (isSafeLog(file)) return { file, slot }
+  const slots = workerLogs(logFile).map((one) => one.slot)
+  // The only worker writes where its keeper does.
+  if (slots.length === 0 && slot === 0) return { file: logFile }
+  throw new UsageError(
+    `there is no log of slot ${slot}: ${slots.length === 0 ? 'one worker writes alone' : `there are those of slots ${slots.join(', ')}`}`,
+  )
+}
+
+/** A longer line is shown in pieces. */
+const longestLine = 64 * 1024
+
+/** One file, with its slot before each line if there are others. */
+class Shown {
+  readonly file: string
+  readonly #label: string
+  readonly #tail: LogTail
+  isOneOfSeveral: boolean
+  /** The begin of a line. */
+  #rest = ''
+
+  constructor({ file, slot }: Source, isOneOfSeveral: boolean) {
+    this.file = file
+    this.isOneOfSeveral = isOneOfSeveral
+    // Lines of the keeper say themselves whose they are.
+    this.#label = isOneOfSeveral && slot !== undefined ? `${slot}| ` : ''
+    this.#tail = new LogTail(file)
   }
-}
 
-function count(text: Buffer): number {
-  let lines = 0
-  for (const byte of text) if (byte === 10) lines++
-  return lines
-}
+  async printLast(lines: number): Promise<void> {
+    this.#print(await this.#tail.last(lines))
+    if (this.#rest !== '') this.#print(Buffer.from('\n'))
+  }
 
-function readPiece(fd: number, from: number, length: number): Buffer {
-  const bytes = Buffer.alloc(length)
-  return bytes.subarray(0, readSync(fd, bytes, 0, length, from))
-}
+  printMore(): void {
+    for (const bytes of this.#tail.more()) this.#print(bytes)
+  }
 
-/**
- * As `tail -F`: by its name, so that a log that was rotated is followed in its new file. Until it
- * is interrupted, or nobody reads any more.
- */
-async function follow(file: string, start: number): Promise<void> {
-  let fd = openSync(file, 'r')
-  let at = start
-  const copy = () => {
-    for (;;) {
-      const bytes = readPiece(fd, at, piece)
-      at += bytes.length
+  #print(bytes: Buffer): void {
+    if (!this.isOneOfSeveral) {
       process.stdout.write(bytes)
-      if (bytes.length < piece) return
+      return
     }
+    // Byte by byte: it may be no text.
+    const lines = (this.#rest + bytes.toString('latin1')).split('\n')
+    const last = lines.pop() ?? ''
+    const isLong = last.length > longestLine
+    if (isLong) lines.push(last)
+    this.#rest = isLong ? '' : last
+    process.stdout.write(lines.map((line) => `${this.#label}${line}\n`).join(''), 'latin1')
   }
+}
+
+/** How often it is looked for what was written, and for workers that are new, in milliseconds. */
+const intervals = { lines: 100, workers: 1_000 }
+
+/** Until it is interrupted, or nobody reads any more. */
+async function follow(shown: Shown[], logFile: string | undefined): Promise<void> {
   const look = () => {
-    copy()
-    const now = statSync(file, { throwIfNoEntry: false })
-    const open = fstatSync(fd)
-    // It was cut in place.
-    if (open.size < at) at = 0
-    if (now === undefined || (now.ino === open.ino && now.dev === open.dev)) return
-    closeSync(fd)
-    fd = openSync(file, 'r')
-    at = 0
-    copy()
+    for (const one of shown) one.printMore()
+  }
+  const lookForWorkers = () => {
+    const known = shown.map(({ file }) => file)
+    const added = logFile === undefined ? [] : sourcesOf(logFile).filter(({ file }) => !known.includes(file))
+    if (added.length === 0) return
+    for (const one of shown) one.isOneOfSeveral = true
+    shown.push(...added.map((source) => new Shown(source, true)))
   }
   // inotify does not see what goes on behind a symlink, nor on every file system.
-  const looking = setInterval(look, 100)
+  const timers = [setInterval(look, intervals.lines), setInterval(lookForWorkers, intervals.workers)]
   await new Promise((gone) => process.stdout.once('error', gone))
-  clearInterval(looking)
+  for (const timer of timers) clearInterval(timer)
 }

@@ -36,6 +36,9 @@ export type StartOptions = {
   readonly maxMemory?: number
   /** Of `start` and `run`: how many processes serve side by side. */
   readonly workers?: number
+  /** Bytes; 0: never. */
+  readonly logMaxSize?: number
+  readonly logKeep?: number
 }
 
 /** Of what ran before: with the environment of this command, in place of that of its start. */

@@ -6,7 +6,7 @@ import { keep, untilEnded } from '../keeper/keep.ts'
 import { openLog } from '../process/log.ts'
 import { findRunDirectory } from '../process/run-dir.ts'
 import { ifNotRunning } from './find-service.ts'
-import { keeperPlan, keepOptionsOf } from './keep.ts'
+import { checkRotation, keeperPlan, keepOptionsOf } from './keep.ts'
 import { tell } from './output.ts'
 import { type Program, programOf, type StartOptions } from './program.ts'
 import { tellRunning } from './start.ts'
@@ -17,6 +17,7 @@ export async function run(script: string, args: readonly string[], options: Star
 }
 
 export async function runProgram(program: Program, options: StartOptions, env = process.env): Promise<number> {
+  checkRotation(keepOptionsOf(options), { isKept: true, hasLog: program.record.logFile !== undefined })
   const folder = findRunDirectory(process.env)
   const place = typeof folder === 'string' ? folder : undefined
   // Their keeper asks each by a control socket of its own.

@@ -14,7 +14,7 @@ import { openLog } from '../process/log.ts'
 import { logFolders, openDefaultLog } from '../process/log-dir.ts'
 import { findRunDirectory, logPath, runDirectory } from '../process/run-dir.ts'
 import { ifNotRunning } from './find-service.ts'
-import { isNameTaken, keeperPlan, keepOptionsOf, startKeeper } from './keep.ts'
+import { checkRotation, isNameTaken, keeperPlan, keepOptionsOf, startKeeper } from './keep.ts'
 import { exitCodes, paint, print, printJson, tell, UsageError } from './output.ts'
 import {
   type AgainOptions,
@@ -44,6 +44,7 @@ type Again = {
 export async function startProgram(program: Program, options: StartOptions, again: Again = {}): Promise<number> {
   const { name } = program
   const isJson = options.json === true
+  checkRotation(again.keep ?? keepOptionsOf(options), { isKept: options.keep !== false, hasLog: true })
   const folder = findRunDirectory(process.env)
   if (folder instanceof CookError) return startAlone(program, folder, options, again)
   const client = clientOf(folder, name)

@@ -17,6 +17,7 @@ import type { Keeper } from './keeper.ts'
 import { say } from './log-lines.ts'
 import { type KeepOptions, mostWorkers, readKeepOptions } from './plan.ts'
 import { releaseOf, typedCommand } from './release.ts'
+import type { Rotation } from './rotation.ts'
 import { Scale } from './scale.ts'
 import { KeeperStatus } from './status.ts'
 import { changesOf, Upgrades } from './upgrades.ts'
@@ -36,13 +37,13 @@ export class KeeperControl {
   readonly #upgrades: Upgrades
   readonly #scale: Scale
 
-  constructor(keeper: Keeper, folder: string) {
+  constructor(keeper: Keeper, folder: string, rotation: Rotation) {
     this.#keeper = keeper
     this.#folder = folder
     this.#name = keeper.plan.name
     this.#path = controlPath(folder, this.#name)
     this.#server = this.#makeServer()
-    this.#status = new KeeperStatus(keeper)
+    this.#status = new KeeperStatus(keeper, rotation)
     this.#upgrades = new Upgrades(keeper)
     this.#scale = new Scale(keeper)
   }

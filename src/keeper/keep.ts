@@ -4,6 +4,7 @@ import { KeeperControl } from './control.ts'
 import { type End, Keeper } from './keeper.ts'
 import { say } from './log-lines.ts'
 import type { KeeperPlan } from './plan.ts'
+import { Rotation } from './rotation.ts'
 
 /** What ends the service; again, and what is still answered is cut. */
 const stops: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGINT', 'SIGQUIT']
@@ -13,7 +14,8 @@ const forwarded: readonly NodeJS.Signals[] = ['SIGHUP', 'SIGUSR1', 'SIGUSR2']
 /** Rejects with `ERR_COOK_NAME_TAKEN`, before anything is started. */
 export async function keep(plan: KeeperPlan, begin: (keeper: Keeper) => void): Promise<Keeper> {
   const keeper = new Keeper(plan)
-  const control = plan.folder === undefined ? undefined : new KeeperControl(keeper, plan.folder)
+  const rotation = new Rotation(keeper)
+  const control = plan.folder === undefined ? undefined : new KeeperControl(keeper, plan.folder, rotation)
   await control?.open()
   try {
     keeper.pidFile.claim(plan.program.pidFile)
@@ -26,7 +28,9 @@ export async function keep(plan: KeeperPlan, begin: (keeper: Keeper) => void): P
   // A keeper that dies of a fault of its own leaves a worker that serves, and starts another.
   process.on('uncaughtException', (error) => say(error.stack ?? error.message))
   begin(keeper)
+  rotation.begin()
   void keeper.ended.promise.then(() => {
+    rotation.end()
     keeper.recorder.write()
     control?.close()
   })

@@ -35,6 +35,10 @@ export type KeepOptions = {
   readonly maxMemory?: number
   /** How many workers serve side by side; undefined: one, as a service that was asked for none. */
   readonly workers?: number
+  /** Bytes above which a log is rotated; 0 or undefined: never. */
+  readonly logMaxSize?: number
+  /** How many logs that were rotated are kept. */
+  readonly logKeep?: number
 }
 
 export type KeeperPlan = {
@@ -107,6 +111,7 @@ const release = object({ command, typed, environment: byName(text) })
 const options = object({
   ...{ isRun: optional(flag), keep: optional(flag), hangTimeout: optional(count), maxMemory: optional(count) },
   workers: optional(count),
+  ...{ logMaxSize: optional(count), logKeep: optional(count) },
 })
 /** Only one of the two is known of an exit. */
 const code = such((value): value is number | null => value === null || isCount(value))

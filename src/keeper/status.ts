@@ -9,6 +9,7 @@ import { version } from '../version.ts'
 import type { Keeper } from './keeper.ts'
 import type { Place } from './place.ts'
 import { typedCommand } from './release.ts'
+import type { Rotation } from './rotation.ts'
 
 /** How long a worker may take to answer, in milliseconds: less than whoever asks us waits. */
 const patience = 2_000
@@ -20,11 +21,13 @@ type Asked = { readonly place: Place; readonly found?: Status | undefined; reado
 
 export class KeeperStatus {
   readonly #keeper: Keeper
+  readonly #rotation: Rotation
   /** What a worker said of itself last. */
   #last: Status | undefined
 
-  constructor(keeper: Keeper) {
+  constructor(keeper: Keeper, rotation: Rotation) {
     this.#keeper = keeper
+    this.#rotation = rotation
   }
 
   async status(): Promise<Status> {
@@ -41,7 +44,8 @@ export class KeeperStatus {
     const { wentBack } = this.#keeper
     const own = [...asked.flatMap(silence), warning, wentBack].filter((one) => one !== undefined)
     const all = this.#keeper.size === undefined ? told : { ...told, ...this.#sumOf(found) }
-    return { ...all, ...this.#kept(asked), warnings: [...(all.warnings ?? []), ...own] }
+    const warnings = [...(all.warnings ?? []), ...own, ...this.#rotation.warnings]
+    return { ...all, ...this.#kept(asked), warnings }
   }
 
   /** Throws `ERR_COOK_NO_WORKER`, and where a worker does not respond: it would begin nothing. */

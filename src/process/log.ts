@@ -12,17 +12,24 @@ import { faultAt, faultOf, faultOnTheWay } from './trust.ts'
  */
 export function openLog(file: string): number {
   try {
-    return openTrusted(file)
+    return openTrusted(file, true).fd
   } catch (cause) {
     throw new CookError('ERR_COOK_OPTION', { option: 'logFile', why: `cannot be used: ${messageOf(cause)}` }, { cause })
   }
 }
 
+/** The same of one that is there, and where that is, behind the symlinks that lead to it. */
+export function openLogThere(file: string): OpenLog {
+  return openTrusted(file, false)
+}
+
+type OpenLog = { readonly fd: number; readonly path: string }
+
 const { O_APPEND, O_CREAT, O_EXCL, O_NOFOLLOW, O_RDWR } = constants
 /** As of the kernel. */
 const mostLinks = 40
 
-function openTrusted(file: string): number {
+function openTrusted(file: string, mayMake: boolean): OpenLog {
   let path = resolve(file)
   // As often as a link leads on, or the file comes or goes in between.
   for (let step = 0; step < mostLinks; step++) {
@@ -31,12 +38,13 @@ function openTrusted(file: string): number {
     const stat = statPath(path)
     if (stat?.isSymlink === true) {
       // /dev/stdout leads to a descriptor, which has no path: the kernel alone can follow it.
-      if (path.startsWith('/proc/')) return openSync(path, O_RDWR | O_APPEND)
+      if (path.startsWith('/proc/')) return { fd: openSync(path, O_RDWR | O_APPEND), path }
       path = resolve(dirname(path), readlinkSync(path))
       continue
     }
+    if (stat === undefined && !mayMake) throw new Error(`${path} is not there`)
     try {
-      return openFile(path, stat)
+      return { fd: openFile(path, stat), path }
     } catch (error) {
       if (!['EEXIST', 'ENOENT', 'ELOOP'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error
       // Its folder is not there, which no second look mends.
@@ -145,7 +153,8 @@ export function linesSince(mark: LogMark | undefined): string {
   const again = process.platform === 'linux' ? reopen(mark.fd) : undefined
   try {
     const size = statDescriptor(mark.fd)?.size ?? 0
-    const from = Math.max(mark.offset, size - mostBytes)
+    // One that has been cut since, as rotation does, has nothing else in it.
+    const from = Math.max(mark.offset > size ? 0 : mark.offset, size - mostBytes)
     const bytes = Buffer.alloc(Math.max(0, size - from))
     const count = readSync(again ?? mark.fd, bytes, 0, bytes.length, from)
     return bytes.toString('utf8', 0, count).trimEnd().split('\n').slice(-mostLines).map(cutLine).join('\n')

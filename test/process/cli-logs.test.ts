@@ -7,6 +7,7 @@ import {
   chmodSync,
   closeSync,
   existsSync,
+  lchownSync,
   mkdirSync,
   readFileSync,
   readlinkSync,
@@ -14,6 +15,7 @@ import {
   rmSync,
   statSync,
   truncateSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs'
 import { dirname } from 'node:path'
@@ -161,6 +163,62 @@ test('logs -f goes on with what is written, when the log is cut or has another f
   )
 })
 
+test('logs of several workers are shown as one with the slot before each line, the one that wrote last at the end, --slot shows one, and files of others are left out', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(lab, 'app.mjs', 'one')
+  lab.makeFolder('log')
+  await operator.does(['start', 'app.mjs', '--log', 'log/app.log'])
+  const files = { keeper: 'log/app.log', slot0: 'log/app@0.log', slot11: 'log/app@11.log' }
+  const write = (file: string, text: string, at: number) => {
+    appendFileSync(lab.path(file), text)
+    utimesSync(lab.path(file), at, at)
+  }
+  write(files.slot11, 'a\nb\nc\n', 1_000)
+  write(files.slot0, 'd\ne\nwithout an end', 2_000)
+  write('log/app@1.txt', 'no log\n', 3_000)
+  const told = '11| b\n11| c\n0| e\n0| without an end\none serves\n'
+  assert.equal(await operator.does(['logs', '-n', '2']), told)
+  assert.equal(await operator.does(['logs', '-n', '2', '--slot', '11']), 'b\nc\n')
+  assert.equal(
+    await operator.does(['logs', '--path']),
+    Object.values(files)
+      .map((file) => `${lab.path(file)}\n`)
+      .join(''),
+  )
+  const wrong = await operator.types(['logs', '--slot', '1'])
+  assert.deepEqual([wrong.code, /there are those of slots 0, 11/.test(wrong.stderr)], [2, true])
+  const following = operator.begins(['logs', '-f', '-n', '2'])
+  let text = ''
+  following.stdout?.setEncoding('utf8').on('data', (part: string) => {
+    text += part
+  })
+  await eventually('what is there', () => text === told || undefined)
+  write(files.slot0, ' and more\nhalf', 4_000)
+  write('log/app@3.log', 'a worker more\n', 4_000)
+  await eventually('what is new', () => text.includes('3| a worker more\n') || undefined)
+  assert.equal(text, `${told}0|  and more\n3| a worker more\n`)
+  await operator.does(['stop', 'app'])
+  assert.match(await operator.does(['logs', 'app']), /^11\| a\n[\s\S]*3\| a worker more\n/)
+  if (process.getuid?.() !== 0) return
+  chmodSync(lab.path('log'), 0o777)
+  lchownSync(lab.path('log/app@3.log'), 65_534, 65_534)
+  assert.doesNotMatch(await operator.does(['logs', 'app']), /a worker more/)
+})
+
+test('logs prints as many lines as one wants also when the log has just been rotated', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(lab, 'app.mjs', 'one')
+  await operator.does(['start', 'app.mjs'])
+  writeFileSync(lab.path('run/app.log.2'), '1\n2\n3\n')
+  writeFileSync(lab.path('run/app.log.1'), '4\n5 is cut')
+  assert.equal(await operator.does(['logs', '-n', '5']), '2\n3\n4\n5 is cut\none serves\n')
+  assert.equal(await operator.does(['logs', '-n', '1']), 'one serves\n')
+  rmSync(lab.path('run/app.log.1'))
+  assert.equal(await operator.does(['logs', '-n', '5']), 'one serves\n')
+})
+
 for (const [what, args] of [
   ['logs', ['logs', 'app', '-n', '200000']],
   ['logs -f', ['logs', 'app', '-f', '-n', '200000']],
@@ -192,7 +250,7 @@ test('the logrotate example of the docs rotates the log of a daemon that writes 
   await operator.does(['start', 'app.mjs', '--name', 'web', '--log', 'log/web.log'])
   const page = readFileSync(fileURLToPath(new URL('../../../docs/cli.md', import.meta.url)), 'utf8')
   const [, example = ''] = /^```logrotate\n(.*?)^```$/ms.exec(page) ?? []
-  const settings = example.replace('/var/log/web.log', lab.path('log/web.log'))
+  const settings = example.replaceAll('/var/log/', `${lab.path('log')}/`)
   assert.notEqual(settings, example)
   writeFileSync(lab.path('logrotate.conf'), settings, { mode: 0o644 })
   const lines = (file: string) => lab.read(`log/${file}`).match(/^line \d+$/gm) ?? []
