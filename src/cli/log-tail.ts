@@ -8,8 +8,9 @@ const piece = 64 * 1024
 const mostSeen = 1024
 /** A copy to which nothing was added for so long, in milliseconds, was left by a killed keeper. */
 const longestCopy = 10_000
-/** Between two looks at one, in milliseconds. */
+/** Between two looks at one, in milliseconds, and how often it is looked again. */
 const pause = 20
+const mostTries = 200
 const lineEnd = 10
 const nothing = Buffer.alloc(0)
 
@@ -30,38 +31,23 @@ export class LogTail {
 
   /** The last lines, also those that were rotated; goes to the end. */
   async last(lines: number): Promise<Buffer> {
-    for (;;) {
+    for (let tries = 0; ; tries++) {
       const before = copiesOf(this.#file)
-      const text = this.#last(lines)
-      const after = copiesOf(this.#file)
-      // Not while it is rotated: what was read could not be told from what is new.
-      if (before !== undefined && after !== undefined && before[0] === after[0]) {
-        this.#before = before[0]
-        return text
+      const copies = openCopies(this.#file)
+      try {
+        const size = statDescriptor(this.#fd)?.size ?? 0
+        const end = lastOf(this.#fd, lines, size)
+        this.#goTo(size, readAt(this.#fd, Math.max(0, size - mostSeen), Math.min(size, mostSeen)))
+        const after = copiesOf(this.#file)
+        this.#before = after?.[0] ?? before?.[0]
+        // Not while it is rotated: what was read could not be told from what is new.
+        const isSettled = before !== undefined && after !== undefined && before[0] === after[0]
+        if (isSettled || tries === mostTries) return withLinesBefore(end, copies, lines)
+      } finally {
+        for (const fd of copies) closeSync(fd)
       }
       await new Promise((done) => setTimeout(done, pause))
     }
-  }
-
-  #last(lines: number): Buffer {
-    const size = statDescriptor(this.#fd)?.size ?? 0
-    const end = lastOf(this.#fd, size, lines)
-    const parts = [end]
-    this.#goTo(size, readAt(this.#fd, Math.max(0, size - mostSeen), Math.min(size, mostSeen)))
-    for (let times = 1, missing = lines - count(end); missing > 0; times++) {
-      const part = this.#lastOfCopy(times, missing)
-      if (part === undefined) break
-      // A rotation may cut a line in two.
-      parts.unshift(part, part.length > 0 && part.at(-1) !== lineEnd ? Buffer.of(lineEnd) : nothing)
-      missing -= count(part)
-    }
-    return Buffer.concat(parts)
-  }
-
-  #lastOfCopy(times: number, lines: number): Buffer | undefined {
-    const file = rotatedLog(this.#file, times)
-    if (!isSafeLog(file)) return undefined
-    return withFile(file, (fd) => lastOf(fd, statDescriptor(fd)?.size ?? 0, lines))
   }
 
   /** What was written since. */
@@ -173,8 +159,29 @@ function copyOf(file: string, times: number): string | undefined {
   return isSafeLog(copy) ? statTarget(copy)?.id : undefined
 }
 
+/** The newest first. */
+function openCopies(file: string): number[] {
+  const opened: number[] = []
+  while (isSafeLog(rotatedLog(file, opened.length + 1))) opened.push(openSync(rotatedLog(file, opened.length + 1), 'r'))
+  return opened
+}
+
+/** As many as are missing, from the copies. */
+function withLinesBefore(end: Buffer, copies: readonly number[], lines: number): Buffer {
+  const parts = [end]
+  let missing = lines - count(end)
+  for (const fd of copies) {
+    if (missing <= 0) break
+    const part = lastOf(fd, missing)
+    // A rotation may cut a line in two.
+    parts.unshift(part, part.length > 0 && part.at(-1) !== lineEnd ? Buffer.of(lineEnd) : nothing)
+    missing -= count(part)
+  }
+  return Buffer.concat(parts)
+}
+
 /** Whole lines from the end of a file. */
-function lastOf(fd: number, size: number, lines: number): Buffer {
+function lastOf(fd: number, lines: number, size = statDescriptor(fd)?.size ?? 0): Buffer {
   for (let length = Math.min(size, piece); ; length = Math.min(size, 2 * length)) {
     const text = readAt(fd, size - length, length)
     const start = startOfLast(text, lines)
@@ -204,13 +211,4 @@ function count(text: Buffer): number {
 function readAt(fd: number, from: number, length: number): Buffer {
   const bytes = Buffer.allocUnsafe(length)
   return bytes.subarray(0, readSync(fd, bytes, 0, length, from))
-}
-
-function withFile<Value>(file: string, use: (fd: number) => Value): Value {
-  const fd = openSync(file, 'r')
-  try {
-    return use(fd)
-  } finally {
-    closeSync(fd)
-  }
 }
