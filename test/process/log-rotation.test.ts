@@ -98,16 +98,20 @@ describe('a log that is rotated while it is written', { concurrency: 3 }, () => 
   })
 
   for (const kind of takesAll ? ['sync', 'async'] : ['sync']) {
-    test(`of pino, which writes into descriptor 1 itself (${kind}), loses no line but between the copy and the cut`, async (context) => {
+    test(`of two workers with pino, which writes into descriptor 1 itself (${kind}), loses no line but between the copy and the cut`, async (context) => {
       await using lab = await Lab.open()
       await using operator = new Operator(lab)
       const program = fileURLToPath(new URL('../../../test/fixtures/programs/pino.mjs', import.meta.url))
       const options = ['--name', 'app', '--log', 'app.log', '--log-max-size', '50K', '--log-keep', '100']
-      await operator.does(['start', program, ...options, '--', kind])
-      await eventually('rotations', () => isRotated(lab, 'app.log', 2))
+      await operator.does(['start', program, ...options, '--workers', '2', '--', kind])
+      const logs = ['app@0.log', 'app@1.log']
+      for (const log of logs) await eventually(`rotations of ${log}`, () => isRotated(lab, log, 2))
+      assert.match(await operator.does(['logs', '-n', '1']), /^[01]\| \{.*\}?\n[01]\| \{/m)
       await operator.does(['stop'])
-      const files = filesOf(lab, 'app.log').map(entriesIn)
-      context.diagnostic(`${lossesIn(files)} of ${files.flat().length} lines lost in ${files.length - 1} rotations`)
+      for (const log of logs) {
+        const files = filesOf(lab, log).map(entriesIn)
+        context.diagnostic(`${lossesIn(files)} of ${files.flat().length} lines lost in ${files.length - 1} rotations`)
+      }
     })
   }
 
