@@ -4,7 +4,7 @@ import { adoptChannel } from '../node/channel.ts'
 import { isHttp, isTls } from '../node/listeners.ts'
 import type { DaemonUpgradeOptions } from '../options.ts'
 import type { Service } from '../service.ts'
-import type { OtherWorker } from '../service-parts.ts'
+import type { Among, OtherWorker } from '../service-parts.ts'
 import { type LinkEvent, openLink } from '../upgrade/link.ts'
 import type { HowAsked } from '../upgrade/replace.ts'
 import { type Deferred, deferred } from '../waiting.ts'
@@ -25,22 +25,29 @@ export async function upgradeService(
 ): Promise<DaemonReport> {
   const { among } = service.keeper ?? {}
   if (among?.isOneOfSeveral !== true || asked.isSame === true) return replaceAndLeave(service, options, asked)
-  if (asked.isHeld !== true) return askForAll(service, options)
+  if (asked.isHeld !== true) return askForAll(service, among, options)
   among.beginPart()
   const report = replaceAndLeave(service, options, asked)
-  waiting.get(service)?.resolve(report)
+  // Why all have failed, whoever of them it was, the keeper tells.
+  void report.then(
+    (done) => waiting.get(service)?.resolve(done),
+    () => {},
+  )
   return report
 }
 
-async function askForAll(service: Service, { signal, ...options }: DaemonUpgradeOptions): Promise<DaemonReport> {
+async function askForAll(
+  service: Service,
+  among: Among,
+  { signal, ...options }: DaemonUpgradeOptions,
+): Promise<DaemonReport> {
   const part = deferred<DaemonReport>()
   waiting.set(service, part)
   const giveUp = () => service.upgrading?.stop.abort()
   signal?.addEventListener('abort', giveUp)
-  // It only rejects: this process has its part as all others have.
-  void service.keeper?.among.wish(options).catch((error) => part.resolve(Promise.reject(error)))
   try {
-    return await part.promise
+    // The wish only rejects: this process has its part as all others have.
+    return await Promise.race([part.promise, among.wish(options)])
   } finally {
     signal?.removeEventListener('abort', giveUp)
     waiting.delete(service)

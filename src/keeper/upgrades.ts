@@ -96,6 +96,10 @@ export class Upgrades implements Hearing {
   async #grant(worker: Worker, options: object): Promise<void> {
     try {
       await this.upgrade(upgradeOptions(options), {}, () => {})
+      // Of all it is the one that could not be replaced.
+      const isThere = this.#keeper.all.some(({ serving }) => serving === worker)
+      if (isThere)
+        worker.station.send({ type: 'wishFailed', why: 'this worker could not be replaced, which is tried again' })
     } catch (error) {
       this.#keeper.say(`the upgrade that the program asked for has failed: ${messageOf(error)}`)
       worker.station.send({ type: 'wishFailed', why: messageOf(error) })
