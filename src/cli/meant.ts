@@ -7,7 +7,7 @@ import { runDirectory } from '../process/run-dir.ts'
 import { type Described, described, type FileOptions, findDescribed } from './described.ts'
 import { allDown, explained } from './down.ts'
 import { allRunning } from './find-service.ts'
-import { exitCodes, hear, paint, print, printJson, table, tell, UsageError } from './output.ts'
+import { exitCodes, type Heard, hear, paint, print, printJson, table, tell, UsageError } from './output.ts'
 import { servesText } from './start.ts'
 
 /** What becomes of one service. */
@@ -71,26 +71,33 @@ export async function everyDown(): Promise<readonly string[]> {
   return names
 }
 
+type End = {
+  readonly name: string
+  readonly code: number
+  readonly text: string
+  readonly failure: Heard['failure'] | undefined
+}
+
 export function refusal({ name, refused }: RefusedService): Entry {
   return { name, run: async () => tell(new Error(`${name} was not started: ${refused}`)) }
 }
 
 /**
  * One after the other, all of them, and then a table; with JSON, a list. One that fails is no
- * reason to leave out the next. `isHarmless`: an exit code that is no failure as long as another
- * one was done.
+ * reason to leave out the next. `isHarmless`: an end that is no failure as long as another one was
+ * done.
  */
 export async function inTurn(
   entries: readonly Entry[],
   { json }: Options,
-  isHarmless: (code: number) => boolean = () => false,
+  isHarmless: (end: Pick<End, 'code' | 'failure'>) => boolean = () => false,
 ): Promise<number> {
-  const ends: { readonly name: string; readonly code: number; readonly text: string }[] = []
+  const ends: End[] = []
   const list: unknown[] = []
   for (const { name, run } of entries) {
     const { code, said, failure } = await hear(() => run().catch((error) => tell(explained(error))))
     const text = failure === undefined ? await stateText(name) : failureText(code, failure.message)
-    ends.push({ name, code, text: code === exitCodes.done ? text : paint('red', text) })
+    ends.push({ name, code, failure, text: code === exitCodes.done ? text : paint('red', text) })
     const steps = said.length > 1 ? { steps: said } : said[0]
     list.push({ name, ...(steps as object | undefined), exitCode: code, ...(failure && { error: failure }) })
   }
@@ -99,7 +106,7 @@ export async function inTurn(
   const codes = ends.map(({ code }) => code)
   const [first = exitCodes.done] = codes
   if (codes.every((code) => code === first)) return first
-  return codes.every((code) => code === exitCodes.done || isHarmless(code)) ? exitCodes.done : exitCodes.failed
+  return ends.every((end) => end.code === exitCodes.done || isHarmless(end)) ? exitCodes.done : exitCodes.failed
 }
 
 function failureText(code: number, message: string): string {

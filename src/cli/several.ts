@@ -51,7 +51,8 @@ export async function runMeant(script: string, args: readonly string[], options:
   if (names.length > 1) throw new UsageError(`which one? ${found.file} has ${names.join(', ')}, and run is for one`)
   const [one] = described(found, options)
   if (one === undefined || 'refused' in one) return one === undefined ? exitCodes.usage : refusal(one).run()
-  return runProgram(one.program, one.options, { ...process.env, ...one.env })
+  const keep = options.keep === true ? { keep: true } : {}
+  return runProgram(one.program, { ...one.options, ...keep }, { ...process.env, ...one.env })
 }
 
 async function startKnown(name: string, options: StartOptions): Promise<number> {
@@ -97,8 +98,11 @@ export async function stopMeant(words: readonly string[], options: StopOptions &
   const names = await namesMeant(words, options)
   if (names === undefined) return stop(words[0], options)
   const entries = names.map((name) => ({ name, run: () => stop(name, options) }))
-  // What is down already is where it was to be.
-  return inTurn(entries, options, (code) => code === exitCodes.notRunning)
+  // What is down already is where it was to be; a name that was typed wrongly is not.
+  const isTyped = names === words
+  return inTurn(entries, options, ({ code, failure }) =>
+    isTyped ? failure?.code === 'ERR_COOK_DOWN' : code === exitCodes.notRunning,
+  )
 }
 
 export async function statusMeant(

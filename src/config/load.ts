@@ -31,21 +31,24 @@ export function configError(file: string, cause: Error): CookError {
 const mostBytes = 1024 * 1024
 
 function readJson(file: string): unknown {
-  let text: string
+  const text = readText(file)
+  try {
+    return JSON.parse(text.replace(/^\uFEFF/, ''))
+  } catch (error) {
+    throw new ConfigFault(`it is not JSON, which has no comments: ${messageOf(error)}`)
+  }
+}
+
+function readText(file: string): string {
   // A pipe in its place would never end.
   const fd = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK)
   try {
     const stat = fstatSync(fd)
     if (!stat.isFile()) throw new ConfigFault('it is not a file')
     if (stat.size > mostBytes) throw new ConfigFault(`it has more than ${mostBytes} bytes`)
-    text = readFileSync(fd, 'utf8')
+    return readFileSync(fd, 'utf8')
   } finally {
     closeSync(fd)
-  }
-  try {
-    return JSON.parse(text.replace(/^\uFEFF/, ''))
-  } catch (error) {
-    throw new ConfigFault(`it is not JSON, which has no comments: ${messageOf(error)}`)
   }
 }
 
@@ -55,7 +58,7 @@ function surroundingsOf(file: string): Surroundings {
 
 function packageIn(folder: string): Package | undefined {
   try {
-    return JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
+    return JSON.parse(readText(join(folder, 'package.json')))
   } catch {
     // None, or none that can be read: then it has no script of that name.
     return undefined
