@@ -54,7 +54,8 @@ export class AmongWorkers implements Among {
 
   /** Whether the others go on, nobody knows any more. */
   lost(): void {
-    this.#release(false)
+    // One that is alone goes on without a keeper.
+    if (this.isOneOfSeveral) this.#release(false)
     this.#refuseWish('its keeper is gone')
   }
 

@@ -128,6 +128,8 @@ export function writeProgram(lab: Lab, file: string, answer: string, before = ''
     `import { createServer } from 'node:http'
 import { serve, createDaemon } from '${library}'
 const server = createServer((request, response) => response.end(${JSON.stringify(answer)} + ' ' + process.pid))
+// Clients of a machine without a core to spare pause for longer than the default.
+server.keepAliveTimeout = 60_000
 ${before}
 await serve(server, { host: '127.0.0.1', port: 0 })
 console.log(${JSON.stringify(answer)} + ' serves')
