@@ -51,8 +51,9 @@ export async function bundle() {
       preload: 'src/preload/entry.ts',
       program: 'src/preload/start.ts',
       worker: 'src/preload/refusals.ts',
+      cluster: 'src/preload/cluster.ts',
     },
-    external: ['./program.cjs', './worker.cjs'],
+    external: ['./program.cjs', './worker.cjs', './cluster.cjs'],
   })
   // For those who wrote `--import` into their own scripts.
   await build({ ...options, format: 'esm', entryPoints: { preload: 'src/preload/import.ts' }, sourcemap: false })

@@ -19,11 +19,15 @@ export const errorTexts = {
   },
   ERR_COOK_CLUSTER_WORKER: {
     text: '{verb} was called in a worker of node:cluster, whose listeners belong to the primary; nothing was changed',
-    help: 'Use cook-daemon in a program without node:cluster. (A server with { exclusive: true } changes nothing here.)',
+    help: 'Start the program with cook-daemon start --workers N: the keeper is in the place of the primary then, and each worker may call it. Or use cook-daemon in a program without node:cluster. (A server with { exclusive: true } changes nothing here.)',
   },
   ERR_COOK_CLUSTER: {
-    text: 'node:cluster does not work with the preload of cook-daemon, and no worker was started',
-    help: 'Let the program serve in one process, or start it without cook-daemon: the preload cannot move listeners and connections that are spread over processes.',
+    text: 'the program uses node:cluster, which needs --workers, and no worker was started',
+    help: 'Start it with cook-daemon start --workers N, or max for one for each core: the keeper starts the workers, and the program runs in each of them as a worker of node:cluster. Without --workers, let it serve in one process.',
+  },
+  ERR_COOK_CLUSTER_PRIMARY: {
+    text: '{verb} needs a primary of node:cluster, and under --workers there is none; nothing was started or sent',
+    help: 'The keeper is in the place of the primary: it starts the workers, and starts one again that crashes. Give it the file that serves, as in cook-daemon start worker.js --workers 4. What workers have to tell each other goes through a database or a broker, as Redis.',
   },
   ERR_COOK_PRELOADED: {
     text: '{verb} was called too late: a server of this program listens already, and the preload of cook-daemon serves it',

@@ -76,6 +76,8 @@ export type Among = {
   wish(options: object): Promise<never>
   /** The part of this process in an upgrade of all begins. */
   beginPart(): void
+  /** The program uses node:cluster: the keeper says in its log what that means, once. */
+  usesCluster(): void
 }
 
 /** The keeper that started this process (upgrade/keeper-line.ts). */

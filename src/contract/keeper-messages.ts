@@ -60,6 +60,8 @@ const messages = {
   given: { moved: count },
   /** The program has asked for an upgrade of the service, which is more than this worker. */
   wish: { options: record },
+  /** The program uses node:cluster, and was told that it is a worker. */
+  cluster: {},
 
   // From the keeper to the worker.
   /** How to start another keeper, should this one be gone. */

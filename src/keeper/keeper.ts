@@ -16,7 +16,7 @@ import type { EndBy } from './ending.ts'
 import { memoryPause } from './health.ts'
 import { HeldHandles } from './held.ts'
 import type { Changes, Home, Over } from './home.ts'
-import { say } from './log-lines.ts'
+import { clusterText, say } from './log-lines.ts'
 import { PidClaim } from './pid-claim.ts'
 import { Place } from './place.ts'
 import type { KeeperPlan, KeepOptions, Release, ServiceRecord, SlotRecord } from './plan.ts'
@@ -76,6 +76,7 @@ export class Keeper implements Home {
   #release: Release
   #failed: End | undefined
   #memoryAt = Number.NEGATIVE_INFINITY
+  #hasSaidCluster = false
   /** That came while nobody served. */
   readonly #signals = new Set<NodeJS.Signals>()
   readonly #stopping = new AbortController()
@@ -298,6 +299,10 @@ export class Keeper implements Home {
         return
       case 'held':
         for (const one of this.hearing) one.held(place, worker, message.overlaps === true)
+        return
+      case 'cluster':
+        if (!this.#hasSaidCluster) this.say(clusterText)
+        this.#hasSaidCluster = true
         return
       case 'wish':
         this.onWish(worker, message.options)

@@ -34,6 +34,10 @@ export function crashText(lastExit: LastExit | undefined, { reason, inRow, hasFa
   return `the worker has ended unasked ${inRow} times in a row (${what}); it is tried every 30 s`
 }
 
+/** Once: it holds for each worker of each version. */
+export const clusterText =
+  'the program uses node:cluster: cluster.isPrimary is false in each worker, and what it does in a primary alone is not run'
+
 /** Until the next version that somebody asks for. */
 export function backText({ command: { args } }: Release): string {
   return `it went back to the release before, ${args[0]}: the one after it crashed or did not come up`

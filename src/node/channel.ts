@@ -30,17 +30,18 @@ export type Lend = <Value>(call: () => Value) => Value
 /**
  * Takes the channel to the process that started this one out of the program's sight:
  * `process.connected`, `channel`, `disconnect` and `send` are as in a process that was started by
- * hand. Node's own code (lib/internal/child_process.js, setupChannel) finds them in what is lent.
+ * hand, and what the program sets there is its own. Node's own code
+ * (lib/internal/child_process.js, setupChannel) finds those of the channel in what is lent.
  */
 export function hideChannel(): Lend {
   let depth = 0
   for (const name of ['connected', 'channel', 'disconnect', 'send']) {
     let value: unknown = process[name as 'channel']
-    const get = () => (depth > 0 ? value : undefined)
-    // A program may have a `send` of its own from now on.
+    let shown: unknown
+    const get = () => (depth > 0 ? value : shown)
     const set = (given: unknown) => {
       if (depth > 0) value = given
-      else Object.defineProperty(process, name, { value: given, writable: true, configurable: true, enumerable: true })
+      else shown = given
     }
     Object.defineProperty(process, name, { get, set, configurable: true, enumerable: false })
   }

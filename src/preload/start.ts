@@ -15,6 +15,9 @@ import { refuseCluster } from './refusals.ts'
 import { watchSignals } from './signals.ts'
 import { drainWebSockets } from './web-sockets.ts'
 
+/** What few programs need is bundled beside this. */
+declare const require: <Module>(file: string) => Module
+
 /** Before the first line of the program. */
 export function takeUpProgram(): void {
   const service = enter('the preload')
@@ -23,7 +26,14 @@ export function takeUpProgram(): void {
   const signals = watchSignals(service)
   const listens = watchListens(service, readiness)
   const binds = watchBinds(service, readiness)
-  const cluster = refuseCluster()
+  const cluster = service.keeper?.among.isOneOfSeveral === true ? undefined : refuseCluster()
+  // For good: Node decides once what a process is, and a program that calls serve() stays a worker.
+  if (cluster === undefined) {
+    require<typeof import('./cluster.ts')>('./cluster.cjs').beClusterWorker(
+      service,
+      (verb) => new CookError('ERR_COOK_CLUSTER_PRIMARY', { verb }),
+    )
+  }
   service.hearing.push(binds.onEvent)
   service.ownDrains.push(
     (departure) => drainWebSockets(listens.webSockets, departure),
@@ -42,7 +52,7 @@ export function takeUpProgram(): void {
   service.preload = {
     stepAside(verb) {
       if (service.hasAnswered || listens.isUsed()) throw new CookError('ERR_COOK_PRELOADED', { verb })
-      for (const part of [signals, listens, binds, readiness, cluster]) part.end()
+      for (const part of [signals, listens, binds, readiness, cluster]) part?.end()
       service.endPreload()
     },
     look: () => readiness.look(),

@@ -52,6 +52,10 @@ export class AmongWorkers implements Among {
     this.#isRefused = false
   }
 
+  usesCluster(): void {
+    this.#say({ type: 'cluster' })
+  }
+
   /** Whether the others go on, nobody knows any more. */
   lost(): void {
     // One that is alone goes on without a keeper.

@@ -677,7 +677,7 @@ test('node:cluster is refused at the first fork, with a clear text', async () =>
     { isUp: false },
   )
   assert.deepEqual(await program.exits(), [1])
-  assert.match(program.output, /node:cluster does not work with the preload/)
+  assert.match(program.output, /the program uses node:cluster, which needs --workers/)
 })
 
 test('a server in a worker thread is refused with a clear text, unless its port is for the system to choose', async () => {

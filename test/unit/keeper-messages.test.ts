@@ -18,6 +18,7 @@ const every: readonly KeeperMessage[] = [
   { type: 'serves', generation: 2, drainTimeout: 30_000, pidFile: '/pid' },
   { type: 'stopping' },
   { type: 'pong' },
+  { type: 'cluster' },
   { type: 'failed', why: 'no' },
   { type: 'keeper', execPath: '/node', file: '/keeper.js', name: 'web', folder: '/run' },
   { type: 'spawned', id: 1, pid: 7, startTime: '8' },
