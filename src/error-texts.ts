@@ -27,7 +27,7 @@ export const errorTexts = {
   },
   ERR_COOK_CLUSTER_PRIMARY: {
     text: '{verb} needs a primary of node:cluster, and under --workers there is none; nothing was started or sent',
-    help: 'The keeper is in the place of the primary: it starts the workers, and starts one again that crashes. Give it the file that serves, as in cook-daemon start worker.js --workers 4. What workers have to tell each other goes through a database or a broker, as Redis.',
+    help: 'The keeper is in the place of the primary: it starts the workers, and starts one again that crashes. Give it the file that serves, as in cook-daemon start worker.js --workers 4. What workers have to tell each other goes through a database or a broker, as Redis; a library that sends to the primary has another mode mostly, as log4js with disableClustering.',
   },
   ERR_COOK_PRELOADED: {
     text: '{verb} was called too late: a server of this program listens already, and the preload of cook-daemon serves it',
