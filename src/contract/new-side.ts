@@ -74,15 +74,18 @@ export function stepNew(side: NewSide, event: NewEvent): Step {
       if (event.predecessorLives) return refuse(side, 'it closed the link without giving a reason')
       return side.isHeld ? alone(side) : to(side, 'free', { do: 'commit' }, { do: 'close' })
     case 'release':
-      if (side.at !== 'alone') return stay(side)
+      // Nothing was asked for before the program's yes.
+      if (side.at !== 'alone' || side.answer?.ok !== true) return stay(side)
       if (!event.mayGo) return refuse(side, 'another worker of the service could not be replaced')
       return to(side, 'free', { do: 'commit' }, { do: 'close' })
   }
 }
 
-/** Before this process is up there is nothing to ask for. */
+/** Before this process is up there is nothing to ask for, and nothing if it has said no. */
 function alone(side: NewSide): Step {
-  return side.answer?.ok === true ? to(side, 'alone', { do: 'askKeeper' }) : to(side, 'alone')
+  const { answer } = side
+  if (answer === undefined) return to(side, 'alone')
+  return answer.ok ? to(side, 'alone', { do: 'askKeeper' }) : refuse(side, answer.reason)
 }
 
 function greet(side: NewSide): Step {

@@ -287,7 +287,7 @@ export class Keeper implements Home {
         this.#wake()
         if (isTrusted(worker) || message.pidFile === this.plan.program.pidFile) this.pidFile.keep(message.pidFile)
         place.serves(worker)
-        this.#addOthers()
+        if (this.#isStarting) this.#onStarted()
         for (const one of this.hearing) one.returned?.(place)
         return
       case 'stopping':
@@ -315,7 +315,6 @@ export class Keeper implements Home {
   }
 
   onServes(place: Place, _worker: Worker): void {
-    if (this.#isStarting) this.#onStarted()
     const signals = [...this.#signals]
     this.#signals.clear()
     for (const signal of signals) this.signal(signal)
@@ -323,15 +322,10 @@ export class Keeper implements Home {
   }
 
   /** The first has opened what all share, and all of that has arrived here. */
-  #addOthers(): void {
-    const { workers = 1 } = this.plan.options
-    if (!this.#isStarting || this.all.length > 1) return
-    for (let next = 1; next < workers; next++) this.add(next).begin()
-  }
-
   #onStarted(): void {
     const { workers = 1 } = this.plan.options
-    if (this.all.length < workers || this.all.some(({ isFirst }) => isFirst)) return
+    if (this.all.length === 1) for (let next = 1; next < workers; next++) this.add(next).begin()
+    if (this.all.some(({ isFirst }) => isFirst)) return
     this.#isStarting = false
     this.started.resolve()
   }

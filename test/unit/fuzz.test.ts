@@ -121,6 +121,7 @@ test('10,000 conversations with a hostile new version end, or go on: the old sid
     { weight: 5, arbitrary: heard.map((one) => ({ type: 'message' as const, message: one })) },
     fc.constantFrom({ type: 'closed' as const }, { type: 'timer' as const }, { type: 'stop' as const }),
     fc.constant({ type: 'broken' as const, detail: 'x' }),
+    fc.boolean().map((mayGo) => ({ type: 'release' as const, mayGo })),
     fc.constant({ type: 'exit' as const, exit: { code: 1, signal: null } }),
   )
   fc.assert(
@@ -128,7 +129,8 @@ test('10,000 conversations with a hostile new version end, or go on: the old sid
       fc.array(event, { maxLength: 12 }),
       fc.constantFrom('parent' as const, 'daemon' as const),
       (events, stage) => {
-        let side = oldSide({ stage, nonce: 'the nonce', living: [], readyTimeout: 1, overlap: 0 })
+        const isHeld = events.length % 2 === 0
+        let side = oldSide({ stage, nonce: 'the nonce', living: [], readyTimeout: 1, overlap: 0, isHeld })
         for (const one of events) [side] = stepOld(side, one)
         // Nobody can guess the nonce.
         assert.notEqual(side.at, 'committed')
@@ -145,10 +147,11 @@ test('10,000 conversations with a hostile old version: the new side never throws
     fc.constantFrom({ type: 'go' as const }, { type: 'closed' as const }),
     fc.boolean().map((ok) => ({ type: 'notify' as const, ok, reason: '\ud800'.repeat(5_000) })),
     fc.boolean().map((predecessorLives) => ({ type: 'looked' as const, predecessorLives })),
+    fc.boolean().map((mayGo) => ({ type: 'release' as const, mayGo })),
   )
   fc.assert(
     fc.property(fc.array(event, { maxLength: 12 }), (events) => {
-      let side = newSide('nonce', [1, '1'])
+      let side = newSide('nonce', [1, '1'], { isHeld: events.length % 2 === 0 })
       let commits = 0
       for (const one of events) {
         const [next, effects] = stepNew(side, one)

@@ -33,6 +33,8 @@ class World {
   /** An old generation that may still take the service back, or a new one that may take over. */
   last = 0
   hasStopped = false
+  /** What the other slots know of the release that runs here. */
+  elsewhere: { readonly isProven: boolean; readonly early: number } | undefined
 
   constructor(release = 'v1', givesUp = false) {
     this.givesUp = givesUp
@@ -42,7 +44,8 @@ class World {
   }
 
   step(event: SlotEvent<string>): readonly Effect[] {
-    const rules = { givesUp: this.givesUp, chance: () => this.chance }
+    const { givesUp, elsewhere } = this
+    const rules = { givesUp, chance: () => this.chance, ...(elsewhere && { elsewhere }) }
     const [slot, effects] = stepSlot(this.slot, event, rules, (one, other) => one === other)
     this.slot = slot
     this.carryOut(effects)
@@ -180,6 +183,9 @@ const happening = fc.oneof(
   ),
   fc.constantFrom('v1', 'v2', 'v3').map((release) => (world: World) => world.upgrade(release)),
   fc.constantFrom('v1', 'v2', 'v3').map((release) => (world: World) => world.restart(release)),
+  fc.record({ isProven: fc.boolean(), early: fc.nat(3) }).map((elsewhere) => (world: World) => {
+    world.elsewhere = elsewhere
+  }),
   // Late, stray and impossible words.
   fc.nat(9).map((generation) => (world: World) => {
     if (!world.living.has(generation)) world.step({ type: 'exit', generation, now: world.now })
@@ -340,6 +346,28 @@ test('a release that crashes twice in its first 10 s gives its place to the one 
     proven.timer()
   }
   assert.equal(proven.starting?.release, 'bad')
+})
+
+test('of several slots with one release, a crash in each of two is as bad as two in one; that it is in order in another one keeps it', () => {
+  const one = upgraded()
+  one.elsewhere = { isProven: false, early: 1 }
+  one.crash(1_500)
+  assert.equal(one.starting?.release, 'good')
+  const other = upgraded()
+  other.elsewhere = { isProven: true, early: 3 }
+  for (let crashes = 0; crashes < 5; crashes++) {
+    other.crash(1)
+    other.timer()
+    other.up()
+  }
+  assert.equal(other.slot.release, 'bad')
+  // Crashes elsewhere alone are no crash here, and where there is nothing before it, it stays.
+  const first = new World('v1')
+  first.up()
+  first.elsewhere = { isProven: false, early: 3 }
+  first.crash(1)
+  first.timer()
+  assert.equal(first.starting?.release, 'v1')
 })
 
 test('nobody goes back to a release that was never in order: two bad ones in a row go back to the good one before both', () => {

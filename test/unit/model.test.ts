@@ -44,6 +44,7 @@ test('the worlds that are played go far: four generations, every message, every 
     ...['1a starts generation 2', '3a starts generation 4', '4a writes the pid file', '2b writes the pid file'],
     ...['1a has failed to upgrade', '2a is ended by the kernel', 'the timer of 1a fires', '1a freezes', '1a thaws'],
     ...['1a takes the service back', '2a takes the service back', '2a looks for its predecessor', '1a leaves'],
+    ...['1a goes on with the others', '1a hears that another worker has failed', '2a is let take over'],
     ...['1a waits for 2a no more, and kills it', '2a waits for 1a no more, and kills it'],
   ]
   assert.deepEqual(

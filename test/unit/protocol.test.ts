@@ -336,6 +336,7 @@ const settings = record({
   living: fc.constant([[1, '1'] as const]),
   readyTimeout: fc.constant(60_000),
   overlap: fc.constantFrom(0, 1_000),
+  isHeld: fc.boolean(),
 })
 
 const hello: Message = { type: 'hello', protocol: protocolVersion, nonce, pid: 2, startTime: '2' }
@@ -359,6 +360,7 @@ const oldEvents = fc.array(
   fc.oneof(
     { weight: 6, arbitrary: heard },
     exit,
+    { weight: 2, arbitrary: fc.boolean().map((mayGo): OldEvent => ({ type: 'release', mayGo })) },
     fc.constantFrom<OldEvent>(
       { type: 'closed' },
       { type: 'timer' },
@@ -424,6 +426,44 @@ test('in any order of events there is no commit without hello with the nonce, a 
     assert.equal(before.at(-1)?.type, 'confirmed')
     assert.ok(before.length - 1 > done)
   })
+})
+
+test('in any order of events one of several workers goes on only as often as the others are as far: before its overlap, and before its commit', () => {
+  forAnyOrder((turns) => {
+    let isFree = turns[0]?.after.isHeld === false
+    let holds = 0
+    for (const { event, effects } of turns) {
+      const isReleased = event.type === 'release' && event.mayGo
+      for (const effect of effects) {
+        if (effect.do === 'hold') holds++
+        if (effect.do === 'overlap' || nameOf(effect) === 'send accepted') assert.ok(isFree || isReleased)
+        if (effect.do === 'commit') isFree = true
+      }
+    }
+    const { isHeld = false, overlap = 0 } = turns[0]?.after ?? {}
+    assert.ok(holds <= (!isHeld ? 0 : overlap > 0 ? 2 : 1))
+  })
+})
+
+test('a worker that is not to go on since another one has failed refuses its successor, and kills it', () => {
+  const given = { stage: 'daemon', nonce, living: [], readyTimeout: 60_000, overlap: 1_000, isHeld: true } as const
+  const ready: readonly OldEvent[] = [
+    { type: 'message', message: hello },
+    { type: 'message', message: { type: 'done', ok: true, reason: '' } },
+  ]
+  const before = playOld(oldSide(given), [...ready, { type: 'release', mayGo: false }])
+  assert.deepEqual(effectsOf(before), ['send welcome', 'hold', 'timer', 'send refused', 'kill', 'timer'])
+  assert.deepEqual(before.at(-1)?.after.failure, { why: 'others' })
+  const behind = playOld(oldSide(given), [
+    ...ready,
+    { type: 'release', mayGo: true },
+    { type: 'timer' },
+    { type: 'release', mayGo: false },
+  ])
+  const held = ['send welcome', 'hold', 'timer', 'overlap', 'timer', 'hold', 'timer']
+  assert.deepEqual(effectsOf(behind), [...held, 'send refused', 'kill', 'timer'])
+  const asked = behind.flatMap(({ effects }) => effects.flatMap((one) => (one.do === 'hold' ? [one.overlaps] : [])))
+  assert.deepEqual(asked, [true, false])
 })
 
 test('in any order of events a failure is told only when nobody is left, or after a kill and its grace', () => {
@@ -541,25 +581,43 @@ const newEvents = fc.array(
       { type: 'looked', predecessorLives: true },
       { type: 'looked', predecessorLives: false },
       { type: 'notify', ok: false, reason: 'no' },
+      { type: 'release', mayGo: true },
+      { type: 'release', mayGo: false },
     ),
   ),
   { maxLength: 16 },
 )
 
-function forAnyOrderOfTheNew(check: (events: readonly NewEvent[], effects: readonly NewEffect[][]) => void): void {
+function forAnyOrderOfTheNew(
+  check: (events: readonly NewEvent[], effects: readonly NewEffect[][], isHeld: boolean) => void,
+): void {
   fc.assert(
-    fc.property(newEvents, (events) => {
-      let side = newSide(nonce, [2, '2'])
+    fc.property(newEvents, fc.boolean(), (events, isHeld) => {
+      let side = newSide(nonce, [2, '2'], { isHeld })
       const effects = events.map((event) => {
         const [after, some] = stepNew(side, event)
         side = after
         return [...some]
       })
-      check(events, effects)
+      check(events, effects, isHeld)
     }),
     { numRuns: 2_000 },
   )
 }
+
+test('one of several that has said no, and whose predecessor is gone, gives up, since nobody will ask it', () => {
+  for (const order of ['before', 'behind'] as const) {
+    const no: NewEvent = { type: 'notify', ok: false, reason: 'no database' }
+    const gone: readonly NewEvent[] = [{ type: 'closed' }, { type: 'looked', predecessorLives: false }]
+    let side = newSide(nonce, [2, '2'], { isHeld: true })
+    const told = [{ type: 'go' } as const, ...(order === 'before' ? [no, ...gone] : [...gone, no])].flatMap((event) => {
+      const [after, effects] = stepNew(side, event)
+      side = after
+      return effects.map(nameOf)
+    })
+    assert.deepEqual(told, ['send hello', 'look', 'refuse', 'close'], order)
+  }
+})
 
 test('in any order of events the new process takes over or gives up, once, and says each of its words once', () => {
   forAnyOrderOfTheNew((_, effects) => {
@@ -572,12 +630,24 @@ test('in any order of events the new process takes over or gives up, once, and s
   })
 })
 
-test('in any order of events the new process takes over only after its own yes was accepted, or if the old one is gone', () => {
-  forAnyOrderOfTheNew((events, effects) => {
+test('in any order of events the new process takes over only after its own yes was accepted, or if the old one is gone and its keeper lets it', () => {
+  forAnyOrderOfTheNew((events, effects, isHeld) => {
     const at = effects.findIndex((some) => some.some((effect) => effect.do === 'commit'))
     if (at < 0) return
     const cause = events[at]
-    if (cause?.type === 'looked') return assert.equal(cause.predecessorLives, false)
+    const before = events.slice(0, at)
+    if (cause?.type === 'looked') return assert.deepEqual([cause.predecessorLives, isHeld], [false, false])
+    if (cause?.type === 'release') {
+      const isGone = before.some((one) => one.type === 'looked' && !one.predecessorLives)
+      const said = before.findLast((one) => one.type === 'notify')
+      assert.ok(isHeld && cause.mayGo && isGone && said?.type === 'notify' && said.ok)
+      return assert.ok(
+        effects
+          .slice(0, at)
+          .flat()
+          .some((effect) => effect.do === 'askKeeper'),
+      )
+    }
     assert.ok(cause?.type === 'message' && typeof cause.message === 'object' && cause.message.type === 'accepted')
     const said = effects
       .slice(0, at)

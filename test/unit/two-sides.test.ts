@@ -23,13 +23,16 @@ type Course = {
   readonly mortal: readonly ('old' | 'between' | 'young')[]
   /** Whether the caller of upgrade() may stop it. */
   readonly canStop: boolean
+  /** One of several workers; `areOthersReady`: what the keeper answers when it waits for them. */
+  readonly isHeld: boolean
+  readonly areOthersReady: boolean
 }
 
 /** One upgrade: two sides, a third process between them, and a lossless ordered channel. */
 class World {
   readonly course: Course
   old: OldSide
-  new: NewSide = newSide(nonce, young)
+  new: NewSide
   /** On their way. */
   readonly up: Upward[] = []
   readonly down: Downward[] = []
@@ -56,13 +59,18 @@ class World {
   hasAnswered = false
   hasSeenEnd = false
   looks = 0
+  /** Questions to the keeper without an answer. */
+  holds = 0
+  asks = 0
   isLeaving = false
   didYoungCommit = false
   didYoungDieByItself = false
 
   constructor(course: Course) {
     this.course = course
-    this.old = oldSide({ stage: 'parent', nonce, living: [], readyTimeout: 60_000, overlap: course.overlap })
+    const { overlap, isHeld } = course
+    this.old = oldSide({ stage: 'parent', nonce, living: [], readyTimeout: 60_000, overlap, isHeld })
+    this.new = newSide(nonce, young, { isHeld })
   }
 
   get youngOwns(): boolean {
@@ -102,6 +110,12 @@ class World {
       usual.push(() => {
         this.hasHeardClosed = true
         this.#stepOld({ type: 'closed' })
+      })
+    }
+    if (this.holds > 0) {
+      usual.push(() => {
+        this.holds--
+        this.#stepOld({ type: 'release', mayGo: course.areOthersReady })
       })
     }
     if (!this.isBetweenAlive && !this.hasHeardExit) {
@@ -233,6 +247,12 @@ class World {
         this.#stepNew({ type: 'looked', predecessorLives: this.isOldAlive })
       })
     }
+    if (this.asks > 0) {
+      usual.push(() => {
+        this.asks--
+        this.#stepNew({ type: 'release', mayGo: this.course.areOthersReady })
+      })
+    }
     // It said no, and nobody is there to hear it.
     if (this.course.answer === 'no' && this.didYoungCommit) this.isLeaving = true
   }
@@ -252,6 +272,7 @@ class World {
         if (this.doesOldHold) this.down.push(effect.message)
       }
       if (effect.do === 'timer') this.hasTimer = true
+      if (effect.do === 'hold') this.holds++
       if (effect.do === 'kill') {
         this.doomed.add('between')
         if (this.#isYoungKnown) this.doomed.add('young')
@@ -278,6 +299,7 @@ class World {
       // notifyUpgradeDone() rejects or, if nobody called it, the process throws: it must end.
       if (effect.do === 'refuse') this.isLeaving = true
       if (effect.do === 'look') this.looks++
+      if (effect.do === 'askKeeper') this.asks++
       if (effect.do === 'close') this.doesYoungHold = false
     }
   }
@@ -294,6 +316,8 @@ const course: fc.Arbitrary<Course> = fc.record({
   answer: fc.constantFrom<Answer>('yes', 'yes', 'no', 'never'),
   mortal: fc.subarray(['old', 'between', 'young'] as const),
   canStop: fc.boolean(),
+  isHeld: fc.boolean(),
+  areOthersReady: fc.boolean(),
 })
 
 // Without a size fast-check makes no more than ten of them.
@@ -330,9 +354,12 @@ function forAnyCourse(check: (world: World) => void, look: (world: World) => voi
 }
 
 test('an undisturbed upgrade ends with the new process as the owner', () => {
-  const world = play({ overlap: 0, answer: 'yes', mortal: [], canStop: false }, [], () => {})
-  assert.equal(world.hasReported, 'committed')
-  assert.equal(world.youngOwns, true)
+  for (const isHeld of [false, true]) {
+    const given = { overlap: 0, answer: 'yes', mortal: [], canStop: false, isHeld, areOthersReady: true } as const
+    const world = play(given, [], () => {})
+    assert.equal(world.hasReported, 'committed')
+    assert.equal(world.youngOwns, true)
+  }
 })
 
 test('both sides never own the service, but for the moment in which a process that was accepted and did not confirm is being killed', () => {
@@ -366,6 +393,17 @@ test('when upgrade() has resolved, the new process has taken over', () => {
   )
 })
 
+test('one of several workers whose others are not ready never takes over, and its successor ends', () => {
+  fc.assert(
+    fc.property(course, choices, (given, order) => {
+      const world = play({ ...given, isHeld: true, areOthersReady: false }, order, () => {})
+      assert.equal(world.didYoungCommit, false)
+      if (given.answer !== 'never' || world.isOldAlive) assert.equal(world.isYoungAlive, false)
+    }),
+    { numRuns: 5_000 },
+  )
+})
+
 test('every upgrade ends, and as long as the old process lives it says how', () => {
   forAnyCourse((world) => {
     if (world.isOldAlive) assert.notEqual(world.hasReported, undefined)
@@ -378,8 +416,9 @@ test('in the end exactly one living process owns the service, unless the owner i
     if (world.isOldAlive && world.hasReported === 'failed') return assert.equal(owners, 1)
     if (world.isOldAlive) return assert.equal(owners, world.didYoungDieByItself ? 0 : 1)
     // The old one died: what counts is whether the new one was there, up, and not sent away before.
-    const isHeir = world.hasStarted && world.course.answer === 'yes' && !world.wasRefused && !world.didYoungDieByItself
-    if (isHeir) assert.equal(owners, 1)
+    const { answer, isHeld, areOthersReady } = world.course
+    const mayServe = answer === 'yes' && (!isHeld || areOthersReady)
+    if (world.hasStarted && mayServe && !world.wasRefused && !world.didYoungDieByItself) assert.equal(owners, 1)
     else assert.ok(owners <= 1)
   })
 })
@@ -387,7 +426,11 @@ test('in the end exactly one living process owns the service, unless the owner i
 test('if the old process dies before it has refused, a new one that says yes ends as the owner', () => {
   fc.assert(
     fc.property(course, choices, (given, order) => {
-      const world = play({ ...given, answer: 'yes', canStop: false, mortal: ['old'] }, order, () => {})
+      const world = play(
+        { ...given, answer: 'yes', canStop: false, mortal: ['old'], areOthersReady: true },
+        order,
+        () => {},
+      )
       if (!world.isOldAlive && world.hasStarted && !world.wasRefused) assert.equal(world.youngOwns, true)
     }),
     { numRuns: 5_000 },

@@ -14,6 +14,7 @@ type Course = Omit<Rules, 'contract' | 'keepsSpare' | 'chains'>
 
 const course: fc.Arbitrary<Course> = fc.record({
   overlap: fc.constantFrom(0, 1),
+  isHeld: fc.boolean(),
   answers: fc.array(fc.constantFrom('yes', 'yes', 'yes', 'no', 'never'), { minLength: 1, maxLength: 4 }),
   evil: fc.subarray<Evil>([...evils]),
 })

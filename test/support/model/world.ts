@@ -16,6 +16,8 @@ export type Contract = { readonly stepOld: typeof stepOld; readonly stepNew: typ
 export type Rules = {
   readonly contract: Contract
   readonly overlap: number
+  /** Each is one of several workers: the others get as far, or one of them fails. */
+  readonly isHeld: boolean
   /** What the program of each version says, generation 2 first; the last goes on. */
   readonly answers: readonly ('yes' | 'no' | 'never')[]
   /** What the world may do to processes. */
@@ -69,6 +71,10 @@ export type Process = {
   new: NewSide | undefined
   hasAnswered: boolean
   looks: number
+  /** It asks its keeper whether it may take over. */
+  isAsking: boolean
+  /** It waits for the others. */
+  isHolding: boolean
   // As the old one.
   old: OldSide | undefined
   successor: Process | undefined
@@ -144,9 +150,11 @@ export class World {
         hasNewSeenEnd: false,
       },
       answer: answers[Math.min(this.processes.length, answers.length) - 1] ?? 'yes',
-      new: predecessor && newSide(nonce, [this.processes.length + 1, 'start']),
+      new: predecessor && newSide(nonce, [this.processes.length + 1, 'start'], { isHeld: this.rules.isHeld }),
       hasAnswered: false,
       looks: 0,
+      isAsking: false,
+      isHolding: false,
       old: undefined,
       successor: undefined,
       hasTimer: false,
@@ -295,6 +303,12 @@ export class World {
         this.stepNew(one, { type: 'looked', predecessorLives: one.predecessor?.isAlive === true })
       })
     }
+    if (one.isAsking) {
+      add('is let take over', () => {
+        one.isAsking = false
+        this.stepNew(one, { type: 'release', mayGo: true })
+      })
+    }
     if (one.writesPid) {
       add('writes the pid file', () => {
         one.writesPid = false
@@ -336,6 +350,14 @@ export class World {
         else this.stepOld(one, { type: 'closed' })
       })
     }
+    if (one.isHolding) {
+      for (const mayGo of [true, false]) {
+        add(mayGo ? 'goes on with the others' : 'hears that another worker has failed', () => {
+          one.isHolding = false
+          this.stepOld(one, { type: 'release', mayGo })
+        })
+      }
+    }
     if (!successor.isAlive && !one.hasHeardExit) {
       add(`reaps ${successor.name}`, () => {
         one.hasHeardExit = true
@@ -373,8 +395,10 @@ export class World {
     one.attempts++
     one.hasHeardExit = false
     one.successor = this.#make(one)
-    one.old = oldSide({ stage: 'daemon', nonce, living: [], readyTimeout: 1, overlap: this.rules.overlap })
+    const { overlap, isHeld } = this.rules
+    one.old = oldSide({ stage: 'daemon', nonce, living: [], readyTimeout: 1, overlap, isHeld })
     one.hasTimer = true
+    one.isHolding = false
   }
 
   #rollBack(one: Process): void {
@@ -407,6 +431,7 @@ export class World {
       if (effect.do === 'send' && link.isOldOpen) link.down.push(effect.message)
       if (effect.do === 'timer') one.hasTimer = true
       if (effect.do === 'kill' && successor.isAlive) successor.isDoomed = true
+      if (effect.do === 'hold') one.isHolding = true
       if (effect.do === 'overlap') this.step(one, 'overlap')
       if (effect.do === 'commit') {
         one.hasTimer = false
@@ -437,6 +462,7 @@ export class World {
       }
       if (effect.do === 'refuse') one.isLeaving = true
       if (effect.do === 'look') one.looks++
+      if (effect.do === 'askKeeper') one.isAsking = true
       if (effect.do === 'close') one.link.isNewOpen = false
     }
   }
