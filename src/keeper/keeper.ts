@@ -1,5 +1,5 @@
 /** The keeper of a service: the parent of its workers, which holds their listeners. */
-import { envInstance, envWorkers, type ProgramRecord, readProgram, writeProgram } from '../contract/environment.ts'
+import { type ProgramRecord, readProgram, writeProgram } from '../contract/environment.ts'
 import type { KeeperMessage } from '../contract/keeper-messages.ts'
 import type { News, WarningRecord } from '../contract/messages.ts'
 import type { LastExit, Restarts } from '../control/status.ts'
@@ -21,7 +21,7 @@ import { PidClaim } from './pid-claim.ts'
 import { Place } from './place.ts'
 import type { KeeperPlan, KeepOptions, Release, ServiceRecord, SlotRecord } from './plan.ts'
 import { Recorder } from './records.ts'
-import { isSameRelease, releaseOf } from './release.ts'
+import { environmentOf, isSameRelease, releaseOf } from './release.ts'
 import type { Rules } from './slot.ts'
 import { isTrusted } from './spawns.ts'
 import { exitCodeOf, type Worker } from './worker.ts'
@@ -216,13 +216,8 @@ export class Keeper implements Home {
   }
 
   environmentAt({ number }: Place, { environment }: Release): Release['environment'] {
-    const { size } = this
-    if (size === undefined) return environment
-    const program = readProgram(environment)
-    const logFile = program?.logFile === undefined ? undefined : workerLog(program.logFile, number)
-    const own = { ...environment, [envInstance]: String(number), [envWorkers]: String(size) }
-    const leaves = this.target === undefined ? undefined : this.leaves
-    return withoutUndefined(writeProgram(own, { ...program, ...withoutUndefined({ logFile, release: leaves }) }))
+    const { size, target, leaves } = this
+    return size === undefined ? environment : environmentOf(environment, number, size, target && leaves)
   }
 
   logAt({ number }: Place): string | undefined {

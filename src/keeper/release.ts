@@ -1,9 +1,11 @@
 /** What is started, and which version that is: as it was when it was started first. */
 import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
-import type { TypedRecord } from '../contract/environment.ts'
+import { envInstance, envWorkers, readProgram, type TypedRecord, writeProgram } from '../contract/environment.ts'
 import type { Command } from '../node/system.ts'
+import { withoutUndefined } from '../options.ts'
 import { exactCommand, resolveCommand } from '../process/command.ts'
+import { workerLog } from '../process/log-dir.ts'
 import { say } from './log-lines.ts'
 import type { Release } from './plan.ts'
 
@@ -18,6 +20,19 @@ export function commandOf({ command, typed }: Release): Command {
   if (file === undefined || (existsSync(command.cwd) && existsSync(file))) return command
   say(`${file} is not there any more: it is started as it was typed`)
   return { ...command, cwd: typed.cwd, args: [resolve(typed.cwd, typed.script ?? file), ...args] }
+}
+
+/** Of one of several: which one it is, and where it writes. `leaves`: for one upgrade. */
+export function environmentOf(
+  environment: Release['environment'],
+  slot: number,
+  workers: number,
+  leaves: readonly string[] | undefined,
+): Release['environment'] {
+  const program = readProgram(environment)
+  const logFile = program?.logFile === undefined ? undefined : workerLog(program.logFile, slot)
+  const own = { ...environment, [envInstance]: String(slot), [envWorkers]: String(workers) }
+  return withoutUndefined(writeProgram(own, { ...program, ...withoutUndefined({ logFile, release: leaves }) }))
 }
 
 export function isSameRelease(one: Release, other: Release): boolean {
