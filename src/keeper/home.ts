@@ -41,6 +41,8 @@ export type Home = {
   readonly size: number | undefined
   /** What the upgrade that was asked for last is to change. */
   readonly asked: Changes | undefined
+  /** What an upgrade of all puts in place of what runs, while it is under way. */
+  readonly target: Release | undefined
   /** What the service has behind it. */
   news: News
   wentBack: WarningRecord | undefined

@@ -42,7 +42,9 @@ export class Spawns {
     const { home } = this.#place
     const { news } = home
     const { upgrades } = news
-    if (outcome === 'succeeded') home.wentBack = undefined
+    // Of several, one that is only brought to what the others run is not what somebody has asked for.
+    const isAsked = home.size === undefined || home.target !== undefined
+    if (outcome === 'succeeded' && isAsked) home.wentBack = undefined
     home.news = { ...news, upgrades: { ...upgrades, [outcome]: upgrades[outcome] + 1 } }
   }
 
