@@ -184,9 +184,7 @@ async function beginOnce(
   // 1.0: the answer comes in no chunks, and its end is the end of the connection.
   socket.write(`${what} HTTP/1.0\r\nhost: cook-daemon\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`)
   const silence = Object.assign(new Error(`no answer within ${wait} ms`), { code: 'ETIMEDOUT' })
-  // The first word of an upgrade comes when its process has been started, which may take its time.
-  const timer =
-    what === 'POST /upgrade' || what === 'POST /restart' ? undefined : setTimeout(() => socket.destroy(silence), wait)
+  const timer = startsProcesses.includes(what) ? undefined : setTimeout(() => socket.destroy(silence), wait)
   let status: number
   try {
     status = await readStatus(socket)
@@ -204,6 +202,9 @@ async function beginOnce(
   if (failure?.type === 'error') throw new RemoteError(failure)
   throw noAnswer(name, path, `it answered ${status} to ${what}`)
 }
+
+/** The first word comes when a process has been started, which may take its time. */
+const startsProcesses: readonly string[] = ['POST /upgrade', 'POST /restart', 'POST /scale']
 
 const longestHead = 64 * 1024
 
