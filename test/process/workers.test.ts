@@ -7,7 +7,7 @@ import { describe, test } from 'node:test'
 import type { Status } from '../../src/control/status.ts'
 import { system } from '../../src/node/system.ts'
 import { Operator, portOf } from '../support/command.ts'
-import { takesAll } from '../support/extent.ts'
+import { onlyInMatrix, takesAll } from '../support/extent.ts'
 import { Lab } from '../support/lab.ts'
 import { keepAliveClients } from '../support/load/keep-alive-clients.ts'
 import { webSocketClients } from '../support/load/web-socket-clients.ts'
@@ -69,7 +69,9 @@ async function freePort(): Promise<number> {
 describe('several workers', { concurrency: 3 }, () => {
   for (const isServing of [false, true]) {
     const what = isServing ? 'a program that calls serve()' : 'an unmodified program'
-    test(`four workers of ${what} know their slots; upgrade after upgrade under load nobody fails, and nobody connects again`, async () => {
+    test(`four workers of ${what} know their slots; upgrade after upgrade under load nobody fails, and nobody connects again`, {
+      skip: isServing && onlyInMatrix.skip,
+    }, async () => {
       await using lab = await Lab.open()
       await using operator = new Operator(lab)
       const knows = (own: string) =>
@@ -88,7 +90,7 @@ describe('several workers', { concurrency: 3 }, () => {
       }
       await using loads = new Loads(status, 20)
       await loads.untilMore('one')
-      const upgrades = takesAll ? 100 : 3
+      const upgrades = takesAll ? 100 : 2
       for (let done = 1; done <= upgrades; done++) {
         const version = `v${done}`
         writeWorker(lab, operator, version, text)
@@ -119,15 +121,18 @@ describe('several workers', { concurrency: 3 }, () => {
     const before = await untilSettled(lab, operator, 4)
     await using loads = new Loads(before)
     const cells = badVersions.flatMap((bad, index) =>
-      [0, 1, 2, 3].filter((slot) => takesAll || slot === index).map((slot) => ({ bad, slot })),
+      [0, 1, 2, 3].filter((slot) => takesAll || (slot === index && index < 2)).map((slot) => ({ bad, slot })),
     )
     for (const { bad, slot } of cells) {
       await loads.untilMore('one')
       writeWorker(lab, operator, 'bad', only(slot, bad.text))
-      const { code, stderr, stdout } = await operator.types(['upgrade', 'app', '--ready-timeout', '4000'])
+      // On a busy machine a good one may be late too.
+      const isLate = bad.how === 'is never ready'
+      const patience = isLate ? ['--ready-timeout', '4000'] : []
+      const { code, stderr, stdout } = await operator.types(['upgrade', 'app', ...patience])
       const words = `${bad.how} in slot ${slot}: ${stdout}${stderr}`
       assert.equal(code, 1, words)
-      assert.match(stderr, new RegExp(`slot ${slot}`), words)
+      assert.match(stderr, isLate ? /slot \d: / : new RegExp(`slot ${slot}: `), words)
       assert.match(stderr, bad.told, words)
       const now = await untilSettled(lab, operator, 4)
       assert.deepEqual(pidsOf(now), pidsOf(before), words)
@@ -143,60 +148,68 @@ describe('several workers', { concurrency: 3 }, () => {
     await loads.assertNothingLost(() => logsOf(lab))
   })
 
-  test('--rolling stops at the first slot that fails and says which slots run what; the next upgrade ends that', async () => {
-    await using lab = await Lab.open()
-    await using operator = new Operator(lab)
-    const before = await begin(lab, operator, 3)
-    await using loads = new Loads(before)
-    await loads.untilMore('one')
-    writeWorker(lab, operator, 'two', only(1, badVersions[1]?.text ?? {}))
-    const { code, stderr } = await operator.types(['upgrade', 'app', '--rolling'])
-    assert.equal(code, 1)
-    assert.match(stderr, /slot 1: [\s\S]*no database here/)
-    assert.match(stderr, /Slots? 0 runs? the new version, (slots? )?1, 2 (run )?the old one/)
-    const mixed = await untilSettled(lab, operator, 3)
-    assert.deepEqual(
-      mixed.workers?.map(({ generation }) => generation),
-      [2, 1, 1],
-    )
-    assert.deepEqual(pidsOf(mixed).slice(1), pidsOf(before).slice(1))
-    await loads.untilMore()
-    // A crash brings back what ran in that slot.
-    writeWorker(lab, operator, 'three')
-    const told = await operator.does(['upgrade', 'app', '--rolling'])
-    assert.match(told, /slot 2/)
-    await loads.untilMore('three')
-    const bodies = await bodiesOf(await untilSettled(lab, operator, 3))
-    assert.deepEqual(bodies, ['three 0', 'three 1', 'three 2'])
-    await loads.assertNothingLost(() => logsOf(lab))
-  })
+  test(
+    '--rolling stops at the first slot that fails and says which slots run what; the next upgrade ends that',
+    onlyInMatrix,
+    async () => {
+      await using lab = await Lab.open()
+      await using operator = new Operator(lab)
+      const before = await begin(lab, operator, 3)
+      await using loads = new Loads(before)
+      await loads.untilMore('one')
+      writeWorker(lab, operator, 'two', only(1, badVersions[1]?.text ?? {}))
+      const { code, stderr } = await operator.types(['upgrade', 'app', '--rolling'])
+      assert.equal(code, 1)
+      assert.match(stderr, /slot 1: [\s\S]*no database here/)
+      assert.match(stderr, /Slots? 0 runs? the new version, (slots? )?1, 2 (run )?the old one/)
+      const mixed = await untilSettled(lab, operator, 3)
+      assert.deepEqual(
+        mixed.workers?.map(({ generation }) => generation),
+        [2, 1, 1],
+      )
+      assert.deepEqual(pidsOf(mixed).slice(1), pidsOf(before).slice(1))
+      await loads.untilMore()
+      // A crash brings back what ran in that slot.
+      writeWorker(lab, operator, 'three')
+      const told = await operator.does(['upgrade', 'app', '--rolling'])
+      assert.match(told, /slot 2/)
+      await loads.untilMore('three')
+      const bodies = await bodiesOf(await untilSettled(lab, operator, 3))
+      assert.deepEqual(bodies, ['three 0', 'three 1', 'three 2'])
+      await loads.assertNothingLost(() => logsOf(lab))
+    },
+  )
 
-  test('with --overlap all workers overlap, and commit together; if one dies in its overlap, all old ones serve on', async () => {
-    await using lab = await Lab.open()
-    await using operator = new Operator(lab)
-    const before = await begin(lab, operator, 3)
-    await using loads = new Loads(before)
-    writeWorker(lab, operator, 'bad', {
-      behind: "if (slot === '2') setTimeout(() => { throw new Error('no cache left') }, 700)",
-    })
-    const { code, stderr } = await operator.types(['upgrade', 'app', '--overlap', '6000'])
-    assert.equal(code, 1, stderr)
-    assert.match(stderr, /slot 2: [\s\S]*no cache left/)
-    assert.deepEqual(pidsOf(await untilSettled(lab, operator, 3)), pidsOf(before))
-    writeWorker(lab, operator, 'two')
-    await operator.does(['upgrade', 'app', '--overlap', '500'])
-    await loads.untilMore('two')
-    // A new process that dies while clients meet it takes along what it was answering.
-    const lost = loads.faults.filter(({ kind }) => !['reset', 'closed', 'closedIdle', 'half'].includes(kind))
-    assert.deepEqual(lost, [])
-  })
+  test(
+    'with --overlap all workers overlap, and commit together; if one dies in its overlap, all old ones serve on',
+    onlyInMatrix,
+    async () => {
+      await using lab = await Lab.open()
+      await using operator = new Operator(lab)
+      const before = await begin(lab, operator, 3)
+      await using loads = new Loads(before)
+      writeWorker(lab, operator, 'bad', {
+        behind: "if (slot === '2') setTimeout(() => { throw new Error('no cache left') }, 700)",
+      })
+      const { code, stderr } = await operator.types(['upgrade', 'app', '--overlap', '6000'])
+      assert.equal(code, 1, stderr)
+      assert.match(stderr, /slot 2: [\s\S]*no cache left/)
+      assert.deepEqual(pidsOf(await untilSettled(lab, operator, 3)), pidsOf(before))
+      writeWorker(lab, operator, 'two')
+      await operator.does(['upgrade', 'app', '--overlap', '500'])
+      await loads.untilMore('two')
+      // A new process that dies while clients meet it takes along what it was answering.
+      const lost = loads.faults.filter(({ kind }) => !['reset', 'closed', 'closedIdle', 'half'].includes(kind))
+      assert.deepEqual(lost, [])
+    },
+  )
 
   test('SIGKILL of one of four: nobody is refused or hangs, lost is only what it was answering, and it comes back in its slot', async () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
     let status = await begin(lab, operator, 4)
     await using clients = new Witnesses(portOf(status), 20)
-    for (const slot of takesAll ? [0, 1, 2, 3, 0, 1, 2, 3] : [0, 3]) {
+    for (const slot of takesAll ? [0, 1, 2, 3, 0, 1, 2, 3] : [2]) {
       await clients.untilMore()
       const lostBefore = clients.losses.length
       const identity = identityIn(status, slot)
@@ -226,7 +239,7 @@ describe('several workers', { concurrency: 3 }, () => {
     let status = await begin(lab, operator, 4)
     await using loads = new Loads(status, 20)
     for (let rounds = 0; rounds < (takesAll ? 10 : 1); rounds++) {
-      for (const count of [2, 1, takesAll ? 8 : 4, 3]) {
+      for (const count of takesAll ? [2, 1, 8, 3] : [1, 3]) {
         await loads.untilMore()
         const told = await operator.does(['scale', 'app', `${count}`])
         assert.match(told, new RegExp(`app has ${count} worker`))
@@ -246,67 +259,79 @@ describe('several workers', { concurrency: 3 }, () => {
     await loads.assertNothingLost(() => logsOf(lab))
   })
 
-  test('a service that was started for one worker is scaled, upgraded and scaled back, with no connection lost', async () => {
-    await using lab = await Lab.open()
-    await using operator = new Operator(lab)
-    writeWorker(lab, operator, 'one')
-    await operator.does(['start', 'app.mjs'])
-    const before = await untilSettled(lab, operator, 1)
-    await using loads = new Loads(before)
-    await operator.does(['scale', 'app', '3'])
-    const three = await untilSettled(lab, operator, 3)
-    assert.equal(pidsOf(three)[0], pidsOf(before)[0])
-    writeWorker(lab, operator, 'two')
-    await operator.does(['upgrade', 'app'])
-    await loads.untilMore('two')
-    assert.deepEqual(await bodiesOf(await untilSettled(lab, operator, 3)), ['two 0', 'two 1', 'two 2'])
-    await operator.does(['scale', 'app', '1'])
-    await untilSettled(lab, operator, 1)
-    await loads.untilMore('two')
-    await loads.assertNothingLost(() => logsOf(lab))
-  })
+  test(
+    'a service that was started for one worker is scaled, upgraded and scaled back, with no connection lost',
+    onlyInMatrix,
+    async () => {
+      await using lab = await Lab.open()
+      await using operator = new Operator(lab)
+      writeWorker(lab, operator, 'one')
+      await operator.does(['start', 'app.mjs'])
+      const before = await untilSettled(lab, operator, 1)
+      await using loads = new Loads(before)
+      await operator.does(['scale', 'app', '3'])
+      const three = await untilSettled(lab, operator, 3)
+      assert.equal(pidsOf(three)[0], pidsOf(before)[0])
+      writeWorker(lab, operator, 'two')
+      await operator.does(['upgrade', 'app'])
+      await loads.untilMore('two')
+      assert.deepEqual(await bodiesOf(await untilSettled(lab, operator, 3)), ['two 0', 'two 1', 'two 2'])
+      await operator.does(['scale', 'app', '1'])
+      await untilSettled(lab, operator, 1)
+      await loads.untilMore('two')
+      await loads.assertNothingLost(() => logsOf(lab))
+    },
+  )
 
-  test('a scale up of which one worker does not come up leaves everything as it was, and says why', async () => {
-    await using lab = await Lab.open()
-    await using operator = new Operator(lab)
-    const before = await begin(lab, operator, 2, {
-      before: `if (slot === '2') { (await import('node:net')).createServer().listen(Number(process.env.TAKEN), '127.0.0.1') ; await new Promise(() => {}) }`,
-    })
-    await using loads = new Loads(before)
-    writeWorker(lab, operator, 'one', only(2, { before: "throw new Error('port 8081 is taken')" }))
-    const { code, stderr } = await operator.types(['scale', 'app', '4'])
-    assert.equal(code, 1)
-    assert.match(stderr, /slot 2: [\s\S]*port 8081 is taken/)
-    assert.match(stderr, /As before, 2 workers serve/)
-    const now = await untilSettled(lab, operator, 2)
-    assert.deepEqual(pidsOf(now), pidsOf(before))
-    await loads.untilMore()
-    writeWorker(lab, operator, 'one')
-    await operator.does(['scale', 'app', '3'])
-    await untilSettled(lab, operator, 3)
-    await loads.assertNothingLost(() => logsOf(lab))
-  })
+  test(
+    'a scale up of which one worker does not come up leaves everything as it was, and says why',
+    onlyInMatrix,
+    async () => {
+      await using lab = await Lab.open()
+      await using operator = new Operator(lab)
+      const before = await begin(lab, operator, 2, {
+        before: `if (slot === '2') { (await import('node:net')).createServer().listen(Number(process.env.TAKEN), '127.0.0.1') ; await new Promise(() => {}) }`,
+      })
+      await using loads = new Loads(before)
+      writeWorker(lab, operator, 'one', only(2, { before: "throw new Error('port 8081 is taken')" }))
+      const { code, stderr } = await operator.types(['scale', 'app', '4'])
+      assert.equal(code, 1)
+      assert.match(stderr, /slot 2: [\s\S]*port 8081 is taken/)
+      assert.match(stderr, /As before, 2 workers serve/)
+      const now = await untilSettled(lab, operator, 2)
+      assert.deepEqual(pidsOf(now), pidsOf(before))
+      await loads.untilMore()
+      writeWorker(lab, operator, 'one')
+      await operator.does(['scale', 'app', '3'])
+      await untilSettled(lab, operator, 3)
+      await loads.assertNothingLost(() => logsOf(lab))
+    },
+  )
 
-  test('connections that were all made to one worker even out when others come: no worker keeps more than 1.25 times the mean and 8, and none is lost', async () => {
-    await using lab = await Lab.open()
-    await using operator = new Operator(lab)
-    const before = await begin(lab, operator, 1)
-    const count = 80
-    await using load = keepAliveClients(
-      { port: portOf(before), host: '127.0.0.1' },
-      { count, weights: { small: 1 }, pause: [20, 200], silence: { every: 4, most: 1_000 } },
-    )
-    await load.ready
-    await operator.does(['scale', 'app', '3'])
-    await eventually('connections that are even', async () => {
-      const { workers = [] } = await operator.status('app')
-      const counts = workers.map(({ connections }) => connections)
-      const sum = counts.reduce((all, one) => all + one, 0)
-      return (sum === count && counts.every((one) => one <= (1.25 * sum) / counts.length + 8)) || undefined
-    })
-    const { faults, failures, reconnects, connections } = await load.stop()
-    assert.deepEqual([faults, failures, reconnects, connections], [[], {}, 0, count])
-  })
+  test(
+    'connections that were all made to one worker even out when others come: no worker keeps more than 1.25 times the mean and 8, and none is lost',
+    onlyInMatrix,
+    async () => {
+      await using lab = await Lab.open()
+      await using operator = new Operator(lab)
+      const before = await begin(lab, operator, 1)
+      const count = 80
+      await using load = keepAliveClients(
+        { port: portOf(before), host: '127.0.0.1' },
+        { count, weights: { small: 1 }, pause: [20, 200], silence: { every: 4, most: 1_000 } },
+      )
+      await load.ready
+      await operator.does(['scale', 'app', '3'])
+      await eventually('connections that are even', async () => {
+        const { workers = [] } = await operator.status('app')
+        const counts = workers.map(({ connections }) => connections)
+        const sum = counts.reduce((all, one) => all + one, 0)
+        return (sum === count && counts.every((one) => one <= (1.25 * sum) / counts.length + 8)) || undefined
+      })
+      const { faults, failures, reconnects, connections } = await load.stop()
+      assert.deepEqual([faults, failures, reconnects, connections], [[], {}, 0, count])
+    },
+  )
 })
 
 describe('several workers as one service', { concurrency: 3 }, () => {
@@ -337,67 +362,83 @@ describe('several workers as one service', { concurrency: 3 }, () => {
     await loads.assertNothingLost(() => logsOf(lab))
   })
 
-  test('a bad version that one worker asks for itself is refused in that worker, and all serve on', async () => {
-    await using lab = await Lab.open()
-    await using operator = new Operator(lab)
-    const text = {
-      isServing: true,
-      behind:
-        "process.on('SIGHUP', () => slot === '1' && daemon.upgrade().catch((error) => console.log('refused', error.code, error.message)))",
-    }
-    const before = await begin(lab, operator, 3, text)
-    writeWorker(lab, operator, 'bad', {
-      ...only(2, { before: "throw new Error('no database here')" }),
-      isServing: true,
-    })
-    system.kill(identityIn(before, 1), 'SIGHUP')
-    await eventually(
-      'the refusal',
-      () => /refused ERR_COOK_\w+ [\s\S]*no database here/.test(lab.read('run/app@1.log')) || undefined,
-    )
-    assert.deepEqual(pidsOf(await untilSettled(lab, operator, 3)), pidsOf(before))
-    writeWorker(lab, operator, 'two', text)
-    system.kill(identityIn(before, 1), 'SIGHUP')
-    const now = await untilSettled(lab, operator, 3, (one) => !pidsOf(one).some((pid) => pidsOf(before).includes(pid)))
-    assert.deepEqual(await bodiesOf(now), ['two 0', 'two 1', 'two 2'])
-  })
+  test(
+    'a bad version that one worker asks for itself is refused in that worker, and all serve on',
+    onlyInMatrix,
+    async () => {
+      await using lab = await Lab.open()
+      await using operator = new Operator(lab)
+      const text = {
+        isServing: true,
+        behind:
+          "process.on('SIGHUP', () => slot === '1' && daemon.upgrade().catch((error) => console.log('refused', error.code, error.message)))",
+      }
+      const before = await begin(lab, operator, 3, text)
+      writeWorker(lab, operator, 'bad', {
+        ...only(2, { before: "throw new Error('no database here')" }),
+        isServing: true,
+      })
+      system.kill(identityIn(before, 1), 'SIGHUP')
+      await eventually(
+        'the refusal',
+        () => /refused ERR_COOK_\w+ [\s\S]*no database here/.test(lab.read('run/app@1.log')) || undefined,
+      )
+      assert.deepEqual(pidsOf(await untilSettled(lab, operator, 3)), pidsOf(before))
+      writeWorker(lab, operator, 'two', text)
+      system.kill(identityIn(before, 1), 'SIGHUP')
+      const now = await untilSettled(
+        lab,
+        operator,
+        3,
+        (one) => !pidsOf(one).some((pid) => pidsOf(before).includes(pid)),
+      )
+      assert.deepEqual(await bodiesOf(now), ['two 0', 'two 1', 'two 2'])
+    },
+  )
 
-  test('daemon.stop() or SIGTERM in one worker ends the service, and so do SIGTERM to the keeper and stop; nothing is left', async () => {
-    const ways = {
-      'daemon.stop()': (status: Status) => system.kill(identityIn(status, 1), 'SIGHUP'),
-      'SIGTERM to a worker': (status: Status) => system.kill(identityIn(status, 2), 'SIGTERM'),
-      'SIGTERM to the keeper': (status: Status) => system.kill(keeperOf(status), 'SIGTERM'),
-    }
-    await using lab = await Lab.open()
-    await using operator = new Operator(lab)
-    const text = {
-      isServing: true,
-      behind: "process.on('SIGHUP', () => void daemon.stop().then(() => process.exit(0)))",
-    }
-    for (const [how, end] of Object.entries(ways)) {
-      const status = await begin(lab, operator, 3, text)
-      end(status)
+  test(
+    'daemon.stop() or SIGTERM in one worker ends the service, and so do SIGTERM to the keeper and stop; nothing is left',
+    onlyInMatrix,
+    async () => {
+      const ways = {
+        'daemon.stop()': (status: Status) => system.kill(identityIn(status, 1), 'SIGHUP'),
+        'SIGTERM to a worker': (status: Status) => system.kill(identityIn(status, 2), 'SIGTERM'),
+        'SIGTERM to the keeper': (status: Status) => system.kill(keeperOf(status), 'SIGTERM'),
+      }
+      await using lab = await Lab.open()
+      await using operator = new Operator(lab)
+      const text = {
+        isServing: true,
+        behind: "process.on('SIGHUP', () => void daemon.stop().then(() => process.exit(0)))",
+      }
+      for (const [how, end] of Object.entries(ways)) {
+        const status = await begin(lab, operator, 3, text)
+        end(status)
+        await untilNobody(lab)
+        const { code, stdout } = await operator.types(['status', 'app'])
+        assert.deepEqual([code, /stopped/.test(stdout)], [3, true], `${how}: ${stdout}`)
+      }
+      await begin(lab, operator, 3, text)
+      await operator.does(['stop', 'app'])
       await untilNobody(lab)
-      const { code, stdout } = await operator.types(['status', 'app'])
-      assert.deepEqual([code, /stopped/.test(stdout)], [3, true], `${how}: ${stdout}`)
-    }
-    await begin(lab, operator, 3, text)
-    await operator.does(['stop', 'app'])
-    await untilNobody(lab)
-    assert.deepEqual(
-      readdirSync(lab.path('run')).filter((name) => !/\.(log|service)$/.test(name)),
-      [],
-    )
-  })
+      assert.deepEqual(
+        readdirSync(lab.path('run')).filter((name) => !/\.(log|service)$/.test(name)),
+        [],
+      )
+    },
+  )
 
-  test('WebSockets of ws and connections to a Unix path go through an upgrade of all, and through a scale down', async () => {
-    await using lab = await Lab.open()
-    await using operator = new Operator(lab)
-    const path = lab.path('app.sock')
-    const write = (version: string) =>
-      writeFileSync(
-        lab.path('app.mjs'),
-        `import { createServer } from 'node:http'
+  test(
+    'WebSockets of ws and connections to a Unix path go through an upgrade of all, and through a scale down',
+    onlyInMatrix,
+    async () => {
+      await using lab = await Lab.open()
+      await using operator = new Operator(lab)
+      const path = lab.path('app.sock')
+      const write = (version: string) =>
+        writeFileSync(
+          lab.path('app.mjs'),
+          `import { createServer } from 'node:http'
 import { serve } from '${operator.library}'
 import { handOverWebSockets } from '${import.meta.resolve('cook-daemon/ws')}'
 import { WebSocketServer } from '${import.meta.resolve('ws')}'
@@ -410,151 +451,169 @@ webSockets.on('connection', (socket, request, state) => states.set(socket, echo(
 const prepare = (daemon) => handOverWebSockets(daemon, webSockets, { saveState: (socket) => states.get(socket) })
 await serve(server, { path: ${JSON.stringify(path)}, prepare })
 `,
+        )
+      write('one')
+      await operator.does(['start', 'app.mjs', '--workers', '3'])
+      const before = await untilSettled(lab, operator, 3)
+      await using loads = new Loads(path)
+      await using sockets = webSocketClients({ path }, { count: 12 })
+      await sockets.ready
+      const untilEchoed = (version: string) => {
+        const count = () => sockets.result().generations[version] ?? 0
+        const old = count()
+        return eventually(`echoes of ${version}`, () => count() > old + 50 || undefined)
+      }
+      await untilEchoed('one')
+      for (const version of ['two', 'three']) {
+        write(version)
+        await operator.does(['upgrade', 'app'])
+        await untilEchoed(version)
+        await loads.untilMore(version)
+      }
+      await operator.does(['scale', 'app', '1'])
+      await untilSettled(lab, operator, 1)
+      await untilEchoed('three')
+      await operator.does(['scale', 'app', '3'])
+      const now = await untilSettled(lab, operator, 3)
+      assert.notDeepEqual(pidsOf(now), pidsOf(before))
+      await loads.untilMore('three')
+      const { faults, failures, closes, reconnects, connections } = await sockets.stop()
+      assert.deepEqual([faults, failures, closes, reconnects, connections], [[], {}, {}, 0, 12], logsOf(lab))
+      await loads.assertNothingLost(() => logsOf(lab))
+      await operator.does(['stop', 'app'])
+      assert.ok(!existsSync(path))
+    },
+  )
+
+  test(
+    'restart ends all workers and starts all again: clients wait and nobody is refused; one that does not come up brings back what ran',
+    onlyInMatrix,
+    async () => {
+      await using lab = await Lab.open()
+      await using operator = new Operator(lab)
+      for (const release of ['r1', 'r2']) mkdirSync(lab.path(release))
+      writeWorker(lab, operator, 'one', {}, 'r1/app.mjs')
+      writeWorker(lab, operator, 'two', only(1, { before: "throw new Error('no database here')" }), 'r2/app.mjs')
+      symlinkSync('r1', lab.path('current'))
+      await operator.does(['start', 'current/app.mjs', '--workers', '3'])
+      const before = await untilSettled(lab, operator, 3)
+      await using clients = new Witnesses(portOf(before))
+      await clients.untilMore()
+      await operator.does(['restart', 'app'])
+      const restarted = await untilSettled(lab, operator, 3)
+      assert.equal(pidsOf(restarted).filter((pid) => pidsOf(before).includes(pid)).length, 0)
+      switchTo(lab, 'r2')
+      const { code, stderr } = await operator.types(['restart', 'app'])
+      assert.equal(code, 1)
+      assert.match(stderr, /no database here/)
+      const now = await untilSettled(lab, operator, 3, ({ release }) => release?.script === lab.path('r1/app.mjs'))
+      assert.deepEqual(await untilBodies(now, 'one'), ['one 0', 'one 1', 'one 2'])
+      await clients.untilMore()
+      await clients.stop()
+      assert.deepEqual([...clients.of('refused'), ...clients.of('hung')], [])
+    },
+  )
+
+  test(
+    'run --workers stays in the foreground: a worker that crashes is started again, SIGTERM ends all, and its exit code is theirs',
+    onlyInMatrix,
+    async () => {
+      await using lab = await Lab.open()
+      await using operator = new Operator(lab)
+      writeWorker(lab, operator, 'one')
+      const child = operator.begins(['run', 'app.mjs', '--workers', '3'])
+      const ended = once(child, 'exit')
+      const before = await untilSettled(lab, operator, 3)
+      assert.equal(before.keeper?.pid, child.pid)
+      await using clients = new Witnesses(portOf(before))
+      await clients.untilMore()
+      const killed = identityIn(before, 1)
+      system.kill(killed, 'SIGKILL')
+      const from = await clients.untilGone(...killed)
+      const after = await untilSettled(lab, operator, 3, (now) => !pidsOf(now).includes(killed[0]))
+      assert.deepEqual([pidsOf(after)[0], pidsOf(after)[2]], [pidsOf(before)[0], pidsOf(before)[2]])
+      await clients.untilMore()
+      assert.deepEqual(
+        (await clients.stop()).filter(({ how, asked }) => how !== 'lost' || asked > from),
+        [],
       )
-    write('one')
-    await operator.does(['start', 'app.mjs', '--workers', '3'])
-    const before = await untilSettled(lab, operator, 3)
-    await using loads = new Loads(path)
-    await using sockets = webSocketClients({ path }, { count: 12 })
-    await sockets.ready
-    const untilEchoed = (version: string) => {
-      const count = () => sockets.result().generations[version] ?? 0
-      const old = count()
-      return eventually(`echoes of ${version}`, () => count() > old + 50 || undefined)
-    }
-    await untilEchoed('one')
-    for (const version of ['two', 'three']) {
-      write(version)
+      child.kill('SIGTERM')
+      assert.deepEqual(await within('its end', ended), [0, null])
+      await untilNobody(lab)
+    },
+  )
+
+  test(
+    'a release that crashes 1.5 s after its start in all workers gives its place to the one before it, in all of them',
+    onlyInMatrix,
+    async () => {
+      await using lab = await Lab.open()
+      await using operator = new Operator(lab)
+      for (const release of ['r1', 'r2']) mkdirSync(lab.path(release))
+      writeWorker(lab, operator, 'one', {}, 'r1/app.mjs')
+      writeWorker(
+        lab,
+        operator,
+        'two',
+        { behind: "setTimeout(() => { throw new Error('no cache left') }, 1_500)" },
+        'r2/app.mjs',
+      )
+      symlinkSync('r1', lab.path('current'))
+      await operator.does(['start', 'current/app.mjs', '--workers', '3'])
+      await using clients = new Witnesses(portOf(await untilSettled(lab, operator, 3)), 6)
+      switchTo(lab, 'r2')
+      await operator.types(['upgrade', 'app', '--no-wait'])
+      await clients.untilAnswered(/^two /)
+      const isBack = ({ release }: Status) => release?.script === lab.path('r1/app.mjs')
+      await eventually('the release before', async () => isBack(await operator.status('app')) || undefined)
+      const now = await untilSettled(lab, operator, 3, isBack)
+      assert.deepEqual(await untilBodies(now, 'one'), ['one 0', 'one 1', 'one 2'])
+      assert.match(
+        (await operator.status('app')).warnings?.map(({ text }) => text).join('\n') ?? '',
+        /went back to the release before/,
+      )
+      await clients.stop()
+      assert.deepEqual([...clients.of('refused'), ...clients.of('hung')], [])
+      // What is mended is upgraded to as ever.
+      writeWorker(lab, operator, 'three', {}, 'r2/app.mjs')
       await operator.does(['upgrade', 'app'])
-      await untilEchoed(version)
-      await loads.untilMore(version)
-    }
-    await operator.does(['scale', 'app', '1'])
-    await untilSettled(lab, operator, 1)
-    await untilEchoed('three')
-    await operator.does(['scale', 'app', '3'])
-    const now = await untilSettled(lab, operator, 3)
-    assert.notDeepEqual(pidsOf(now), pidsOf(before))
-    await loads.untilMore('three')
-    const { faults, failures, closes, reconnects, connections } = await sockets.stop()
-    assert.deepEqual([faults, failures, closes, reconnects, connections], [[], {}, {}, 0, 12], logsOf(lab))
-    await loads.assertNothingLost(() => logsOf(lab))
-    await operator.does(['stop', 'app'])
-    assert.ok(!existsSync(path))
-  })
+      assert.deepEqual(await bodiesOf(await untilSettled(lab, operator, 3)), ['three 0', 'three 1', 'three 2'])
+    },
+  )
 
-  test('restart ends all workers and starts all again: clients wait and nobody is refused; one that does not come up brings back what ran', async () => {
-    await using lab = await Lab.open()
-    await using operator = new Operator(lab)
-    for (const release of ['r1', 'r2']) mkdirSync(lab.path(release))
-    writeWorker(lab, operator, 'one', {}, 'r1/app.mjs')
-    writeWorker(lab, operator, 'two', only(1, { before: "throw new Error('no database here')" }), 'r2/app.mjs')
-    symlinkSync('r1', lab.path('current'))
-    await operator.does(['start', 'current/app.mjs', '--workers', '3'])
-    const before = await untilSettled(lab, operator, 3)
-    await using clients = new Witnesses(portOf(before))
-    await clients.untilMore()
-    await operator.does(['restart', 'app'])
-    const restarted = await untilSettled(lab, operator, 3)
-    assert.equal(pidsOf(restarted).filter((pid) => pidsOf(before).includes(pid)).length, 0)
-    switchTo(lab, 'r2')
-    const { code, stderr } = await operator.types(['restart', 'app'])
-    assert.equal(code, 1)
-    assert.match(stderr, /no database here/)
-    const now = await untilSettled(lab, operator, 3, ({ release }) => release?.script === lab.path('r1/app.mjs'))
-    assert.deepEqual(await untilBodies(now, 'one'), ['one 0', 'one 1', 'one 2'])
-    await clients.untilMore()
-    await clients.stop()
-    assert.deepEqual([...clients.of('refused'), ...clients.of('hung')], [])
-  })
-
-  test('run --workers stays in the foreground: a worker that crashes is started again, SIGTERM ends all, and its exit code is theirs', async () => {
-    await using lab = await Lab.open()
-    await using operator = new Operator(lab)
-    writeWorker(lab, operator, 'one')
-    const child = operator.begins(['run', 'app.mjs', '--workers', '3'])
-    const ended = once(child, 'exit')
-    const before = await untilSettled(lab, operator, 3)
-    assert.equal(before.keeper?.pid, child.pid)
-    await using clients = new Witnesses(portOf(before))
-    await clients.untilMore()
-    const killed = identityIn(before, 1)
-    system.kill(killed, 'SIGKILL')
-    const from = await clients.untilGone(...killed)
-    const after = await untilSettled(lab, operator, 3, (now) => !pidsOf(now).includes(killed[0]))
-    assert.deepEqual([pidsOf(after)[0], pidsOf(after)[2]], [pidsOf(before)[0], pidsOf(before)[2]])
-    await clients.untilMore()
-    assert.deepEqual(
-      (await clients.stop()).filter(({ how, asked }) => how !== 'lost' || asked > from),
-      [],
-    )
-    child.kill('SIGTERM')
-    assert.deepEqual(await within('its end', ended), [0, null])
-    await untilNobody(lab)
-  })
-
-  test('a release that crashes 1.5 s after its start in all workers gives its place to the one before it, in all of them', async () => {
-    await using lab = await Lab.open()
-    await using operator = new Operator(lab)
-    for (const release of ['r1', 'r2']) mkdirSync(lab.path(release))
-    writeWorker(lab, operator, 'one', {}, 'r1/app.mjs')
-    writeWorker(
-      lab,
-      operator,
-      'two',
-      { behind: "setTimeout(() => { throw new Error('no cache left') }, 1_500)" },
-      'r2/app.mjs',
-    )
-    symlinkSync('r1', lab.path('current'))
-    await operator.does(['start', 'current/app.mjs', '--workers', '3'])
-    await using clients = new Witnesses(portOf(await untilSettled(lab, operator, 3)), 6)
-    switchTo(lab, 'r2')
-    await operator.types(['upgrade', 'app', '--no-wait'])
-    await clients.untilAnswered(/^two /)
-    const isBack = ({ release }: Status) => release?.script === lab.path('r1/app.mjs')
-    await eventually('the release before', async () => isBack(await operator.status('app')) || undefined)
-    const now = await untilSettled(lab, operator, 3, isBack)
-    assert.deepEqual(await untilBodies(now, 'one'), ['one 0', 'one 1', 'one 2'])
-    assert.match(
-      (await operator.status('app')).warnings?.map(({ text }) => text).join('\n') ?? '',
-      /went back to the release before/,
-    )
-    await clients.stop()
-    assert.deepEqual([...clients.of('refused'), ...clients.of('hung')], [])
-    // What is mended is upgraded to as ever.
-    writeWorker(lab, operator, 'three', {}, 'r2/app.mjs')
-    await operator.does(['upgrade', 'app'])
-    assert.deepEqual(await bodiesOf(await untilSettled(lab, operator, 3)), ['three 0', 'three 1', 'three 2'])
-  })
-
-  test('of several workers the one that needs more than --max-memory is replaced by itself: nobody loses a request', async () => {
-    await using lab = await Lab.open()
-    await using operator = new Operator(lab)
-    writeWorker(lab, operator, 'one', {
-      before: "if (slot === '1' && process.env.HEAVY) globalThis.heavy = Buffer.alloc(Number(process.env.HEAVY), 1)",
-    })
-    await operator.does(['start', 'app.mjs', '--workers', '3', '--max-memory', '350M'], {
-      env: { HEAVY: `${400 * 2 ** 20}` },
-    })
-    const before = await untilSettled(lab, operator, 3)
-    await using loads = new Loads(before)
-    const now = await untilSettled(
-      lab,
-      operator,
-      3,
-      (one) => slotsOf(one).get(1)?.restarts.memory === 1 && pidsOf(one)[1] !== pidsOf(before)[1],
-    )
-    assert.deepEqual([pidsOf(now)[0], pidsOf(now)[2]], [pidsOf(before)[0], pidsOf(before)[2]])
-    await loads.untilMore()
-    await loads.assertNothingLost(() => logsOf(lab))
-    assert.match(logsOf(lab), /slot 1: the worker has \d+ MB of memory, more than 350 MB: it is replaced by itself/)
-  })
+  test(
+    'of several workers the one that needs more than --max-memory is replaced by itself: nobody loses a request',
+    onlyInMatrix,
+    async () => {
+      await using lab = await Lab.open()
+      await using operator = new Operator(lab)
+      writeWorker(lab, operator, 'one', {
+        before: "if (slot === '1' && process.env.HEAVY) globalThis.heavy = Buffer.alloc(Number(process.env.HEAVY), 1)",
+      })
+      await operator.does(['start', 'app.mjs', '--workers', '3', '--max-memory', '350M'], {
+        env: { HEAVY: `${400 * 2 ** 20}` },
+      })
+      const before = await untilSettled(lab, operator, 3)
+      await using loads = new Loads(before)
+      const now = await untilSettled(
+        lab,
+        operator,
+        3,
+        (one) => slotsOf(one).get(1)?.restarts.memory === 1 && pidsOf(one)[1] !== pidsOf(before)[1],
+      )
+      assert.deepEqual([pidsOf(now)[0], pidsOf(now)[2]], [pidsOf(before)[0], pidsOf(before)[2]])
+      await loads.untilMore()
+      await loads.assertNothingLost(() => logsOf(lab))
+      assert.match(logsOf(lab), /slot 1: the worker has \d+ MB of memory, more than 350 MB: it is replaced by itself/)
+    },
+  )
 
   test('a number of workers that is none is a usage error, and a scale of what has no keeper, or of nothing, says so', async () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
     writeWorker(lab, operator, 'one')
-    for (const number of ['0', '-1', '1.5', 'many', '1e3', '1025', '', '99999999999999999999']) {
+    const numbers = ['0', 'many', '1025', ...(takesAll ? ['-1', '1.5', '1e3', '', '99999999999999999999'] : [])]
+    for (const number of numbers) {
       for (const args of [
         ['start', 'app.mjs', '--workers', number],
         ['run', 'app.mjs', '--workers', number],
@@ -576,35 +635,39 @@ await serve(server, { path: ${JSON.stringify(path)}, prepare })
     assert.match(stderr, /keeper/)
   })
 
-  test('a start of several workers that cannot be says why in one slot, and leaves nothing: a port that is taken, a program that listens nowhere', async () => {
-    await using lab = await Lab.open()
-    await using operator = new Operator(lab)
-    const server = createServer().listen(0, '127.0.0.1')
-    await once(server, 'listening')
-    const { port } = server.address() as { readonly port: number }
-    const bad: readonly (readonly [ProgramText, RegExp])[] = [
-      [{ where: `{ host: '127.0.0.1', port: ${port} }` }, /EADDRINUSE/],
-      [only(2, { before: 'process.exit(7)' }), /slot 2: [\s\S]*exit code 7/],
-      [{ before: 'server.listen = () => {}' }, /exited before it was ready: exit code 0|not ready/],
-      [{ before: 'server.listen = () => {}; setInterval(() => {}, 1_000)' }, /was not ready|within 3/],
-    ]
-    for (const [text, told] of bad) {
-      writeWorker(lab, operator, 'bad', text)
-      for (const verb of ['start', 'run']) {
-        const { code, stderr } = await operator.types([verb, 'app.mjs', '--workers', '3', '--ready-timeout', '3000'])
-        assert.ok(code !== 0 && code !== null, `${verb} ${JSON.stringify(text)}: ${code} ${stderr}`)
-        assert.match(stderr, told, verb)
-        assert.doesNotMatch(stderr, /TypeError|at file:.*src/)
-        await untilNobody(lab)
-        assert.deepEqual(
-          readdirSync(lab.path('run')).filter((name) => !name.endsWith('.log')),
-          [],
-          verb,
-        )
+  test(
+    'a start of several workers that cannot be says why in one slot, and leaves nothing: a port that is taken, a program that listens nowhere',
+    onlyInMatrix,
+    async () => {
+      await using lab = await Lab.open()
+      await using operator = new Operator(lab)
+      const server = createServer().listen(0, '127.0.0.1')
+      await once(server, 'listening')
+      const { port } = server.address() as { readonly port: number }
+      const bad: readonly (readonly [ProgramText, RegExp])[] = [
+        [{ where: `{ host: '127.0.0.1', port: ${port} }` }, /EADDRINUSE/],
+        [only(2, { before: 'process.exit(7)' }), /slot 2: [\s\S]*exit code 7/],
+        [{ before: 'server.listen = () => {}' }, /exited before it was ready: exit code 0|not ready/],
+        [{ before: 'server.listen = () => {}; setInterval(() => {}, 1_000)' }, /was not ready|within 3/],
+      ]
+      for (const [text, told] of bad) {
+        writeWorker(lab, operator, 'bad', text)
+        for (const verb of ['start', 'run']) {
+          const { code, stderr } = await operator.types([verb, 'app.mjs', '--workers', '3', '--ready-timeout', '3000'])
+          assert.ok(code !== 0 && code !== null, `${verb} ${JSON.stringify(text)}: ${code} ${stderr}`)
+          assert.match(stderr, told, verb)
+          assert.doesNotMatch(stderr, /TypeError|at file:.*src/)
+          await untilNobody(lab)
+          assert.deepEqual(
+            readdirSync(lab.path('run')).filter((name) => !name.endsWith('.log')),
+            [],
+            verb,
+          )
+        }
       }
-    }
-    server.close()
-  })
+      server.close()
+    },
+  )
 })
 
 function switchTo(lab: Lab, release: string): void {
