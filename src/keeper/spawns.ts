@@ -42,7 +42,7 @@ export class Spawns {
     const { home } = this.#place
     const { news } = home
     const { upgrades } = news
-    // Of several, one that is only brought to what the others run is not what somebody has asked for.
+    // Of several, one that is only brought to what the others run is nothing that was asked for.
     const isAsked = home.size === undefined || home.target !== undefined
     if (outcome === 'succeeded' && isAsked) home.wentBack = undefined
     home.news = { ...news, upgrades: { ...upgrades, [outcome]: upgrades[outcome] + 1 } }
