@@ -265,7 +265,8 @@ describe('several workers', { concurrency: 3 }, () => {
     async () => {
       await using lab = await Lab.open()
       await using operator = new Operator(lab)
-      writeWorker(lab, operator, 'one')
+      // For longer than a command waits for an answer of one that is not known to start anything.
+      writeWorker(lab, operator, 'one', only(2, { before: 'await new Promise((done) => setTimeout(done, 6_000))' }))
       await operator.does(['start', 'app.mjs'])
       const before = await untilSettled(lab, operator, 1)
       await using loads = new Loads(before)
