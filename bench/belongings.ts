@@ -31,7 +31,7 @@ export function belongingsOf(pid: number | undefined): Belongings {
 }
 
 /** All threads; in nanoseconds, where /proc/PID/stat counts in hundredths of a second. */
-function processorTimeOf(pid: number | undefined): number {
+export function processorTimeOf(pid: number | undefined): number {
   const threads = readdirSync(`/proc/${pid}/task`)
   const times = threads.map((id) => Number(readFileSync(`/proc/${pid}/task/${id}/schedstat`, 'latin1').split(' ')[0]))
   return times.reduce((sum, time) => sum + time, 0) / 1e6

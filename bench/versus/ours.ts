@@ -9,7 +9,7 @@ import { programPath, type Site } from './site.ts'
 import type { System } from './system.ts'
 
 const packageFile = new URL('../../../package.json', import.meta.url)
-const command = fileURLToPath(new URL('../../bin/cook-daemon.js', import.meta.url))
+export const command = fileURLToPath(new URL('../../bin/cook-daemon.js', import.meta.url))
 const { version } = JSON.parse(readFileSync(packageFile, 'utf8')) as { version: string }
 
 export const withServe: System = {

@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { environmentToFetch } from '../environment.ts'
-import { programPath } from './site.ts'
+import { programPath, type Site } from './site.ts'
 import type { System } from './system.ts'
 
 const version = '7.0.4'
@@ -29,23 +29,30 @@ export const pm2: System = {
     return existsSync(command) ? { version } : { missing: 'npm could not install it' }
   },
   async start(site) {
-    const file = site.path('ecosystem.config.cjs')
-    const app = {
-      name: 'app',
-      script: programPath('unmodified'),
-      exec_mode: 'cluster',
-      instances: 1,
-      wait_ready: true,
-      listen_timeout: 10_000,
-      kill_timeout: 3_000,
-    }
-    writeFileSync(file, `module.exports = ${JSON.stringify({ apps: [app] })}\n`)
-    const run = (...args: readonly string[]) => site.run(process.execPath, [command, ...args])
-    await run('start', file)
+    await startPm2(site, 1)
     return {
-      upgrade: () => run('reload', 'app'),
+      upgrade: () => runPm2(site, ['reload', 'app']),
       // Its daemon too.
-      end: () => run('kill'),
+      end: () => runPm2(site, ['kill']),
     }
   },
+}
+
+export async function startPm2(site: Site, instances: number): Promise<void> {
+  const file = site.path('ecosystem.config.cjs')
+  const app = {
+    name: 'app',
+    script: programPath('unmodified'),
+    exec_mode: 'cluster',
+    instances,
+    wait_ready: true,
+    listen_timeout: 10_000,
+    kill_timeout: 3_000,
+  }
+  writeFileSync(file, `module.exports = ${JSON.stringify({ apps: [app] })}\n`)
+  await runPm2(site, ['start', file])
+}
+
+export function runPm2(site: Site, args: readonly string[]): Promise<void> {
+  return site.run(process.execPath, [command, ...args])
 }

@@ -13,12 +13,26 @@ import { fileURLToPath } from 'node:url'
 import { findMarked, removeLeftovers } from '../../scripts/leftovers.ts'
 import type { Identity } from '../../src/contract/environment.ts'
 import { system } from '../../src/node/system.ts'
-import { eventually } from '../../test/support/waiting.ts'
+import { eventually, within } from '../../test/support/waiting.ts'
 
 const open = new Set<Site>()
+/** Milliseconds for a command of any system, on a machine that has much else to do. */
+const patience = 120_000
+/**
+ * Milliseconds for one answer, before another one is asked for: a primary may have passed the
+ * connection on to a worker that was dead by then, and nobody ever closes it.
+ */
+const answerPatience = 2_000
+let areOver = false
+
+/** Whether the bench is interrupted: nothing is started any more. */
+export function sitesAreOver(): boolean {
+  return areOver
+}
 
 /** Ends everything, for a bench that is interrupted. */
 export async function endAllSites(): Promise<void> {
+  areOver = true
   await Promise.all([...open].map((site) => site[Symbol.asyncDispose]()))
 }
 
@@ -50,6 +64,7 @@ export class Site implements AsyncDisposable {
   }
 
   static async open(): Promise<Site> {
+    if (areOver) throw new Error('the bench is over')
     const site = new Site(mkdtempSync(join(realpathSync(tmpdir()), 'cook-daemon-bench-')), await freePort())
     open.add(site)
     return site
@@ -81,20 +96,26 @@ export class Site implements AsyncDisposable {
   }
 
   /** A Node program that reports over a channel. */
-  spawnWithChannel(file: string, args: readonly string[]): ChildProcess {
+  spawnWithChannel(file: string, args: readonly string[], env: Readonly<Record<string, string>> = {}): ChildProcess {
     if (this.#isOver) throw new Error('the bench is over')
     return spawn(process.execPath, [file, ...args], {
       cwd: this.folder,
-      env: this.env,
+      env: { ...this.env, ...env },
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     })
   }
 
   /** Runs a command to its end, as an operator types it. */
   async run(command: string, args: readonly string[]): Promise<void> {
-    const child = this.spawn(command, args)
-    const [code] = (await once(child, 'exit')) as [number | null]
+    const code = await this.exitCode(command, args)
     if (code !== 0) throw new Error(`${command} ${args.join(' ')} ended with ${code}: ${this.log()}`)
+  }
+
+  /** The same of a command that may fail. */
+  async exitCode(command: string, args: readonly string[]): Promise<number | null> {
+    const ended = once(this.spawn(command, args), 'exit')
+    const [code] = await within(`the end of ${command} ${args.join(' ')}`, ended, patience)
+    return code as number | null
   }
 
   /** Who answers now: the process of the service, also behind a proxy. */
@@ -133,11 +154,13 @@ export class Site implements AsyncDisposable {
 
 function ask(port: number): Promise<{ readonly version: string; readonly pid: number } | undefined> {
   return new Promise((answered) => {
-    get({ host: '127.0.0.1', port, path: '/load?id=0&size=1&place=0', agent: false }, (response) => {
+    const asked = get({ host: '127.0.0.1', port, path: '/load?id=0&size=1&place=0', agent: false }, (response) => {
       const { 'x-generation': version, 'x-pid': pid } = response.headers
       response.resume()
       answered(response.statusCode === 200 ? { version: String(version), pid: Number(pid) } : undefined)
-    }).on('error', () => answered(undefined))
+    })
+    asked.setTimeout(answerPatience, () => asked.destroy())
+    asked.on('error', () => answered(undefined))
   })
 }
 

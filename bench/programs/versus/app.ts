@@ -18,9 +18,13 @@ export type App = {
 export const port = Number(process.env.PORT)
 export const host = '127.0.0.1'
 
-/** The version is what is on disk when the process starts, as with any deployment. */
+/**
+ * The version is what is on disk when the process starts, as with any deployment; `bad 2` does not
+ * come up in slot 2.
+ */
 export function createApp(): App {
   const version = readFileSync(process.env.BENCH_VERSION ?? '', 'utf8')
+  if (version === `bad ${process.env.NODE_APP_INSTANCE}`) throw new Error('a bad version')
   const answer = loadHandler(version)
   const server = createServer((request, response) => {
     response.setHeader('x-pid', process.pid)

@@ -1,19 +1,29 @@
 /**
- * The service as a worker of node:cluster, which its primary replaces at SIGUSR2 as Node's
- * documentation of `worker.disconnect()` shows.
+ * The service as workers of node:cluster, which their primary replaces at SIGUSR2, one after the
+ * other, as Node's documentation of `worker.disconnect()` shows, and forks again after a crash.
  */
 import cluster, { type Worker } from 'node:cluster'
+import { once } from 'node:events'
 import { createApp, drain, host, port } from './app.ts'
 
 /** That of the documentation, in milliseconds. */
 const killAfter = 2_000
 
 if (cluster.isPrimary) {
-  let current = cluster.fork()
-  process.on('SIGUSR2', () => {
-    const old = current
-    current = cluster.fork()
-    current.once('listening', () => retire(old))
+  const current = Array.from({ length: Number(process.env.BENCH_WORKERS ?? 1) }, () => cluster.fork())
+  void Promise.all(current.map((worker) => once(worker, 'listening'))).then(() => process.send?.('ready'))
+  cluster.on('exit', (worker) => {
+    const at = current.indexOf(worker)
+    if (at >= 0) current[at] = cluster.fork()
+  })
+  process.on('SIGUSR2', async () => {
+    for (const [at, old] of [...current.entries()]) {
+      const young = cluster.fork()
+      await once(young, 'listening')
+      current[at] = young
+      retire(old)
+    }
+    process.send?.('reloaded')
   })
 } else {
   const app = createApp()
