@@ -8,7 +8,7 @@ import { runInterruptibly } from './interruption.ts'
 import { measureAll } from './rows.ts'
 import { endAllSites } from './versus/site.ts'
 import { measureEvenness } from './workers/evenness.ts'
-import type { Sizes } from './workers/group.ts'
+import { others, type Sizes } from './workers/group.ts'
 import { measureKills } from './workers/kills.ts'
 import { measureScale } from './workers/scale.ts'
 import { measureThroughput } from './workers/throughput.ts'
@@ -17,10 +17,11 @@ import { measureUpgrades } from './workers/upgrades.ts'
 const { values } = parseArgs({
   options: {
     only: { type: 'string' },
+    beside: { type: 'string', default: others.join(',') },
     upgrades: { type: 'string', default: '100' },
     reloads: { type: 'string', default: '3' },
     rounds: { type: 'string', default: '3' },
-    requests: { type: 'string', default: '4000' },
+    requests: { type: 'string', default: '3000' },
     connections: { type: 'string', default: '200' },
   },
 })
@@ -30,6 +31,7 @@ const sizes: Sizes = {
   rounds: Number(values.rounds),
   requests: Number(values.requests),
   connections: Number(values.connections),
+  beside: values.beside.split(','),
 }
 const parts = {
   upgrades: [
@@ -42,9 +44,14 @@ const parts = {
   evenness: [`${sizes.connections} keep-alive connections, 8 workers`, measureEvenness],
 } as const
 const chosen = values.only?.split(',') ?? Object.keys(parts)
-if (!Object.values(sizes).every((size) => size >= 1) || !chosen.every((name) => name in parts)) {
-  throw new Error(`usage: bench:workers [--only ${Object.keys(parts).join(',')}] [--upgrades N] [--reloads N]
-  [--rounds N] [--requests N] [--connections N]`)
+const { beside, ...counts } = sizes
+if (
+  !Object.values(counts).every((count) => count >= 1) ||
+  !chosen.every((name) => name in parts) ||
+  !beside.every((name) => others.some((other) => other === name))
+) {
+  throw new Error(`usage: bench:workers [--only ${Object.keys(parts).join(',')}] [--beside ${others.join(',')}]
+  [--upgrades N] [--reloads N] [--rounds N] [--requests N] [--connections N]`)
 }
 
 const asked = Object.entries(parts).flatMap(([name, part]) => (chosen.includes(name) ? [part] : []))

@@ -8,13 +8,13 @@ import { connectionClients } from '../../test/support/load/connection-clients.ts
 import { keepAliveClients } from '../../test/support/load/keep-alive-clients.ts'
 import type { FailureKind } from '../../test/support/load/kinds.ts'
 import { smallOnly } from '../../test/support/load/requests.ts'
-import { eventually } from '../../test/support/waiting.ts'
+import { eventually, within } from '../../test/support/waiting.ts'
 import { pause } from '../measure-tail.ts'
 import type { Row } from '../rows.ts'
 import { ratio, summarize } from '../statistics.ts'
 import { cookDaemon, withCommand } from '../versus/ours.ts'
 import { pm2 } from '../versus/pm2.ts'
-import { freePort, programPath, Site } from '../versus/site.ts'
+import { freePort, programPath, Site, sitesAreOver } from '../versus/site.ts'
 import type { System } from '../versus/system.ts'
 import { again, type Sizes } from './service.ts'
 
@@ -22,6 +22,8 @@ import { again, type Sizes } from './service.ts'
 const proven = 10_500
 /** Milliseconds without an answer: it hangs. */
 const deadline = 10_000
+/** Milliseconds for all clients to begin, and to end: their deadline, and a busy machine. */
+const patience = 60_000
 const boots = 3
 
 type Kept = Pick<System, 'look' | 'start'> & {
@@ -63,7 +65,14 @@ export async function* measureCrashes({ rounds }: Sizes): AsyncGenerator<Row> {
     // Who comes first is nobody's advantage.
     for (const at of systems.keys()) {
       const next = found[(at + round) % found.length]
-      if (next !== undefined && !('missing' in (await next.one.look()))) next.crashes.push(await crash(next.one))
+      if (next === undefined || 'missing' in (await next.one.look())) continue
+      try {
+        next.crashes.push(await crash(next.one))
+      } catch (error) {
+        if (next.one.isOurs || sitesAreOver()) throw error
+        // The others have their numbers all the same.
+        console.log(`${next.one.title} failed:`, error)
+      }
     }
   }
   for (const { one, crashes } of found) {
@@ -104,14 +113,15 @@ async function crash(system: Kept): Promise<Crash> {
   const common = { pause: [10, 40], deadline } as const
   await using keepAlive = keepAliveClients(where, { count: 100, weights: smallOnly, reconnect: true, ...common })
   await using single = connectionClients(where, { count: 20, goOn: true, asksForEnd: true, ...common })
-  await Promise.all([keepAlive.ready, single.ready])
+  await within('the connections of the clients', Promise.all([keepAlive.ready, single.ready]), patience)
   await pause(proven - (performance.now() - served))
   const from = performance.now()
   os.kill(identity, 'SIGKILL')
   await answerOfAnother(site, identity)
   const back = performance.now() - from
   await pause(1_000)
-  const lost = [await keepAlive.stop(), await single.stop()].flatMap((result) => result.lost)
+  const ends = Promise.all([keepAlive.stop(), single.stop()])
+  const lost = (await within('the last answers of the clients', ends, patience)).flatMap((result) => result.lost)
   const kinds = lost.filter(({ at }) => at >= from).map(({ kind }) => kind)
   // Its pid file is free then.
   await end()

@@ -146,7 +146,7 @@ ${table(
 
 ${betterWords(all)}
 
-What no number here shows: PM2 and node:cluster serve with as many processes as there are cores, and start again one that crashed; this project does neither. nginx and HAProxy end TLS, spread load over machines, and keep
+All serve with one process here: several, and crashes, are [further down](#several-workers). What no number here shows: nginx and HAProxy end TLS, spread load over machines, and keep
 a client's connection through an upgrade of the program behind them if only the program, and not their configuration, changes (a fixed list of backends and health checks: not measured). Their reload is measured here since it is what a change of
 their own configuration costs.
 

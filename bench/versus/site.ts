@@ -80,13 +80,18 @@ export class Site implements AsyncDisposable {
   }
 
   /** Starts something that stays; what it writes goes to the log. */
-  spawn(command: string, args: readonly string[], env: Readonly<Record<string, string>> = {}): ChildProcess {
+  spawn(
+    command: string,
+    args: readonly string[],
+    env: Readonly<Record<string, string>> = {},
+    channel: 'ignore' | 'ipc' = 'ignore',
+  ): ChildProcess {
     if (this.#isOver) throw new Error('the bench is over')
     const log = openSync(this.path('log'), 'a')
     const child = spawn(command, args, {
       cwd: this.folder,
       env: { ...this.env, ...env },
-      stdio: ['ignore', log, log, 'ignore'],
+      stdio: ['ignore', log, log, channel],
     })
     closeSync(log)
     child.on('error', () => {
@@ -96,11 +101,11 @@ export class Site implements AsyncDisposable {
   }
 
   /** A Node program that reports over a channel. */
-  spawnWithChannel(file: string, args: readonly string[], env: Readonly<Record<string, string>> = {}): ChildProcess {
+  spawnWithChannel(file: string, args: readonly string[]): ChildProcess {
     if (this.#isOver) throw new Error('the bench is over')
     return spawn(process.execPath, [file, ...args], {
       cwd: this.folder,
-      env: { ...this.env, ...env },
+      env: this.env,
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     })
   }

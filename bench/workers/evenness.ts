@@ -13,7 +13,8 @@ const workers = 8
 /** Milliseconds for them to become even, and to stay so. */
 const [patience, after] = [60_000, 2_000] as const
 
-export async function* measureEvenness({ rounds, connections }: Sizes): AsyncGenerator<Row> {
+export async function* measureEvenness(sizes: Sizes): AsyncGenerator<Row> {
+  const { rounds, connections } = sizes
   const most = (connections / workers) * 1.25 + 8
   const round = (first: number) => withGroup(ours, first, (running, site) => evenOut(running, site, connections, most))
   for (const [title, first] of [
@@ -29,7 +30,9 @@ export async function* measureEvenness({ rounds, connections }: Sizes): AsyncGen
     yield { what: '  failed', unit: '', goal: 0, ...of('failed') }
     yield { what: '  connections lost', unit: '', goal: 0, ...of('ended') }
   }
-  const other = await withOther(clusterClose, workers, (running, site) => firstCounts(running, site, connections))
+  const other = await withOther(clusterClose, sizes, workers, (running, site) =>
+    firstCounts(running, site, connections),
+  )
   if (other === undefined) return
   yield { what: 'node:cluster, which deals them out: most / allowed', unit: 'x', ...summarize([other / most]) }
 }
@@ -42,7 +45,7 @@ async function evenOut(running: Running, site: Site, count: number, most: number
   // They even out from now on.
   if (workersOf(running).length < workers) await running.scale?.(workers)
   const begin = performance.now()
-  const first = mostOf(running, site)
+  const first = Math.max(...(await allCounts(running, site, count)))
   await eventually('even counts', () => mostOf(running, site) <= most || undefined, patience)
   const took = performance.now() - begin
   await pause(after)
@@ -54,18 +57,30 @@ async function evenOut(running: Running, site: Site, count: number, most: number
 async function firstCounts(running: Running, site: Site, count: number): Promise<number> {
   await using clients = clientsOf(site, count)
   await within('the connections of the clients', clients.ready, patience)
-  return mostOf(running, site)
+  return Math.max(...(await allCounts(running, site, count)))
 }
 
 function clientsOf({ port }: Site, count: number) {
   return keepAliveClients({ host: '127.0.0.1', port }, { count, weights: smallOnly, pause: [50, 150] })
 }
 
-/** Connections of the worker that has most, as the kernel knows them. */
-function mostOf(running: Running, { port }: Site): number {
+/** Those that wait in the queue, or are on the way from a primary, are nobody's yet. */
+function allCounts(running: Running, site: Site, count: number): Promise<number[]> {
+  return eventually('each connection to have a worker', () => {
+    const counts = countsOf(running, site)
+    return counts.reduce((sum, one) => sum + one, 0) >= count ? counts : undefined
+  })
+}
+
+/** Connections of each worker, as the kernel knows them. */
+function countsOf(running: Running, { port }: Site): number[] {
   const [first] = workersOf(running)
   const open = connectionsTo(port, first?.[0] ?? 0)
-  return Math.max(...workersOf(running).map(([pid]) => socketsOf(pid).filter((inode) => open.has(inode)).length))
+  return workersOf(running).map(([pid]) => socketsOf(pid).filter((inode) => open.has(inode)).length)
+}
+
+function mostOf(running: Running, site: Site): number {
+  return Math.max(...countsOf(running, site))
 }
 
 /** proc_pid_net(5): local address in column 2, state 01 = ESTABLISHED in column 4, inode in column 10. */

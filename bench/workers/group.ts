@@ -19,6 +19,8 @@ export type Sizes = {
   /** Of a measurement of throughput. */
   readonly requests: number
   readonly connections: number
+  /** Other systems, by name. */
+  readonly beside: readonly string[]
 }
 
 export type Running = {
@@ -30,7 +32,10 @@ export type Running = {
   end(): Promise<unknown> | unknown
 }
 
+export const others = ['cluster', 'pm2'] as const
+
 export type Group = {
+  readonly name: 'ours' | (typeof others)[number]
   readonly title: string
   look(): Promise<Availability> | Availability
   start(site: Site, workers: number): Promise<Running>
@@ -40,6 +45,7 @@ export type Group = {
 const patience = 120_000
 
 export const ours: Group = {
+  name: 'ours',
   title: 'cook-daemon',
   look: () => ({ version: process.version }),
   async start(site, workers) {
@@ -60,6 +66,7 @@ export const clusterClose = clusterGroup('node:cluster, server.close()', 'close'
 export const clusterSoft = clusterGroup('node:cluster, Connection: close', 'soft')
 
 export const pm2Cluster: Group = {
+  name: 'pm2',
   title: 'PM2, cluster mode',
   look: pm2.look,
   async start(site, workers) {
@@ -75,11 +82,12 @@ export const pm2Cluster: Group = {
 
 function clusterGroup(title: string, drain: 'close' | 'soft'): Group {
   return {
+    name: 'cluster',
     title,
     look: () => ({ version: process.version }),
     async start(site, workers) {
       const env = { BENCH_DRAIN: drain, BENCH_WORKERS: String(workers) }
-      const primary = site.spawnWithChannel(programPath('cluster'), [], env)
+      const primary = site.spawn(process.execPath, [programPath('cluster')], env, 'ipc')
       await within('the workers to listen', messageFrom(primary), patience)
       return {
         parent: primary.pid ?? 0,
@@ -111,14 +119,16 @@ export async function withGroup<Value>(
 }
 
 /**
- * The same of a system beside ours. Undefined, and said, if it is not there or fails: ours has its
- * numbers all the same.
+ * The same of a system beside ours. Undefined if it is not wanted, and, said, if it is not there or
+ * fails: ours has its numbers all the same.
  */
 export async function withOther<Value>(
   group: Group,
+  { beside }: Sizes,
   workers: number,
   work: (running: Running, site: Site) => Promise<Value>,
 ): Promise<Value | undefined> {
+  if (!beside.includes(group.name)) return undefined
   const found = await group.look()
   if ('missing' in found) {
     console.log(`${group.title}: not measured: ${found.missing}`)

@@ -23,10 +23,11 @@ const workers = 4
 /** Milliseconds after which a worker has served long enough to be started again at once. */
 const proven = 10_500
 
-export async function* measureKills({ rounds }: Sizes): AsyncGenerator<Row> {
+export async function* measureKills(sizes: Sizes): AsyncGenerator<Row> {
+  const { rounds } = sizes
   yield* rowsOf(ours, await withGroup(ours, workers, (running, site) => killSome(running, site, rounds)))
   for (const group of [clusterClose, pm2Cluster]) {
-    const kills = await withOther(group, workers, (running, site) => killSome(running, site, rounds))
+    const kills = await withOther(group, sizes, workers, (running, site) => killSome(running, site, rounds))
     if (kills !== undefined) yield* rowsOf(group, kills)
   }
 }
@@ -49,25 +50,22 @@ function* rowsOf(group: Group, kills: readonly Kill[]): Generator<Row> {
   const isOther = (kind: FailureKind) => !['refused', 'late', ...answering].includes(kind)
   yield { what: '  anything else', unit: '', ...goal, ...count(isOther) }
   yield { what: '  connections lost', unit: '', ...summarize(kills.map(({ ended }) => ended)) }
-  yield { what: '  as many workers as before', unit: 'ms', ...summarize(kills.map(({ back }) => back)) }
+  yield { what: '  another process in its place', unit: 'ms', ...summarize(kills.map(({ back }) => back)) }
 }
 
-/** One after the other, each of them one that has lived as long. */
+/** One after the other, always the oldest. */
 async function killSome(running: Running, site: Site, count: number): Promise<Kill[]> {
   const kills: Kill[] = []
   await underClients(site.port, { goOn: true }, async (clients) => {
-    for (let done = 0; done < count; done++) {
-      // All of them, or whoever was killed last is the next.
-      await pause(proven)
-      kills.push(await killOne(running, clients))
-    }
+    await pause(proven)
+    for (let done = 0; done < count; done++) kills.push(await killOne(running, clients))
   })
   return kills
 }
 
 async function killOne(running: Running, clients: Clients): Promise<Kill> {
   const [before, all] = [clients.felt(), workersOf(running)]
-  const [victim] = all
+  const [victim] = all.toSorted(([, one], [, other]) => Number(one) - Number(other))
   if (victim === undefined) throw new Error('there is no worker')
   const begin = performance.now()
   os.kill(victim, 'SIGKILL')

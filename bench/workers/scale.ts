@@ -8,13 +8,14 @@ import { ours, pm2Cluster, type Running, type Sizes, withGroup, withOther } from
 /** One round. */
 const counts = [4, 2, 1, 8, 3] as const
 
-export async function* measureScale({ rounds }: Sizes): AsyncGenerator<Row> {
+export async function* measureScale(sizes: Sizes): AsyncGenerator<Row> {
+  const { rounds } = sizes
   const mine = await withGroup(ours, counts[0], (running, site) => scaleSome(running, site, rounds, false))
   yield { what: 'cook-daemon: failed', unit: '', goal: 0, ...summarize([mine.felt.lost.length]) }
   yield { what: '  connections lost', unit: '', goal: 0, ...summarize([mine.felt.ended]) }
   yield { what: '  answers', unit: '', ...summarize([mine.felt.answers]) }
   for (const [step, times] of mine.steps) yield { what: `  ${step}`, unit: 'ms', ...summarize(times) }
-  const other = await withOther(pm2Cluster, counts[0], (running, site) => scaleSome(running, site, 1, true))
+  const other = await withOther(pm2Cluster, sizes, counts[0], (running, site) => scaleSome(running, site, 1, true))
   if (other === undefined) return
   yield { what: `${pm2Cluster.title}: failed in one round`, unit: '', ...summarize([other.felt.lost.length]) }
   yield { what: '  connections lost', unit: '', ...summarize([other.felt.ended]) }

@@ -21,7 +21,8 @@ import {
 
 const workers = 4
 
-export async function* measureUpgrades({ upgrades, reloads }: Sizes): AsyncGenerator<Row> {
+export async function* measureUpgrades(sizes: Sizes): AsyncGenerator<Row> {
+  const { upgrades, reloads } = sizes
   const took: number[] = []
   const { felt, bad } = await withGroup(ours, workers, async (running, site) => ({
     felt: await underClients(site.port, { goOn: false }, async () => {
@@ -43,7 +44,7 @@ export async function* measureUpgrades({ upgrades, reloads }: Sizes): AsyncGener
   yield { what: '  pids changed', unit: '', goal: 0, ...summarize(bad.map((one) => one.changed)) }
   yield { what: '  exit code of the command is not 1', unit: '', goal: 0, ...summarize(bad.map((one) => one.wrong)) }
   for (const group of [clusterClose, clusterSoft, pm2Cluster]) {
-    const found = await withOther(group, workers, (running, site) => reload(running, site, reloads))
+    const found = await withOther(group, sizes, workers, (running, site) => reload(running, site, reloads))
     if (found !== undefined) yield* rowsOf(group, found, summarize(took).median)
   }
 }

@@ -74,11 +74,15 @@ test(
   },
 )
 
-for (const [name, ...args] of [['versus', '--systems', 'cluster'], ['scaling']] as const) {
+for (const [name, ...args] of [
+  ['versus', '--quick', '--systems', 'cluster'],
+  ['scaling', '--quick'],
+  ['workers', '--beside', 'cluster'],
+] as const) {
   test(`the benchmark ${name} that is stopped with ^C leaves nothing behind`, async () => {
     await using lab = await Lab.open()
     const file = lab.path('results.json')
-    const bench = start(lab, name, '--quick', ...args, '--output', file)
+    const bench = start(lab, name, ...args, ...(name === 'workers' ? [] : ['--output', file]))
     await eventually('a process and a file of it', () => left(lab).length >= 2 || undefined)
     bench.kill('SIGINT')
     assert.deepEqual(await within('the end of the bench', once(bench, 'close'), patience), [130, null], lab.output)
@@ -101,6 +105,20 @@ test('the benchmark of growth has each size in what it writes', async () => {
     [1, 3],
   ])
 })
+
+test(
+  'several workers lose nothing in the benchmark of them in small, and node:cluster is beside them',
+  onlyInMatrix,
+  async () => {
+    await using lab = await Lab.open()
+    const sizes = ['--upgrades', '1', '--reloads', '1', '--rounds', '1']
+    const bench = start(lab, 'workers', '--beside', 'cluster', '--only', 'upgrades,scale', ...sizes)
+    assert.deepEqual(await within('the end of the bench', once(bench, 'close'), patience), [0, null], lab.output)
+    assert.deepEqual(left(lab), [])
+    assert.match(lab.output, /node:cluster, server\.close\(\): failed per reload +\d/)
+    assert.doesNotMatch(lab.output, /✗|failed:|ended: /)
+  },
+)
 
 function start(lab: Lab, name: string, ...args: readonly string[]): ChildProcess {
   const script = fileURLToPath(new URL(`../../bench/${name}.js`, import.meta.url))

@@ -3,6 +3,7 @@
  * that was none.
  */
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -26,12 +27,30 @@ import {
   scriptedServer,
   scriptedWebSocketServer,
 } from '../support/scripted-server.ts'
-import { eventually } from '../support/waiting.ts'
+import { eventually, within } from '../support/waiting.ts'
 
 const clients = 3
 const never = Number.POSITIVE_INFINITY
 const quiet = { every: never, most: 0 }
 const garbage = 'ceci n’est pas HTTP\r\n\r\n'
+
+test('a server that accepts nobody is late for each client, also for those for which its queue has no room', async () => {
+  const lines = `require('net').createServer().listen(0, '127.0.0.1', 1, function () {
+    require('fs').writeSync(1, String(this.address().port))
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)
+  })`
+  const server = spawn(process.execPath, ['-e', lines], { stdio: ['ignore', 'pipe', 'inherit'] })
+  try {
+    const [port] = await within('its port', once(server.stdout, 'data'))
+    const where = { host: '127.0.0.1', port: Number(port) }
+    await using fresh = connectionClients(where, { count: 6, deadline: 500 })
+    await within('each client to give up', fresh.ready)
+    const { failures, failedRequests } = await within('the end of the load', fresh.stop())
+    assert.deepEqual([failures, failedRequests], [{ late: 6 }, 6])
+  } finally {
+    server.kill('SIGKILL')
+  }
+})
 
 test('a good server has no failure, and its own counts are those of the clients', async () => {
   await using server = await goodServer()

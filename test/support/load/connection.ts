@@ -65,15 +65,25 @@ export class Connection {
           callback: (length, buffer) => connection?.read(buffer.subarray(0, length) as Buffer) ?? true,
         },
       })
-      const onError = (error: NodeJS.ErrnoException) => {
+      const fail = (why: FailureKind, words: string) => {
         const { kind } = first.requests[0]
         owner.tally.request(kind)
-        owner.tally.fail(owner.client, kindOfError(error), `connecting: ${error.message}`, true)
+        owner.tally.fail(owner.client, why, `connecting: ${words}`, true)
         opened(undefined)
       }
+      // A queue that nobody takes from is full at last, and the kernel tries for two minutes.
+      const onTimeout = () => {
+        socket
+          .off('error', onError)
+          .on('error', () => {})
+          .destroy()
+        fail('late', 'not accepted')
+      }
+      const onError = (error: NodeJS.ErrnoException) => fail(kindOfError(error), error.message)
+      socket.setTimeout(owner.deadline, onTimeout)
       socket.once('error', onError).once('connect', () => {
         owner.tally.connections++
-        socket.off('error', onError)
+        socket.off('error', onError).setTimeout(0, onTimeout)
         connection = new Connection(socket, owner)
         opened(connection)
       })
