@@ -1,4 +1,7 @@
-/** 100 clients on a connection each and 20 that open one for each request, under which workers are replaced, killed, added and removed. */
+/**
+ * 100 clients on a connection each and 20 that open one for each request, under which workers are
+ * replaced, killed, added and removed.
+ */
 import { connectionClients } from '../../test/support/load/connection-clients.ts'
 import { keepAliveClients } from '../../test/support/load/keep-alive-clients.ts'
 import { smallOnly } from '../../test/support/load/requests.ts'
@@ -6,8 +9,8 @@ import type { Loss } from '../../test/support/load/tally.ts'
 import { within } from '../../test/support/waiting.ts'
 import { pause } from '../measure-tail.ts'
 
-export const keepAliveCount = 100
-export const singleCount = 20
+const keepAliveCount = 100
+const singleCount = 20
 
 export type Felt = {
   readonly lost: readonly Loss[]

@@ -83,7 +83,10 @@ function mostOf(running: Running, site: Site): number {
   return Math.max(...countsOf(running, site))
 }
 
-/** proc_pid_net(5): local address in column 2, state 01 = ESTABLISHED in column 4, inode in column 10. */
+/**
+ * proc_pid_net(5): local address in column 2, state 01 = ESTABLISHED in column 4, inode in column
+ * 10.
+ */
 function connectionsTo(port: number, pid: number): ReadonlySet<string> {
   const lines = readFileSync(`/proc/${pid}/net/tcp`, 'latin1').split('\n')
   const columns = lines.map((line) => line.trim().split(/\s+/))
