@@ -116,7 +116,9 @@ describe('several workers', { concurrency: 3 }, () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
     const env = { ELSEWHERE: `${await freePort()}` }
-    writeWorker(lab, operator, 'one')
+    // What was left to the system to choose may be left where it is.
+    const where = `{ host: '127.0.0.1', port: ${await freePort()} }`
+    writeWorker(lab, operator, 'one', { where })
     await operator.does(['start', 'app.mjs', '--workers', '4'], { env })
     const before = await untilSettled(lab, operator, 4)
     await using loads = new Loads(before)
@@ -125,7 +127,7 @@ describe('several workers', { concurrency: 3 }, () => {
     )
     for (const { bad, slot } of cells) {
       await loads.untilMore('one')
-      writeWorker(lab, operator, 'bad', only(slot, bad.text))
+      writeWorker(lab, operator, 'bad', { ...only(slot, bad.text), where })
       // On a busy machine a good one may be late too.
       const isLate = bad.how === 'is never ready'
       const patience = isLate ? ['--ready-timeout', '4000'] : []
@@ -142,7 +144,7 @@ describe('several workers', { concurrency: 3 }, () => {
       loads.results.every(({ generations }) => generations.bad === undefined),
       'a client met the bad version',
     )
-    writeWorker(lab, operator, 'two')
+    writeWorker(lab, operator, 'two', { where })
     await operator.does(['upgrade', 'app'])
     await loads.untilMore('two')
     await loads.assertNothingLost(() => logsOf(lab))
@@ -169,8 +171,7 @@ describe('several workers', { concurrency: 3 }, () => {
       )
       assert.deepEqual(pidsOf(mixed).slice(1), pidsOf(before).slice(1))
       await loads.untilMore()
-      // A crash brings back what ran in that slot.
-      writeWorker(lab, operator, 'three')
+        writeWorker(lab, operator, 'three')
       const told = await operator.does(['upgrade', 'app', '--rolling'])
       assert.match(told, /slot 2/)
       await loads.untilMore('three')
