@@ -171,7 +171,7 @@ describe('several workers', { concurrency: 3 }, () => {
       )
       assert.deepEqual(pidsOf(mixed).slice(1), pidsOf(before).slice(1))
       await loads.untilMore()
-        writeWorker(lab, operator, 'three')
+      writeWorker(lab, operator, 'three')
       const told = await operator.does(['upgrade', 'app', '--rolling'])
       assert.match(told, /slot 2/)
       await loads.untilMore('three')
