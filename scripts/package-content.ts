@@ -10,11 +10,19 @@ type Manifest = {
   readonly os?: unknown
 }
 
-const wanted = ['LICENSE', 'README.md', 'CHANGELOG.md', 'docs/limits.md', 'src/index.ts', 'dist/bin/package.json']
+const wanted = [
+  'LICENSE',
+  'README.md',
+  'CHANGELOG.md',
+  'docs/limits.md',
+  'schema/cook.config.json',
+  'src/index.ts',
+  'dist/bin/package.json',
+]
 
 /** All that a package may hold; a folder that gets in by mistake is not among it. */
 const places =
-  /^(dist\/(bundle|bin)\/|dist\/src\/.*\.d\.ts(\.map)?$|src\/.*\.ts$|docs\/.+\.(md|svg|png|json)$|[A-Z]+(\.md)?$|package\.json$)/
+  /^(dist\/(bundle|bin)\/|dist\/src\/.*\.d\.ts(\.map)?$|src\/.*\.ts$|docs\/.+\.(md|svg|png|json)$|schema\/.+\.json$|[A-Z]+(\.md)?$|package\.json$)/
 
 /** Everything that is wrong with an unpacked package, in words. */
 export function faultsOf(folder: string): readonly string[] {

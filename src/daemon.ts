@@ -29,6 +29,14 @@ import { becomeDaemon } from './upgrade/stages.ts'
 
 export type { Daemon, DaemonReport }
 
+/** Which of the processes that serve side by side this one is. */
+export type WorkerPlace = {
+  /** Counted from 0. */
+  readonly slot: number
+  /** How many there are now. */
+  readonly workers: number
+}
+
 /**
  * Takes up the life of a daemon in this process. With `detach`, becomes one first: the process that
  * is not the daemon exits here, with 0 once the daemon is ready and with 1 and the reason on stderr
@@ -140,7 +148,7 @@ class Daemon {
    * The place of this process among those that serve side by side, counted from 0, and how many
    * there are; undefined without a keeper.
    */
-  get worker(): { readonly slot: number; readonly workers: number } | undefined {
+  get worker(): WorkerPlace | undefined {
     const { keeper } = this.#service
     return keeper && { slot: keeper.slot, workers: keeper.among.workers }
   }

@@ -9,7 +9,7 @@
 export * from './classic/verbs.ts'
 export { ENV_NAME_DAEMON_STAGE, ENV_NAME_LIVING_UPGRADE } from './contract/environment.ts'
 export type { Phase } from './contract/phase.ts'
-export { createDaemon, type Daemon, type DaemonReport } from './daemon.ts'
+export { createDaemon, type Daemon, type DaemonReport, type WorkerPlace } from './daemon.ts'
 export { CookError, type CookErrorCode, type CookErrorValues } from './errors.ts'
 export type {
   DaemonEvent,
