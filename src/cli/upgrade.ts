@@ -1,5 +1,5 @@
 /** `upgrade`: replaces a running daemon by its new version, and shows how far it is. */
-import type { Client } from '../control/client.ts'
+import { type Client, RemoteError } from '../control/client.ts'
 import type { Progress, Status } from '../control/status.ts'
 import { untilGone } from '../node/processes.ts'
 import { nextCommand } from '../process/command.ts'
@@ -71,7 +71,7 @@ export async function upgradeRunning(
   if (options.exclusive === true) return restartKept(client, before, options, changes)
   const { retyped, record, env } = changes()
   const next = nextCommand(before.command, retyped)
-  const count = Math.max(1, before.workers?.length ?? 1)
+  const count = Math.max(1, before.workers?.filter(({ state }) => state === 'serving').length ?? 1)
   if (!isJson) {
     const workers = count > 1 ? `, ${count} workers` : ''
     print(`${paint('bold', client.name)}  generation ${before.generation} → ${before.generation + 1}${workers}`)
@@ -89,19 +89,23 @@ export async function upgradeRunning(
     ...(options.rolling === true && { isRolling: true }),
   }
   const lines = linesFor(count, options.rolling === true)
-  let serves: (Progress & { readonly type: 'serves' }) | undefined
+  let serves: Serves | undefined
+  let latest: Serves | undefined
   let served = 0
   let last: Progress | undefined
   const warned = new Set<string>()
-  for await (const progress of client.progress('upgrade', request)) {
-    if (progress.type === 'serves') served++
-    // Each worker serves for itself; the last one is the service.
-    const isService = progress.type === 'serves' && served === count
-    if (isJson) printJson(isService ? { ...progress, ...(await runsOf(client)) } : progress)
+  for await (const progress of progressOf(client, before, request)) {
+    if (progress.type === 'serves') {
+      latest = progress
+      served++
+    }
+    // Each worker serves for itself, and the last one is the service; one may be tried again.
+    const isService = progress.type === 'serves' ? served === count : progress.type === 'upgraded'
+    if (isJson) printJson(isService && serves === undefined ? { ...progress, ...(await runsOf(client)) } : progress)
     else lines.show(progress)
     last = progress
     if (progress.type === 'warning') warned.add(progress.text)
-    if (isService) serves = progress
+    if (isService) serves ??= latest
     if (serves !== undefined && options.wait === false) break
   }
   if (serves === undefined) throw new Error(await lostText(client, before.pid))
@@ -135,6 +139,28 @@ export async function upgradeRunning(
 function onInterrupt(): void {
   const text = '\nthe upgrade goes on without you: cook-daemon status shows how it ends\n'
   process.stderr.write(text, () => process.exit(130))
+}
+
+type Serves = Progress & { readonly type: 'serves' }
+
+/** Of several workers, one that fails is told with what serves, and where its log is. */
+async function* progressOf(
+  client: Client,
+  before: Status,
+  request: { readonly isRolling?: boolean },
+): AsyncGenerator<Progress> {
+  try {
+    yield* client.progress('upgrade', request)
+  } catch (error) {
+    if (!(error instanceof RemoteError) || error.slot === undefined) throw error
+    const { code, message, slot } = error
+    const now = await client.status().catch(() => before)
+    const what = request.isRolling
+      ? 'not all workers were upgraded'
+      : `not upgraded: generation ${now.generation} still serves, nothing was lost`
+    const help = `${what}. Full log: cook-daemon logs ${client.name} --slot ${slot}`
+    throw new RemoteError({ type: 'error', code, message, help })
+  }
 }
 
 /** The daemon ended in the middle: whoever serves now is looked for. */

@@ -126,11 +126,14 @@ export function clientOf(folder: string, name: string, wait: number = patience):
 export class RemoteError extends Error {
   readonly code: CookErrorCode
   readonly help: string
+  /** Of several workers the one that failed. */
+  readonly slot: number | undefined
 
-  constructor({ code, message, help }: Failure) {
+  constructor({ code, message, help, slot }: Failure) {
     super(message)
     this.code = code as CookErrorCode
     this.help = help
+    this.slot = slot
   }
 }
 

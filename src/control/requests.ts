@@ -170,7 +170,8 @@ export function sendFailure(response: ServerResponse, error: unknown, status = h
 function failure(error: unknown): Failure {
   const isKnown = error instanceof CookError || error instanceof RemoteError
   const { code, help } = isKnown ? error : { code: 'ERR_COOK_CONTROL', help: '' }
-  return { type: 'error', code, message: messageOf(error), help }
+  const { slot } = error as { readonly slot?: number }
+  return { type: 'error', code, message: messageOf(error), help, ...(slot !== undefined && { slot }) }
 }
 
 function httpStatusOf(error: unknown): number {

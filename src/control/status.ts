@@ -137,6 +137,8 @@ type ProgressStep =
       readonly generation: number
       readonly stays?: readonly string[]
     }
+  /** All workers of several that were to be replaced are: the last line but for a warning. */
+  | { readonly type: 'upgraded'; readonly ms: number; readonly generation: number }
   | {
       readonly type: 'stopping'
       readonly ms: number
@@ -158,7 +160,14 @@ type ProgressStep =
   | Failure
 
 /** Why it was not done; also the body of every answer that is an error. */
-export type Failure = { readonly type: 'error'; readonly code: string; readonly message: string; readonly help: string }
+export type Failure = {
+  readonly type: 'error'
+  readonly code: string
+  readonly message: string
+  readonly help: string
+  /** Of several workers the one that failed. */
+  readonly slot?: number
+}
 
 export function statusOf(service: Service): Status {
   lookAround(service)

@@ -83,6 +83,8 @@ export class Together implements Hearing {
       }
       this.#bringUpOthers()
       await Promise.all(this.#streams)
+      const { size, generation } = this.#keeper
+      if (size !== undefined) this.#onProgress({ type: 'upgraded', ms: this.#ms, generation })
     } finally {
       clearTimeout(this.#late)
       this.#keeper.stopping.removeEventListener('abort', stop)
@@ -93,7 +95,7 @@ export class Together implements Hearing {
   /** Which slots run what, where that is not one and the same. */
   #failure(missing: readonly number[]): Error {
     const { slot, error } = this.#fault ?? { slot: missing[0] ?? 0, error: new Error('it was stopped') }
-    if (this.#places.size > 1 && error instanceof Error) error.message = `slot ${slot}: ${error.message}`
+    if (this.#places.size > 1) Object.assign(error, { slot, message: `slot ${slot}: ${error.message}` })
     const served = [...this.#places.keys()].filter((one) => !missing.includes(one))
     if (served.length > 0) {
       this.#keeper.isUnited = false

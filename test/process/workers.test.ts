@@ -234,6 +234,25 @@ describe('several workers', { concurrency: 3 }, () => {
     }
   })
 
+  test('an upgrade while one slot is down replaces the others, and starts the new version there', async () => {
+    await using lab = await Lab.open()
+    await using operator = new Operator(lab)
+    const fails = `process.getBuiltinModule('node:fs').existsSync(${JSON.stringify(lab.path('fails'))})`
+    writeWorker(lab, operator, 'one', { before: `if (slot === '1' && ${fails}) process.exit(3)` })
+    await operator.does(['start', 'app.mjs', '--workers', '3'])
+    const before = await untilSettled(lab, operator, 3)
+    writeFileSync(lab.path('fails'), '')
+    system.kill(identityIn(before, 1), 'SIGKILL')
+    await eventually('a slot that is down', async () => {
+      const { state, restarts } = slotsOf(await operator.status('app')).get(1) ?? assert.fail('no slot 1')
+      return (state !== 'serving' && (restarts?.crash ?? 0) >= 2) || undefined
+    })
+    writeWorker(lab, operator, 'two')
+    await operator.does(['upgrade', 'app'])
+    const now = await untilSettled(lab, operator, 3)
+    assert.deepEqual(await bodiesOf(now), ['two 0', 'two 1', 'two 2'])
+  })
+
   test('workers come and go under load: nobody fails, nobody connects again, and a slot keeps its number and its process', async () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
