@@ -1,6 +1,5 @@
 /** What the keeper answers of its service: what its workers say of themselves, as one. */
 import { workerName } from '../contract/environment.ts'
-import type { GenerationRecord } from '../contract/messages.ts'
 import { clientOf } from '../control/client.ts'
 import type { ListenerStatus, Status, WorkerStatus } from '../control/status.ts'
 import { CookError } from '../errors.ts'
@@ -43,7 +42,7 @@ export class KeeperStatus {
     const { warning } = this.#keeper.pidFile
     const { wentBack } = this.#keeper
     const own = [...asked.flatMap(silence), warning, wentBack].filter((one) => one !== undefined)
-    const all = this.#keeper.size === undefined ? told : { ...told, ...this.#sumOf(found) }
+    const all = this.#keeper.size === undefined ? told : { ...told, ...this.#sumOf(asked) }
     const warnings = [...(all.warnings ?? []), ...own, ...this.#rotation.warnings]
     return { ...all, ...this.#kept(asked), warnings }
   }
@@ -92,8 +91,9 @@ export class KeeperStatus {
   }
 
   /** Of several workers: the pid of the service is that of its keeper, and counts are sums. */
-  #sumOf(found: readonly Status[]): Partial<Status> {
+  #sumOf(asked: readonly Asked[]): Partial<Status> {
     const { generation, plan } = this.#keeper
+    const found = asked.flatMap((one) => one.found ?? [])
     const [pid, startTime] = identify()
     const sum = (of: (one: Status) => number) => found.reduce((all, one) => all + of(one), 0)
     return {
@@ -101,9 +101,11 @@ export class KeeperStatus {
       memory: { resident: sum(({ memory }) => memory.resident), heapUsed: sum(({ memory }) => memory.heapUsed) },
       connections: sum(({ connections }) => connections),
       listeners: listenersOf(found),
-      generations: found.flatMap(({ name, generations }) => generations.map((one) => withSlot(one, name))),
-      warnings: found.flatMap(({ name, warnings = [] }) =>
-        warnings.map((one) => ({ ...one, text: `slot ${slotIn(name)}: ${one.text}` })),
+      generations: asked.flatMap(({ place, found: one }) =>
+        (one?.generations ?? []).map((record) => ({ ...record, slot: place.number })),
+      ),
+      warnings: asked.flatMap(({ place, found: one }) =>
+        (one?.warnings ?? []).map((warning) => ({ ...warning, text: this.#at(place, warning.text) })),
       ),
       ...(plan.program.logFile !== undefined && { logFile: plan.program.logFile }),
     }
@@ -151,13 +153,4 @@ function listenersOf(found: readonly Status[]): ListenerStatus[] {
     all.set(key, { ...one, ...all.get(key), connections })
   }
   return [...all.values()]
-}
-
-function withSlot(record: GenerationRecord, name: string): GenerationRecord {
-  return { ...record, slot: slotIn(name) }
-}
-
-/** In the name of a worker, as contract/environment.ts has it. */
-function slotIn(name: string): number {
-  return Number(name.slice(name.lastIndexOf('@') + 1)) || 0
 }

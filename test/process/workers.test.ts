@@ -7,6 +7,8 @@ import { describe, test } from 'node:test'
 import type { Status } from '../../src/control/status.ts'
 import { system } from '../../src/node/system.ts'
 import { Operator, portOf } from '../support/command.ts'
+import { control } from '../support/control.ts'
+import { readExposition } from '../support/exposition.ts'
 import { onlyInMatrix, takesAll } from '../support/extent.ts'
 import { Lab } from '../support/lab.ts'
 import { keepAliveClients } from '../support/load/keep-alive-clients.ts'
@@ -88,6 +90,13 @@ describe('several workers', { concurrency: 3 }, () => {
         })
         assert.deepEqual(known, [`${slot}`, '4', isServing ? { slot, workers: 4 } : null])
       }
+      assert.deepEqual(
+        status.generations.map(({ slot }) => slot),
+        [0, 1, 2, 3],
+      )
+      // The reader takes no series twice.
+      const metrics = readExposition((await control(operator.socket('app'), 'GET /metrics')).body)
+      assert.equal(metrics.get('cook_daemon_generation_connections')?.samples.size, 4)
       await using loads = new Loads(status, 20)
       await loads.untilMore('one')
       const upgrades = takesAll ? 100 : 2
