@@ -11,6 +11,7 @@ import {
 } from '../node/connections.ts'
 import { guestsOf, isGuestAsking } from '../node/guests.ts'
 import { isTls } from '../node/listeners.ts'
+import type { MoveRule } from '../options.ts'
 import type { Draining, ProtocolDrain } from '../service-parts.ts'
 import { countMove } from './counts.ts'
 import { idleTime } from './keep-alive.ts'
@@ -27,6 +28,15 @@ type Exchange = {
 /** No answer is being given. What Node calls idle may still have one to write. */
 function isQuiet(socket: Socket): boolean {
   return !socket.destroyed && !socket.writableEnded && responseInProgress(socket) === undefined
+}
+
+/**
+ * A connection that another server accepted, or that the program reads through something of its
+ * own, ends here: only the program knows how it comes to its HTTP server.
+ */
+export function isMovable(socket: Socket, server: Server, rule: MoveRule): boolean {
+  if ('encrypted' in socket || !isServedBy(socket, server)) return false
+  return typeof rule === 'boolean' ? rule : rule(socket)
 }
 
 /** Between two requests, or with nothing said yet. */
@@ -57,16 +67,7 @@ export function drainHttp(draining: Draining): ProtocolDrain {
   let isLate = false
   let sweep: NodeJS.Timeout | undefined
 
-  /**
-   * A connection that another server accepted, or that the program reads through something of its
-   * own, ends here: only the program knows how it comes to its HTTP server.
-   */
-  const canMove = (socket: Socket) =>
-    mayMove &&
-    mover.isOpen &&
-    !('encrypted' in socket) &&
-    isServedBy(socket, server) &&
-    (rule === true || (rule as (s: Socket) => boolean)(socket))
+  const canMove = (socket: Socket) => mayMove && mover.isOpen && isMovable(socket, server, rule)
 
   /** One of its own, or one that it accepted for another HTTP server. */
   const isHere = ({ socket, server: from }: Exchange) => from === server || (serverOf(socket) ?? server) === server

@@ -375,7 +375,7 @@ const togetherWithin = 1_000
 const newsInterval = 1_000
 
 /** A function that throws is reported once, and moves nothing. */
-function moveRule(service: Service): MoveRule {
+export function moveRule(service: Service): MoveRule {
   const { moveConnections = true } = service.options
   if (typeof moveConnections === 'boolean') return moveConnections
   let hasFailed = false

@@ -8,9 +8,9 @@ import type { Among, OtherWorker } from '../service-parts.ts'
 import { type LinkEvent, openLink } from '../upgrade/link.ts'
 import type { HowAsked } from '../upgrade/replace.ts'
 import { type Deferred, deferred } from '../waiting.ts'
-import { idleOf } from './http.ts'
+import { idleOf, isMovable } from './http.ts'
 import { idleTime } from './keep-alive.ts'
-import { type DaemonReport, Leaving, replaceAndLeave } from './leave.ts'
+import { type DaemonReport, Leaving, moveRule, replaceAndLeave } from './leave.ts'
 import { Mover } from './mover.ts'
 import { Arrivals } from './receive.ts'
 
@@ -92,10 +92,13 @@ export async function give(service: Service, to: OtherWorker, count: number): Pr
     if (event.type === 'closed') ended.resolve()
   })
   const mover = new Mover(link, performance.now() + longestMove)
-  const rule = service.options.moveConnections ?? true
+  const rule = moveRule(service)
   const idle = service.listeners
-    .filter(({ server }) => isHttp(server) && !isTls(server) && rule === true)
-    .flatMap(({ name, server }) => idleOf(server).map((socket) => ({ name, socket })))
+    .filter(({ server }) => isHttp(server) && !isTls(server))
+    .flatMap(({ name, server }) => {
+      const sockets = idleOf(server).filter((socket) => isMovable(socket, server, rule))
+      return sockets.map((socket) => ({ name, socket }))
+    })
     .slice(0, count)
   const moves = idle.map(({ name, socket }) => {
     const { bytesRead } = socket
