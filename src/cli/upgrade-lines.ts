@@ -23,7 +23,7 @@ class ProcessLines implements Lines {
   }
 }
 
-/** Counts of all together; what one of them does alone is told with its slot. */
+/** Counts of all together; what one of them does alone is printed with its slot. */
 class SlotLines implements Lines {
   readonly #workers: number
   readonly #isRolling: boolean

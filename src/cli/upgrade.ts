@@ -143,7 +143,7 @@ function onInterrupt(): void {
 
 type Serves = Progress & { readonly type: 'serves' }
 
-/** Of several workers, one that fails is told with what serves, and where its log is. */
+/** Of several workers: an error of one says what serves, and where its log is. */
 async function* progressOf(
   client: Client,
   before: Status,

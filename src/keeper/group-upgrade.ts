@@ -50,7 +50,7 @@ export function stepGroup(group: GroupUpgrade, event: GroupEvent): Step {
     const isLate = event.type === 'held'
     return [group, isLate ? [{ do: 'release', slot: event.slot, mayGo: isFreed(group, event.slot) }] : []]
   }
-  if (event.type === 'stop') return group.decision === undefined ? giveUp(group, []) : [group, []]
+  if (event.type === 'stop') return group.decision === undefined ? giveUp(group) : [group, []]
   const part = group.parts.get(event.slot)
   if (part === undefined) return [group, event.type === 'held' ? [refusal(event.slot)] : []]
   switch (event.type) {
@@ -62,7 +62,7 @@ export function stepGroup(group: GroupUpgrade, event: GroupEvent): Step {
       return group.isRolling ? askNext(group) : [group, []]
     case 'failed': {
       const next = set(group, event.slot, failed)
-      return group.decision === 'go' ? settle(next, []) : giveUp(next, [])
+      return group.decision === 'go' ? settle(next, []) : giveUp(next)
     }
   }
 }
@@ -93,11 +93,11 @@ function refusal(slot: number): GroupEffect {
 }
 
 /** Nothing has changed yet, or in an upgrade one by one nothing changes from here on. */
-function giveUp(group: GroupUpgrade, effects: readonly GroupEffect[]): Step {
+function giveUp(group: GroupUpgrade): Step {
   const open = [...group.parts].filter(([, { at }]) => at === 'asked' || at === 'held')
   const refused = open.map(([slot]) => refusal(slot))
   const parts = new Map([...group.parts].map(([slot, part]) => [slot, part.at === 'waiting' ? failed : part]))
-  return settle({ ...group, parts, decision: 'no' }, [...effects, ...refused])
+  return settle({ ...group, parts, decision: 'no' }, refused)
 }
 
 const failed: Part = { at: 'failed' }

@@ -61,7 +61,8 @@ export type Home = {
   /** In the foreground a worker that crashes may end the service. */
   endsAtCrash(): boolean
   mayReplaceForMemory(): boolean
-  onStale(place: Spot): void
+  /** Whoever waits for it looks at it. */
+  tellChanged(place: Spot): void
   say(text: string, place?: Spot): void
   changed(): void
 }

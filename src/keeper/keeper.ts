@@ -29,10 +29,10 @@ import { exitCodeOf, type Worker } from './worker.ts'
 /** How the keeper ends: with this code, and at a first start that failed with why. */
 export type End = { readonly code: number; readonly error?: Error }
 
-/** How one sentence of a worker is heard by who waits for it (together.ts, unite.ts). */
+/** How what a worker says reaches whoever waits for it (together.ts, upgrades.ts, scale.ts). */
 export type Hearing = {
   /** A worker, or its successor, waits for the others. */
-  held(place: Place, worker: Worker, overlaps: boolean): void
+  held?(place: Place, worker: Worker, overlaps: boolean): void
   /** Somebody serves in a place, or nobody does any more. */
   changed(place: Place): void
   /** A worker could not be replaced as the keeper has asked. */
@@ -262,7 +262,7 @@ export class Keeper implements Home {
     return true
   }
 
-  onStale(place: Place): void {
+  tellChanged(place: Place): void {
     for (const one of this.hearing) one.changed(place)
   }
 
@@ -293,7 +293,7 @@ export class Keeper implements Home {
         for (const one of this.hearing) one.given?.(place, message.moved)
         return
       case 'held':
-        for (const one of this.hearing) one.held(place, worker, message.overlaps === true)
+        for (const one of this.hearing) one.held?.(place, worker, message.overlaps === true)
         return
       case 'cluster':
         if (!this.#hasSaidCluster) this.say(clusterText)
@@ -313,7 +313,7 @@ export class Keeper implements Home {
     const signals = [...this.#signals]
     this.#signals.clear()
     for (const signal of signals) this.signal(signal)
-    for (const one of this.hearing) one.changed(place)
+    this.tellChanged(place)
   }
 
   /** The first has opened what all share, and all of that has arrived here. */
@@ -327,9 +327,7 @@ export class Keeper implements Home {
 
   onExit(place: Place, worker: Worker): void {
     this.onGone(place, worker)
-    setImmediate(() => {
-      for (const one of this.hearing) one.changed(place)
-    })
+    setImmediate(() => this.tellChanged(place))
   }
 
   /** The others follow: one service runs one version. */
@@ -338,7 +336,7 @@ export class Keeper implements Home {
   }
 
   onOver(place: Place, why: Over): void {
-    for (const one of this.hearing) one.changed(place)
+    this.tellChanged(place)
     if (why === 'first' && this.#isStarting) this.#fail(place)
     if (this.all.every(({ isDown }) => isDown)) this.#leave(why)
   }

@@ -178,7 +178,7 @@ export class Place {
     if (this.home.size === undefined) this.serving?.station.send({ type: 'upgrade' })
     else {
       this.isStale = true
-      this.home.onStale(this)
+      this.home.tellChanged(this)
     }
   }
 

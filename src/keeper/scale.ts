@@ -22,8 +22,8 @@ export type Scaled = { readonly from: number; readonly to: number }
 
 export class Scale implements Hearing {
   readonly #keeper: Keeper
-  /** Who goes for good, and where its connections go. */
-  readonly #retiring = new Map<Place, { to: Worker }>()
+  /** Whose connections go to another one, for good. */
+  readonly #retiring = new Set<Place>()
   #nextLook = 0
   readonly #looking: NodeJS.Timeout
   #giving: { readonly place: Place; readonly given: ReturnType<typeof deferred<number>> } | undefined
@@ -36,8 +36,6 @@ export class Scale implements Hearing {
     this.#looking = setInterval(() => this.#evenOut(), interval).unref()
     void keeper.ended.promise.then(() => clearInterval(this.#looking))
   }
-
-  held(): void {}
 
   changed(): void {
     this.#changed.resolve()
@@ -116,7 +114,7 @@ export class Scale implements Hearing {
       endWorker(serving, 'request', timeToEnd(keeper.drainTimeout))
       return
     }
-    this.#retiring.set(place, { to: target })
+    this.#retiring.add(place)
     await this.#join(serving, target, { type: 'retire' })
     serving.onExit(patientTimer(timeToEnd(keeper.drainTimeout), () => endWorker(serving, 'SIGKILL', 0)))
   }

@@ -35,8 +35,7 @@ export class Together implements Hearing {
   readonly #onServed: () => void
   readonly #places: ReadonlyMap<number, Place>
   /** Who serves now, by slot: their successors take over. */
-  readonly #old: ReadonlyMap<number, number>
-  readonly #pids: ReadonlyMap<number, number>
+  readonly #old: ReadonlyMap<number, Worker | undefined>
   /** Who waits for its release, by slot. */
   readonly #holding = new Map<number, Worker>()
   /** Whose stream of progress has ended although nobody has failed: the worker has died. */
@@ -57,8 +56,7 @@ export class Together implements Hearing {
     this.#onProgress = onProgress
     this.#onServed = onServed
     this.#places = new Map(keeper.all.filter(({ serving }) => serving !== undefined).map((one) => [one.number, one]))
-    this.#old = new Map([...this.#places].map(([slot, { serving }]) => [slot, serving?.generation ?? 0]))
-    this.#pids = new Map([...this.#places].map(([slot, { serving }]) => [slot, serving?.identity[0] ?? 0]))
+    this.#old = new Map([...this.#places].map(([slot, { serving }]) => [slot, serving]))
     const [group, effects] = newGroup([...this.#places.keys()], how.isRolling)
     this.#group = group
     keeper.hearing.add(this)
@@ -120,7 +118,7 @@ export class Together implements Hearing {
   /** What became of a successor whose predecessor has died: there is nobody who would tell. */
   changed({ number, serving, workers }: Place): void {
     if (!this.#alone.has(number)) return
-    const old = this.#old.get(number) ?? 0
+    const old = this.#old.get(number)?.generation ?? 0
     // What the keeper has started there meanwhile, since all had died, is the version of before.
     const isNew = serving !== undefined && serving.generation > old && this.#isMeant(serving)
     if (isNew) {
@@ -190,7 +188,7 @@ export class Together implements Hearing {
         hasServed = true
         this.#step({ type: 'served', slot })
       }
-      if (!hasServed) throw new CookError('ERR_COOK_WORKER_LOST', { pid: this.#pids.get(slot) ?? 0 })
+      if (!hasServed) throw new CookError('ERR_COOK_WORKER_LOST', { pid: this.#old.get(slot)?.identity[0] ?? 0 })
     } catch (error) {
       if (!hasServed) this.#onFault(slot, error as Error)
     }

@@ -2,6 +2,7 @@
 import { type RequestedUpgrade, upgradeOptions } from '../control/requests.ts'
 import type { Progress } from '../control/status.ts'
 import { CookError, messageOf } from '../errors.ts'
+import { withoutUndefined } from '../options.ts'
 import { nextCommand, typedOf } from '../process/command.ts'
 import { type Deferred, deferred } from '../waiting.ts'
 import type { Changes } from './home.ts'
@@ -38,12 +39,8 @@ export class Upgrades implements Hearing {
   }
 
   /** Resolves when all old workers have drained; rejects with everything as it was. */
-  async upgrade(
-    options: RequestedUpgrade,
-    { isRolling = false, keep = {} }: How,
-    onProgress: (progress: Progress) => void,
-  ): Promise<void> {
-    return this.alone(() => this.#upgrade(options, { isRolling, keep }, onProgress))
+  async upgrade(options: RequestedUpgrade, how: How, onProgress: (progress: Progress) => void): Promise<void> {
+    return this.alone(() => this.#upgrade(options, how, onProgress))
   }
 
   /** What somebody has asked for; of these there is one at a time. */
@@ -72,10 +69,12 @@ export class Upgrades implements Hearing {
     const keeper = this.#keeper
     const asked = changesOf(options)
     const target = keeper.size === undefined ? undefined : this.#targetOf(asked)
-    const { env: _, execPath: _e, execArgv: _a, args: _g, cwd: _c, ...common } = options
+    // What is started, the keeper says, and not each of them.
+    const { readyTimeout, drainTimeout, overlap, release, program } = options
+    const common = withoutUndefined({ readyTimeout, drainTimeout, overlap, release, program })
     keeper.asked = asked
     keeper.target = target
-    keeper.leaves = options.release
+    keeper.leaves = release
     try {
       const how = { options: target === undefined ? options : common, isRolling }
       await new Together(keeper, target, how, { onProgress, onServed: () => keeper.keepBy(keep) }).run()
