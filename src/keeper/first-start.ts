@@ -21,6 +21,8 @@ type Given = {
   readonly signal: AbortSignal
   /** What the service has behind it. */
   readonly news: News
+  /** It is up; it serves when it has confirmed that it may. */
+  onReady(): void
   /** What the worker writes is seen by whoever reads the error. */
   readonly isShown: boolean
 }
@@ -43,7 +45,7 @@ export async function untilServes(worker: Worker, given: Given): Promise<void> {
   const conversation = await converse(partner, begin, {
     signal,
     handed: link.handles.map(({ inode }) => inode),
-    onStep() {},
+    onStep: (step) => step === 'ready' && given.onReady(),
     // There is no state to give.
     save: (name, to) => void sendValue(to, name, { value: undefined, version: 0 }),
     overlap() {},

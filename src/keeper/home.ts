@@ -54,6 +54,8 @@ export type Home = {
   logAt(place: Spot): string | undefined
   rulesFor(place: Spot): Rules
   hear(place: Spot, worker: Worker, message: KeeperMessage, handle: RawHandle | undefined): void
+  /** A worker is about to serve while nobody does. */
+  onReady(): void
   onServes(place: Spot, worker: Worker): void
   onExit(place: Spot, worker: Worker): void
   onBack(place: Spot): void

@@ -81,8 +81,7 @@ export class Keeper implements Home {
   readonly #signals = new Set<NodeJS.Signals>()
   readonly #stopping = new AbortController()
   #isStopping = false
-  /** A start that failed leaves what was known before. */
-  readonly recorder = new Recorder(() => (this.#isStarting ? undefined : this.record))
+  readonly recorder = new Recorder(() => this.record)
   #isStarting = true
   #isHeard = false
   readonly #asleep: Place[] = []
@@ -104,6 +103,9 @@ export class Keeper implements Home {
     this.isUnited = isUnited
     this.#isStarting = false
     for (const one of slots) this.add(one.slot).remember(one)
+    // It may have died before it had started all of them.
+    for (let slot = 0; slot < (this.size ?? 1); slot++) if (!this.places.has(slot)) this.add(slot)
+    this.recorder.open()
   }
 
   /** Nobody lives there: they start when the first of the others has told what it listens on. */
@@ -309,6 +311,10 @@ export class Keeper implements Home {
     }
   }
 
+  onReady(): void {
+    this.recorder.open()
+  }
+
   onServes(place: Place, _worker: Worker): void {
     const signals = [...this.#signals]
     this.#signals.clear()
@@ -352,6 +358,7 @@ export class Keeper implements Home {
 
   #leave(why: Over): void {
     this.pidFile.release()
+    if (this.#isStarting) this.recorder.undo()
     const code = exitCodeOf(this.lastExit)
     const { isRun = false, keep = false } = this.plan.options
     this.ended.resolve(this.#failed ?? { code: why === 'crashes' && keep ? code || 1 : isRun ? code : 0 })

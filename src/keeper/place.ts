@@ -272,7 +272,8 @@ export class Place {
       const { news, stopping: signal } = home
       // What goes to the terminal of `run` has been read there.
       const isShown = options.isRun === true && program.logFile === undefined
-      await untilServes(worker, { link, own, readyTimeout, signal, news, isShown })
+      const onReady = () => home.onReady()
+      await untilServes(worker, { link, own, readyTimeout, signal, news, isShown, onReady })
       this.serves(worker)
     } catch (error) {
       const fault = worker === undefined ? notSpawned(release.command, error) : (error as Error)

@@ -2,6 +2,7 @@
 import { readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { messageOf } from '../errors.ts'
+import { attempt } from '../node/sessions.ts'
 import { removeFile, statPath } from '../node/stat.ts'
 import { parseJson } from '../process/json-lines.ts'
 import { say } from './log-lines.ts'
@@ -28,13 +29,32 @@ export function writeRecord(folder: string, record: ServiceRecord): void {
 
 /** Writes the record down whenever it may have changed. */
 export class Recorder {
-  /** Undefined: there is nothing to be written yet. */
-  readonly #look: () => ServiceRecord | undefined
+  readonly #look: () => ServiceRecord
+  #isOpen = false
   #isDue = false
   #fault = ''
+  /** What a start that is under way has taken the place of; undefined: nothing was known. */
+  #before: ServiceRecord | undefined
 
-  constructor(look: () => ServiceRecord | undefined) {
+  constructor(look: () => ServiceRecord) {
     this.#look = look
+  }
+
+  /** Before the first worker serves: if this keeper dies then, another one finds what to keep. */
+  open(): void {
+    if (this.#isOpen) return
+    const { plan } = this.#look()
+    this.#before = plan.folder === undefined ? undefined : recordOf(plan.folder, plan.name)
+    this.#isOpen = true
+    this.write()
+  }
+
+  /** The start has failed: what was known before is known again. */
+  undo(): void {
+    const { name, folder } = this.#look().plan
+    if (!this.#isOpen || folder === undefined) return
+    this.#isOpen = false
+    attempt(() => (this.#before === undefined ? removeRecord(folder, name) : writeRecord(folder, this.#before)))
   }
 
   /** In a turn of its own: several things change at once. */
@@ -47,8 +67,8 @@ export class Recorder {
   write(): void {
     this.#isDue = false
     const record = this.#look()
-    const folder = record?.plan.folder
-    if (record === undefined || folder === undefined) return
+    const { folder } = record.plan
+    if (!this.#isOpen || folder === undefined) return
     try {
       writeRecord(folder, record)
       this.#fault = ''

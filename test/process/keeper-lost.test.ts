@@ -12,6 +12,7 @@ import { HttpConnection } from '../support/http-connection.ts'
 import { Lab } from '../support/lab.ts'
 import { eventually } from '../support/waiting.ts'
 import { Witnesses } from '../support/witnesses.ts'
+import { writeWorker } from '../support/workers.ts'
 
 function keeperOf({ keeper }: Status): Identity {
   assert.ok(keeper !== undefined && keeper.pid > 1, 'no keeper')
@@ -57,6 +58,45 @@ describe('the keeper itself', { concurrency: 3 }, () => {
     assert.match(await operator.asks('app'), /^one /)
     await operator.does(['stop', 'app'])
     await eventually('the end of all', () => processesOf(lab.folder).length === 0 || undefined)
+  })
+
+  for (const workers of [1, 2]) {
+    test(`a keeper that dies in the very moment in which the first of ${workers} serves leaves enough for the next one`, async () => {
+      await using lab = await Lab.open()
+      await using operator = new Operator(lab)
+      if (workers > 1) {
+        // A service of this name that was stopped has left a record of its own.
+        writeWorker(lab, operator, 'old', { isServing: true })
+        await operator.does(['start', 'app.mjs'])
+        await operator.does(['stop', 'app'])
+      }
+      const behind = "if (daemon.generation === 1) process.kill(process.ppid, 'SIGKILL')"
+      writeWorker(lab, operator, 'one', { isServing: true, behind })
+      const { code } = await operator.types(['start', 'app.mjs', ...(workers > 1 ? ['--workers', `${workers}`] : [])])
+      assert.equal(code, 1)
+      const status = await eventually('a keeper that has all workers', async () => {
+        const found = await operator.status('app').catch(() => undefined)
+        const isWhole = found?.workers?.length === workers && found.workers.every((one) => one.phase === 'ready')
+        return isWhole && found !== undefined && found.generation > 1 ? found : undefined
+      })
+      assert.match(await operator.asks('app'), /^one /)
+      assert.equal(isGone(keeperOf(status)), false)
+      await operator.does(['upgrade', 'app'])
+      await operator.does(['stop', 'app'])
+    })
+  }
+
+  test('a start that fails leaves what was known of the service before', async () => {
+    await using lab = await Lab.open()
+    await using operator = new Operator(lab)
+    writeWorker(lab, operator, 'old', { isServing: true })
+    await operator.does(['start', 'app.mjs', '--workers', '2'])
+    await operator.does(['stop', 'app'])
+    const record = readFileSync(lab.path('run/app.service'), 'utf8')
+    writeWorker(lab, operator, 'new', { isServing: true, before: "if (slot === '1') process.exit(3)" })
+    const { code } = await operator.types(['start', 'app.mjs', '--workers', '2'])
+    assert.equal(code, 1)
+    assert.deepEqual(JSON.parse(readFileSync(lab.path('run/app.service'), 'utf8')), JSON.parse(record))
   })
 
   test('an upgrade right after the death of the keeper waits for the next one', async () => {
