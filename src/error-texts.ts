@@ -17,6 +17,10 @@ export const errorTexts = {
     text: '{verb} was called in a worker thread; nothing was changed',
     help: 'Call it in the main thread: signals, the working directory and descriptors belong to the process.',
   },
+  ERR_COOK_ACTIVATION: {
+    text: 'a socket that systemd has opened cannot be served: {why}; nothing was started',
+    help: 'Its socket unit needs ListenStream= or ListenDatagram= with an address, and no Accept=yes (systemd.socket(5)).',
+  },
   ERR_COOK_CLUSTER_WORKER: {
     text: '{verb} was called in a worker of node:cluster, whose listeners belong to the primary; nothing was changed',
     help: 'Start the program with cook-daemon start --workers N: the keeper is in the place of the primary then, and each worker may call it. Or use cook-daemon in a program without node:cluster. (A server with { exclusive: true } changes nothing here.)',

@@ -128,10 +128,12 @@ export function inheritFiles(name: string): InheritedFile[] {
   return claim('inheritFiles()', name, 'file')
 }
 
-/** A keeper hands on what it holds, after a crash too; in the very first start it has nothing. */
-function inherits({ state, isFirstStart }: Service): boolean {
-  const { link } = state.entered.start
-  return link !== undefined && (!isFirstStart || link.handles.length > 0)
+/**
+ * A keeper hands on what it holds, after a crash too, and systemd what it has opened; else a first
+ * start has nothing.
+ */
+function inherits({ claims, isFirstStart }: Service): boolean {
+  return !isFirstStart || !claims.isEmpty
 }
 
 function claim<Kind extends HandleKind>(verb: string, name: string, kind: Kind): Extract<Inherited, { kind: Kind }>[] {

@@ -2,12 +2,15 @@
 import { closeSync } from 'node:fs'
 import { clientOf } from '../control/client.ts'
 import { CookError } from '../errors.ts'
+import { takeManager } from '../host/notify.ts'
 import { keep, untilEnded } from '../keeper/keep.ts'
+import { tellManager } from '../keeper/told.ts'
+import { takeActivation } from '../process/activation.ts'
 import { openLog } from '../process/log.ts'
 import { findRunDirectory } from '../process/run-dir.ts'
 import { ifNotRunning } from './find-service.ts'
 import { checkRotation, keeperPlan, keepOptionsOf } from './keep.ts'
-import { tell } from './output.ts'
+import { note, tell } from './output.ts'
 import { type Program, programOf, type StartOptions } from './program.ts'
 import { tellRunning } from './start.ts'
 import { tellDoubts } from './what-runs.ts'
@@ -17,6 +20,7 @@ export async function run(script: string, args: readonly string[], options: Star
 }
 
 export async function runProgram(program: Program, options: StartOptions, env = process.env): Promise<number> {
+  const manager = takeManager(process.env)
   checkRotation(keepOptionsOf(options), { isKept: true, hasLog: program.record.logFile !== undefined })
   const folder = findRunDirectory(process.env)
   const place = typeof folder === 'string' ? folder : undefined
@@ -35,7 +39,15 @@ export async function runProgram(program: Program, options: StartOptions, env = 
   if (program.record.logFile !== undefined) closeSync(openLog(program.record.logFile))
   const keepOptions = { ...keepOptionsOf(options), isRun: true }
   const plan = keeperPlan(program, { folder: place, env, options: keepOptions })
-  const { code, error } = await untilEnded(await keep(plan, (keeper) => keeper.begin()))
+  const { handles, doubts } = takeActivation(process.env)
+  for (const doubt of doubts) note(doubt)
+  const keeper = await keep(plan, (keeper) => {
+    for (const { fd, ...record } of handles) keeper.held.hold(0, record, { fd, close: () => closeSync(fd) })
+    keeper.begin()
+  })
+  const untilTold = manager && tellManager(keeper, manager)
+  const { code, error } = await untilEnded(keeper)
   if (error !== undefined) tell(error)
+  await untilTold?.()
   return code
 }

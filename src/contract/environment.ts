@@ -25,6 +25,17 @@ export const envInstance = 'NODE_APP_INSTANCE'
 export const envHome = 'COOK_DAEMON_HOME'
 /** The same, set by systemd for a unit with RuntimeDirectory=. */
 export const envRuntime = 'RUNTIME_DIRECTORY'
+/** Sockets that systemd has opened for this process, from descriptor 3 on (sd_listen_fds(3)). */
+export const envListenPid = 'LISTEN_PID'
+export const envListenFds = 'LISTEN_FDS'
+export const envListenNames = 'LISTEN_FDNAMES'
+export const listenVariables = [envListenPid, envListenFds, envListenNames] as const
+/** Where systemd hears how a service is, and how often it wants to (sd_notify(3)). */
+export const envNotify = 'NOTIFY_SOCKET'
+export const envWatchdog = 'WATCHDOG_USEC'
+export const envWatchdogPid = 'WATCHDOG_PID'
+/** What systemd says to the main process of a unit alone. */
+const managerVariables = [...listenVariables, envNotify, envWatchdog, envWatchdogPid] as const
 
 /**
  * Node reads these two at its start; left in an environment they would make a child open a channel
@@ -62,6 +73,8 @@ export type HandleRecord = {
   readonly inode: number
   /** Length of a listener's queue, where the program has set it. */
   readonly backlog?: number
+  /** systemd has opened it, by an address alone: nobody knows yet what the program calls it. */
+  readonly isActivated?: boolean
 } & HandleShape
 
 export type HandleShape =
@@ -78,6 +91,8 @@ export type UnixPath = {
   readonly mode?: number
   /** A second name stands beside it, from which it is put back. */
   readonly hasSpare?: boolean
+  /** It is systemd's: neither removed nor made again. */
+  readonly isActivated?: boolean
 }
 
 export type HandleKind = HandleShape['kind']
@@ -227,7 +242,7 @@ export function writeProgram(
   program: ProgramRecord | undefined,
 ): Record<string, string | undefined> {
   const own: Record<string, string | undefined> = { ...env }
-  delete own[envProgram]
+  for (const name of [envProgram, ...managerVariables]) delete own[name]
   if (program !== undefined) own[envProgram] = JSON.stringify(program)
   return own
 }
@@ -310,6 +325,7 @@ export function isIdentity(value: unknown): value is Identity {
 
 export function isHandleRecord(value: unknown): value is HandleRecord {
   if (!isFields(value) || typeof value.name !== 'string' || !isWhole(value.name) || !isCount(value.inode)) return false
+  if (!isFlag(value.isActivated)) return false
   if (value.kind === 'unix') {
     const { path, file = '', mode = 0 } = value
     return typeof path === 'string' && typeof file === 'string' && isCount(mode)

@@ -35,6 +35,7 @@ export type Over = 'stopped' | 'first' | 'crashes'
 export type Home = {
   readonly plan: KeeperPlan
   readonly held: HeldHandles
+  readonly recorder: { open(): void }
   readonly drainTimeout: number
   readonly stopping: AbortSignal
   /** How many workers there are; undefined: it is a service of one, and was asked for no number. */
@@ -54,8 +55,6 @@ export type Home = {
   logAt(place: Spot): string | undefined
   rulesFor(place: Spot): Rules
   hear(place: Spot, worker: Worker, message: KeeperMessage, handle: RawHandle | undefined): void
-  /** A worker is about to serve while nobody does. */
-  onReady(): void
   onServes(place: Spot, worker: Worker): void
   onExit(place: Spot, worker: Worker): void
   onBack(place: Spot): void

@@ -35,6 +35,8 @@ export type Hearing = {
   held?(place: Place, worker: Worker, overlaps: boolean): void
   /** Somebody serves in a place, or nobody does any more. */
   changed(place: Place): void
+  /** Anything of the service may have changed. */
+  touched?(): void
   /** A worker could not be replaced as the keeper has asked. */
   failed?(place: Place): void
   /** So many connections of it have gone to another one. */
@@ -61,6 +63,8 @@ export class Keeper implements Home {
   target: Release | undefined
   /** Names of listeners that the new version may leave, in this upgrade. */
   leaves: readonly string[] | undefined
+  /** Why the last upgrade has failed; undefined: it has not. */
+  upgradeFault: string | undefined
   drainTimeout: number
   readonly pidFile = new PidClaim(() => this.workers.map(({ identity }) => identity))
   /** What the service has behind it, for a worker that is started anew. */
@@ -311,10 +315,6 @@ export class Keeper implements Home {
     }
   }
 
-  onReady(): void {
-    this.recorder.open()
-  }
-
   onServes(place: Place, _worker: Worker): void {
     const signals = [...this.#signals]
     this.#signals.clear()
@@ -370,6 +370,7 @@ export class Keeper implements Home {
 
   changed(): void {
     this.recorder.changed()
+    for (const one of this.hearing) one.touched?.()
   }
 
   get lastExit(): LastExit | undefined {

@@ -272,7 +272,7 @@ export class Place {
       const { news, stopping: signal } = home
       // What goes to the terminal of `run` has been read there.
       const isShown = options.isRun === true && program.logFile === undefined
-      const onReady = () => home.onReady()
+      const onReady = () => home.recorder.open()
       await untilServes(worker, { link, own, readyTimeout, signal, news, isShown, onReady })
       this.serves(worker)
     } catch (error) {

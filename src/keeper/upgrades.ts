@@ -78,10 +78,15 @@ export class Upgrades implements Hearing {
     try {
       const how = { options: target === undefined ? options : common, isRolling }
       await new Together(keeper, target, how, { onProgress, onServed: () => keeper.keepBy(keep) }).run()
+      keeper.upgradeFault = undefined
+    } catch (error) {
+      keeper.upgradeFault = messageOf(error)
+      throw error
     } finally {
       keeper.asked = undefined
       keeper.target = undefined
       keeper.leaves = undefined
+      keeper.changed()
     }
   }
 

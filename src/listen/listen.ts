@@ -8,6 +8,7 @@ import { currentContext } from '../node/context.ts'
 import { trackGuests } from '../node/guests.ts'
 import { trackSessions } from '../node/http2-sessions.ts'
 import type { ListenOptions } from '../options.ts'
+import { type Ask, isAskedFor } from '../process/addresses.ts'
 import { checkName, type Inherited, tcpName, unixName } from '../process/handles.ts'
 import type { Service } from '../service.ts'
 import { acceptFromCommit, listening, takeTicketKeys } from './listening.ts'
@@ -26,7 +27,7 @@ export async function listen(service: Service, server: Server, options: ListenOp
     throw new CookError('ERR_COOK_LISTEN', { name, why: 'another server has this name, or this server has another' })
   }
   const kind = options.path === undefined ? 'tcp' : 'unix'
-  const inherited = service.claims.claimOne(name, kind)
+  const inherited = claim(service, name, options)
   service.listeners.push({ name, server, oldName: inherited?.name, context: currentContext() })
   trackSessions(server)
   trackGuests(server)
@@ -39,6 +40,16 @@ export async function listen(service: Service, server: Server, options: ListenOp
     if (cause instanceof CookError) throw cause
     throw new CookError('ERR_COOK_LISTEN', { name, why: messageOf(cause) }, { cause })
   }
+}
+
+/** By its name; what systemd has opened by its address too. */
+function claim({ claims }: Service, name: string, { port = 0, host, path }: ListenOptions): Inherited | undefined {
+  const own = claims.claimOne(name, path === undefined ? 'tcp' : 'unix')
+  if (own !== undefined) return own
+  const ask: Ask = path === undefined ? { kind: 'tcp', name, host, port } : { kind: 'unix', name, path: resolve(path) }
+  const found = claims.unclaimed.find((one) => one.isActivated === true && isAskedFor(ask, one))
+  if (found !== undefined) claims.claimHandle(found)
+  return found
 }
 
 async function open(service: Service, server: Server, options: ListenOptions): Promise<void> {

@@ -14,6 +14,7 @@ export function pathFault(service: Service, server: Server): string | undefined 
   const own = pathOf(service, server)
   switch (own && lossOf(own)) {
     case 'removed':
+      if (own?.isActivated === true) return 'its file was removed; a restart of its socket unit makes it again'
       return 'its file was removed; the next upgrade makes it again'
     case 'replaced':
       return 'another file is in its place, and is left as it is'
@@ -33,7 +34,7 @@ export function isPathLost(service: Service): boolean {
 /** Of one listener. */
 export function isOnePathLost(service: Service, server: Server, replacesDead: boolean): boolean {
   const own = pathOf(service, server)
-  return own !== undefined && isToRestore(lossOf(own), replacesDead)
+  return own !== undefined && own.isActivated !== true && isToRestore(lossOf(own), replacesDead)
 }
 
 /** Programs set the mode of a file when they listen: it is kept for one that is made again. */
@@ -60,7 +61,7 @@ export async function restoreUnixPaths(service: Service, { isReturn = false } = 
 export async function restoreUnixPath(service: Service, server: Server, replacesDead: boolean): Promise<void> {
   const own = pathOf(service, server)
   const loss = own && lossOf(own)
-  if (own === undefined || !isToRestore(loss, replacesDead)) return
+  if (own === undefined || own.isActivated === true || !isToRestore(loss, replacesDead)) return
   if (loss !== 'spare removed' && !restoreFromSpare(own)) await openAgain(service, server, own)
   if (own.hasSpare === true) linkSpare(own.path)
 }

@@ -157,9 +157,9 @@ export function linkSpare(file: string): void {
 
 /** Makes a public path that of a server, whether we bound it or inherited it. */
 export function ownUnixPath(service: Service, server: Server, given: UnixPath): void {
-  const { path, file, mode, hasSpare } = given
+  const { path, file, mode, hasSpare, isActivated } = given
   // A predecessor of an earlier version does not say which file it is.
-  const own = file === undefined ? toUnixPath(path) : withoutUndefined({ path, file, mode, hasSpare })
+  const own = file === undefined ? toUnixPath(path) : withoutUndefined({ path, file, mode, hasSpare, isActivated })
   service.handles.paths.set(server, own)
   server.address = () => path
   afterListenerClose(server, () => {

@@ -38,6 +38,37 @@ export function isPrivatePath(path: string, pid: number): boolean {
   return isTemporary && basename(path).split(/\D+/).includes(String(pid))
 }
 
+export type FoundSocket = {
+  readonly kind: 'tcp' | 'udp' | 'unix'
+  readonly isListening: boolean
+  /** A path, or where it is bound. */
+  readonly address: string
+  readonly port?: number
+}
+
+/** What this process could listen on, by the inodes of its descriptors, if it has such. */
+export function socketsByInode(): ReadonlyMap<number, FoundSocket> {
+  const inet = (['tcp', 'tcp6', 'udp', 'udp6'] as const).flatMap((table) =>
+    rows(`/proc/self/net/${table}`).flatMap((column) => {
+      const [host, port] = partsOf(column[1] ?? '')
+      if (host === '') return []
+      const kind = table.startsWith('tcp') ? ('tcp' as const) : ('udp' as const)
+      return [[Number(column[9]), { kind, isListening: column[3] === listens, address: host, port }] as const]
+    }),
+  )
+  const unix = rows('/proc/self/net/unix').flatMap(([, , , flags, type, , inode, address = '']) =>
+    type === stream
+      ? [[Number(inode), { kind: 'unix' as const, isListening: flags === accepts, address }] as const]
+      : [],
+  )
+  return new Map<number, FoundSocket>([...inet, ...unix])
+}
+
+/** State of a TCP socket, type and flags (__SO_ACCEPTCON) of a Unix socket (proc_pid_net(5)). */
+const listens = '0A'
+const stream = '0001'
+const accepts = '00010000'
+
 type Listener = { readonly inode: number; readonly address: string }
 
 function listenersOf(pid: number): readonly Listener[] {
@@ -51,31 +82,36 @@ function inodeOf(socket: string): number | undefined {
   return inode === undefined ? undefined : Number(inode)
 }
 
-/** Local address in column 2, state 0A for one that listens in 4, inode in 10 (proc_pid_net(5)). */
+/** Local address in column 2, state in 4, inode in 10 (proc_pid_net(5)). */
 function tcpListeners(pid: number, table: 'tcp' | 'tcp6'): Listener[] {
   return rows(`/proc/${pid}/net/${table}`).flatMap((column) =>
-    column[3] === '0A' ? [{ inode: Number(column[9]), address: addressOf(column[1] ?? '') }] : [],
+    column[3] === listens ? [{ inode: Number(column[9]), address: addressOf(column[1] ?? '') }] : [],
   )
 }
 
-/** Flags in column 4, with __SO_ACCEPTCON for one that listens, inode in 7, path in 8. */
+/** Flags in column 4, inode in 7, path in 8. */
 function unixListeners(pid: number | 'self'): Listener[] {
   return rows(`/proc/${pid}/net/unix`).flatMap(([, , , flags, , , inode, path]) =>
-    flags === '00010000' && path !== undefined && !isPrivatePath(path, Number(pid))
+    flags === accepts && path !== undefined && !isPrivatePath(path, Number(pid))
       ? [{ inode: Number(inode), address: path }]
       : [],
   )
 }
 
-/** `0100007F:1F90` is 127.0.0.1:8080: words in the byte order of the machine, all that Node has. */
 function addressOf(hex: string): string {
+  const [host, port] = partsOf(hex)
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`
+}
+
+/** `0100007F:1F90` is 127.0.0.1 and 8080: words in the byte order of the machine. */
+function partsOf(hex: string): [host: string, port: number] {
   const [host = '', port = ''] = hex.split(':')
   const bytes = (host.match(/.{8}/g) ?? []).flatMap((word) => [...Buffer.from(word, 'hex')].reverse())
   const number = Number.parseInt(port, 16)
-  if (bytes.length === 4) return `${bytes.join('.')}:${number}`
-  if (bytes.every((byte) => byte === 0)) return `[::]:${number}`
+  if (bytes.length <= 4) return [bytes.join('.'), number]
   const groups = (Buffer.from(bytes).toString('hex').match(/.{4}/g) ?? []).map((one) => one.replace(/^0+(?=.)/, ''))
-  return `[${groups.join(':')}]:${number}`
+  // As everybody writes it, and as a program does.
+  return [new URL(`http://[${groups.join(':')}]`).hostname.slice(1, -1), number]
 }
 
 const longestCommand = 200

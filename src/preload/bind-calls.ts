@@ -5,9 +5,9 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { type Emitter, wrapEmit } from '../node/emitters.ts'
 import { startDatagrams, stopDatagrams } from '../node/listeners.ts'
 import type { DaemonEvent } from '../options.ts'
+import { type Ask, placeOf } from '../process/addresses.ts'
 import type { Service } from '../service.ts'
 import { askOfBind } from './listen-arguments.ts'
-import { placeOf } from './places.ts'
 import type { Readiness } from './readiness.ts'
 
 /**
@@ -29,7 +29,7 @@ export function watchBinds(service: Service, readiness: Readiness) {
       const call = (given: readonly unknown[]) => Reflect.apply(plain, this, given) as Socket
       const { type } = this as unknown as { readonly type: string }
       const ask = !isActive || service.hasSuccessor ? undefined : askOfBind(type, args)
-      return ask === undefined ? call(args) : take(this, ask.name, args, call)
+      return ask === undefined ? call(args) : take(this, ask, args, call)
     }
     prototype.bind = bind as Socket['bind']
     restore = () => {
@@ -39,8 +39,9 @@ export function watchBinds(service: Service, readiness: Readiness) {
   }
   subscribe(created, onCreated)
 
-  function take(socket: Socket, name: string, args: readonly unknown[], call: (args: readonly unknown[]) => Socket) {
-    const inherited = claims.unclaimed.find((one) => one.name === name && one.kind === 'udp')
+  function take(socket: Socket, ask: Ask, args: readonly unknown[], call: (args: readonly unknown[]) => Socket) {
+    const { name } = ask
+    const inherited = claims.find(ask)
     readiness.opens(socket)
     socket.once('listening', () => {
       bound.add(socket)

@@ -1,13 +1,8 @@
 /** What a program asks for when it calls listen() or bind(), in all the ways that Node takes it. */
 
 import { carriesHandle } from '../node/listeners.ts'
+import type { Ask } from '../process/addresses.ts'
 import { tcpName, unixName } from '../process/handles.ts'
-
-/** An address as the program gave it: the same words in the next version get the same listener. */
-export type Ask =
-  | { readonly kind: 'tcp'; readonly name: string; readonly host: string | undefined; readonly port: number }
-  | { readonly kind: 'unix'; readonly name: string; readonly path: string }
-  | { readonly kind: 'udp'; readonly name: string; readonly host: string | undefined; readonly port: number }
 
 /** The options among the arguments of `server.listen()` (lib/net.js, normalizeArgs). */
 export type ListenFields = Readonly<Record<string, unknown>>
@@ -60,18 +55,8 @@ export function askOfBind(type: string, args: readonly unknown[]): Ask | undefin
   const port = numberOf(options.port)
   if (isNumber(options.fd) || typeof options.recvStart === 'function' || !isPort(port) || port === 0) return undefined
   const host = typeof options.address === 'string' && options.address !== '' ? options.address : undefined
-  return { kind: 'udp', name: `${type}:${host ?? '*'}:${port}`, host, port }
-}
-
-/**
- * Whether an address that is bound is what is asked for, in other words: a new version may say
- * 127.0.0.1 where the old one said localhost.
- */
-export function isSameAddress(ask: Ask, bound: { readonly address: string; readonly port: number }): boolean {
-  if (ask.kind === 'unix' || ask.port === 0 || ask.port !== bound.port) return false
-  if (ask.host === undefined) return bound.address === '::' || bound.address === '0.0.0.0'
-  if (ask.host === 'localhost') return bound.address === '::1' || bound.address === '127.0.0.1'
-  return ask.host === bound.address
+  const family = type === 'udp6' ? 'IPv6' : 'IPv4'
+  return { kind: 'udp', name: `${type}:${host ?? '*'}:${port}`, host, port, family }
 }
 
 /** A symbol, or an object that is no number, is for Node to refuse: Number() itself would throw. */

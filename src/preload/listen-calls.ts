@@ -10,10 +10,11 @@ import { type Context, currentContext } from '../node/context.ts'
 import { trackGuests, watchGiven } from '../node/guests.ts'
 import { trackSessions } from '../node/http2-sessions.ts'
 import { afterListenerClose, type KeptListener, keepListener } from '../node/listeners.ts'
+import { type Ask, placeOf } from '../process/addresses.ts'
 import type { Inherited } from '../process/handles.ts'
 import type { Service } from '../service.ts'
-import { type Ask, askOfListen, backlogOf, isSameAddress, listenFields } from './listen-arguments.ts'
-import { isMeant, placeOf } from './places.ts'
+import { askOfListen, backlogOf, listenFields } from './listen-arguments.ts'
+import { isMeant } from './places.ts'
 import type { Readiness } from './readiness.ts'
 import { hasPid, Staying } from './staying.ts'
 import { WebSockets } from './web-sockets.ts'
@@ -93,7 +94,7 @@ export function watchListens(service: Service, readiness: Readiness) {
   function open(server: Server, ask: Ask, listen: Listen): Server {
     openings.delete(server)
     const name = freeName(ask.name)
-    const inherited = claims.unclaimed.find((one) => one.name === name && one.kind === ask.kind) ?? sameAddress(ask)
+    const inherited = claims.find({ ...ask, name })
     if (!known.has(server)) watch(server)
     known.add(server)
     openings.set(server, { ask, name, inherited, context: currentContext() })
@@ -144,10 +145,6 @@ export function watchListens(service: Service, readiness: Readiness) {
     let free = name
     for (let count = 1; taken.has(free); count++) free = `${name}#${count}`
     return free
-  }
-
-  function sameAddress(ask: Ask): Inherited | undefined {
-    return claims.unclaimed.find((one) => one.kind === 'tcp' && isSameAddress(ask, one))
   }
 
   function watch(server: Server): void {

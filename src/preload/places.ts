@@ -1,20 +1,6 @@
-/** Where something listens, as people read it and type it. */
-import type { AddressInfo } from 'node:net'
+/** Which handle a person means, and which no other version can ask for. */
+import { placeOf, placeOfHandle } from '../process/addresses.ts'
 import type { Inherited } from '../process/handles.ts'
-
-/** As `*:8080`, `127.0.0.1:8080`, `[::1]:8080`, or a path. */
-export function placeOf(address: AddressInfo | string | null): string {
-  if (address === null || typeof address === 'string') return address ?? ''
-  const { address: host, port } = address
-  if (host === '::') return `*:${port}`
-  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`
-}
-
-export function placeOfHandle(handle: Inherited): string {
-  if (handle.kind === 'unix') return handle.path
-  if (handle.kind === 'file') return handle.name
-  return handle.kind === 'udp' ? `${placeOf(handle)} (UDP)` : placeOf(handle)
-}
 
 /** Whether a word of `--release` means this handle: its name, its port, its address or its path. */
 export function isMeant(handle: Inherited, word: string): boolean {

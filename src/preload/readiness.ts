@@ -1,9 +1,10 @@
 /** When an unmodified program is up: when it listens, or with waitReady when it says so. */
+import { placeOfHandle } from '../process/addresses.ts'
 import type { Inherited } from '../process/handles.ts'
 import type { Service } from '../service.ts'
 import { deferred } from '../waiting.ts'
 import { IdleWatch, type Listening } from './idle.ts'
-import { isChosenPort, isMeant, placeOfHandle } from './places.ts'
+import { isChosenPort, isMeant } from './places.ts'
 
 export type Readiness = {
   /** Resolves at the commit. */
@@ -59,7 +60,7 @@ export function watchReadiness(service: Service, start: () => Promise<void>): Re
     const listens = [...open.values()].flatMap(({ elsewhere }) => elsewhere ?? [])
     const parts = [
       names.length > 0 &&
-        `the program ${listens.length > 0 ? `listens on ${listens.join(' and ')}, and ` : ''}has not opened ${names.join(' and ')}, where the old version listens (upgrade with --release to let that go)`,
+        `the program ${listens.length > 0 ? `listens on ${listens.join(' and ')}, and ` : ''}has not opened ${names.join(' and ')}, ${service.isFirstStart ? 'which is held for it' : 'where the old version listens (upgrade with --release to let that go)'}`,
       waitReady && !hasSaid && 'the program has not sent "ready"',
       !waitReady && !hasOpened && (noListen ? 'it has not sent "ready"' : 'no server of the program listens'),
     ]

@@ -1,14 +1,15 @@
 /** Listeners that no other version can ask for: they end in the process that opened them. */
+
 import type { Server } from 'node:net'
 import { basename } from 'node:path'
 import { connectionsOf } from '../node/connections.ts'
 import { isReferenced, stopAccepting } from '../node/listeners.ts'
 import { isPrivatePath } from '../node/sockets.ts'
 import { fileAt } from '../node/stat.ts'
+import type { Ask } from '../process/addresses.ts'
 import { removeUnixFile } from '../process/unix-file.ts'
 import type { Departure, OwnDrain } from '../service-parts.ts'
 import { deferred } from '../waiting.ts'
-import type { Ask } from './listen-arguments.ts'
 
 /** A smaller pid is in the names of many things: of a first worker, of a version. */
 const leastTellingPid = 100

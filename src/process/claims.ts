@@ -5,6 +5,7 @@ import { envLink, firstHandleFd, type HandleKind, type HandleRecord, type UnixPa
 import { CookError } from '../errors.ts'
 import { listenerDescriptor, socketKind } from '../node/listeners.ts'
 import { statDescriptor } from '../node/stat.ts'
+import { type Ask, isAskedFor } from './addresses.ts'
 import { type Inherited, isReserved, wordOf } from './handles.ts'
 import { removeUnixFile } from './unix-file.ts'
 
@@ -14,11 +15,13 @@ export class Claims {
   /** Names of what stays with the predecessor. */
   readonly left: string[] = []
 
-  /** Throws `ERR_COOK_ENVIRONMENT` unless each descriptor is what the environment says. */
-  constructor(records: readonly HandleRecord[]) {
-    this.#handles = records.map((record, index) => ({ ...record, fd: firstHandleFd + index }))
-    for (const handle of this.#handles) checkHandle(handle)
-    this.#unclaimed = new Set(this.#handles)
+  constructor(handles: readonly Inherited[]) {
+    this.#handles = handles
+    this.#unclaimed = new Set(handles)
+  }
+
+  get isEmpty(): boolean {
+    return this.#handles.length === 0
   }
 
   /**
@@ -53,6 +56,15 @@ export class Claims {
   pathOf(name: string): string | undefined {
     const handle = this.#handles.find((one) => one.name === name)
     return handle?.kind === 'unix' ? handle.path : undefined
+  }
+
+  /** What a program asks for: by its name, else by its address. */
+  find(ask: Ask): Inherited | undefined {
+    const { unclaimed } = this
+    return (
+      unclaimed.find((one) => one.name === ask.name && one.kind === ask.kind) ??
+      unclaimed.find((one) => isAskedFor(ask, one))
+    )
   }
 
   /** Claims one handle. */
@@ -114,6 +126,13 @@ export class Claims {
     }
     return unclaimed.map(({ name }) => name)
   }
+}
+
+/** Throws `ERR_COOK_ENVIRONMENT` unless each descriptor is what the environment says. */
+export function inheritedBy(records: readonly HandleRecord[]): readonly Inherited[] {
+  const handles = records.map((record, index) => ({ ...record, fd: firstHandleFd + index }))
+  for (const handle of handles) checkHandle(handle)
+  return handles
 }
 
 /** A program may have closed it itself, and the number may be another file's by now. */

@@ -4,6 +4,7 @@ import {
   envLaunch,
   envLink,
   linkFd,
+  listenVariables,
   ownVariables,
   type ProgramRecord,
   readProgram,
@@ -24,7 +25,8 @@ import {
   workingDirectory,
 } from '../node/system.ts'
 import { version } from '../version.ts'
-import { Claims } from './claims.ts'
+import { takeActivation } from './activation.ts'
+import { Claims, inheritedBy } from './claims.ts'
 import { type Resolved, resolveCommand } from './command.ts'
 import { type Launch, reportTo, tellLauncher, wordOf } from './launched.ts'
 
@@ -55,6 +57,8 @@ export type Entered = {
   readonly generation: number
   /** What it was handed. */
   readonly claims: Claims
+  /** Of what systemd has opened for it, what is not served. */
+  readonly doubts: readonly string[]
   /** The process that waits for this daemon to come up. */
   readonly launch?: Launch
 }
@@ -70,7 +74,9 @@ const shared = globalThis as { [key]?: ProcessState }
 shared[key] ??= makeState()
 
 function makeState(): ProcessState {
-  const environment = startEnvironment()
+  const environment = { ...startEnvironment() }
+  // They are for one process alone.
+  for (const name of listenVariables) delete environment[name]
   let start: Start | CookError
   let program: ProgramRecord | undefined
   try {
@@ -159,9 +165,11 @@ function takeUp(start: Start): Entered {
   for (const name of ownVariables) delete process.env[name]
   const generation = start.link?.generation ?? 1
   const isBetween = start.stage === 'parent'
-  const claims = new Claims(isBetween ? [] : (start.link?.handles ?? []))
+  // Whoever stands between has started this process, and it was not systemd.
+  const { handles, doubts } = start.stage === '' ? takeActivation(process.env) : { handles: [], doubts: [] }
+  const claims = new Claims(isBetween ? [] : start.link === undefined ? handles : inheritedBy(start.link.handles))
   const launch = isBetween || start.launch === undefined ? undefined : reportTo(start.launch)
-  return { start, generation, claims, ...(launch && { launch }) }
+  return { start, generation, claims, doubts, ...(launch && { launch }) }
 }
 
 function isClusterWorker(): boolean {

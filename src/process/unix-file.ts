@@ -11,7 +11,8 @@ export function spareOf(path: string): string {
  * Removes the file, under both names, if it is this very one. A predecessor of an earlier version
  * does not say which it is.
  */
-export function removeUnixFile({ path, file }: UnixPath): void {
+export function removeUnixFile({ path, file, isActivated }: UnixPath): void {
+  if (isActivated === true) return
   const id = file ?? fileAt(path)?.id
   for (const name of [path, spareOf(path)]) {
     // Absent is not the same: somebody has removed it, or it never was there.

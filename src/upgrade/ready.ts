@@ -3,6 +3,8 @@ import { resolve } from 'node:path'
 import { lookAround } from '../conditions.ts'
 import { pidName } from '../contract/environment.ts'
 import { isPathLost, noteModes, restoreUnixPaths } from '../listen/restore-path.ts'
+import { unaskedText } from '../process/activation.ts'
+import { placeOfHandle } from '../process/addresses.ts'
 import { inheritPidFile, writePidFile } from '../process/pid-file.ts'
 import type { Service } from '../service.ts'
 import type { Predecessor } from '../service-parts.ts'
@@ -17,6 +19,7 @@ export async function ready(service: Service): Promise<void> {
   noteModes(service)
   if (predecessor === undefined) startServing(service)
   else await readyAsSuccessor(service, predecessor)
+  if (service.isFirstStart) doubtActivation(service)
   const { launch } = state.entered
   launch?.tell({ type: 'ready' })
   launch?.close()
@@ -47,6 +50,14 @@ async function readyAsSuccessor(service: Service, predecessor: Predecessor): Pro
   // Too late for a no: the service is ours, and goes on.
   await service.runHook('pidFile', () => writePid(service))
   lookAround(service)
+}
+
+/** What systemd has opened and nobody serves: its clients wait. */
+function doubtActivation(service: Service): void {
+  const { claims, state } = service
+  const places = claims.unclaimed.filter(({ isActivated }) => isActivated === true).map(placeOfHandle)
+  const texts = [...state.entered.doubts, ...(places.length > 0 ? [unaskedText(places)] : [])]
+  if (texts.length > 0) service.emit({ type: 'warning', about: 'activation', text: texts.join('; ') })
 }
 
 /** Of a service that has given up root: each generation writes where the first one could. */

@@ -25,6 +25,8 @@ type Options = {
   readonly env?: Readonly<Record<string, string>>
   /** What the shell is told before it, as `ulimit -f 0`. */
   readonly before?: string
+  /** The command that runs it. */
+  readonly under?: readonly string[]
 }
 
 export class Operator {
@@ -54,9 +56,12 @@ export class Operator {
     return stdout
   }
 
-  begins(args: readonly string[], { cwd = this.#lab.folder, env = {}, before }: Options = {}): ChildProcess {
+  begins(
+    args: readonly string[],
+    { cwd = this.#lab.folder, env = {}, before, under = [] }: Options = {},
+  ): ChildProcess {
     const command = before === undefined ? [] : ['sh', '-c', `${before}; exec "$@"`, 'sh']
-    const [first = '', ...rest] = [...command, process.execPath, bin, ...args]
+    const [first = '', ...rest] = [...command, ...under, process.execPath, bin, ...args]
     const child = spawn(first, rest, {
       cwd,
       env: { ...process.env, ...this.#lab.environment(), PWD: cwd, ...env },

@@ -23,6 +23,7 @@ const lines = [
   ['upgrade/'],
   ['handover/'],
   ['control/'],
+  ['host/'],
   ['enter.ts'],
   ['daemon.ts', 'serve.ts'],
   ['classic/', 'ws/'],
