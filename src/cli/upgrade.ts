@@ -79,6 +79,7 @@ export async function upgradeRunning(
   }
   // Once, however many are upgraded.
   process.removeListener('SIGINT', onInterrupt).once('SIGINT', onInterrupt)
+  if (isOfSystemd()) process.removeListener('SIGTERM', onStop).once('SIGTERM', onStop)
   const request = {
     ...retyped,
     release: options.release,
@@ -139,6 +140,19 @@ export async function upgradeRunning(
 function onInterrupt(): void {
   const text = '\nthe upgrade goes on without you: cook-daemon status shows how it ends\n'
   process.stderr.write(text, () => process.exit(130))
+}
+
+/** This process is the ExecReload= of a unit (systemd.exec(5)). */
+function isOfSystemd(): boolean {
+  return process.env.SYSTEMD_EXEC_PID === `${process.pid}`
+}
+
+/**
+ * The unit is being stopped, this command with it: how it ends would be taken for how the service
+ * has ended.
+ */
+function onStop(): void {
+  process.stderr.write('the unit is being stopped, and the upgrade with it\n', () => process.exit(exitCodes.done))
 }
 
 type Serves = Progress & { readonly type: 'serves' }

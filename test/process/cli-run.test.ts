@@ -83,6 +83,32 @@ test('a service in the foreground goes on when its keeper is killed, in the back
   await operator.does(['stop'])
 })
 
+test('a keeper whom systemd cannot hear says so once, and serves', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(
+    lab,
+    'app.mjs',
+    'one',
+    'console.log(Object.keys(process.env).filter((name) => /NOTIFY|WATCHDOG/.test(name)))',
+  )
+  // The program that speaks to systemd is not there.
+  const env = { NOTIFY_SOCKET: lab.path('notify'), WATCHDOG_USEC: '300000', PATH: lab.path('none') }
+  const child = operator.begins(['run', 'app.mjs'], { env })
+  let output = ''
+  for (const stream of [child.stdout, child.stderr]) {
+    stream?.setEncoding('utf8').on('data', (part: string) => {
+      output += part
+    })
+  }
+  await untilServes(operator)
+  await operator.does(['upgrade'])
+  await operator.does(['stop'])
+  await ended(child)
+  assert.equal(output.split('systemd does not hear how the service is').length, 2, output)
+  assert.deepEqual(output.match(/^\[.*\]$/gm), ['[]', '[]'])
+})
+
 async function untilServes(operator: Operator): Promise<void> {
   await eventually('that it serves', async () => {
     const status = await operator.status('app').catch(() => undefined)
