@@ -1,5 +1,6 @@
 /** Checks what callers pass: a misspelt or impossible option is an error before anything starts. */
 import type { ProgramRecord } from './contract/environment.ts'
+import { isUser } from './contract/user.ts'
 import { CookError } from './errors.ts'
 import {
   type DaemonizeOptions,
@@ -26,6 +27,7 @@ type Kind =
   | 'signal'
   | 'stage'
   | 'service'
+  | 'user'
 
 const daemonizeKinds: Readonly<Record<keyof DaemonizeOptions, Kind>> = {
   logFile: 'string',
@@ -67,7 +69,7 @@ export function checkDaemonUpgradeOptions(options: DaemonUpgradeOptions): void {
 export function checkProgram(program: ProgramRecord): void {
   check(program, {
     ...{ waitReady: 'boolean', noListen: 'boolean', moveConnections: 'boolean', logFile: 'string', pidFile: 'string' },
-    ...{ readyTimeout: 'duration', drainTimeout: 'duration', overlap: 'duration' },
+    ...{ readyTimeout: 'duration', drainTimeout: 'duration', overlap: 'duration', user: 'user' },
   } satisfies Partial<Record<keyof ProgramRecord, Kind>>)
 }
 
@@ -191,6 +193,7 @@ const tests: Readonly<Record<Kind, readonly [isIt: (value: unknown) => boolean, 
     isDaemonName,
     "a name of letters, digits, '.', '_' and '-', at most 64, that begins with a letter or digit, and is not all",
   ],
+  user: [isUser, 'a user other than root'],
   stage: [(value) => value === 'parent' || value === 'daemon', "'parent' or 'daemon'"],
 }
 

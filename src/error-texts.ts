@@ -69,6 +69,10 @@ export const errorTexts = {
     text: 'the program (pid {pid}) was not {goal} after {ms} and was killed, with what it had started{words}',
     help: 'Raise readyTimeout, or find out what the program waits for before it listens or says that it is ready. A program that only starts another one, as npm, yarn, tsx or nodemon do, cannot be replaced: start that other one.',
   },
+  ERR_COOK_USER: {
+    text: 'the program could not become the user {user}: {why}. It ends, and has served nobody',
+    help: 'Root must be allowed to become that user: a container needs CAP_SETUID and CAP_SETGID, and a user namespace a number for that user.',
+  },
   ERR_COOK_NOT_IN_UPGRADE: {
     text: '{verb} was called in a process that was not started by an upgrade',
     help: 'Check inUpgrade() first.',

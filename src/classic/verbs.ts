@@ -12,6 +12,7 @@ import { keepInspectorShut } from '../node/signals.ts'
 import type { DaemonizeOptions, ListenUnixOptions, UpgradeOptions, UpgradeResult } from '../options.ts'
 import type { HandleSource, Inherited } from '../process/handles.ts'
 import { writePidFile } from '../process/pid-file.ts'
+import { becomeItsUser } from '../process/user.ts'
 import { upgradeText, withText } from '../report.ts'
 import type { Service } from '../service.ts'
 import { demandCommit, replace } from '../upgrade/replace.ts'
@@ -250,7 +251,7 @@ export function restoreInheritFiles(): void {
  *
  * If the predecessor is gone by then, this process goes on and serves. Rejects with
  * `ERR_COOK_REFUSED` (too late: end this process), `ERR_COOK_PROTOCOL`, `ERR_COOK_NOT_IN_UPGRADE`,
- * `ERR_COOK_NOTIFIED_TWICE`, `ERR_COOK_STAGE`, `ERR_COOK_OPTION`.
+ * `ERR_COOK_NOTIFIED_TWICE`, `ERR_COOK_STAGE`, `ERR_COOK_OPTION`, `ERR_COOK_USER`.
  */
 export async function notifyUpgradeDone(ok = true, reason = ''): Promise<void> {
   const verb = 'notifyUpgradeDone()'
@@ -264,6 +265,7 @@ export async function notifyUpgradeDone(ok = true, reason = ''): Promise<void> {
   if (typeof ok !== 'boolean') throw new CookError('ERR_COOK_OPTION', { option: 'ok', why: 'must be true or false' })
   if (service.wasNotified) throw new CookError('ERR_COOK_NOTIFIED_TWICE', {})
   service.wasNotified = true
+  if (ok) becomeItsUser(state)
   if (predecessor !== undefined) {
     await predecessor.notify(ok, reason)
     // Its listeners are the program's, and so is what becomes of them.

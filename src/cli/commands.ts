@@ -208,6 +208,11 @@ function withStartOptions(command: Command): Command {
     )
     .option('--pid <file>', 'file for the pid of the keeper; with --no-keep, of the process that serves')
     .option('--cwd <path>', 'the working directory: as if this command was typed there (default: where it is typed)')
+    .option(
+      '--uid <user>',
+      'as root: who it is, by name or number, from its first readiness on, and later versions from their start on',
+    )
+    .option('--gid <group>', 'with --uid: the group, by name or number (default: that of the user)')
     .option('--node <path>', 'the Node that runs it (default: the one that runs this command)')
     .option('--node-arg <arg>', 'argument for Node itself; may be repeated', collect)
     .option(

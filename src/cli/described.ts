@@ -4,7 +4,7 @@ import { dirname, resolve } from 'node:path'
 import { findConfig, isConfigName } from '../config/find.ts'
 import { configError, loadConfiguration } from '../config/load.ts'
 import type { RefusedService, ServiceConfig } from '../config/service.ts'
-import { userNamed } from '../node/users.ts'
+import { findUser } from '../node/as-user.ts'
 import { withoutUndefined } from '../options.ts'
 import type { OtherOwner } from '../process/trust.ts'
 import { note, UsageError } from './output.ts'
@@ -62,9 +62,9 @@ function ownerOf({ allowOwner }: FileOptions): OtherOwner | undefined {
   if (allowOwner === undefined) return undefined
   if (process.geteuid?.() !== 0)
     throw new UsageError('--allow-owner is for root: others read their own files and those of root')
-  const user = userNamed(allowOwner)
-  if (user === undefined) throw new UsageError(`--allow-owner: there is no user ${allowOwner}`)
-  return user
+  const { uid, gid } = findUser(allowOwner) ?? {}
+  if (uid === undefined || gid === undefined) throw new UsageError(`--allow-owner: there is no user ${allowOwner}`)
+  return { uid, gid }
 }
 
 /** Refuses what is wrong with any of them before anything happens; then says what is missed. */
@@ -117,11 +117,13 @@ function checkEnvironment(services: Found['services'], name: string | undefined)
 /** As the command line would have them. Relative paths begin in the folder of the file. */
 function optionsOf(service: ServiceConfig, folder: string): StartOptions {
   const { name, cwd = '.', node, nodeArgs, log, pidFile, waitReady, noListen, keep, moveConnections } = service
-  const { readyTimeout, drainTimeout, overlap, hangTimeout, maxMemory, logMaxSize, logKeep, workers } = service
+  const { readyTimeout, drainTimeout, overlap, hangTimeout, maxMemory, logMaxSize, logKeep, workers, uid, gid } =
+    service
   return withoutUndefined({
     ...{ name, cwd: resolve(folder, cwd), node, nodeArg: nodeArgs, log, pid: pidFile, waitReady, moveConnections },
     ...{ keep: keep === false ? false : undefined, listen: noListen === true ? false : undefined },
     ...{ readyTimeout, drainTimeout, overlap, hangTimeout, maxMemory, logMaxSize, logKeep },
+    ...{ uid: uid?.toString(), gid: gid?.toString() },
     workers: workers === 'max' ? availableParallelism() : workers,
   })
 }

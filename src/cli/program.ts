@@ -11,6 +11,7 @@ import { checkedName } from './find-service.ts'
 import { nodeAt } from './node-binary.ts'
 import { checkNodeArgs, checkScript } from './not-a-program.ts'
 import { UsageError } from './output.ts'
+import { checkForUser, userOf } from './user.ts'
 
 /** As commander gives them. */
 export type StartOptions = {
@@ -39,6 +40,9 @@ export type StartOptions = {
   /** Bytes; 0: never. */
   readonly logMaxSize?: number
   readonly logKeep?: number
+  /** By name or number. */
+  readonly uid?: string
+  readonly gid?: string
 }
 
 /** Of what ran before: with the environment of this command, in place of that of its start. */
@@ -65,7 +69,9 @@ export function programOf(script: string, args: readonly string[], options: Star
   // run bench:cli).
   const execArgv = ['--require', found, ...(options.nodeArg ?? [])]
   const command = { execPath, execArgv, args: [file, ...args], cwd, script }
-  return { name, command, record: { name, ...recordOf(options) } }
+  const record = { name, ...recordOf(options) }
+  if (record.user !== undefined) checkForUser(record.user, command)
+  return { name, command, record }
 }
 
 /** Where the command is typed, or as if it was: relative paths begin there. */
@@ -87,6 +93,7 @@ function recordOf(options: StartOptions): ProgramRecord {
     logFile: log && resolve(cwd, log),
     pidFile: pid && resolve(cwd, pid),
     moveConnections: options.moveConnections === false ? false : undefined,
+    user: userOf(options),
   })
 }
 

@@ -25,6 +25,7 @@ import {
   programOf,
   type StartOptions,
 } from './program.ts'
+import { checkForUser, foundAgain } from './user.ts'
 import { isSameScript, nodeText, type Running, tellDoubts, whatRuns } from './what-runs.ts'
 
 /** A program, or by its name a service that is down: as it was started last. */
@@ -99,7 +100,9 @@ export async function startFrom({ plan, release }: ServiceRecord, options: Again
   checkCommand(command)
   const { name, program } = plan
   const env = options.updateEnv === true ? process.env : (release?.environment ?? plan.environment)
-  const again = { name, command, record: { ...program, ...record, name } }
+  const user = record.user ?? (program.user && foundAgain(program.user))
+  if (user !== undefined) checkForUser(user, command)
+  const again = { name, command, record: { ...program, ...record, ...(user && { user }), name } }
   const keep = { ...plan.options, ...keepOptionsOf(options), isRun: false }
   return startProgram(again, options, { env, before: { command: before }, keep })
 }

@@ -1,5 +1,6 @@
 /** `status` and `list`. */
 import type { GenerationRecord } from '../contract/messages.ts'
+import { userText } from '../contract/user.ts'
 import type { LastExit, ListenerStatus, Restarts, Status, WorkerStatus } from '../control/status.ts'
 import { timesText } from '../report.ts'
 import { allDown, type Down, downOf, downText, lastExitText } from './down.ts'
@@ -154,6 +155,7 @@ function statusText(told: Status): string {
     ...keeperRows(told),
     ...(logFile === undefined ? [] : [['log', logFile]]),
     ...(pidFile === undefined ? [] : [['pid file', pidFile]]),
+    ...(told.program?.user === undefined ? [] : [['user', userText(told.program.user)]]),
     ['program', [script, ...told.command.args.slice(1)].join(' ')],
     ['cwd', cwd],
     ['node', [`${told.node} (${told.command.execPath})`, ...ownArguments(told.command)].join(' ')],

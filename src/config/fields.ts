@@ -1,6 +1,7 @@
 /** Every field of a service in a configuration: what it takes, and a sentence for editors. */
 import { everyService, isDaemonName, longestDuration } from '../check.ts'
 import { envHome, isFields, ownVariables } from '../contract/environment.ts'
+import { isId } from '../contract/user.ts'
 import { mostWorkers } from '../keeper/plan.ts'
 import { ConfigFault, type ServiceConfig } from './service.ts'
 import { bytesOf, sizePattern } from './sizes.ts'
@@ -53,6 +54,16 @@ const count: Kind = {
   what: 'a whole number',
   schema: { type: 'integer', minimum: 0 },
 }
+const account: Kind = {
+  read: such((value) => isText(value) || isId(value)),
+  what: 'a name or a number',
+  schema: {
+    anyOf: [
+      { type: 'string', minLength: 1 },
+      { type: 'integer', minimum: 0 },
+    ],
+  },
+}
 const workers: Kind = {
   read: such((value) => value === 'max' || (isCount(value, 1) && Number(value) <= mostWorkers)),
   what: `a whole number from 1 to ${mostWorkers}, or "max"`,
@@ -102,6 +113,8 @@ export const serviceFields: Readonly<Record<Name, Field>> = {
   overlap: { kind: duration, says: 'How long both versions accept at an upgrade, in milliseconds. 0 without it.' },
   hangTimeout: { kind: duration, says: 'Its event loop must turn within this time, in milliseconds, or it is killed.' },
   maxMemory: { kind: size, says: 'Above this size, as "512M", it is replaced by an upgrade to itself.' },
+  uid: { kind: account, says: 'As root: the user as whom it serves. Only its first start is root, until it is ready.' },
+  gid: { kind: account, says: 'With uid: the group. Without it, that of the user.' },
 }
 
 /** Throws a `ConfigFault` that names the field. */

@@ -102,11 +102,6 @@ function nameOf({ name, script }: App, at: number): string {
 
 function serviceOf(name: string, app: App, around: Surroundings, missed: Missed): ServiceConfig {
   const text = (field: string) => textOf(app, field)
-  if (app.uid !== undefined || app.gid !== undefined) {
-    throw new Refusal(
-      'uid, gid and user are not offered: a program has the rights of whoever starts it, as by sudo -u USER cook-daemon start',
-    )
-  }
   readField('name', name)
   const cwd = homed(text('cwd'), around)
   const interpreter = interpreterOf(app)
@@ -147,6 +142,8 @@ function serviceOf(name: string, app: App, around: Surroundings, missed: Missed)
     overlap: undefined,
     hangTimeout: undefined,
     maxMemory: sizeOf(app.max_memory_restart),
+    uid: accountOf(app, 'uid'),
+    gid: accountOf(app, 'gid'),
   }
   return Object.fromEntries(Object.entries(own).filter(([, value]) => isSaid(value))) as ServiceConfig
 }
@@ -233,6 +230,11 @@ function logOf(app: App, name: string, missed: Missed): string | undefined {
   )
   for (const [field] of others) missed.add(field, `stdout and stderr go to one file, ${log}`, name)
   return log
+}
+
+function accountOf(app: App, field: 'uid' | 'gid'): unknown {
+  const value = app[field]
+  return value === undefined || value === null || value === '' ? undefined : readField(field, value)
 }
 
 function sizeOf(value: unknown): unknown {

@@ -27,6 +27,9 @@ export type ServiceConfig = {
   readonly hangTimeout?: number
   /** Bytes. */
   readonly maxMemory?: number
+  /** A name or a number. */
+  readonly uid?: string | number
+  readonly gid?: string | number
   /** The file does not say whether it listens: it is said when it turns out that it does not. */
   readonly mayListen?: boolean
 }

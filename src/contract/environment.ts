@@ -1,5 +1,6 @@
 /** What a process is told by its environment: variables and descriptors. Pure. */
 import { CookError } from '../errors.ts'
+import { isUser, type UserRecord, variablesOf } from './user.ts'
 
 /**
  * The original Go API's stage: `''` in the launcher, `parent` between two daemons, `daemon` in a
@@ -172,6 +173,8 @@ export type ProgramRecord = {
   readonly pidFile?: string
   /** For the preload, and for one upgrade: listeners that the new version may leave. */
   readonly release?: readonly string[]
+  /** Only its first start runs as root, until it is ready. */
+  readonly user?: UserRecord
 }
 
 export type Start = { readonly stage: Stage; readonly link?: LinkRecord; readonly launch?: LaunchRecord }
@@ -243,6 +246,7 @@ export function writeProgram(
 ): Record<string, string | undefined> {
   const own: Record<string, string | undefined> = { ...env }
   for (const name of [envProgram, ...managerVariables]) delete own[name]
+  if (program?.user !== undefined) Object.assign(own, variablesOf(program.user))
   if (program !== undefined) own[envProgram] = JSON.stringify(program)
   return own
 }
@@ -371,7 +375,8 @@ function programFault(program: Fields): string | undefined {
     wrong(['waitReady', 'noListen', 'moveConnections'], 'boolean') ??
     wrong(['readyTimeout', 'drainTimeout', 'overlap'], 'number')
   if (field !== undefined) return `its ${field} has a wrong type`
-  const { release = [] } = program
+  const { release = [], user } = program
+  if (user !== undefined && !isUser(user)) return 'its user is invalid'
   return Array.isArray(release) && release.every((one) => typeof one === 'string')
     ? undefined
     : 'its release must be a list of names'

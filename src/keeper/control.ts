@@ -9,16 +9,20 @@ import { makeServer, objectIn, readBody, send, sendFailure, stream, upgradeOptio
 import { CookError, messageOf } from '../errors.ts'
 import { clearDead } from '../listen/dead-path.ts'
 import { listening } from '../listen/listening.ts'
+import { attempt } from '../node/sessions.ts'
 import { fileAt, removeFile } from '../node/stat.ts'
 import { identify } from '../node/system.ts'
+import { userOf } from '../node/users.ts'
 import { nextCommand, typedOf } from '../process/command.ts'
 import { controlPath, makeRunDirectory } from '../process/run-dir.ts'
 import type { Keeper } from './keeper.ts'
 import { say } from './log-lines.ts'
+import type { Place } from './place.ts'
 import { type KeepOptions, mostWorkers, readKeepOptions } from './plan.ts'
 import { releaseOf, typedCommand } from './release.ts'
 import type { Rotation } from './rotation.ts'
 import { Scale } from './scale.ts'
+import { isTrusted } from './spawns.ts'
 import { KeeperStatus } from './status.ts'
 import { changesOf, Upgrades } from './upgrades.ts'
 
@@ -59,6 +63,7 @@ export class KeeperControl {
       this.close()
       throw error
     }
+    this.#keeper.hearing.add({ changed() {}, returned: (place) => this.#ownWorker(place) })
     // One that was killed could not take its file along, in which its environment is.
     this.#keeper.onGone = ({ number }, { identity: [pid] }) =>
       removeOwner(this.#folder, workerName(this.#name, number), pid)
@@ -81,6 +86,20 @@ export class KeeperControl {
     const command = typedCommand(release)
     const generation = first?.serving?.generation ?? 1
     writeOwner(this.#folder, this.#name, { pid, startTime, generation, drainTimeout, command, program })
+  }
+
+  /** One that never was root cannot write it itself, and is found by it should the keeper die. */
+  #ownWorker({ number: slot, serving }: Place): void {
+    if (serving === undefined) return
+    const { identity, generation, release } = serving
+    const [pid, startTime] = identity
+    const user = userOf(pid)
+    const name = workerName(this.#name, slot)
+    if (user === undefined || user === process.geteuid?.() || hasOwner(this.#folder, name, pid)) return
+    const { drainTimeout } = this.#keeper
+    const owner = { pid, startTime, generation, drainTimeout, command: release.command, user }
+    // On a full disk it serves all the same.
+    attempt(() => writeOwner(this.#folder, name, owner))
   }
 
   async #listen(): Promise<void> {
@@ -219,6 +238,10 @@ export class KeeperControl {
       throw new CookError('ERR_COOK_NO_WORKER', { name: this.#name, state: this.#keeper.state })
     if (typeof execPath !== 'string' || typeof file !== 'string')
       throw new CookError('ERR_COOK_CONTROL', { why: 'execPath and file are missing' })
+    if (!isTrusted(serving)) {
+      const why = 'its worker is not root any more, and could start no keeper of root: stop the service, and start it'
+      throw new CookError('ERR_COOK_CONTROL', { why })
+    }
     // One that is blocked, or is being replaced, would start no other.
     await this.#status.demandServing()
     if (this.#keeper.all.some(({ workers }) => workers.size !== 1))

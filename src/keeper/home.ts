@@ -23,7 +23,7 @@ export type Spot = {
   readonly release: Release
   readonly workers: ReadonlyMap<number, Worker>
   readonly events: WorkerEvents
-  birth(birth: Omit<Birth, 'fds' | 'slot' | 'workers' | 'environment'>): Promise<Worker>
+  birth(birth: Omit<Birth, 'fds' | 'slot' | 'workers' | 'environment' | 'user'>): Promise<Worker>
   /** A worker that somebody else has started. */
   take(worker: Worker): void
 }

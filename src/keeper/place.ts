@@ -1,8 +1,9 @@
 /** A place for a worker at work: who lives there, and what is done there by its rules. */
 import { randomBytes } from 'node:crypto'
-import type { LinkRecord } from '../contract/environment.ts'
+import { controlName, type LinkRecord, readProgram } from '../contract/environment.ts'
 import type { Exit } from '../contract/old-side.ts'
 import { protocolVersion } from '../contract/protocol.ts'
+import type { UserRecord } from '../contract/user.ts'
 import type { LastExit, Restarts, WorkerState } from '../control/status.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { makePair } from '../node/pair.ts'
@@ -20,6 +21,7 @@ import { commandOf, isSameRelease } from './release.ts'
 import { isInOrder, newSlot, type Slot, type SlotEffect, type SlotEvent, stepSlot } from './slot.ts'
 import { Spawns } from './spawns.ts'
 import { type Birth, exitCodeOf, giveBirth, type Worker, type WorkerEvents } from './worker.ts'
+import { openWorkerControl } from './worker-control.ts'
 
 export class Place {
   readonly number: number
@@ -258,6 +260,7 @@ export class Place {
     const start = ++this.#starts
     let worker: Worker | undefined
     try {
+      if (this.#userOf(release) !== undefined) await this.#openControl()
       const [own, other] = await makePair(folder)
       const handles = home.held.recordsFor(this.number)
       const common = { protocol: protocolVersion, nonce, generation, handles, typed: release.typed }
@@ -286,6 +289,21 @@ export class Place {
     }
   }
 
+  /** As whom a program runs from its start on: only the first of all opens what root alone may. */
+  #userOf({ environment }: Release): UserRecord | undefined {
+    const { user, noListen } = readProgram(environment) ?? {}
+    const opens = this.isFirst && this.number === 0 && noListen !== true
+    return opens || process.geteuid?.() !== 0 ? undefined : user
+  }
+
+  /** One that never is root can make none in a folder of root's. */
+  async #openControl(): Promise<void> {
+    const { home, number } = this
+    const { folder, name } = home.plan
+    const isHeld = home.held.recordsFor(number).some((one) => one.name === controlName)
+    if (!isHeld && folder !== undefined) await openWorkerControl(home.held, folder, name, number)
+  }
+
   get #readyTimeout(): number {
     return this.home.plan.program.readyTimeout ?? defaults.readyTimeout
   }
@@ -306,11 +324,12 @@ export class Place {
   }
 
   /** Starts it with what the keeper holds. */
-  async birth(birth: Omit<Birth, 'fds' | 'slot' | 'workers' | 'environment'>): Promise<Worker> {
+  async birth(birth: Omit<Birth, 'fds' | 'slot' | 'workers' | 'environment' | 'user'>): Promise<Worker> {
     const { home, number: slot } = this
     const fds = home.held.descriptorsOf(birth.link.handles)
     const environment = home.environmentAt(this, birth.release)
-    const worker = await giveBirth({ ...birth, slot, workers: home.size, environment, fds }, this.events)
+    const where = { slot, workers: home.size, environment, fds, user: this.#userOf(birth.release) }
+    const worker = await giveBirth({ ...birth, ...where }, this.events)
     this.take(worker)
     return worker
   }

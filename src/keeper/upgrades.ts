@@ -10,6 +10,7 @@ import type { Hearing, Keeper } from './keeper.ts'
 import type { Place } from './place.ts'
 import type { KeepOptions, Release } from './plan.ts'
 import { isSameRelease, releaseOf, typedCommand } from './release.ts'
+import { isTrusted } from './spawns.ts'
 import { Together } from './together.ts'
 import type { Worker } from './worker.ts'
 
@@ -99,7 +100,7 @@ export class Upgrades implements Hearing {
   /** The program of one worker has asked. */
   async #grant(worker: Worker, options: object): Promise<void> {
     try {
-      await this.upgrade(upgradeOptions(options), {}, () => {})
+      await this.upgrade(wishOf(worker, upgradeOptions(options)), {}, () => {})
       // Of all it is the one that could not be replaced.
       const isThere = this.#keeper.all.some(({ serving }) => serving === worker)
       if (isThere)
@@ -165,6 +166,13 @@ export class Upgrades implements Hearing {
     this.#failures = isReplaced ? 0 : this.#failures + 1
     if (isReplaced) place.isStale = false
   }
+}
+
+/** One that has given up root says how long it may take, and not what root starts. */
+function wishOf(worker: Worker, options: RequestedUpgrade): RequestedUpgrade {
+  if (isTrusted(worker)) return options
+  const { readyTimeout, drainTimeout, overlap } = options
+  return withoutUndefined({ readyTimeout, drainTimeout, overlap })
 }
 
 export function changesOf({ env, program = {}, execPath, execArgv, script, args, cwd }: RequestedUpgrade): Changes {

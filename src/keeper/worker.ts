@@ -4,6 +4,7 @@ import { closeSync } from 'node:fs'
 import { type Identity, type LinkRecord, writeStart } from '../contract/environment.ts'
 import type { KeeperMessage } from '../contract/keeper-messages.ts'
 import type { Exit } from '../contract/old-side.ts'
+import type { UserRecord } from '../contract/user.ts'
 import { identityOfChild } from '../node/sessions.ts'
 import { signalNumbers } from '../node/signals.ts'
 import { type Command, identify, system } from '../node/system.ts'
@@ -33,6 +34,8 @@ export type Birth = {
   /** The end of its link to the predecessor. */
   readonly linkFd: number
   readonly log: string | undefined
+  /** As whom it runs from its start on; undefined: as the keeper. */
+  readonly user: UserRecord | undefined
 }
 
 export class Worker {
@@ -102,7 +105,7 @@ export class Worker {
 
 /** Rejects if there is no such process. */
 export async function giveBirth(birth: Birth, events: WorkerEvents): Promise<Worker> {
-  const { slot, workers, link, command, fds, linkFd, log } = birth
+  const { slot, workers, link, command, fds, linkFd, log, user } = birth
   const [pid, startTime] = identify()
   const record: LinkRecord = { ...link, keeper: { pid, startTime, slot, ...(workers !== undefined && { workers }) } }
   const env = writeStart(birth.environment, { stage: 'daemon', link: record })
@@ -111,7 +114,7 @@ export async function giveBirth(birth: Birth, events: WorkerEvents): Promise<Wor
   try {
     const offset = markLog(own ?? 2)?.offset
     const child = await spawned(() =>
-      system.spawn(command, { env, stdio: ['ignore', own ?? 1, own ?? 2, 'ipc', ...fds, linkFd] }),
+      system.spawn(command, { env, user, stdio: ['ignore', own ?? 1, own ?? 2, 'ipc', ...fds, linkFd] }),
     )
     const worker = new Worker(
       identityOfChild(child),

@@ -10,8 +10,9 @@ import { trackSessions } from '../node/http2-sessions.ts'
 import type { ListenOptions } from '../options.ts'
 import { type Ask, isAskedFor } from '../process/addresses.ts'
 import { checkName, type Inherited, tcpName, unixName } from '../process/handles.ts'
+import { explainPort } from '../process/user.ts'
 import type { Service } from '../service.ts'
-import { acceptFromCommit, listening, takeTicketKeys } from './listening.ts'
+import { acceptFromCommit, holdWhileRoot, listening, takeTicketKeys } from './listening.ts'
 import { openUnixPath, ownUnixPath } from './unix-path.ts'
 
 /**
@@ -34,10 +35,12 @@ export async function listen(service: Service, server: Server, options: ListenOp
   try {
     await (inherited === undefined ? open(service, server, options) : listenOn(service, server, inherited, options))
     if (!server.listening) throw new Error('it was closed as soon as it listened')
+    if (inherited === undefined) holdWhileRoot(service, server)
     service.handles.addListening(name, kind, server)
   } catch (cause) {
     service.forgetListener(server)
     if (cause instanceof CookError) throw cause
+    explainPort(cause as Error, service.state)
     throw new CookError('ERR_COOK_LISTEN', { name, why: messageOf(cause) }, { cause })
   }
 }

@@ -2,7 +2,8 @@
 import { errorMonitor } from 'node:events'
 import type { Server } from 'node:net'
 import { messageOf } from '../errors.ts'
-import { isTls, listenWithoutAccepting } from '../node/listeners.ts'
+import { holdClients, isTls, listenWithoutAccepting } from '../node/listeners.ts'
+import { isRootForNow } from '../process/user.ts'
 import type { Service } from '../service.ts'
 import { deferred } from '../waiting.ts'
 
@@ -63,6 +64,17 @@ export function acceptFromCommit<Result>({ predecessor }: Service, server: Serve
     giveUp()
     throw error
   }
+}
+
+/** As root a process serves nobody: who connects before it has become its user waits. */
+export function holdWhileRoot({ state, hearing }: Service, server: Server): void {
+  if (!isRootForNow(state)) return
+  let release: (() => void) | undefined = holdClients(server)
+  hearing.push((event) => {
+    if (event.type !== 'phase' || event.phase !== 'ready') return
+    release?.()
+    release = undefined
+  })
 }
 
 type TicketServer = { getTicketKeys(): Buffer; setTicketKeys(keys: Buffer): void }

@@ -165,6 +165,18 @@ export function listenWithoutAccepting(server: Server): { accept(): void; cancel
   }
 }
 
+/** Who connects from now on waits, until what this returns is called. */
+export function holdClients(server: Server): () => void {
+  const handle = (server as unknown as { readonly _handle: ListenHandle | null })._handle
+  if (handle === null) return () => {}
+  const { onconnection } = handle
+  const clients = collectClients(handle)
+  return () => {
+    handle.onconnection = onconnection
+    giveClients(handle, clients)
+  }
+}
+
 function collectClients(handle: ListenHandle): unknown[] {
   const clients: unknown[] = []
   handle.onconnection = (error, client) => {

@@ -4,6 +4,8 @@ import type { ChildProcess } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
 import { resolve } from 'node:path'
 import type { Identity, TypedRecord } from '../contract/environment.ts'
+import type { UserRecord } from '../contract/user.ts'
+import { spawnAs } from './as-user.ts'
 import { withoutInspector, withoutInspectorIn } from './node-options.ts'
 
 // Named exports of node:child_process cost an ES module 15 % of its boot (measured), so built-ins
@@ -25,6 +27,8 @@ export type SpawnOptions = {
   readonly env: Readonly<Record<string, string | undefined>>
   /** By descriptor number, without a hole. */
   readonly stdio: readonly ('ignore' | 'ipc' | 'pipe' | number)[]
+  /** Of a process of root, for what is to have nothing of root's. */
+  readonly user?: UserRecord | undefined
 }
 
 /** What a unit test plays in place of the operating system. */
@@ -42,17 +46,21 @@ export type System = {
 export const system: System = {
   pid: process.pid,
   startTime: process.platform === 'linux' ? startTimeFromProc : startTimeFromPs,
-  spawn(command, { env, stdio }) {
+  spawn({ execPath, execArgv, args, cwd }, { env, stdio, user }) {
     const { spawn } = process.getBuiltinModule('node:child_process')
-    // detached: a session of its own, so that no terminal takes it down.
-    return spawn(command.execPath, [...command.execArgv, ...command.args], {
-      cwd: command.cwd,
+    const options = {
+      cwd,
       // As a shell does: a path that leads there, with the symlinks that were typed.
-      env: { ...env, PWD: command.cwd },
+      env: { ...env, PWD: cwd },
       stdio: [...stdio],
+      // A session of its own, so that no terminal takes it down.
       detached: true,
       windowsHide: true,
-    })
+    }
+    const words = [...execArgv, ...args]
+    return user === undefined
+      ? spawn(execPath, words, options)
+      : spawnAs(user, { file: execPath, args: words }, options)
   },
   kill(identity, signal) {
     // Between the look and the signal the pid could pass to another process; the kernel gives a pid

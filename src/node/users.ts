@@ -1,5 +1,6 @@
 /** How a process gives up root, and who another process is. */
 import { readFileSync } from 'node:fs'
+import type { UserRecord } from '../contract/user.ts'
 
 /**
  * Calls back right before this process becomes another user, while it still is root: what only root
@@ -66,17 +67,19 @@ export function isWholly(pid: number, user: number | undefined): boolean {
   }
 }
 
-/** Of a user by name; undefined: there is none. */
-export function userNamed(name: string): { readonly uid: number; readonly gid: number } | undefined {
-  // The system alone knows where users are kept: /etc/passwd, LDAP or another directory.
-  const ask = (what: string) => {
-    const { spawnSync } = process.getBuiltinModule('node:child_process')
-    const { stdout, status } = spawnSync('id', [what, '--', name], {
-      encoding: 'utf8',
-      stdio: ['ignore', 'pipe', 'ignore'],
-    })
-    return status === 0 && /^\d+\n$/.test(stdout) ? Number(stdout) : undefined
+/** For good. Throws unless nothing of root is left, and then this process must end. */
+export function becomeUser({ uid, gid, groups }: UserRecord): void {
+  if (process.geteuid?.() !== 0) throw new Error('only root can become another user')
+  process.setgroups?.([...new Set([gid, ...groups])])
+  process.setgid?.(gid)
+  process.setuid?.(uid)
+  const ids = [process.getuid?.(), process.geteuid?.(), process.getgid?.(), process.getegid?.()]
+  if (String(ids) !== String([uid, uid, gid, gid])) throw new Error(`its ids are ${ids.join(', ')} after that`)
+  try {
+    process.setuid?.(0)
+  } catch {
+    // As it must be.
+    return
   }
-  const [uid, gid] = [ask('-u'), ask('-g')]
-  return uid === undefined || gid === undefined ? undefined : { uid, gid }
+  throw new Error('it could become root again')
 }

@@ -6,6 +6,7 @@ import { type Emitter, wrapEmit } from '../node/emitters.ts'
 import { startDatagrams, stopDatagrams } from '../node/listeners.ts'
 import type { DaemonEvent } from '../options.ts'
 import { type Ask, placeOf } from '../process/addresses.ts'
+import { isRootForNow } from '../process/user.ts'
 import type { Service } from '../service.ts'
 import { askOfBind } from './listen-arguments.ts'
 import type { Readiness } from './readiness.ts'
@@ -46,6 +47,7 @@ export function watchBinds(service: Service, readiness: Readiness) {
     socket.once('listening', () => {
       bound.add(socket)
       handles.add(name, 'udp', socket, false)
+      if (inherited === undefined && isRootForNow(service.state)) stopDatagrams(socket)
       readiness.opened(socket, inherited === undefined ? `${placeOf(socket.address())} (UDP)` : undefined)
     })
     socket.once('close', () => {

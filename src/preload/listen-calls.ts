@@ -3,7 +3,7 @@
 import { errorMonitor } from 'node:events'
 import type { Server } from 'node:net'
 import { resolve } from 'node:path'
-import { acceptFromCommit, isOwnListen, takeTicketKeys } from '../listen/listening.ts'
+import { acceptFromCommit, holdWhileRoot, isOwnListen, takeTicketKeys } from '../listen/listening.ts'
 import { restoreFromSpare } from '../listen/restore-path.ts'
 import { bindBeside, ownUnixPath } from '../listen/unix-path.ts'
 import { type Context, currentContext } from '../node/context.ts'
@@ -12,6 +12,7 @@ import { trackSessions } from '../node/http2-sessions.ts'
 import { afterListenerClose, type KeptListener, keepListener } from '../node/listeners.ts'
 import { type Ask, placeOf } from '../process/addresses.ts'
 import type { Inherited } from '../process/handles.ts'
+import { explainPort } from '../process/user.ts'
 import type { Service } from '../service.ts'
 import { askOfListen, backlogOf, listenFields } from './listen-arguments.ts'
 import { isMeant } from './places.ts'
@@ -156,7 +157,10 @@ export function watchListens(service: Service, readiness: Readiness) {
     })
     server.prependListener('listening', () => onListening(server))
     // Seen without being handled: what nobody handles must still end the program.
-    server.prependListener(errorMonitor as unknown as 'error', () => onFailure(server))
+    server.prependListener(errorMonitor as unknown as 'error', (error) => {
+      explainPort(error, service.state)
+      onFailure(server)
+    })
     server.prependListener('close', () => onFailure(server))
   }
 
@@ -172,6 +176,7 @@ export function watchListens(service: Service, readiness: Readiness) {
     const { ask, name, inherited, context } = opening
     service.listeners.push({ name, server, oldName: inherited?.name, context })
     handles.addListening(name, ask.kind === 'unix' ? 'unix' : 'tcp', server)
+    if (inherited === undefined) holdWhileRoot(service, server)
     afterListenerClose(server, () => onClose(server))
     readiness.opened(server, inherited === undefined ? placeOf(server.address()) : undefined)
   }

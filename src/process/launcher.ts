@@ -133,10 +133,11 @@ export function spawnFault(command: Command, cause: unknown): string {
 }
 
 function directoryFault(cwd: string): string | undefined {
-  if (!existsSync(cwd)) return `the working directory ${cwd} does not exist`
   try {
     accessSync(`${cwd}/.`, constants.X_OK)
   } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT') return `the working directory ${cwd} does not exist`
     return `the working directory ${cwd} cannot be entered: ${messageOf(error)}`
   }
   return undefined

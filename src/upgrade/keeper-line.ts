@@ -17,6 +17,7 @@ import { withoutUndefined } from '../options.ts'
 import { keeperCommand } from '../process/command.ts'
 import { spawned } from '../process/launcher.ts'
 import { writeToLog } from '../process/log.ts'
+import { mayWriteIn } from '../process/run-dir.ts'
 import type { Service } from '../service.ts'
 import type { KeeperEnd } from '../service-parts.ts'
 import { type Deferred, deferred, patientTimer } from '../waiting.ts'
@@ -306,8 +307,9 @@ class KeeperLine implements KeeperEnd {
     const { hasSuccessor, departure } = this.#service
     if (this.isOpen || this.#isStopping || hasSuccessor || departure !== undefined || !this.#serves) return
     this.#failures++
-    if (this.#how?.isUnit === true && this.#renew === undefined) {
-      writeToLog('the keeper is gone; this process serves on, and the unit decides what comes next')
+    const why = this.#whyAlone()
+    if (why !== undefined) {
+      writeToLog(`the keeper is gone; this process serves on, and ${why}`)
       this.#absence?.resolve()
       this.#absence = undefined
       return
@@ -318,6 +320,15 @@ class KeeperLine implements KeeperEnd {
       writeToLog(`the keeper is gone, and another one could not be started: ${messageOf(error)}`)
       void this.#restart()
     }
+  }
+
+  /** Why it starts no other keeper; undefined: it does. */
+  #whyAlone(): string | undefined {
+    const { isUnit, folder } = this.#how ?? {}
+    if (isUnit === true && this.#renew === undefined) return 'the unit decides what comes next'
+    // One that has given up root could not be heard where the service is looked for.
+    if (folder === undefined || mayWriteIn(folder)) return undefined
+    return 'is not root, which alone could start another one: end it (cook-daemon stop), and start the service again'
   }
 
   /** It is a child of ours until this process is replaced under it, which is what it does first. */

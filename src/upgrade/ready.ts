@@ -6,17 +6,19 @@ import { isPathLost, noteModes, restoreUnixPaths } from '../listen/restore-path.
 import { unaskedText } from '../process/activation.ts'
 import { placeOfHandle } from '../process/addresses.ts'
 import { inheritPidFile, writePidFile } from '../process/pid-file.ts'
+import { becomeItsUser } from '../process/user.ts'
 import type { Service } from '../service.ts'
 import type { Predecessor } from '../service-parts.ts'
 
 /**
  * Resolves at the commit. Rejects with `ERR_COOK_REFUSED` or `ERR_COOK_PROTOCOL`, and in a first
- * start with what a pid file may reject with.
+ * start with `ERR_COOK_USER` and what a pid file may reject with.
  */
 export async function ready(service: Service): Promise<void> {
   const { predecessor, state } = service
   service.hasAnswered = true
   noteModes(service)
+  becomeItsUser(state)
   if (predecessor === undefined) startServing(service)
   else await readyAsSuccessor(service, predecessor)
   if (service.isFirstStart) doubtActivation(service)

@@ -43,6 +43,8 @@ const everyField = {
     overlap: 3,
     hangTimeout: 4,
     maxMemory: '1G',
+    uid: 'www-data',
+    gid: 33,
   },
 }
 
@@ -131,6 +133,7 @@ function wrongValues(): Readonly<Record<keyof typeof serviceFields, readonly unk
     ...{ environments: ['x', { production: 'x' }, { production: { A: {} } }], logMaxSize: size, logKeep: [-1, '5'] },
     ...{ pidFile: text, waitReady: flag, noListen: flag, keep: flag, moveConnections: flag, readyTimeout: ms },
     ...{ drainTimeout: ms, overlap: ms, hangTimeout: ms, maxMemory: size },
+    ...{ uid: ['', -1, 1.5, null], gid: ['', -1, 2 ** 32, true] },
   }
 }
 
@@ -275,7 +278,7 @@ test('a name that is none here becomes one', () => {
   assert.equal(app({ name: undefined, script: 'dist/jobs.js' }).name, 'jobs')
 })
 
-test('an app for another interpreter, or for another user, is refused by name, and the others are read', () => {
+test('an app for another interpreter is refused by name, and the others are read', () => {
   const refused = (fields: object) => {
     const { services } = read({
       apps: [
@@ -290,10 +293,10 @@ test('an app for another interpreter, or for another user, is refused by name, a
   assert.match(refused({ script: 'a.js', interpreter: 'bun' }), /the interpreter bun is not Node/)
   assert.match(refused({ script: 'a.js', interpreter: 'node@20' }), /name the path of that Node/)
   assert.match(refused({ script: './run.sh' }), /the interpreter bash is not Node/)
-  assert.match(refused({ script: 'a.js', user: 'www' }), /has the rights of whoever starts it/)
   assert.match(refused({ script: 'cd x && node a.js' }), /is a line for a shell|It is a line for a shell/)
   assert.equal(app({ interpreter: '/opt/node/bin/node' }).node, '/opt/node/bin/node')
   assert.equal(app({ interpreter: 'node' }).node, undefined)
+  assert.deepEqual([app({ user: 'www' }).uid, app({ uid: 33, gid: 'www' }).gid], ['www', 'www'])
 })
 
 test('npm start is the node command that package.json names, or is refused with that command', () => {
