@@ -158,6 +158,41 @@ withStartOptions(program.command('prove'))
   .addHelpText('after', example('prove server.js --path /health'))
   .action((script, args, options) => later(async () => (await import('./prove.ts')).prove(script, args, options)))
 
+withFileOptions(
+  withStartOptions(
+    program.command('systemd'),
+    'who runs it (default: the owner of the script; for root, a user that owns nothing)',
+  ),
+)
+  .description('print the unit of a service for systemd, each line with its reason; or install it')
+  .argument('[script]', 'the program; or a service that is known; or a configuration (default: the one that lies here)')
+  .argument('[args...]', 'arguments of the program, behind --; or services of the configuration (default: all)')
+  .option('--name <name>', "name of the service and its unit (default: the script's name without its extension)")
+  .option(
+    '--workers <number>',
+    'processes that serve side by side, or max: one for each core (default: 1)',
+    workersText,
+  )
+  .option('--user-manager', 'for the systemd of this user, without root')
+  .option(
+    '--socket [address]',
+    'systemd listens there: a port, ADDRESS:PORT, a path, or udp:PORT; repeatable (default: where the service listens now)',
+    collect,
+  )
+  .option('--install', 'write it, enable it and start it')
+  .addHelpText(
+    'after',
+    examples(
+      'systemd /srv/web/current/app.js --name web --install',
+      'systemd app.js --socket 8080 > /etc/systemd/system/app.service',
+      'systemd cook.config.json web',
+    ),
+  )
+  .action((script, args, options) => {
+    const [meant, ...rest] = beginsBehind(args.length + 1) ? [undefined, script, ...args] : [script, ...args]
+    later(async () => (await import('./systemd.ts')).systemd(meant, rest, options))
+  })
+
 program
   .command('list')
   .description('show all daemons of this user')
@@ -192,7 +227,10 @@ function later(run: Action): void {
   action = run
 }
 
-function withStartOptions(command: Command): Command {
+function withStartOptions(
+  command: Command,
+  uidText = 'as root: who it is, by name or number, from its first readiness on, and later versions from their start on',
+): Command {
   return command
     .option(
       '--wait-ready',
@@ -208,10 +246,7 @@ function withStartOptions(command: Command): Command {
     )
     .option('--pid <file>', 'file for the pid of the keeper; with --no-keep, of the process that serves')
     .option('--cwd <path>', 'the working directory: as if this command was typed there (default: where it is typed)')
-    .option(
-      '--uid <user>',
-      'as root: who it is, by name or number, from its first readiness on, and later versions from their start on',
-    )
+    .option('--uid <user>', uidText)
     .option('--gid <group>', 'with --uid: the group, by name or number (default: that of the user)')
     .option('--node <path>', 'the Node that runs it (default: the one that runs this command)')
     .option('--node-arg <arg>', 'argument for Node itself; may be repeated', collect)
@@ -245,8 +280,9 @@ function examples(...texts: readonly string[]): string {
   return `\nExamples:\n${texts.map((text) => `  cook-daemon ${text}`).join('\n')}`
 }
 
-function collect(value: string, before: readonly string[] = []): readonly string[] {
-  return [...before, value]
+/** True: it was typed without a value before. */
+function collect(value: string, before: readonly string[] | true = []): readonly string[] {
+  return [...(before === true ? [] : before), value]
 }
 
 function duration(text: string): number {
@@ -266,6 +302,12 @@ function workers(text: string): number {
   const number = Number(text)
   if (/^\d+$/.test(text) && number >= 1 && number <= mostWorkers) return number
   throw new InvalidArgumentError(`It must be max, or a whole number from 1 to ${mostWorkers}.`)
+}
+
+/** As it is typed: what max means is for the machine to say. */
+function workersText(text: string): string {
+  workers(text)
+  return text
 }
 
 function sizeOrNone(text: string): number {

@@ -63,7 +63,7 @@ export function programOf(script: string, args: readonly string[], options: Star
   checkNodeArgs(options.nodeArg ?? [])
   const name = checkedName(options.name ?? nameOf(file))
   const execPath = options.node === undefined ? process.execPath : nodeAt(options.node, cwd)
-  const found = preloadPath(file)
+  const found = packageFile(file, preload)
   if (found === undefined) throw new Error('the preload is not in the package of cook-daemon: install it again')
   // Not --import, which starts Node's loader of ES modules for a CommonJS program too: 6 ms (npm
   // run bench:cli).
@@ -75,7 +75,7 @@ export function programOf(script: string, args: readonly string[], options: Star
 }
 
 /** Where the command is typed, or as if it was: relative paths begin there. */
-export function placeOf({ cwd }: StartOptions): string {
+export function placeOf({ cwd }: Pick<StartOptions, 'cwd'>): string {
   const typed = startCommand(process.env).cwd
   return cwd === undefined ? typed : resolve(typed, cwd)
 }
@@ -125,7 +125,7 @@ function preloadFor(before: Command, { args: [file = ''], cwd }: Command): reado
   const [option, old] = preloadArguments(before)
   if (option === undefined || old === undefined) return []
   if (file === before.args[0] && cwd === before.cwd && existsSync(old)) return [option, old]
-  return [option, preloadPath(file) ?? old]
+  return [option, packageFile(file, preload) ?? old]
 }
 
 function preloadArguments({ execArgv }: Command): readonly string[] {
@@ -173,12 +173,13 @@ export function nameOf(file: string): string {
 const preload = 'dist/bundle/preload.cjs'
 
 /**
- * An absolute path with its symlinks unresolved, so that each upgrade takes what is there then. The
- * program's own copy goes before ours: two versions in one process would not get along.
+ * A file of this package: an absolute path with its symlinks unresolved, so that each upgrade takes
+ * what is there then. The program's own copy goes before ours: two versions in one process would
+ * not get along.
  */
-function preloadPath(script: string): string | undefined {
+export function packageFile(script: string, file: string): string | undefined {
   const candidates = [...packagesAbove(script), ownPackage()]
-  return candidates.map((folder) => join(folder, preload)).find((file) => existsSync(file))
+  return candidates.map((folder) => join(folder, file)).find((path) => existsSync(path))
 }
 
 function packagesAbove(file: string): string[] {

@@ -113,7 +113,7 @@ export function recordFor(name: string): ServiceRecord | undefined {
 }
 
 /** No file of this name is there to be meant. */
-function isServiceName(script: string): boolean {
+export function isServiceName(script: string): boolean {
   return isDaemonName(script) && !scriptEndings.some((ending) => existsSync(resolve(script + ending)))
 }
 

@@ -1,0 +1,180 @@
+/** What a unit runs, by paths that stay right after a deploy, and what keeps it from that. */
+import { existsSync, realpathSync } from 'node:fs'
+import { clientOf } from '../control/client.ts'
+import type { Status } from '../control/status.ts'
+import { CookError } from '../errors.ts'
+import type { UnitPlan } from '../host/unit.ts'
+import type { ServiceRecord } from '../keeper/plan.ts'
+import { typedCommand } from '../keeper/release.ts'
+import { defaults, withoutUndefined } from '../options.ts'
+import { findRunDirectory } from '../process/run-dir.ts'
+import { described, type Found } from './described.ts'
+import { note, UsageError } from './output.ts'
+import { type Program, packageFile, programOf, type StartOptions } from './program.ts'
+import { knownOptions, optionWords, type UnitOptions } from './unit-options.ts'
+import { hasLowPort, socketsOf } from './unit-sockets.ts'
+import { unitUser, unreadable } from './unit-user.ts'
+import { isSameScript, tellDoubts } from './what-runs.ts'
+
+export async function planOfScript(script: string, args: readonly string[], options: UnitOptions): Promise<UnitPlan> {
+  const program = programOf(script, args, startOptions(options))
+  return planOf(program, options, wordsOf(program, options), args)
+}
+
+/** A service that is known runs as it was started last. */
+export async function planOfKnown({ plan, release }: ServiceRecord, options: UnitOptions): Promise<UnitPlan> {
+  const { name, program: record } = plan
+  const command = release === undefined ? plan.command : typedCommand(release)
+  const all = { ...knownOptions(command, record, plan.options), ...options, name }
+  const [script = '', ...args] = command.args
+  const { execPath } = command
+  const program = programOf(script, args, { ...startOptions(all), node: options.node ?? execPath })
+  if (record.logFile !== undefined) note(`${name}: its output will be in the journal, and not in ${record.logFile}`)
+  tellEnvironment(name, release.environment)
+  return planOf(program, all, wordsOf(program, all), args)
+}
+
+export async function plansOfFile(found: Found, options: UnitOptions) {
+  const { env, socket } = options
+  if (Array.isArray(socket) && found.services.length > 1) {
+    throw new UsageError('--socket with an address is for one service: name it behind the configuration')
+  }
+  const { name: _, uid, gid, socket: __, ...typed } = options
+  const plans: UnitPlan[] = []
+  const refused: string[] = []
+  for (const one of described(found, startOptions(typed))) {
+    if ('refused' in one) {
+      refused.push(`${one.name} gets no unit: ${one.refused}`)
+      continue
+    }
+    const { name, program } = one
+    const said = { uid: one.options.uid, gid: one.options.gid }
+    if (said.uid !== undefined && uid !== undefined && uid !== said.uid) {
+      throw new UsageError(`--uid ${uid}: ${found.file} says that ${name} is run by ${said.uid}`)
+    }
+    const words = [...(env === undefined ? [] : ['--env', env]), ...optionWords(typed)]
+    plans.push(
+      await planOf(
+        program,
+        withoutUndefined({ ...options, uid: said.uid ?? uid, gid: said.gid ?? gid }),
+        {
+          run: ['run', found.file, name, '--keep', ...words],
+          reload: ['upgrade', found.file, name, '--update-env', ...words],
+        },
+        [],
+      ),
+    )
+  }
+  return { plans, refused }
+}
+
+type Words = { readonly run: readonly string[]; readonly reload: readonly string[] }
+
+/** Its options are kept by the keeper: an upgrade needs its name alone. */
+function wordsOf({ name, command }: Program, options: UnitOptions): Words {
+  const { args, cwd } = command
+  return {
+    run: ['run', String(args[0]), '--name', name, '--keep', '--cwd', cwd, ...optionWords(options)],
+    reload: ['upgrade', name, '--update-env'],
+  }
+}
+
+async function planOf(
+  program: Program,
+  options: UnitOptions,
+  words: Words,
+  args: readonly string[],
+): Promise<UnitPlan> {
+  const { name, command, record } = program
+  const [script = ''] = command.args
+  const bin = packageFile(script, 'dist/bin/cook-daemon.js')
+  if (bin === undefined) throw new Error('the command is not in the package of cook-daemon: install it again')
+  const node = options.node === undefined ? stableNode() : command.execPath
+  const paths = [node, bin, script, command.cwd]
+  checkPlaces(paths)
+  const user = unitUser(script, options)
+  const running = await runningOf(program)
+  const sockets = socketsOf(name, options.socket, running)
+  tellDoubts(name, program)
+  const cannot = unreadable(paths, user)
+  if (cannot !== undefined) throw new UsageError(unreadableText(cannot, user))
+  const { readyTimeout, drainTimeout } = { ...defaults, ...record }
+  // Kept as it is typed, so that an upgrade follows a symlink there.
+  const own = realpathSync(node) === node ? [] : ['--node', node]
+  const rest = args.length === 0 ? [] : ['--', ...args]
+  return {
+    ...{ name, user, sockets, times: { readyTimeout, drainTimeout, overlap: record.overlap ?? 0 } },
+    run: [node, bin, ...words.run, ...own, ...rest],
+    reload: [node, bin, ...words.reload],
+    isInHome: paths.some(isInHome),
+    hasLowPort: running && hasLowPort(running.listeners),
+  }
+}
+
+function unreadableText(path: string, user: UnitPlan['user']): string {
+  const who = user.kind === 'named' ? user.user : 'the user of the unit (DynamicUser=)'
+  return `${who} cannot read ${path}, or a folder above it: change its mode, move it, as to /srv, or name another user with --uid`
+}
+
+/** As `start` takes them. */
+function startOptions({
+  workers: _,
+  userManager: __,
+  socket: ___,
+  uid: ____,
+  gid: _____,
+  ...others
+}: UnitOptions): StartOptions {
+  return others
+}
+
+/** That of this command, by a path that stays the same when another version is installed. */
+function stableNode(): string {
+  const { execPath } = process
+  const isOwn = (path: string) => existsSync(path) && realpathSync(path) === realpathSync(execPath)
+  return ['/usr/local/bin/node', '/usr/bin/node'].find(isOwn) ?? execPath
+}
+
+const cleaned = ['/tmp', '/var/tmp', '/dev/shm']
+
+/** Refuses what will be gone. */
+function checkPlaces(paths: readonly string[]): void {
+  for (const path of paths.flatMap((one) => [one, realpathSync(one)])) {
+    const folder = cleaned.find((one) => path.startsWith(`${one}/`))
+    if (folder !== undefined) {
+      throw new UsageError(
+        `${path} lies in ${folder}, which is emptied and which the unit does not see: move it to a folder that stays, as below /srv`,
+      )
+    }
+    if (path.split('/').includes('_npx')) {
+      throw new UsageError(
+        `${path} lies in the cache of npx, which npm empties: install it with the program (npm install cook-daemon)`,
+      )
+    }
+  }
+}
+
+function isInHome(path: string): boolean {
+  return [path, realpathSync(path)].some((one) => /^\/(home|root|run\/user)\//.test(`${one}/`))
+}
+
+/** The service of this name, if it runs this program. */
+async function runningOf({ name, command }: Program): Promise<Status | undefined> {
+  const folder = findRunDirectory(process.env)
+  if (folder instanceof CookError) return undefined
+  const running = await clientOf(folder, name)
+    .status()
+    .catch(() => undefined)
+  return running !== undefined && isSameScript(running.command, command) ? running : undefined
+}
+
+/** What every shell has, or says for itself. */
+const usual =
+  /^(PATH|HOME|USER|LOGNAME|SHELL|PWD|OLDPWD|SHLVL|_|LANG|LANGUAGE|MAIL|DISPLAY|HOSTNAME|EDITOR|PAGER|COLORTERM|LS_COLORS|INVOCATION_ID|JOURNAL_STREAM)$|^(LC|TERM|SSH|XDG|SUDO|DBUS|LESS|HIST|SYSTEMD|COOK_DAEMON|NODE_APP|npm|NVM)_?/
+
+/** By their names: their values may be secrets. */
+function tellEnvironment(name: string, environment: Readonly<Record<string, string>>): void {
+  const names = Object.keys(environment).filter((one) => !usual.test(one))
+  if (names.length === 0) return
+  note(`${name} runs with variables of the shell that started it, which its unit does not have: ${names.join(', ')}`)
+}
