@@ -69,7 +69,7 @@ export function checkDaemonUpgradeOptions(options: DaemonUpgradeOptions): void {
 export function checkProgram(program: ProgramRecord): void {
   check(program, {
     ...{ waitReady: 'boolean', noListen: 'boolean', moveConnections: 'boolean', logFile: 'string', pidFile: 'string' },
-    ...{ readyTimeout: 'duration', drainTimeout: 'duration', overlap: 'duration', user: 'user' },
+    ...{ readyTimeout: 'duration', drainTimeout: 'duration', lameDuck: 'duration', overlap: 'duration', user: 'user' },
   } satisfies Partial<Record<keyof ProgramRecord, Kind>>)
 }
 
@@ -86,6 +86,7 @@ const daemonKinds: Readonly<Record<keyof DaemonOptions, Kind>> = {
   pidFile: 'string',
   readyTimeout: 'duration',
   drainTimeout: 'duration',
+  lameDuck: 'duration',
   overlap: 'duration',
   maxGenerations: 'count',
   moveConnections: 'rule',

@@ -3,7 +3,7 @@
 import type { Server, Socket } from 'node:net'
 import { resolve } from 'node:path'
 import { checkDaemonOptions } from './check.ts'
-import { type ProgramRecord, pidName } from './contract/environment.ts'
+import { envLameDuck, pidName } from './contract/environment.ts'
 import type { Phase } from './contract/phase.ts'
 import { beforeUser, openControl } from './control/server.ts'
 import { enter } from './enter.ts'
@@ -23,6 +23,7 @@ import {
   withoutUndefined,
 } from './options.ts'
 import { keepPidFile } from './process/pid-file.ts'
+import type { ProcessState } from './process/state.ts'
 import type { Service } from './service.ts'
 import { ready } from './upgrade/ready.ts'
 import { becomeDaemon } from './upgrade/stages.ts'
@@ -47,9 +48,8 @@ export type WorkerPlace = {
 export async function createDaemon(options: DaemonOptions = {}): Promise<Daemon> {
   const service = enter('createDaemon()')
   checkDaemonOptions(options)
-  const { program } = service.state
   if (service.isDaemon) throw new CookError('ERR_COOK_DAEMON_TWICE', {})
-  const whole = { ...options, ...wordsOf(program) }
+  const whole = { ...options, ...wordsOf(service.state) }
   checkDaemonOptions(whole)
   if (whole.detach === true) await detach(service, whole)
   beginDaemon(service, whole)
@@ -66,7 +66,7 @@ export async function createDaemon(options: DaemonOptions = {}): Promise<Daemon>
 /** The service is a daemon's from now on. */
 export function beginDaemon(service: Service, options: DaemonOptions): void {
   const { state } = service
-  service.options = { ...options, ...wordsOf(state.program) }
+  service.options = { ...options, ...wordsOf(state) }
   service.context = currentContext()
   service.isDaemon = true
   service.end = () => stopAsBySignal(service)
@@ -91,9 +91,11 @@ function keepWhatIsRoots(service: Service, user: number): void {
 }
 
 /** What the operator said goes before what the program says. */
-function wordsOf(program: ProgramRecord = {}): DaemonOptions {
+function wordsOf({ program = {}, environment }: ProcessState): DaemonOptions {
   const { name, moveConnections, readyTimeout, drainTimeout, overlap, pidFile } = program
-  return withoutUndefined({ name, moveConnections, readyTimeout, drainTimeout, overlap, pidFile })
+  const { [envLameDuck]: told } = environment
+  const lameDuck = program.lameDuck ?? (told === undefined ? undefined : Number(told))
+  return withoutUndefined({ name, moveConnections, readyTimeout, drainTimeout, lameDuck, overlap, pidFile })
 }
 
 /** Returns in the daemon only. Ends the launcher, which has nothing more to do. */

@@ -9,6 +9,7 @@ export type { DrainCounts, DrainReport, DrainTimes } from './drain-report.ts'
 export const defaults = {
   readyTimeout: 60_000,
   drainTimeout: 30_000,
+  lameDuck: 0,
   stateTimeout: 10_000,
   maxGenerations: 4,
   upgradeSignal: 'SIGUSR2',
@@ -181,6 +182,13 @@ export type DaemonOptions = {
    * @default 30000
    */
   readonly drainTimeout?: number
+  /**
+   * Time between SIGTERM and the drain, in milliseconds: a lame duck accepts and answers, but each
+   * answer closes its connection, and the phase is `lame`. For pods and load balancers, which send
+   * clients here for a while longer. A second SIGTERM ends it.
+   * @default 0
+   */
+  readonly lameDuck?: number
   /**
    * How long both versions accept between the new one's `ready()` and the commit, in milliseconds.
    * A new version that dies in it is rolled back without a trace.

@@ -3,6 +3,7 @@ import type { Server } from 'node:net'
 import { checkServeOptions } from './check.ts'
 import { createDaemon, type Daemon, serviceOf } from './daemon.ts'
 import { tellFailedUpgrade } from './handover/leave.ts'
+import { stopBySignal } from './handover/stop.ts'
 import { signalNumbers } from './node/signals.ts'
 import { defaults, type ListenOptions, type ServingOptions, withoutUndefined } from './options.ts'
 
@@ -39,7 +40,7 @@ export async function serve(server: Server, options: ServeOptions): Promise<Daem
       // Before it serves there is nothing to finish, and whoever waits for it reads in the exit
       // code what ended it.
       if (daemon === undefined || !isServing) process.exit(128 + signalNumbers()[signal])
-      void daemon.stop()
+      void stopBySignal(serviceOf(daemon), signal)
     })
   }
   process.on(signals?.upgrade ?? defaults.upgradeSignal, () => {

@@ -237,6 +237,8 @@ export type DrainClock = {
 
 /** The drain of one protocol (handover/http.ts, http2.ts). */
 export type ProtocolDrain = {
+  /** We still accept, and each answer is the last one of its connection. */
+  goLame(): void
   /** Before we stop accepting: connections that move without disturbing anybody. */
   moveIdle(): Promise<void>
   /** When we stop accepting: what cannot move is told to come to an end. */
@@ -267,6 +269,8 @@ export type OwnDrain = {
 export type Departure = {
   /** Undefined at a stop. */
   readonly mover: ConnectionMover | undefined
+  /** There is no successor, but after a lame duck there are others in its place. */
+  readonly hasOthers: boolean
   /** Set when what is idle is to be closed; at a stop it is from the start. */
   readonly hurry: Latch
   readonly clock: DrainClock

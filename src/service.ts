@@ -95,6 +95,8 @@ export class Service {
    */
   predecessor: Predecessor | undefined
   receiving: Receiving | undefined
+  /** By handover/lame-duck.ts: it is over now. */
+  endLameDuck: (() => void) | undefined
   /** By handover/leave.ts, while this process leaves. */
   departure: Departure | undefined
   /** By control/server.ts and preload/start.ts. */
@@ -141,6 +143,10 @@ export class Service {
     return this.#phase
   }
 
+  get lameDuck(): number {
+    return this.options.lameDuck ?? defaults.lameDuck
+  }
+
   get drainTimeout(): number {
     return this.options.drainTimeout ?? defaults.drainTimeout
   }
@@ -161,7 +167,7 @@ export class Service {
 
   /** It serves, and nobody has asked it to end: if it does, it has crashed. */
   get isServing(): boolean {
-    const isUp = this.#phase !== 'starting' && !this.hasSuccessor
+    const isUp = this.#phase !== 'starting' && this.#phase !== 'lame' && !this.hasSuccessor
     return isUp && this.departure === undefined && !this.#wasToldToEnd
   }
 
@@ -198,7 +204,7 @@ export class Service {
   takeStep(step: Step): void {
     this.#phase = nextPhase(this.#phase, step)
     if (this.#phase === 'ready') this.keeper?.serves()
-    if (step === 'stop') this.keeper?.stopping()
+    if (step === 'stop' || step === 'go lame') this.keeper?.stopping()
     if (!this.isDaemon) return
     this.emit({ type: 'phase', phase: this.#phase, generation: this.generation })
     if (step === 'upgrade') this.emit({ type: 'upgrade', generation: this.generation + 1 })

@@ -11,6 +11,10 @@ const sameStop = 1_000
 export class Stops {
   #since = Number.NEGATIVE_INFINITY
   #isFirst = true
+  /** By a request: whoever made it waits for the end, and nobody is announced anything. */
+  isAsked = false
+  /** Clients have been sent elsewhere before it: a lame duck is over. */
+  wasAnnounced = false
 
   /** The same stop as a moment ago, whichever way it comes. */
   get isRepeated(): boolean {

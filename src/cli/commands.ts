@@ -239,6 +239,11 @@ function withStartOptions(
     .option('--no-listen', 'it has no server, as a queue consumer: it is up when it says so, or has lived for 3 s')
     .option('--ready-timeout <ms>', 'time until it must serve (default: 60000)', duration)
     .option('--drain-timeout <ms>', 'time to finish what was accepted (default: 30000)', duration)
+    .option(
+      '--lame-duck <ms>',
+      'at SIGTERM, how long it still serves and sends its clients elsewhere, before it drains (default: 0)',
+      duration,
+    )
     .option('--overlap <ms>', 'how long both versions accept before the new one takes over (default: 0)', duration)
     .option(
       '--log <file>',

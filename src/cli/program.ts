@@ -21,6 +21,7 @@ export type StartOptions = {
   readonly listen?: boolean
   readonly readyTimeout?: number
   readonly drainTimeout?: number
+  readonly lameDuck?: number
   readonly overlap?: number
   readonly log?: string
   readonly pid?: string
@@ -82,13 +83,14 @@ export function placeOf({ cwd }: Pick<StartOptions, 'cwd'>): string {
 
 /** What each generation reads; what is not said is not there. */
 function recordOf(options: StartOptions): ProgramRecord {
-  const { waitReady, readyTimeout, drainTimeout, overlap, log, pid } = options
+  const { waitReady, readyTimeout, drainTimeout, lameDuck, overlap, log, pid } = options
   const cwd = placeOf(options)
   return withoutUndefined({
     noListen: options.listen === false ? true : undefined,
     waitReady,
     readyTimeout,
     drainTimeout,
+    lameDuck,
     overlap,
     logFile: log && resolve(cwd, log),
     pidFile: pid && resolve(cwd, pid),

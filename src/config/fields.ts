@@ -110,6 +110,10 @@ export const serviceFields: Readonly<Record<Name, Field>> = {
   moveConnections: { kind: flag, says: 'False: connections close with their next answer instead of moving.' },
   readyTimeout: { kind: duration, says: 'Time until it must serve, in milliseconds. 60000 without it.' },
   drainTimeout: { kind: duration, says: 'Time to finish what was accepted, in milliseconds. 30000 without it.' },
+  lameDuck: {
+    kind: duration,
+    says: 'At SIGTERM: how long it still serves and sends its clients elsewhere, in milliseconds. 0 without it.',
+  },
   overlap: { kind: duration, says: 'How long both versions accept at an upgrade, in milliseconds. 0 without it.' },
   hangTimeout: { kind: duration, says: 'Its event loop must turn within this time, in milliseconds, or it is killed.' },
   maxMemory: { kind: size, says: 'Above this size, as "512M", it is replaced by an upgrade to itself.' },

@@ -139,6 +139,7 @@ function serviceOf(name: string, app: App, around: Surroundings, missed: Missed)
     // Where PM2 waits for nothing, this says nothing.
     readyTimeout: mayListen ? undefined : durationOf(app, 'listen_timeout', 'readyTimeout'),
     drainTimeout: durationOf(app, 'kill_timeout', 'drainTimeout'),
+    lameDuck: undefined,
     overlap: undefined,
     hangTimeout: undefined,
     maxMemory: sizeOf(app.max_memory_restart),

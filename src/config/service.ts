@@ -23,6 +23,7 @@ export type ServiceConfig = {
   readonly moveConnections?: boolean
   readonly readyTimeout?: number
   readonly drainTimeout?: number
+  readonly lameDuck?: number
   readonly overlap?: number
   readonly hangTimeout?: number
   /** Bytes. */

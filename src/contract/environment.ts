@@ -24,6 +24,8 @@ export const envWorkers = 'COOK_DAEMON_WORKERS'
 export const envInstance = 'NODE_APP_INSTANCE'
 /** The folder of the control sockets; set by people. */
 export const envHome = 'COOK_DAEMON_HOME'
+/** Milliseconds of a lame duck, where nothing else says it; set by people, as in a manifest. */
+export const envLameDuck = 'COOK_DAEMON_LAME_DUCK'
 /** The same, set by systemd for a unit with RuntimeDirectory=. */
 export const envRuntime = 'RUNTIME_DIRECTORY'
 /** Sockets that systemd has opened for this process, from descriptor 3 on (sd_listen_fds(3)). */
@@ -168,6 +170,7 @@ export type ProgramRecord = {
   readonly moveConnections?: boolean
   readonly readyTimeout?: number
   readonly drainTimeout?: number
+  readonly lameDuck?: number
   readonly overlap?: number
   readonly logFile?: string
   readonly pidFile?: string
@@ -373,7 +376,7 @@ function programFault(program: Fields): string | undefined {
   const field =
     wrong(['name', 'logFile', 'pidFile'], 'string') ??
     wrong(['waitReady', 'noListen', 'moveConnections'], 'boolean') ??
-    wrong(['readyTimeout', 'drainTimeout', 'overlap'], 'number')
+    wrong(['readyTimeout', 'drainTimeout', 'lameDuck', 'overlap'], 'number')
   if (field !== undefined) return `its ${field} has a wrong type`
   const { release = [], user } = program
   if (user !== undefined && !isUser(user)) return 'its user is invalid'

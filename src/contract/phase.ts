@@ -1,7 +1,7 @@
 /** Where a running daemon is in its life, and the only table of what may follow what. Pure. */
 
 /** Where a running daemon is in its life. */
-export type Phase = 'starting' | 'ready' | 'upgrading' | 'overlapping' | 'draining' | 'gone'
+export type Phase = 'starting' | 'ready' | 'upgrading' | 'overlapping' | 'lame' | 'draining' | 'gone'
 
 /** What moves it on. */
 export type Step =
@@ -15,6 +15,8 @@ export type Step =
   | 'roll back'
   /** The successor has taken over. */
   | 'commit'
+  /** It will stop: it still serves, and sends its clients elsewhere (a lame duck). */
+  | 'go lame'
   /** It stops without a successor. */
   | 'stop'
   /** The successor was lost while this process drained. */
@@ -23,9 +25,10 @@ export type Step =
 
 const table: Readonly<Record<Phase, Readonly<Partial<Record<Step, Phase>>>>> = {
   starting: { serve: 'ready', stop: 'draining' },
-  ready: { upgrade: 'upgrading', stop: 'draining' },
+  ready: { upgrade: 'upgrading', 'go lame': 'lame', stop: 'draining' },
   upgrading: { overlap: 'overlapping', commit: 'draining', 'roll back': 'ready' },
   overlapping: { commit: 'draining', 'roll back': 'ready' },
+  lame: { stop: 'draining' },
   draining: { end: 'gone', return: 'ready' },
   gone: {},
 }

@@ -164,7 +164,7 @@ function countServed(parts: readonly Part[]): void {
   }
 }
 
-function protocolOf(draining: Draining): ProtocolDrain {
+export function protocolOf(draining: Draining): ProtocolDrain {
   if (isHttp2(draining.server)) return drainHttp2(draining)
   if (isHttp(draining.server)) return drainHttp(draining)
   // Only the program knows what its own protocol is about: it moves its connections, or they end by

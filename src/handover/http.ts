@@ -143,6 +143,10 @@ export function drainHttp(draining: Draining): ProtocolDrain {
       }
       await Promise.all(Array.from({ length: ordersAtOnce }, moveOnes))
     },
+    goLame() {
+      isFinishing = true
+      closeBusy()
+    },
     finish() {
       isFinishing = true
       closeBusy()

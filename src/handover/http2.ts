@@ -99,12 +99,21 @@ export function drainHttp2(draining: Draining): ProtocolDrain {
     for (const session of own.keys()) if (!session.closed) session.close()
   }
 
+  /** A client that has read it opens another connection. */
+  function partAll(): void {
+    for (const session of own.keys()) part(session)
+    // Accepted just before, and still shaking hands, or from now on.
+    server.on('session', part)
+  }
+
   return {
     moveIdle: async () => {},
+    goLame() {
+      partAll()
+      http1?.goLame()
+    },
     finish() {
-      for (const session of own.keys()) part(session)
-      // Accepted just before, and still shaking hands.
-      server.on('session', part)
+      partAll()
       later(closeAll, clock.grace(grace))
       http1?.finish()
     },

@@ -63,13 +63,18 @@ export function tellFailedUpgrade({ warnings, options }: Service, error: Error):
  * process that drains after an upgrade.
  */
 export async function stopService(service: Service): Promise<DrainReport> {
-  const isCut = service.stops.hear() === 'again'
+  const isCut = service.stops.hear() === 'again' && service.endLameDuck === undefined
+  service.endLameDuck?.()
+  await giveUpUpgrade(service)
+  if (service.phase === 'starting') await service.predecessor?.notify(false, 'it was stopped')
+  return stopNow(service, service.drainTimeout, isCut)
+}
+
+export async function giveUpUpgrade(service: Service): Promise<void> {
   while (service.upgrading !== undefined) {
     service.upgrading.stop.abort()
     await service.upgrading.ended
   }
-  if (service.phase === 'starting') await service.predecessor?.notify(false, 'it was stopped')
-  return stopNow(service, service.drainTimeout, isCut)
 }
 
 function stopNow(service: Service, time: number, isCut: boolean): Promise<DrainReport> {
@@ -123,6 +128,10 @@ export class Leaving implements Departure {
     this.ended = promise
     service.departure = this
     resolve(this.#leave())
+  }
+
+  get hasOthers(): boolean {
+    return this.#service.stops.wasAnnounced
   }
 
   get handedOver(): number {

@@ -37,6 +37,7 @@ export type Home = {
   readonly held: HeldHandles
   readonly recorder: { open(): void }
   readonly drainTimeout: number
+  readonly lameDuck: number
   readonly stopping: AbortSignal
   /** How many workers there are; undefined: it is a service of one, and was asked for no number. */
   readonly size: number | undefined

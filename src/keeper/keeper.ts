@@ -66,6 +66,7 @@ export class Keeper implements Home {
   /** Why the last upgrade has failed; undefined: it has not. */
   upgradeFault: string | undefined
   drainTimeout: number
+  lameDuck: number
   readonly pidFile = new PidClaim(() => this.workers.map(({ identity }) => identity))
   /** What the service has behind it, for a worker that is started anew. */
   news: News = { generations: [], upgrades: { succeeded: 0, failed: 0 } }
@@ -84,7 +85,7 @@ export class Keeper implements Home {
   /** That came while nobody served. */
   readonly #signals = new Set<NodeJS.Signals>()
   readonly #stopping = new AbortController()
-  #isStopping = false
+  isStopping = false
   readonly recorder = new Recorder(() => this.record)
   #isStarting = true
   #isHeard = false
@@ -93,6 +94,7 @@ export class Keeper implements Home {
   constructor(plan: KeeperPlan) {
     this.plan = plan
     this.drainTimeout = plan.program.drainTimeout ?? defaults.drainTimeout
+    this.lameDuck = plan.program.lameDuck ?? defaults.lameDuck
     this.#release = releaseOf(plan.command, typedOf(plan.command), plan.environment)
   }
 
@@ -163,10 +165,6 @@ export class Keeper implements Home {
     return this.#stopping.signal
   }
 
-  get isStopping(): boolean {
-    return this.#isStopping
-  }
-
   /** That of the service: of the best that any slot is in. */
   get state(): ServiceRecord['state'] {
     const states = this.all.map(({ state }) => state)
@@ -188,9 +186,9 @@ export class Keeper implements Home {
   /** Ends the service: once more, and what is still answered is cut. */
   stop(by: EndBy): void {
     // One that is still starting gets the signal too, and the time that it takes to end by it.
-    if (this.#isStopping) this.#stopping.abort()
-    else setTimeout(() => this.#stopping.abort(), this.drainTimeout).unref()
-    this.#isStopping = true
+    if (this.isStopping) this.#stopping.abort()
+    else setTimeout(() => this.#stopping.abort(), this.lameDuck + this.drainTimeout).unref()
+    this.isStopping = true
     for (const place of this.all) place.stop(by)
   }
 
@@ -206,7 +204,7 @@ export class Keeper implements Home {
 
   /** Ends what runs, and starts this in its place. Resolves to why it was not done. */
   async restart(release: Release, killAfter?: number): Promise<Error | undefined> {
-    if (this.#isStopping) return new CookError('ERR_COOK_STOPPING', { pid: process.pid })
+    if (this.isStopping) return new CookError('ERR_COOK_STOPPING', { pid: process.pid })
     this.wentBack = undefined
     const faults = await Promise.all(this.all.map((place) => place.restart(release, killAfter)))
     const fault = faults.find((one) => one !== undefined)
@@ -284,6 +282,7 @@ export class Keeper implements Home {
         // Its last word is read when it is gone.
         if (worker.exited !== undefined) return
         this.drainTimeout = message.drainTimeout
+        this.lameDuck = message.lameDuck ?? 0
         if (this.size === undefined) this.commit(worker.release)
         this.#wake()
         if (isTrusted(worker) || message.pidFile === this.plan.program.pidFile) this.pidFile.keep(message.pidFile)
@@ -293,7 +292,7 @@ export class Keeper implements Home {
         return
       case 'stopping':
         // A new version that was not accepted ends alone, and so does an old one that drains.
-        if (place.isOwner(worker) && !place.isRestarting && !place.isRetiring && !this.#isStopping) this.stop('request')
+        if (place.isOwner(worker) && !place.isRestarting && !place.isRetiring && !this.isStopping) this.stop('request')
         return
       case 'given':
         for (const one of this.hearing) one.given?.(place, message.moved)
@@ -352,7 +351,7 @@ export class Keeper implements Home {
     const { error = new Error('it did not come up'), code = 1 } = firstFault ?? {}
     if (this.all.length > 1) error.message = `slot ${number}: ${error.message}`
     this.#failed ??= { code: code || 1, error }
-    this.#isStopping = true
+    this.isStopping = true
     for (const one of this.all) if (!one.isDown && !one.isStopping) one.stop('request')
   }
 

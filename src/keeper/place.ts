@@ -144,7 +144,8 @@ export class Place {
   stop(by: EndBy): void {
     this.step({ type: 'stop' })
     const { serving } = this
-    const ms = timeToEnd(this.home.drainTimeout)
+    const { drainTimeout, lameDuck } = this.home
+    const ms = timeToEnd(drainTimeout + (by === 'SIGTERM' ? lameDuck : 0))
     // Those before it hear of it from the one that serves.
     if (serving !== undefined) endWorker(serving, by, ms)
     else for (const worker of this.workers.values()) endWorker(worker, by === 'request' ? 'SIGTERM' : by, ms)

@@ -1,6 +1,7 @@
 /** Signals of an unmodified program: SIGUSR2 upgrades; what it does at SIGTERM stays its own. */
 import { stopService, tellFailedUpgrade } from '../handover/leave.ts'
 import { upgradeService } from '../handover/one-of-several.ts'
+import { untilDue } from '../handover/stop.ts'
 import { restoreFromSpare } from '../listen/restore-path.ts'
 import { type Emitter, wrapEmit } from '../node/emitters.ts'
 import { isHandled, raise, signalNumbers, watchOwnSignals } from '../node/signals.ts'
@@ -50,8 +51,14 @@ export function watchSignals(service: Service): { end(): void } {
       onUpgrade()
       return true
     }
+    const isOwn = own.has(name)
     const isStop = (stopSignals as readonly (string | symbol)[]).includes(name)
-    return (isStop && isRepeated(name)) || emit(name, ...args)
+    if (isStop && isRepeated(name)) return true
+    // The program would close its servers at once: it hears of it when its clients have.
+    const isEarly = name === 'SIGTERM' && !isOwn && service.hasAnswered && service.lameDuck > 0
+    if (!isEarly || service.departure !== undefined) return emit(name, ...args)
+    void untilDue(service).then((isDue) => isDue && emit(name, ...args))
+    return true
   })
   // What a signal calls is the `emit` of the moment at which the first listener comes.
   process.on('SIGUSR2', onUpgrade)

@@ -51,7 +51,7 @@ export class WebSockets {
  */
 export function drainWebSockets(webSockets: WebSockets, departure: Departure): OwnDrain {
   const { mover, hurry, clock } = departure
-  const code = mover === undefined ? closeCodes.end : closeCodes.restart
+  const code = mover === undefined && !departure.hasOthers ? closeCodes.end : closeCodes.restart
   const frame = Buffer.from([0x88, 2, code >> 8, code & 0xff])
   const closes = closeOverTime(() => clock.spread(defaultSpread))
   const close = (socket: Socket) =>

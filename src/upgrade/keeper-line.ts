@@ -100,9 +100,15 @@ class KeeperLine implements KeeperEnd {
     // The keeper may have let go of what another generation did not have.
     this.#held.clear()
     this.#sync()
-    const { generation, drainTimeout, options } = this.#service
+    const { generation, drainTimeout, lameDuck, options } = this.#service
     const { pidFile } = options
-    this.#station.send({ type: 'serves', generation, drainTimeout, ...(pidFile !== undefined && { pidFile }) })
+    this.#station.send({
+      type: 'serves',
+      generation,
+      drainTimeout,
+      lameDuck,
+      ...(pidFile !== undefined && { pidFile }),
+    })
     // It was lost before this process had anything that it could keep.
     if (!this.isOpen) void this.#restart()
   }

@@ -85,7 +85,7 @@ function checkMayBegin(service: Service): void {
   if (upgrading !== undefined) {
     throw new CookError('ERR_COOK_UPGRADE_IN_PROGRESS', { generation: upgrading.generation, pid })
   }
-  if (phase === 'draining' || phase === 'gone') {
+  if (phase === 'lame' || phase === 'draining' || phase === 'gone') {
     throw new CookError(service.hasSuccessor ? 'ERR_COOK_UPGRADED' : 'ERR_COOK_STOPPING', { pid })
   }
   const most = options.maxGenerations ?? defaults.maxGenerations

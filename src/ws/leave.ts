@@ -320,7 +320,7 @@ export function drainWebSockets<State>(home: Server<State>, departure: Departure
       if (leaver.at !== 'closing' || leaver.webSocket.readyState !== leaver.webSocket.OPEN) return
       leaver.counts.closed++
       // A successor that takes nothing any more without being lost is being stopped itself.
-      const isEnd = mover === undefined || (!mover.isOpen && !departure.mayBeLost)
+      const isEnd = mover === undefined ? !departure.hasOthers : !mover.isOpen && !departure.mayBeLost
       leaver.webSocket.close(isEnd ? closeCodes.end : closeCodes.restart)
     })
   }

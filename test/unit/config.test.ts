@@ -40,6 +40,7 @@ const everyField = {
     moveConnections: false,
     readyTimeout: 1,
     drainTimeout: 2,
+    lameDuck: 7,
     overlap: 3,
     hangTimeout: 4,
     maxMemory: '1G',
@@ -132,7 +133,7 @@ function wrongValues(): Readonly<Record<keyof typeof serviceFields, readonly unk
     ...{ workers: [0, 1.5, 'all', -1, 5_000], env: ['A=1', [], { A: null }, { 'A=': '1' }, { '': '1' }] },
     ...{ environments: ['x', { production: 'x' }, { production: { A: {} } }], logMaxSize: size, logKeep: [-1, '5'] },
     ...{ pidFile: text, waitReady: flag, noListen: flag, keep: flag, moveConnections: flag, readyTimeout: ms },
-    ...{ drainTimeout: ms, overlap: ms, hangTimeout: ms, maxMemory: size },
+    ...{ drainTimeout: ms, lameDuck: ms, overlap: ms, hangTimeout: ms, maxMemory: size },
     ...{ uid: ['', -1, 1.5, null], gid: ['', -1, 2 ** 32, true] },
   }
 }

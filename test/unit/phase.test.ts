@@ -3,8 +3,8 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { nextPhase, type Phase, type Step } from '../../src/contract/phase.ts'
 
-const phases: readonly Phase[] = ['starting', 'ready', 'upgrading', 'overlapping', 'draining', 'gone']
-const steps: readonly Step[] = ['serve', 'upgrade', 'overlap', 'roll back', 'commit', 'stop', 'end']
+const phases: readonly Phase[] = ['starting', 'ready', 'upgrading', 'overlapping', 'lame', 'draining', 'gone']
+const steps: readonly Step[] = ['serve', 'upgrade', 'overlap', 'roll back', 'commit', 'go lame', 'stop', 'end']
 
 test('a daemon lives through these phases, and a failed upgrade leaves it as it was', () => {
   const life: readonly [Step, Phase][] = [
@@ -36,6 +36,12 @@ test('every phase can be reached from the start, and from every phase the end', 
     if (phase !== 'starting') assert.ok(reachableFrom('starting').has(phase), phase)
     if (phase !== 'gone') assert.ok(reachableFrom(phase).has('gone'), phase)
   }
+})
+
+test('a lame duck serves, and does nothing any more but drain', () => {
+  assert.equal(nextPhase('ready', 'go lame'), 'lame')
+  assert.throws(() => nextPhase('lame', 'upgrade'), /a daemon that is lame cannot upgrade/)
+  assert.equal(nextPhase('lame', 'stop'), 'draining')
 })
 
 test('a step that cannot be taken throws, and says which', () => {
