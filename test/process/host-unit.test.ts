@@ -71,25 +71,6 @@ function assertNothingLost(results: readonly { answers: number; failures: object
 
 const journal = (lab: SystemdLab, unit = 'web') => lab.does(`journalctl --no-pager -o cat -u ${unit}`)
 
-type UnitOptions = { readonly workers?: number; readonly isOfUser?: boolean }
-
-function keptUnit({ workers, isOfUser = false }: UnitOptions = {}): string {
-  return `[Service]
-Type=notify
-NotifyAccess=all
-WorkingDirectory=/srv/web
-ExecStart=/usr/local/bin/node ${command} run app.mjs --name web --keep${workers === undefined ? '' : ` --workers ${workers}`}
-ExecReload=/usr/local/bin/node ${command} upgrade web
-RuntimeDirectory=cook-daemon-web
-RuntimeDirectoryMode=0700
-Restart=on-failure
-RestartSec=1
-TimeoutStopSec=40
-WatchdogSec=60
-${isOfUser ? '' : 'DynamicUser=yes\nProtectSystem=strict'}
-`
-}
-
 const directUnit = `[Service]
 Type=exec
 PIDFile=%t/web/web.pid
@@ -103,11 +84,16 @@ Restart=on-failure
 TimeoutStopSec=40
 `
 
-async function begin(lab: SystemdLab, options: UnitOptions = {}): Promise<void> {
+/** With the units that the command prints. */
+async function begin(lab: SystemdLab, options = ''): Promise<void> {
   await install(lab, '/srv/web')
   await deploy(lab, 'one')
-  await lab.writes('/etc/systemd/system/web.service', keptUnit(options))
-  await lab.does('systemctl daemon-reload')
+  await lab.does(
+    `cd /srv/web && node ${command} systemd app.mjs --name web ${options} >/run/units &&
+     csplit -s -z -f /run/unit. /run/units '/^# web\\.socket$/' '{*}' &&
+     cp /run/unit.00 /etc/systemd/system/web.service && { [ ! -e /run/unit.01 ] || cp /run/unit.01 /etc/systemd/system/web.socket; } &&
+     systemctl daemon-reload`,
+  )
 }
 
 describe('in a unit of systemd', { concurrency: 1 }, () => {
@@ -148,7 +134,7 @@ describe('in a unit of systemd', { concurrency: 1 }, () => {
           Array.from({ length: 5 }, () => `slow v${reloads - 1}`),
         )
         assert.equal(await lab.shows('web', 'Result'), 'success')
-        assert.equal(await lab.does('ls -A /run | grep cook-daemon || true'), '')
+        assert.equal(await lab.does('ls -A /run | grep cook-daemon-web || true'), '')
       },
     )
   }
@@ -210,7 +196,7 @@ describe('in a unit of systemd', { concurrency: 1 }, () => {
 
   test('several workers of a unit are replaced as one, and end by one stop', underSystemdOnHost, async () => {
     await using lab = await SystemdLab.boot()
-    await begin(lab, { workers: 3 })
+    await begin(lab, '--workers 3')
     await lab.does('systemctl start web')
     const main = await lab.shows('web', 'MainPID')
     const clients = await load(lab)
@@ -297,10 +283,14 @@ describe('in a unit of a user manager', () => {
     await using lab = await SystemdLab.boot()
     await install(lab, '/srv/web')
     await deploy(lab, 'one')
-    await lab.writes('/etc/systemd/user/web.service', keptUnit({ isOfUser: true }))
     await lab.does('systemctl start lab-user.service')
     const user = { user: 'lab' } as const
-    await lab.does('systemctl --user daemon-reload && systemctl --user start web', user)
+    await lab.does(
+      `mkdir -p ~/.config/systemd/user && cd /srv/web &&
+       node ${command} systemd app.mjs --name web --user-manager >~/.config/systemd/user/web.service &&
+       systemctl --user daemon-reload && systemctl --user start web`,
+      user,
+    )
     const main = await lab.does('systemctl --user show --value -p MainPID web', user)
     const clients = await load(lab)
     for (const version of ['two', 'three', 'four']) {
