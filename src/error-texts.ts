@@ -257,6 +257,22 @@ export const errorTexts = {
     text: 'the service {name} is down: {why}',
     help: 'The commands start and restart with its name start it again as it was; forget removes what is known of it.',
   },
+  ERR_COOK_UNIT_DOWN: {
+    text: 'no service named {name} is running; the unit {unit} is {state}',
+    help: 'systemctl status with the name of the unit shows why, systemctl start starts it (with --user, if it is one of a user manager), and cook-daemon logs has its journal.',
+  },
+  ERR_COOK_NO_JOURNAL: {
+    text: 'the output of {unit} is in the journal, and journalctl cannot be run',
+    help: 'Install journalctl (systemd), or let the service write a log of its own: --log.',
+  },
+  ERR_COOK_OF_UNIT: {
+    text: 'the service {name} in {folder} is down, or has no keeper; nothing was done',
+    help: 'Whoever started it starts it again: systemctl restart with the name of its unit, if it has one. Under a keeper (cook-daemon run … --keep) restart does it, and clients wait meanwhile.',
+  },
+  ERR_COOK_OTHER_USER: {
+    text: 'the service in {folder} belongs to user {user}, who cannot reach {path}; nothing was done',
+    help: 'Root reaches a service of another user as that user alone. Install cook-daemon and Node where everybody can read them (npm install --global). For a unit of systemd, systemctl reload, restart and stop do without; a folder in /run/private (DynamicUser= with RuntimeDirectoryPreserve=) is open to that unit alone.',
+  },
   ERR_COOK_NONE_RUNNING: {
     text: 'no service is running (looked in {folder})',
     help: 'The command start starts one. Each user, and each run directory, has services of its own.',

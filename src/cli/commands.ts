@@ -8,6 +8,7 @@ import { mostWorkers } from '../keeper/plan.ts'
 import { canTellProcesses } from '../node/system.ts'
 import { version } from '../version.ts'
 import { exitCodes, tell } from './output.ts'
+import { noteTyped } from './typed.ts'
 
 type Action = () => Promise<number>
 
@@ -124,14 +125,14 @@ program
   .argument('<workers>', 'how many, or max: one for each core', workers)
   .option('--json', 'print the status as JSON')
   .addHelpText('after', example('scale web 8'))
-  .action((name, count, options) => later(async () => (await import('./scale.ts')).scale(name, count, options)))
+  .action((name, count, options) => later(async () => (await import('./several.ts')).scaleMeant(name, count, options)))
 
 program
   .command('forget')
   .description('remove what is known of a service that is down')
   .argument('<name>', 'the service')
   .addHelpText('after', example('forget web'))
-  .action((name) => later(async () => (await import('./forget.ts')).forget(name)))
+  .action((name) => later(async () => (await import('./several.ts')).forgetMeant(name)))
 
 program
   .command('logs')
@@ -142,7 +143,7 @@ program
   .option('--slot <slot>', 'only what this one of several workers wrote', count)
   .option('--path', 'print where the log is')
   .addHelpText('after', example('logs web -f'))
-  .action((name, options) => later(async () => (await import('./logs.ts')).logs(name, options)))
+  .action((name, options) => later(async () => (await import('./several.ts')).logsMeant(name, options)))
 
 withStartOptions(program.command('prove'))
   .description('upgrade your own program, to good versions and to such as fail, under load that never retries')
@@ -199,6 +200,8 @@ program
   .option('--json', 'print them as JSON')
   .addHelpText('after', example('list --json'))
   .action((options) => later(async () => (await import('./status.ts')).list(options)))
+
+program.hook('preSubcommand', (_, command) => noteTyped(command))
 
 let typed: readonly string[] = []
 

@@ -19,6 +19,7 @@ export type FileOptions = StartOptions & {
 /** One of a file, as a command takes it. */
 export type Described = {
   readonly name: string
+  readonly file: string
   readonly program: Program
   readonly options: StartOptions
   /** Added to the environment of the command, or of what ran before. */
@@ -81,7 +82,7 @@ export function described(
       const { script, args = [], mayListen = false } = service
       const { env = {}, environments = {} } = service
       return {
-        ...{ name: service.name, program: programOf(script, args, own), options: own, mayListen },
+        ...{ name: service.name, file, program: programOf(script, args, own), options: own, mayListen },
         ...{ env: { ...env, ...environments[typed.env ?? ''] }, isNodeNamed: own.node !== undefined },
         kept: typed.env === undefined ? Object.values(environments).flatMap(Object.keys) : [],
       }

@@ -9,6 +9,7 @@ import { isAlive } from '../node/system.ts'
 import { exitWords } from '../process/launcher.ts'
 import { runDirectory } from '../process/run-dir.ts'
 import { timeText } from './output.ts'
+import { unitNamed, unitText } from './units.ts'
 
 /** As `status` and `list` show it. */
 export type Down = {
@@ -21,18 +22,17 @@ export type Down = {
   readonly at: number
 }
 
-export function downOf(name: string): Down | undefined {
-  const record = recordOf(runDirectory(process.env), name)
+export function downOf(name: string, folder: string = runDirectory(process.env)): Down | undefined {
+  const record = recordOf(folder, name)
   // A worker whose keeper was killed serves on, and has another in a moment.
-  const hasWorker = livingWorkers(runDirectory(process.env), name).length > 0
+  const hasWorker = livingWorkers(folder, name).length > 0
   return record === undefined || hasWorker || isKept(record) ? undefined : toDown(record)
 }
 
 /** But for those that run, whoever runs them. */
-export function allDown(running: readonly string[]): readonly Down[] {
-  const folder = runDirectory(process.env)
+export function allDown(running: readonly string[], folder: string = runDirectory(process.env)): readonly Down[] {
   const records = recordedNames(folder).filter((name) => !running.includes(name))
-  return records.flatMap((name) => downOf(name) ?? [])
+  return records.flatMap((name) => downOf(name, folder) ?? [])
 }
 
 function isKept({ place, keeper: { pid, startTime } }: ServiceRecord): boolean {
@@ -69,11 +69,16 @@ export function lastExitText({ pid, code, signal, at }: LastExit): string {
   return `${how} (pid ${pid}, ${new Date(at).toISOString()})`
 }
 
-/** What was typed means a service that is known, and does not run. */
+/** What was typed means a service that is known, or a unit, and does not run. */
 export function explained(error: unknown): unknown {
   if (!(error instanceof CookError) || error.code !== 'ERR_COOK_NOT_RUNNING') return error
   const { name } = error.values as { readonly name?: string }
-  const down = name === undefined ? undefined : downOf(name)
-  if (name === undefined || down === undefined) return error
-  return new CookError('ERR_COOK_DOWN', { name, why: downText(down) }, { cause: error })
+  if (name === undefined) return error
+  const down = downOf(name)
+  if (down !== undefined) return new CookError('ERR_COOK_DOWN', { name, why: downText(down) }, { cause: error })
+  // Its run directory went with it.
+  const found = unitNamed(name)
+  if (found === undefined) return error
+  const { unit, state } = found
+  return new CookError('ERR_COOK_UNIT_DOWN', { name, unit: unitText(unit), state }, { cause: error })
 }

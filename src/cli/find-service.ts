@@ -34,14 +34,13 @@ export async function which(name: string | undefined): Promise<Client> {
 }
 
 /** Those whose socket is there, and those whose socket was removed. */
-function servicesIn(folder: string): string[] {
+export function servicesIn(folder: string): string[] {
   const names = namesIn(folder)
   return [...new Set([...names, ...ownedNames(folder)])].sort()
 }
 
 /** Every daemon that answers, and every one that should. */
-export async function allRunning(): Promise<Running[]> {
-  const folder = runDirectory(process.env)
+export async function allRunning(folder: string = runDirectory(process.env)): Promise<Running[]> {
   const all = servicesIn(folder)
     .filter(isDaemonName)
     .map(async (name) => {

@@ -1,16 +1,22 @@
 /** `logs`: what the program wrote, as it was written; that of several workers as one. */
 import { existsSync, readlinkSync } from 'node:fs'
-import { dirname, resolve } from 'node:path'
+import { basename, dirname, resolve } from 'node:path'
 import { type Client, clientOf } from '../control/client.ts'
 import { CookError } from '../errors.ts'
 import { recordOf } from '../keeper/records.ts'
 import { statPath, statTarget } from '../node/stat.ts'
+import { journalOf, type Unit } from '../node/units.ts'
+import { isWholly } from '../node/users.ts'
 import { logFolders, workerLog } from '../process/log-dir.ts'
 import { isSafeLog, workerLogs } from '../process/log-files.ts'
 import { logPath, namesIn, runDirectory } from '../process/run-dir.ts'
 import { checkedName, ifNotRunning, silentOf, which } from './find-service.ts'
 import { LogTail } from './log-tail.ts'
 import { exitCodes, print, UsageError } from './output.ts'
+import type { OthersPlace } from './places.ts'
+import { runs } from './rows.ts'
+import { stateAt } from './seen.ts'
+import { journal, unitNamed } from './units.ts'
 
 export type LogsOptions = {
   readonly follow?: boolean
@@ -22,6 +28,7 @@ export type LogsOptions = {
 export async function logs(name: string | undefined, options: LogsOptions): Promise<number> {
   const { lines, slot } = options
   const file = await logOf(name)
+  if (typeof file !== 'string') return journal(file, options)
   const sources = slot === undefined ? sourcesOf(file) : [sourceOf(file, slot)]
   if (options.path === true) {
     for (const one of sources) print(one.file)
@@ -33,22 +40,39 @@ export async function logs(name: string | undefined, options: LogsOptions): Prom
   return exitCodes.done
 }
 
-/** The log of a service, also of one that does not run any more. */
-async function logOf(name: string | undefined): Promise<string> {
+/** The log of a service, also of one that does not run any more; or a unit that has a journal. */
+async function logOf(name: string | undefined): Promise<string | Unit> {
   const folder = runDirectory(process.env)
   namesIn(folder)
   const client = name === undefined ? await which(name) : clientOf(folder, checkedName(name))
   // The log of a service that does not respond is known from its owner file.
   const status = await client.status().catch((error: unknown) => {
     const silent = silentOf(client, error) && client.owners().at(-1)
-    return silent === undefined ? ifNotRunning(error) : { logFile: undefined, program: silent.program }
+    return silent === undefined ? ifNotRunning(error) : { ...silent, keeper: undefined }
   })
   // What was typed is that of the service, where a worker has its own.
   const known = status?.program?.logFile ?? status?.logFile ?? logOfDead(client, folder)
   const file = known ?? lastLog(folder, client.name)
   if (file !== undefined && existsSync(file)) return file
+  const unit = status === undefined ? unitNamed(client.name)?.unit : journalOf((status.keeper ?? status).pid)
+  if (unit !== undefined) return unit
   if (status === undefined) throw new CookError('ERR_COOK_NOT_RUNNING', { name: client.name })
   throw new Error(`the daemon named ${client.name} knows no log file: it writes where it was started to write`)
+}
+
+/**
+ * The unit of a service of another user, if it writes into the journal. Which one it is, the kernel
+ * and systemd say, since that user may say anything.
+ */
+export async function journalAt(name: string, place: OthersPlace): Promise<Unit | undefined> {
+  const state = await stateAt(name, place)
+  if ('logFile' in state || ('program' in state && state.program?.logFile !== undefined)) return undefined
+  if (!runs(state)) {
+    const unit = unitNamed(name)
+    return unit?.folders.split(' ').includes(basename(place.folder)) ? unit.unit : undefined
+  }
+  const { pid } = ('keeper' in state ? state.keeper : undefined) ?? state
+  return Number.isSafeInteger(pid) && isWholly(pid, place.owner) ? journalOf(pid) : undefined
 }
 
 function logOfDead(client: Client, folder: string): string | undefined {

@@ -56,6 +56,7 @@ const absent: readonly CookErrorCode[] = [
   'ERR_COOK_NONE_RUNNING',
   'ERR_COOK_NONE_DOWN',
   'ERR_COOK_DOWN',
+  'ERR_COOK_UNIT_DOWN',
   'ERR_COOK_NOT_KNOWN',
 ]
 
@@ -67,6 +68,12 @@ export function tell(error: unknown): number {
   if (isKnown && error.help !== '') process.stderr.write(`${paint('dim', error.help, 'stderr')}\n`)
   if (error instanceof UsageError || (isKnown && error.code === 'ERR_COOK_CONFIG')) return exitCodes.usage
   return isKnown && absent.includes(error.code) ? exitCodes.notRunning : exitCodes.failed
+}
+
+/** The same of a command that has been told already, by a child. */
+export function noteFailure(message: string, code: number): void {
+  if (heard === undefined) return
+  heard.failure = { message, ...(code === exitCodes.notRunning && { code: 'ERR_COOK_DOWN' }) }
 }
 
 /** Columns as wide as they need to be. */

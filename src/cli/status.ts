@@ -3,10 +3,12 @@ import type { GenerationRecord } from '../contract/messages.ts'
 import { userText } from '../contract/user.ts'
 import type { LastExit, ListenerStatus, Restarts, Status, WorkerStatus } from '../control/status.ts'
 import { timesText } from '../report.ts'
-import { allDown, type Down, downOf, downText, lastExitText } from './down.ts'
-import { allRunning, type Silent, silentOf, which } from './find-service.ts'
-import { bytesText, exitCodes, paint, print, printJson, table, timeText } from './output.ts'
+import { type Down, downOf, downText, lastExitText } from './down.ts'
+import { silentOf, which } from './find-service.ts'
+import { bytesText, exitCodes, note, paint, print, printJson, table, timeText } from './output.ts'
 import { ownArguments } from './program.ts'
+import { listText, type Seen, sumOf } from './rows.ts'
+import { allServices, jsonOf } from './seen.ts'
 import { pathTexts } from './what-runs.ts'
 
 type Options = { readonly json?: boolean }
@@ -30,54 +32,18 @@ export async function status(name: string | undefined, { json }: Options): Promi
 }
 
 export async function list({ json }: Options): Promise<number> {
-  const running = (await allRunning()).map((one) => one.status)
-  const down = allDown(running.map(({ name }) => name))
-  if (json === true) printJson([...running, ...down])
-  else print(running.length + down.length === 0 ? 'no service is running' : listText(running, down))
+  const all = await allServices()
+  if (json === true) printJson(all.map(jsonOf))
+  else print(all.length === 0 ? 'no service is running' : listText(all))
+  tellUnknown(all)
   return exitCodes.done
 }
 
-export function listText(
-  running: readonly (Status | Silent)[],
-  down: readonly Down[],
-  unknown: readonly string[] = [],
-): string {
-  return table([
-    ['name', 'pid', 'generation', 'phase', 'workers', 'uptime', 'restarts', 'memory', 'connections', 'listens on'],
-    ...running.map((one) => [
-      one.name,
-      String(one.pid),
-      String(one.generation),
-      ...(one.phase === 'silent' ? [one.phase, 'does not answer'] : numbers(one)),
-    ]),
-    ...down.map((one) => [one.name, '-', String(one.generation), one.phase, downText(one)]),
-    ...unknown.map((name) => [name, '-', '-', 'unknown', 'was never started']),
-  ])
-}
-
-function workersText(workers: readonly WorkerStatus[] | undefined): string {
-  if (workers === undefined) return '-'
-  return `${workers.filter(({ state }) => state === 'serving').length}/${workers.length}`
-}
-
-function numbers({ phase, uptime, memory, connections, listeners, workers }: Status): string[] {
-  const addresses = listeners.map(({ address }) => address).join(', ')
-  const restarts = workers?.map((one) => sumOf(one.restarts)).reduce((sum, one) => sum + one, 0)
-  const states = (workers ?? []).map((one) => one.state)
-  const state = states.every((one) => one === 'serving') ? phase : states.length > 1 ? 'degraded' : (states[0] ?? phase)
-  const common = [state, workersText(workers), timeText(uptime), restarts === undefined ? '-' : String(restarts)]
-  const notes = (workers ?? []).filter(() => states.length > 1).flatMap(noteOf)
-  return [...common, bytesText(memory.resident), String(connections), addresses, ...notes]
-}
-
-/** Of one that does not serve. */
-function noteOf({ slot, state, lastExit }: WorkerStatus): string[] {
-  if (state === 'serving') return []
-  return [`slot ${slot} ${state}${lastExit === undefined ? '' : `, last: ${lastExitText(lastExit)}`}`]
-}
-
-function sumOf({ crash, hang, memory }: Restarts): number {
-  return crash + hang + memory
+/** Of those that cannot be asked, why. */
+export function tellUnknown(all: readonly Seen[]): void {
+  for (const { name, state } of all) {
+    if ('why' in state && state.why !== undefined) note(`${name}: ${state.why}`)
+  }
 }
 
 function downRows(down: Down): string {

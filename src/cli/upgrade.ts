@@ -10,6 +10,7 @@ import { exitCodes, note, paint, print, printJson, UsageError } from './output.t
 import { type Changes, changesOf, nameOf, type Program, programOf, type StartOptions } from './program.ts'
 import { restartKept } from './restart.ts'
 import { linkLog, start } from './start.ts'
+import { unitOfMain } from './units.ts'
 import { linesFor, timeOf, warningText } from './upgrade-lines.ts'
 import { isSameProgram, nodeText, tellDoubts, whatRuns } from './what-runs.ts'
 
@@ -77,6 +78,7 @@ export async function upgradeRunning(
     print(`${paint('bold', client.name)}  generation ${before.generation} → ${before.generation + 1}${workers}`)
     print(`  ${whatRuns({ command: next })}`)
   }
+  if (options.wait === false && before.keeper === undefined) tellOfUnit(before)
   // Once, however many are upgraded.
   process.removeListener('SIGINT', onInterrupt).once('SIGINT', onInterrupt)
   if (isOfSystemd()) process.removeListener('SIGTERM', onStop).once('SIGTERM', onStop)
@@ -135,6 +137,15 @@ export async function upgradeRunning(
     note(`${client.name} runs ${whatRuns(now)}: that was changed while it started`)
   tellDoubts(client.name, now, before)
   return exitCodes.done
+}
+
+/** systemd asks whose child a process is when it takes it for the main one, and never again. */
+function tellOfUnit({ name, pid }: Status): void {
+  const unit = unitOfMain(pid)
+  if (unit === undefined) return
+  note(
+    `${name} is the main process of the unit ${unit.name}, and --no-wait returns while the new process is still a child of the old one: systemd does not count it as its own child then, and the next stop kills it at once, with all that it was answering. Leave out --no-wait in ExecReload=`,
+  )
 }
 
 function onInterrupt(): void {

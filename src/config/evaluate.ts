@@ -4,6 +4,7 @@ import { dirname } from 'node:path'
 import type { Readable } from 'node:stream'
 import { identityOfChild, killSession } from '../node/sessions.ts'
 import { exitWords } from '../process/launcher.ts'
+import { plainText } from '../process/plain-text.ts'
 import type { OtherOwner } from '../process/trust.ts'
 import { ConfigFault } from './service.ts'
 
@@ -48,7 +49,9 @@ export async function evaluate(file: string, user?: OtherOwner, deadline: number
   }
   for (const signal of signals) process.once(signal, interrupted)
   for (const stream of [child.stdout, child.stderr]) {
-    stream?.on('data', (text: Buffer) => process.stderr.write(user === undefined ? text : plain(text)))
+    stream?.on('data', (text: Buffer) =>
+      process.stderr.write(user === undefined ? text : plainText(text.toString('utf8'))),
+    )
   }
   try {
     return valueIn(await answerOf(child, deadline))
@@ -105,9 +108,4 @@ function valueIn(line: string): unknown {
   }
   if (answer.value === undefined) throw new ConfigFault('its code exports no object')
   return answer.value
-}
-
-/** What another user prints must not steer the terminal of this one. */
-function plain(text: Buffer): string {
-  return [...text.toString('utf8')].filter((one) => one === '\n' || one === '\t' || !/\p{Cc}/u.test(one)).join('')
 }

@@ -16,14 +16,18 @@ type Environment = Readonly<Record<string, string | undefined>>
  * `ERR_COOK_RUN_DIR` if this user has no place for one.
  */
 export function runDirectory(env: Environment): string {
-  const named = env[envHome]
-  if (named !== undefined && named !== '') return resolve(named)
-  const given = runtimeDirectory(env)
-  if (given !== undefined) return given
+  const named = namedDirectory(env)
+  if (named !== undefined) return named
   if (process.getuid?.() === 0) return '/run/cook-daemon'
   const home = homeOf(env)
   if (home !== undefined) return join(home, '.cook-daemon')
   throw new CookError('ERR_COOK_RUN_DIR', { folder: '~/.cook-daemon', why: 'this user has no home directory' })
+}
+
+/** The one that the environment names, if it does. */
+export function namedDirectory(env: Environment): string | undefined {
+  const named = env[envHome]
+  return named === undefined || named === '' ? runtimeDirectory(env) : resolve(named)
 }
 
 /** That of a unit of systemd: the first of a list, if it is as safe as one that we make. */
