@@ -152,7 +152,7 @@ test('what cannot be a unit is refused with a reason, and nothing is written', u
     ['systemd app.cjs --name masked --install', /unit masked\.service already/],
     ['systemd app.cjs --name systemd-journald --install', /unit systemd-journald\.service already/],
   ]
-  for (const [words, reason] of refused) await refuses(cook(words), reason)
+  await Promise.all(refused.map(([words, reason]) => refuses(cook(words), reason)))
   await refuses(
     'cd /srv && node /root/.npm/_npx/1/node_modules/cook-daemon/dist/bin/cook-daemon.js systemd alone.cjs',
     /lies in the cache of npx/,

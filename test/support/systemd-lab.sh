@@ -124,7 +124,7 @@ boot() {
   cd /
   ip link set lo up
   # The mark by which a run of the tests finds what it has left.
-  exec env -i "PATH=$PATH" container=lab COOK_TEST_RUN="${COOK_TEST_RUN:-}" /lib/systemd/systemd --system \
+  exec env -i container=lab COOK_TEST_RUN="${COOK_TEST_RUN:-}" /lib/systemd/systemd --system \
     --unit=lab.target --log-target=journal --show-status=no
 }
 

@@ -19,6 +19,9 @@ const script = join(repository, 'test/support/systemd-lab.sh')
 /** After that a lab ends itself, in seconds: whoever started it may be stopped or hang. */
 const longestLife = 600
 
+/** Whatever is in that of the test: `node` is the one that runs it. */
+const path = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+
 function whyNot(): string | false {
   if (process.platform !== 'linux' || process.getuid?.() !== 0) return 'only root can start a systemd of its own'
   if (!existsSync('/lib/systemd/systemd')) return 'there is no /lib/systemd/systemd to start'
@@ -101,7 +104,7 @@ export class SystemdLab {
 
   #begins(commands: string, user: User['user']): ChildProcess {
     const home = user === undefined ? '/root' : `/home/${user}`
-    const environment = ['env', '-i', `PATH=${process.env.PATH}`, `HOME=${home}`, 'LANG=C.UTF-8']
+    const environment = ['env', '-i', `PATH=${path}`, `HOME=${home}`, 'LANG=C.UTF-8']
     const asUser =
       user === undefined
         ? []
