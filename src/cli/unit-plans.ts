@@ -98,12 +98,12 @@ async function planOf(
   tellDoubts(name, program)
   const cannot = unreadable(paths, user)
   if (cannot !== undefined) throw new UsageError(unreadableText(cannot, user))
-  const { readyTimeout, drainTimeout } = { ...defaults, ...record }
+  const { readyTimeout, drainTimeout, lameDuck } = { ...defaults, ...record }
   // Kept as it is typed, so that an upgrade follows a symlink there.
   const own = realpathSync(node) === node ? [] : ['--node', node]
   const rest = args.length === 0 ? [] : ['--', ...args]
   return {
-    ...{ name, user, sockets, times: { readyTimeout, drainTimeout, overlap: record.overlap ?? 0 } },
+    ...{ name, user, sockets, times: { readyTimeout, drainTimeout, lameDuck, overlap: record.overlap ?? 0 } },
     run: [node, bin, ...words.run, ...own, ...rest],
     reload: [node, bin, ...words.reload],
     isInHome: paths.some(isInHome),

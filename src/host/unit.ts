@@ -16,7 +16,12 @@ export type UnitPlan = {
   readonly run: readonly string[]
   readonly reload: readonly string[]
   /** In milliseconds. */
-  readonly times: { readonly readyTimeout: number; readonly drainTimeout: number; readonly overlap: number }
+  readonly times: {
+    readonly readyTimeout: number
+    readonly drainTimeout: number
+    readonly lameDuck: number
+    readonly overlap: number
+  }
   readonly user: UnitUser
   /** Something that it runs lies in a home. */
   readonly isInHome: boolean
@@ -66,7 +71,7 @@ function aboutService({ name, user, sockets }: UnitPlan): readonly Part[] {
 }
 
 function lifeOf({ name, run, reload, times }: UnitPlan): readonly Part[] {
-  const { readyTimeout, drainTimeout, overlap } = times
+  const { readyTimeout, drainTimeout, lameDuck, overlap } = times
   const start = seconds(readyTimeout + overlap + drainTimeout) + margin
   return [
     ['It has started when it serves, and not before; the keeper says so.', 'Type=notify'],
@@ -96,8 +101,8 @@ and ${margin} s.`,
       `TimeoutStartSec=${start}`,
     ],
     [
-      `The drain timeout and ${margin} s. A program that sets a longer one itself needs a longer time here.`,
-      `TimeoutStopSec=${seconds(drainTimeout) + margin}`,
+      `Lame duck (${seconds(lameDuck)} s), drain timeout and ${margin} s. A program that sets longer ones itself needs more.`,
+      `TimeoutStopSec=${seconds(lameDuck + drainTimeout) + margin}`,
     ],
     [
       'If the keeper is killed, or no worker comes up any more; not after a stop.',

@@ -1,6 +1,7 @@
 /** The units that `cook-daemon systemd` makes: what stands in them, for each kind of service. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { optionWords, type UnitOptions } from '../../src/cli/unit-options.ts'
 import { type UnitPlan, unitMark, unitsOf } from '../../src/host/unit.ts'
 import { execLine, UnitFault, value } from '../../src/host/unit-words.ts'
 
@@ -8,7 +9,7 @@ const plan: UnitPlan = {
   name: 'web',
   run: ['/usr/bin/node', '/srv/web/cook-daemon.js', 'run', '/srv/web/app.js', '--keep'],
   reload: ['/usr/bin/node', '/srv/web/cook-daemon.js', 'upgrade', 'web'],
-  times: { readyTimeout: 60_000, drainTimeout: 30_000, overlap: 5_000 },
+  times: { readyTimeout: 60_000, drainTimeout: 30_000, lameDuck: 0, overlap: 5_000 },
   user: { kind: 'dynamic' },
   isInHome: false,
 }
@@ -46,9 +47,9 @@ test('every line of a unit has its reason above it, and its first line says whos
 test('a unit waits as long as the service may take: to start, to be replaced and to stop', () => {
   assert.ok(service().includes('TimeoutStartSec=105'))
   assert.ok(service().includes('TimeoutStopSec=40'))
-  const times = { readyTimeout: 1_500, drainTimeout: 100, overlap: 0 }
+  const times = { readyTimeout: 1_500, drainTimeout: 100, lameDuck: 2_000, overlap: 0 }
   assert.ok(service({ times }).includes('TimeoutStartSec=12'))
-  assert.ok(service({ times }).includes('TimeoutStopSec=11'))
+  assert.ok(service({ times }).includes('TimeoutStopSec=13'))
 })
 
 test('a unit never sets what would cost requests or keep Node from starting', () => {
@@ -125,4 +126,49 @@ test('words stand in a unit so that systemd takes nothing for its own, and what 
   }
   for (const path of ['/a"b', "/a'b", '/a\\b']) assert.throws(() => execLine([path]), UnitFault)
   for (const word of [' a', 'a ', 'a\\']) assert.throws(() => value(word), UnitFault)
+})
+
+test('every option of start that was typed is in the command of the unit', () => {
+  // What has a place of its own there, or is for the command that prints it.
+  type Elsewhere = 'name' | 'cwd' | 'node' | 'json' | 'keep' | 'env' | 'allowOwner' | 'uid' | 'gid'
+  type Printing = 'userManager' | 'socket' | 'install'
+  const all: Required<Omit<UnitOptions, Elsewhere | Printing>> = {
+    ...{ waitReady: true, listen: false, moveConnections: false, workers: 'max', log: 'log', pid: '/run/web.pid' },
+    ...{
+      readyTimeout: 1,
+      drainTimeout: 2,
+      lameDuck: 3,
+      overlap: 4,
+      hangTimeout: 5,
+      maxMemory: 6,
+      logMaxSize: 7,
+      logKeep: 8,
+    },
+    nodeArg: ['--import=tsx'],
+  }
+  const words = optionWords({ ...all, cwd: '/srv/web' })
+  assert.deepEqual(
+    words
+      .join(' ')
+      .split(/ (?=--)/)
+      .sort(),
+    [
+      '--drain-timeout 2',
+      '--hang-timeout 5',
+      '--lame-duck 3',
+      '--log /srv/web/log',
+      '--log-keep 8',
+      '--log-max-size 7',
+      '--max-memory 6',
+      '--no-listen',
+      '--no-move-connections',
+      '--node-arg=--import=tsx',
+      '--overlap 4',
+      '--pid /run/web.pid',
+      '--ready-timeout 1',
+      '--wait-ready',
+      '--workers max',
+    ],
+  )
+  assert.deepEqual(optionWords({}), [])
 })
