@@ -38,7 +38,7 @@ export const envNotify = 'NOTIFY_SOCKET'
 export const envWatchdog = 'WATCHDOG_USEC'
 export const envWatchdogPid = 'WATCHDOG_PID'
 /** What systemd says to the main process of a unit alone, and to its ExecReload=. */
-const managerVariables = [...listenVariables, envNotify, envWatchdog, envWatchdogPid, 'MAINPID'] as const
+export const managerVariables = [...listenVariables, envNotify, envWatchdog, envWatchdogPid, 'MAINPID'] as const
 
 /**
  * Node reads these two at its start; left in an environment they would make a child open a channel

@@ -24,6 +24,7 @@ import { Recorder } from './records.ts'
 import { environmentOf, isSameRelease, releaseOf } from './release.ts'
 import type { Rules } from './slot.ts'
 import { isTrusted } from './spawns.ts'
+import { asOfUnit } from './unit.ts'
 import { exitCodeOf, type Worker } from './worker.ts'
 
 /** How the keeper ends: with this code, and at a first start that failed with why. */
@@ -215,7 +216,7 @@ export class Keeper implements Home {
   /** What a start gets: the environment of the last one unless there is another, and its words. */
   environmentFor(env: Release['environment'] | undefined, program: ProgramRecord): Release['environment'] {
     const { release, plan } = this
-    const own = withoutInspectorIn(env ?? release.environment)
+    const own = withoutInspectorIn(env === undefined ? release.environment : asOfUnit(env))
     return withoutUndefined(writeProgram(own, { ...plan.program, ...program }))
   }
 

@@ -12,6 +12,7 @@ import { spawnFault } from '../process/launcher.ts'
 import { watchEnd } from './attached.ts'
 import type { Spot } from './home.ts'
 import { commandOf, releaseOf, typedCommand } from './release.ts'
+import { asOfUnit } from './unit.ts'
 import { Worker } from './worker.ts'
 
 export class Spawns {
@@ -158,7 +159,7 @@ export class Spawns {
     if (target !== undefined) return { ...target, command: commandOf(target), log: home.logAt(this.#place) }
     if (isTrusted(by)) {
       const told = commandFrom(command)
-      return { command: told, environment, log, typed: link.typed ?? typedOf(told) }
+      return { command: told, environment: asOfUnit(environment), log, typed: link.typed ?? typedOf(told) }
     }
     const { asked, plan } = home
     // Nobody has asked for another version: it is replaced by itself.

@@ -13,6 +13,7 @@ import { lastWords, linesSince, markLog, openLog } from '../process/log.ts'
 import { openStation, type RawHandle, type Station } from '../upgrade/station.ts'
 import { collectSoon } from './garbage.ts'
 import type { KeeperPlan, Release } from './plan.ts'
+import { isUnit } from './unit.ts'
 
 export type WorkerEvents = {
   message(worker: Worker, message: KeeperMessage, handle: RawHandle | undefined): void
@@ -143,14 +144,4 @@ function openOrNothing(log: string): number | undefined {
 export function exitCodeOf(exit: Exit | undefined): number {
   if (exit === undefined) return 0
   return exit.code ?? 128 + signalNumbers()[(exit.signal ?? 'SIGKILL') as NodeJS.Signals]
-}
-
-/**
- * This keeper is what systemd has started and looks after. INVOCATION_ID alone is in every shell
- * of a session, too; SYSTEMD_EXEC_PID (systemd.exec(5)) came with systemd 248.
- */
-function isUnit(): boolean {
-  const { INVOCATION_ID, SYSTEMD_EXEC_PID } = process.env
-  if (SYSTEMD_EXEC_PID !== undefined) return SYSTEMD_EXEC_PID === String(process.pid)
-  return INVOCATION_ID !== undefined && process.ppid === 1 && process.argv.includes('run')
 }

@@ -18,7 +18,8 @@ async function deploy(
 ): Promise<void> {
   await lab.writes(
     '/srv/web/app.mjs',
-    `import { createServer } from 'node:http'
+    `import { fstatSync } from 'node:fs'
+import { createServer } from 'node:http'
 import { loadHandler } from '${fixtures}/load-server-handler.js'
 ${isServing ? "import { serve } from 'cook-daemon'" : ''}
 ${before}
@@ -30,7 +31,8 @@ const server = createServer({ keepAliveTimeout: 60_000 }, (request, response) =>
 })
 const where = { port: ${port}, host: '0.0.0.0' }
 ${isServing ? "await serve(server, { ...where, name: 'web', pidFile: '/run/web/web.pid' })" : 'server.listen(where)'}
-console.log('${version} serves, pid ' + process.pid)
+const { dev, ino } = fstatSync(1)
+console.log('${version} serves, pid ' + process.pid + (process.env.JOURNAL_STREAM === dev + ':' + ino ? ' in the journal' : ''))
 `,
   )
 }
@@ -123,7 +125,7 @@ describe('in a unit of systemd', { concurrency: 1 }, () => {
         assert.equal(await lab.shows('web', 'MainPID'), main)
         const lines = await journal(lab)
         for (let reload = 0; reload < reloads; reload++)
-          assert.match(lines, new RegExp(`^v${reload} serves, pid \\d+$`, 'm'))
+          assert.match(lines, new RegExp(`^v${reload} serves, pid \\d+ in the journal$`, 'm'))
         assert.match(lines, /no such table: users/)
         assert.doesNotMatch(lines, /not our child|does not hear/)
         // Of the unit nothing is left, and the service is found by its name meanwhile.
