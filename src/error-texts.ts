@@ -259,7 +259,7 @@ export const errorTexts = {
   },
   ERR_COOK_UNIT_DOWN: {
     text: 'no service named {name} is running; the unit {unit} is {state}',
-    help: 'systemctl status with the name of the unit shows why, systemctl start starts it (with --user, if it is one of a user manager), and cook-daemon logs has its journal.',
+    help: 'Run systemctl status with the name of the unit to see why, and systemctl start to start it (with --user for one of a user manager). cook-daemon logs has its journal.',
   },
   ERR_COOK_NO_JOURNAL: {
     text: 'the output of {unit} is in the journal, and journalctl cannot be run',
