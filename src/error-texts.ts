@@ -245,6 +245,10 @@ export const errorTexts = {
     text: '{name} has no process that serves now (it is {state}); clients wait, and nothing was changed',
     help: 'Its keeper starts it again; status shows how the last one ended. To start another version at once: restart.',
   },
+  ERR_COOK_KEEPER_GONE: {
+    text: 'the keeper of {name} is gone; its worker (pid {pid}) serves on without one',
+    help: 'It starts another one within a second or so. One that has given up root cannot: cook-daemon stop ends it by its name, and start starts it again.',
+  },
   ERR_COOK_NO_KEEPER: {
     text: '{name} has no keeper: it was started with --no-keep, or by itself; nothing was changed',
     help: 'Started again without --no-keep it has one.',

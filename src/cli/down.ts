@@ -69,11 +69,19 @@ export function lastExitText({ pid, code, signal, at }: LastExit): string {
   return `${how} (pid ${pid}, ${new Date(at).toISOString()})`
 }
 
+/** Of a worker that serves and has no keeper; nothing can be started beside it. */
+export function workerAlone(folder: string, name: string): CookError | undefined {
+  const { pid } = livingWorkers(folder, name).at(-1) ?? {}
+  return pid === undefined ? undefined : new CookError('ERR_COOK_KEEPER_GONE', { name, pid })
+}
+
 /** What was typed means a service that is known, or a unit, and does not run. */
 export function explained(error: unknown): unknown {
   if (!(error instanceof CookError) || error.code !== 'ERR_COOK_NOT_RUNNING') return error
   const { name } = error.values as { readonly name?: string }
   if (name === undefined) return error
+  const alone = workerAlone(runDirectory(process.env), name)
+  if (alone !== undefined) return alone
   const down = downOf(name)
   if (down !== undefined) return new CookError('ERR_COOK_DOWN', { name, why: downText(down) }, { cause: error })
   // Its run directory went with it.

@@ -13,6 +13,7 @@ import { type LaunchPlan, launchDaemon } from '../process/launcher.ts'
 import { openLog } from '../process/log.ts'
 import { logFolders, openDefaultLog } from '../process/log-dir.ts'
 import { findRunDirectory, logPath, runDirectory } from '../process/run-dir.ts'
+import { workerAlone } from './down.ts'
 import { ifNotRunning } from './find-service.ts'
 import { checkRotation, isNameTaken, keeperPlan, keepOptionsOf, startKeeper } from './keep.ts'
 import { exitCodes, paint, print, printJson, tell, UsageError } from './output.ts'
@@ -51,6 +52,8 @@ export async function startProgram(program: Program, options: StartOptions, agai
   const client = clientOf(folder, name)
   const running = await client.status().catch(ifNotRunning)
   if (running !== undefined) return tellRunning(running, program)
+  const alone = workerAlone(folder, name)
+  if (alone !== undefined) throw alone
   const { logFile, log } = openLogOf(program, folder)
   try {
     await launch(withLog(program, logFile), { folder, log, options, again })

@@ -17,7 +17,12 @@ export function userOf({ uid, gid }: Options): UserRecord | undefined {
     return undefined
   }
   if (process.geteuid?.() !== 0) return demandSelf(uid, gid)
-  const user = findUser(uid)
+  let user: ReturnType<typeof findUser>
+  try {
+    user = findUser(uid)
+  } catch (error) {
+    throw new UsageError(`--uid ${uid}: root cannot become that user here: ${messageOf(error)}`)
+  }
   if (user === undefined) throw new UsageError(`--uid: there is no user ${uid}`)
   if (user.uid === 0) throw new UsageError('--uid: root is who starts it already. Leave it out, or name another user')
   const group = gid === undefined ? user.gid : findGroup(gid)

@@ -2,11 +2,12 @@
 
 import type { Socket } from 'node:dgram'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import { errorMonitor } from 'node:events'
 import { type Emitter, wrapEmit } from '../node/emitters.ts'
 import { startDatagrams, stopDatagrams } from '../node/listeners.ts'
 import type { DaemonEvent } from '../options.ts'
 import { type Ask, placeOf } from '../process/addresses.ts'
-import { isRootForNow } from '../process/user.ts'
+import { explainPort, isRootForNow } from '../process/user.ts'
 import type { Service } from '../service.ts'
 import { askOfBind } from './listen-arguments.ts'
 import type { Readiness } from './readiness.ts'
@@ -50,6 +51,7 @@ export function watchBinds(service: Service, readiness: Readiness) {
       if (inherited === undefined && isRootForNow(service.state)) stopDatagrams(socket)
       readiness.opened(socket, inherited === undefined ? `${placeOf(socket.address())} (UDP)` : undefined)
     })
+    socket.prependOnceListener(errorMonitor as unknown as 'error', (error) => explainPort(error, service.state))
     socket.once('close', () => {
       bound.delete(socket)
       handles.remove(socket)

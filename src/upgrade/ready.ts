@@ -2,11 +2,12 @@
 import { resolve } from 'node:path'
 import { lookAround } from '../conditions.ts'
 import { pidName } from '../contract/environment.ts'
+import { givePaths } from '../listen/give-paths.ts'
 import { isPathLost, noteModes, restoreUnixPaths } from '../listen/restore-path.ts'
 import { unaskedText } from '../process/activation.ts'
 import { placeOfHandle } from '../process/addresses.ts'
 import { inheritPidFile, writePidFile } from '../process/pid-file.ts'
-import { becomeItsUser } from '../process/user.ts'
+import { becomeItsUser, isRootForNow } from '../process/user.ts'
 import type { Service } from '../service.ts'
 import type { Predecessor } from '../service-parts.ts'
 
@@ -18,6 +19,8 @@ export async function ready(service: Service): Promise<void> {
   const { predecessor, state } = service
   service.hasAnswered = true
   noteModes(service)
+  const { user } = state.program ?? {}
+  if (user !== undefined && isRootForNow(state)) givePaths(service, user)
   becomeItsUser(state)
   if (predecessor === undefined) startServing(service)
   else await readyAsSuccessor(service, predecessor)

@@ -1,17 +1,32 @@
 /** `--uid`: only a first start is root, and nothing that could have been changed since runs as root. */
 import assert from 'node:assert/strict'
-import { chmodSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { get } from 'node:http'
 import { dirname } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
 import { findUser, groupsOf } from '../../src/node/as-user.ts'
 import { userOf } from '../../src/node/users.ts'
-import { Operator } from '../support/command.ts'
+import { bin, Operator, portOf } from '../support/command.ts'
+import { onlyInMatrix } from '../support/extent.ts'
 import { Lab } from '../support/lab.ts'
 import { preload } from '../support/program.ts'
 import { eventually } from '../support/waiting.ts'
 
 const isRoot = process.getuid?.() === 0
 const asRoot = { skip: !isRoot && 'only root can start a program as another user' }
+const asRootInMatrix = { skip: asRoot.skip || onlyInMatrix.skip }
 
 /** One of this system, if there is one, that is in several groups. */
 const user = isRoot ? anyUser() : { name: '', uid: 0, gid: 0, home: '', groups: [] }
@@ -27,7 +42,7 @@ function anyUser() {
   return first
 }
 
-const _nobody = { name: 'nobody', uid: 65_534 }
+const nobody = { name: 'nobody', uid: 65_534 }
 
 async function openLab(): Promise<Lab> {
   const lab = await Lab.open()
@@ -149,7 +164,7 @@ test('nothing that the user could have changed runs as root after the first star
 
 test(
   'a working directory that is closed to the user is not entered for it, wherever its symlink leads',
-  asRoot,
+  asRootInMatrix,
   async () => {
     await using lab = await openLab()
     await using operator = new Operator(lab)
@@ -167,3 +182,281 @@ test(
     await operator.does(['stop', 'app'])
   },
 )
+
+const early: Readonly<Record<string, (library: string) => readonly [file: string, code: string]>> = {
+  'of an unmodified program': () => [
+    'app.cjs',
+    `const { createServer } = require('node:http')
+const up = () => process.send('ready')
+const listen = (server, listening) => server.listen(0, '127.0.0.1', listening)`,
+  ],
+  'of a program that calls the library': (library) => [
+    'app.mjs',
+    `import { createRequire } from 'node:module'
+import { createServer } from 'node:http'
+import { createDaemon } from '${library}'
+const require = createRequire(import.meta.url)
+const daemon = await createDaemon()
+const up = () => daemon.ready()
+const listen = (server, listening) => void daemon.listen(server, { host: '127.0.0.1', port: 0 }).then(listening)`,
+  ],
+}
+
+for (const [whose, write] of Object.entries(early)) {
+  test(`a client ${whose} that comes before it is the user waits, and root answers nobody`, asRoot, async () => {
+    await using lab = await openLab()
+    await using operator = new Operator(lab)
+    const [file, code] = write(operator.library)
+    writeFileSync(
+      lab.path(file),
+      `${code}
+const server = createServer((request, response) => { ${traceOf(lab, 'answers')}; response.end() })
+server.on('connection', () => { ${traceOf(lab, 'accepts')} })
+listen(server, () => {
+  const client = require('node:net').connect(server.address().port, '127.0.0.1', () => {
+    client.end('GET / HTTP/1.0\\r\\n\\r\\n')
+    let turns = 100
+    const turn = () => turns-- > 0 ? setImmediate(turn) : up()
+    turn()
+  })
+})`,
+    )
+    await operator.does(['start', file, '--wait-ready', '--uid', user.name])
+    await eventually('the answer', () => traced(lab, 'answers')[0])
+    assert.deepEqual([traced(lab, 'accepts'), traced(lab, 'answers')], [[his()], [his()]])
+    await operator.does(['stop', 'app'])
+  })
+}
+
+test('without a keeper the process becomes the user, and so do those that it starts', asRoot, async () => {
+  await using lab = await openLab()
+  await using operator = new Operator(lab)
+  writeApp(lab)
+  await operator.does(['start', 'app.cjs', '--no-keep', '--uid', user.name, '--pid', 'pid'])
+  for (const generation of [1, 2]) {
+    const status = await operator.status('app')
+    assert.equal(status.generation, generation)
+    assert.equal(await operator.asks('app'), answerOf(status.pid))
+    assert.equal(lab.read('pid').trim(), String(status.pid))
+    if (generation === 1) await operator.does(['upgrade', 'app'])
+  }
+  await operator.does(['restart', 'app'])
+  assert.equal(await operator.asks('app'), answerOf((await operator.status('app')).pid))
+  const typed = await operator.types(['upgrade', 'app', '--uid', 'nobody'])
+  assert.deepEqual([typed.code, /only root can become another user/.test(typed.stderr)], [1, true])
+  await operator.does(['stop', 'app'])
+})
+
+test('a service is given to another user by an upgrade, and one of root to its first', asRootInMatrix, async () => {
+  await using lab = await openLab()
+  await using operator = new Operator(lab)
+  writeApp(lab)
+  await operator.does(['start', 'app.cjs'])
+  await operator.does(['upgrade', 'app', '--uid', user.name])
+  assert.equal(await operator.asks('app'), answerOf((await operator.status('app')).pid))
+  await operator.does(['upgrade', 'app', '--uid', 'nobody', '--gid', String(user.gid)])
+  const { pid } = await operator.status('app')
+  assert.match(await operator.asks('app'), new RegExp(`^${pid} ${nobody.uid} ${user.gid} .* nobody$`))
+  assert.equal(lab.read('run/app.log'), '')
+  await operator.does(['stop', 'app'])
+})
+
+test('a program without a listener never is root', asRootInMatrix, async () => {
+  await using lab = await openLab()
+  await using operator = new Operator(lab)
+  writeFileSync(lab.path('app.cjs'), `${traceOf(lab, 'line')}\nprocess.send('ready'); setInterval(() => {}, 1000)`)
+  await operator.does(['start', 'app.cjs', '--no-listen', '--wait-ready', '--uid', user.name])
+  await operator.does(['upgrade', 'app'])
+  assert.equal((await operator.status('app')).generation, 2)
+  assert.deepEqual(traced(lab, 'line'), [his(), his()])
+  await operator.does(['stop', 'app'])
+})
+
+test('a user that cannot be, or cannot run the program, is a usage error, and nothing is started', asRoot, async () => {
+  await using lab = await openLab()
+  await using operator = new Operator(lab)
+  writeApp(lab)
+  const wrong: readonly (readonly [options: readonly string[], why: RegExp])[] = [
+    [['--uid', 'no-such-user'], /there is no user no-such-user/],
+    [['--uid', 'root'], /root is who starts it already/],
+    [['--uid', '0'], /root is who starts it already/],
+    [['--gid', String(user.gid)], /--gid needs --uid/],
+    [['--uid', user.name, '--gid', 'no-such-group'], /there is no group no-such-group/],
+    [['--uid', '3999999999'], /its group must be named: --gid/],
+    [['--uid', '4294967295'], /there is no user 4294967295/],
+  ]
+  for (const [options, why] of wrong) {
+    const { code, stderr } = await operator.types(['start', 'app.cjs', ...options])
+    assert.deepEqual([code, why.test(stderr)], [2, true], stderr)
+  }
+  chmodSync(lab.path('app.cjs'), 0o600)
+  const unreadable = await operator.types(['start', 'app.cjs', '--uid', user.name])
+  assert.deepEqual([unreadable.code, /cannot read the program: EACCES/.test(unreadable.stderr)], [2, true])
+  chmodSync(lab.path('app.cjs'), 0o644)
+  writeFileSync(lab.path('node'), `#!/bin/sh\nexec ${process.execPath} "$@"\n`, { mode: 0o700 })
+  const closed = await operator.types(['start', 'app.cjs', '--uid', user.name, '--node', './node'])
+  assert.deepEqual([closed.code, /cannot run .*node/.test(closed.stderr)], [2, true], closed.stderr)
+  // A number without an entry has its group, and is at home nowhere.
+  await operator.does(['start', 'app.cjs', '--uid', '54321', '--gid', '54322'])
+  assert.match(await operator.asks('app'), /^\d+ 54321 54322 54322 \/ $/)
+  assert.deepEqual(traced(lab, 'line'), [ids(0, 0)])
+  await operator.does(['stop', 'app'])
+})
+
+test('who is not root can name themselves, and nobody else', asRootInMatrix, async () => {
+  await using lab = await openLab()
+  writeApp(lab)
+  mkdirSync(lab.path('home'))
+  chownSync(lab.path('home'), user.uid, user.gid)
+  const types = async (...words: readonly string[]) => {
+    const env = { ...process.env, COOK_DAEMON_HOME: lab.path('home/run') }
+    const { uid, gid } = user
+    const child = spawn(process.execPath, [bin, ...words], {
+      cwd: lab.folder,
+      env,
+      uid,
+      gid,
+      stdio: ['ignore', 'ignore', 'pipe'],
+    })
+    const stderr = text(child.stderr)
+    const [code] = await once(child, 'close')
+    return { code, stderr: await stderr }
+  }
+  const other = await types('start', 'app.cjs', '--uid', 'nobody')
+  assert.deepEqual([other.code, /only root can start a program as another user/.test(other.stderr)], [2, true])
+  const own = await types('start', 'app.cjs', '--uid', user.name)
+  assert.equal(own.code, 0, own.stderr)
+  assert.deepEqual(traced(lab, 'line'), [his()])
+  assert.equal((await types('stop', 'app')).code, 0)
+})
+
+test('a port that only root may open, in a later version, fails with what to do', asRoot, async (context) => {
+  const free = Number(readFileSync('/proc/sys/net/ipv4/ip_unprivileged_port_start', 'utf8'))
+  if (free <= 1) return context.skip('anybody may open any port here')
+  await using lab = await openLab()
+  await using operator = new Operator(lab)
+  writeApp(lab)
+  await operator.does(['start', 'app.cjs', '--uid', user.name])
+  writeApp(lab, "1, '127.0.0.1'")
+  const { code, stderr } = await operator.types(['upgrade', 'app'])
+  assert.equal(code, 1)
+  assert.match(stderr, /EACCES.*is opened by a new start \(stop and start\), or by systemd \(socket activation\)/)
+  await operator.does(['stop', 'app'])
+})
+
+test(
+  "a Unix socket that root has opened for the user is the user's, and one whose owner was chosen is not",
+  asRoot,
+  async () => {
+    await using lab = await openLab()
+    await using operator = new Operator(lab)
+    const [path, chosen] = [lab.path('app.socket'), lab.path('chosen.socket')]
+    writeFileSync(
+      lab.path('app.cjs'),
+      `const { createServer } = require('node:http')
+createServer((request, response) => response.end()).listen('${path}')
+createServer(() => {}).listen('${chosen}', () => process.getuid() === 0 && require('node:fs').chownSync('${chosen}', ${nobody.uid}, ${nobody.uid}))`,
+    )
+    await operator.does(['start', 'app.cjs', '--uid', user.name])
+    for (const _ of [1, 2]) {
+      const owners = [path, chosen].map((file) => [lstatSync(file).uid, lstatSync(file).gid])
+      assert.deepEqual(owners, [
+        [user.uid, user.gid],
+        [nobody.uid, nobody.uid],
+      ])
+      const [response] = await once(get({ socketPath: path }), 'response')
+      assert.equal(response.statusCode, 200)
+      await operator.does(['upgrade', 'app'])
+    }
+    await operator.does(['stop', 'app'])
+  },
+)
+
+test(
+  'a worker that is not root cannot have its keeper start what it likes, by asking for an upgrade',
+  asRoot,
+  async () => {
+    await using lab = await openLab()
+    await using operator = new Operator(lab)
+    writeFileSync(lab.path('evil.cjs'), traceOf(lab, 'evil'))
+    const wish = {
+      ...{ cmd: 'NODE_COOK_KEEPER', type: 'wish' },
+      options: {
+        execArgv: ['--require', lab.path('evil.cjs'), '--require', preload],
+        program: { logFile: lab.path('log') },
+      },
+    }
+    // One that gives up root itself is started as root again.
+    writeFileSync(
+      lab.path('app.cjs'),
+      `const { writeSync } = require('node:fs')
+const server = require('node:http').createServer((request, response) => {
+  if (request.url === '/wish') writeSync(3, ${JSON.stringify(`${JSON.stringify(wish)}\n`)})
+  response.end(String(process.getuid()))
+})
+server.listen(0, '127.0.0.1', () => { process.setgid(${nobody.uid}); process.setuid(${nobody.uid}) })`,
+    )
+    await operator.does(['start', 'app.cjs'])
+    await operator.asks('app', '/wish')
+    await eventually('the upgrade', async () => (await operator.status('app')).generation === 2 || undefined)
+    assert.equal(await operator.asks('app'), String(nobody.uid))
+    assert.deepEqual(traced(lab, 'evil'), [])
+    assert.equal(existsSync(lab.path('log')), false)
+    await operator.does(['stop', 'app'])
+  },
+)
+
+test(
+  'if the keeper of a worker that is not root is killed, that serves on, and all commands say what to do',
+  asRoot,
+  async () => {
+    await using lab = await openLab()
+    await using operator = new Operator(lab)
+    writeApp(lab)
+    await operator.does(['start', 'app.cjs', '--uid', user.name])
+    const refused = await operator.types(['upgrade', 'app', '--keeper'])
+    assert.deepEqual([refused.code, /stop the service, and start it/.test(refused.stderr)], [1, true])
+    await operator.does(['upgrade', 'app'])
+    const before = await operator.status('app')
+    process.kill(before.keeper?.pid ?? 0, 'SIGKILL')
+    await eventually(
+      'its word in the log',
+      () => /the keeper is gone.*cook-daemon stop/.exec(lab.read('run/app.log')) ?? undefined,
+    )
+    const [response] = await once(get({ port: portOf(before), host: '127.0.0.1' }), 'response')
+    assert.equal(await text(response), answerOf(before.pid))
+    for (const words of [
+      ['status', 'app'],
+      ['upgrade', 'app'],
+      ['restart', 'app'],
+      ['start', 'app'],
+      ['start', 'app.cjs'],
+    ]) {
+      const { stderr } = await operator.types(words)
+      assert.match(
+        stderr,
+        new RegExp(`keeper of app is gone; its worker \\(pid ${before.pid}\\) serves on`),
+        words.join(' '),
+      )
+    }
+    await operator.does(['stop', 'app'])
+    await operator.does(['start', 'app'])
+    assert.equal(await operator.asks('app'), answerOf((await operator.status('app')).pid))
+    await operator.does(['stop', 'app'])
+  },
+)
+
+test('run gives its program to the user, and ends with it at SIGTERM', asRoot, async () => {
+  await using lab = await openLab()
+  await using operator = new Operator(lab)
+  writeApp(lab)
+  const child = operator.begins(['run', 'app.cjs', '--uid', user.name])
+  const { pid } = await eventually('that it serves', async () => {
+    const status = await operator.status('app').catch(() => undefined)
+    return status?.listeners.length === 1 ? status : undefined
+  })
+  assert.equal(await operator.asks('app'), answerOf(pid))
+  child.kill('SIGTERM')
+  const [code] = await once(child, 'exit')
+  assert.equal(code, 0)
+})

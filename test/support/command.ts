@@ -15,7 +15,8 @@ import { statusOf } from './control.ts'
 import type { Lab } from './lab.ts'
 import { eventually, within } from './waiting.ts'
 
-const bin = fileURLToPath(new URL('../../bin/cook-daemon.js', import.meta.url))
+/** The command itself. */
+export const bin = fileURLToPath(new URL('../../bin/cook-daemon.js', import.meta.url))
 const library = import.meta.resolve('cook-daemon')
 
 export type Ended = { readonly code: number | null; readonly stdout: string; readonly stderr: string }
