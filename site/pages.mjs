@@ -10,6 +10,7 @@ const guides = [
   'first-upgrade',
   'from-server-close',
   'from-pm2',
+  'systemd',
   'unmodified-programs',
   'drain-and-deadlines',
   'failure-and-rollback',
