@@ -1,11 +1,13 @@
 /** What a unit runs, by paths that stay right after a deploy, and what keeps it from that. */
-import { existsSync, realpathSync } from 'node:fs'
+import { existsSync, readdirSync, realpathSync } from 'node:fs'
+import { dirname, join, relative } from 'node:path'
 import { clientOf } from '../control/client.ts'
 import type { Status } from '../control/status.ts'
 import { CookError } from '../errors.ts'
 import type { UnitPlan } from '../host/unit.ts'
 import type { ServiceRecord } from '../keeper/plan.ts'
 import { typedCommand } from '../keeper/release.ts'
+import { attempt } from '../node/sessions.ts'
 import { defaults, withoutUndefined } from '../options.ts'
 import { findRunDirectory } from '../process/run-dir.ts'
 import { described, type Found } from './described.ts'
@@ -13,7 +15,7 @@ import { note, UsageError } from './output.ts'
 import { type Program, packageFile, programOf, type StartOptions } from './program.ts'
 import { knownOptions, optionWords, type UnitOptions } from './unit-options.ts'
 import { hasLowPort, socketsOf } from './unit-sockets.ts'
-import { unitUser, unreadable } from './unit-user.ts'
+import { demandReadable, unitUser } from './unit-user.ts'
 import { isSameScript, tellDoubts } from './what-runs.ts'
 
 export async function planOfScript(script: string, args: readonly string[], options: UnitOptions): Promise<UnitPlan> {
@@ -96,8 +98,13 @@ async function planOf(
   const running = await runningOf(program)
   const sockets = socketsOf(name, options.socket, running)
   tellDoubts(name, program)
-  const cannot = unreadable(paths, user)
-  if (cannot !== undefined) throw new UsageError(unreadableText(cannot, user))
+  demandReadable(user, { ...command, execPath: node }, bin)
+  const link = linkTo(command.cwd)
+  if (link !== undefined) {
+    note(
+      `the unit runs ${command.cwd} itself, and a deploy that switches ${link.path} changes nothing for it. To follow that: --cwd ${link.through}`,
+    )
+  }
   const { readyTimeout, drainTimeout, lameDuck } = { ...defaults, ...record }
   // Kept as it is typed, so that an upgrade follows a symlink there.
   const own = realpathSync(node) === node ? [] : ['--node', node]
@@ -109,11 +116,6 @@ async function planOf(
     isInHome: paths.some(isInHome),
     hasLowPort: running && hasLowPort(running.listeners),
   }
-}
-
-function unreadableText(path: string, user: UnitPlan['user']): string {
-  const who = user.kind === 'named' ? user.user : 'the user of the unit (DynamicUser=)'
-  return `${who} cannot read ${path}, or a folder above it: change its mode, move it, as to /srv, or name another user with --uid`
 }
 
 /** As `start` takes them. */
@@ -133,6 +135,29 @@ function stableNode(): string {
   const { execPath } = process
   const isOwn = (path: string) => existsSync(path) && realpathSync(path) === realpathSync(execPath)
   return ['/usr/local/bin/node', '/usr/bin/node'].find(isOwn) ?? execPath
+}
+
+/** How far above a release the link to it lies. */
+const levels = 2
+
+/**
+ * A symlink that leads to a folder or one above it, beside it or further up: npm and deploy agents
+ * forget that it was typed.
+ */
+function linkTo(folder: string) {
+  if (realpathSync(folder) !== folder) return undefined
+  for (let at = folder; at !== dirname(at); at = dirname(at)) {
+    for (let place = dirname(at), level = 0; level < levels && place !== '/'; place = dirname(place), level++) {
+      const path = linksIn(place).find((one) => attempt(() => realpathSync(one)) === at)
+      if (path !== undefined) return { path, through: join(path, relative(at, folder)) }
+    }
+  }
+  return undefined
+}
+
+function linksIn(folder: string): readonly string[] {
+  const entries = attempt(() => readdirSync(folder, { withFileTypes: true })) ?? []
+  return entries.filter((entry) => entry.isSymbolicLink()).map(({ name }) => join(folder, name))
 }
 
 const cleaned = ['/tmp', '/var/tmp', '/dev/shm']

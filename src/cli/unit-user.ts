@@ -2,9 +2,11 @@
 import { realpathSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import type { UnitUser } from '../host/unit.ts'
-import { type Account, accountOf, isGroup } from '../node/accounts.ts'
+import { isGroup, nameOfUser } from '../node/accounts.ts'
+import type { Command } from '../node/system.ts'
 import { UsageError } from './output.ts'
 import type { UnitOptions } from './unit-options.ts'
+import { checkForUser, userOf } from './user.ts'
 
 /** --uid, else the owner of the script; root's script gets a user that owns nothing. */
 export function unitUser(script: string, { userManager, uid, gid }: UnitOptions): UnitUser {
@@ -14,13 +16,14 @@ export function unitUser(script: string, { userManager, uid, gid }: UnitOptions)
   }
   if (gid !== undefined && !isGroup(gid)) throw new UsageError(`--gid: there is no group ${gid}`)
   if (uid !== undefined) {
-    if (accountOf(uid) === undefined) throw new UsageError(`--uid: there is no user ${uid}`)
-    return { kind: 'named', user: uid, group: gid }
+    const user = nameOfUser(uid)
+    if (user !== undefined) return { kind: 'named', user, group: gid }
+    throw new UsageError(`--uid: there is no user ${uid}`)
   }
   const owner = statSync(script).uid
   if (owner !== 0) {
-    const user = accountOf(owner)
-    if (user !== undefined) return { kind: 'named', user: user.name, group: gid }
+    const user = nameOfUser(String(owner))
+    if (user !== undefined) return { kind: 'named', user, group: gid }
     throw new UsageError(
       `${script} belongs to user ${owner}, who does not exist: name one with --uid, or give it to root`,
     )
@@ -31,29 +34,25 @@ export function unitUser(script: string, { userManager, uid, gid }: UnitOptions)
   )
 }
 
-/** The first of these that they cannot read, by the modes of files and folders; undefined: none. */
-export function unreadable(paths: readonly string[], user: UnitUser): string | undefined {
-  if (user.kind === 'manager') return undefined
-  const ids = user.kind === 'dynamic' ? nobody : accountOf(user.user)
-  if (ids === undefined || ids.uid === 0) return undefined
-  return paths.flatMap((path) => [path, realpathSync(path)]).find((path) => !mayReach(path, ids))
+/** Throws a usage error where they cannot; of another user only root can know. */
+export function demandReadable(user: UnitUser, { execPath, args: [script = ''], cwd }: Command, bin: string): void {
+  if (user.kind === 'named' && user.user !== 'root' && process.geteuid?.() === 0) {
+    const found = userOf({ uid: user.user, ...(user.group !== undefined && { gid: user.group }) })
+    if (found !== undefined) checkForUser(found, { execPath, execArgv: ['--require', bin], args: [script], cwd })
+  }
+  if (user.kind !== 'dynamic') return
+  const closed = [execPath, bin, script, cwd].flatMap((path) => [path, realpathSync(path)]).find(isClosed)
+  if (closed === undefined) return
+  throw new UsageError(
+    `the user of the unit (DynamicUser=) could not read ${closed}, or not enter a folder above it: change its mode, move it, as to /srv, or name a user with --uid`,
+  )
 }
 
-type Ids = Pick<Account, 'uid' | 'groups'>
-
-/** Nothing belongs to a user that was not there before. */
-const nobody: Ids = { uid: -1, groups: [] }
-
-/** Folders must be entered; a file be read. */
-function mayReach(path: string, ids: Ids): boolean {
+/** Folders must be open for everybody to enter; a file to be read. */
+function isClosed(path: string): boolean {
   for (let at = path; ; at = dirname(at)) {
     const stat = statSync(at)
-    if (!may(stat, stat.isDirectory() ? 1 : 4, ids)) return false
-    if (at === dirname(at)) return true
+    if ((stat.mode & (stat.isDirectory() ? 0o001 : 0o004)) === 0) return true
+    if (at === dirname(at)) return false
   }
-}
-
-function may({ uid, gid, mode }: { uid: number; gid: number; mode: number }, bit: 1 | 4, ids: Ids): boolean {
-  const shift = uid === ids.uid ? 6 : ids.groups.includes(gid) ? 3 : 0
-  return ((mode >> shift) & bit) !== 0
 }

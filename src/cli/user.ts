@@ -4,6 +4,7 @@ import { userInfo } from 'node:os'
 import { type UserRecord, userText } from '../contract/user.ts'
 import { messageOf } from '../errors.ts'
 import { actingAs, faultOfNode, findGroup, findUser, groupsOf } from '../node/as-user.ts'
+import { attempt } from '../node/sessions.ts'
 import type { Command } from '../node/system.ts'
 import { scriptEndings } from '../process/command.ts'
 import { UsageError } from './output.ts'
@@ -48,7 +49,7 @@ function demandSelf(uid: string, gid: string | undefined): undefined {
   const [ownUid, ownGid] = [process.geteuid?.(), process.getegid?.()]
   const isOwn = uid === String(ownUid) || uid === nameOf()
   if (!isOwn) throw new UsageError(`--uid ${uid}: only root can start a program as another user`)
-  if (gid !== undefined && gid !== String(ownGid)) {
+  if (gid !== undefined && attempt(() => findGroup(gid)) !== ownGid) {
     throw new UsageError(`--gid ${gid}: only root can start a program with another group than its own, ${ownGid}`)
   }
 }

@@ -32,6 +32,9 @@ test(
     await using lab = await SystemdLab.boot()
     await deploy(lab)
     await lab.does('chown -R lab: /srv/web/releases/2')
+    // Typed in the folder behind the link, as npm and deploy agents do it.
+    const pinned = await lab.runs(cook('systemd app.cjs', '/srv/web/releases/1'))
+    assert.match(pinned.stderr, /switches \/srv\/web\/current changes nothing for it.* --cwd \/srv\/web\/current$/m)
     const config = JSON.stringify({
       services: [
         { name: 'one', script: 'app.cjs' },
@@ -137,8 +140,8 @@ test('what cannot be a unit is refused with a reason, and nothing is written', u
     ['systemd app.cjs --uid lab --gid no-such-group', /no group no-such-group/],
     ['systemd app.cjs --gid lab', /--gid needs --uid/],
     ['systemd /srv/web/orphan.cjs', /belongs to user 4242, who does not exist/],
-    ['systemd /root/app/app.cjs', /cannot read \/root\/app\/app\.cjs/],
-    ['systemd app.cjs --uid lab --cwd /root/app', /lab cannot read \/root\/app/],
+    ['systemd /root/app/app.cjs', /could not read \/root\/app\/app\.cjs/],
+    ['systemd app.cjs --uid lab --cwd /root/app', /the user lab \(7100:7100\) cannot read the program: EACCES/],
     ['systemd app.cjs --name "a b"', /is not a name/],
     ['systemd app.cjs --name all', /means every service/],
     ['systemd', /what is to be a unit\?/],
@@ -272,5 +275,38 @@ test(
     )
     await lab.does('systemctl --user stop app', as)
     assert.equal(await lab.does('systemctl --user show --value --property=Result app', as), 'success\n')
+  },
+)
+
+test(
+  'services of a configuration are installed as units, each as the user that the file names',
+  underSystemdOnHost,
+  async () => {
+    await using lab = await SystemdLab.boot()
+    await deploy(lab)
+    const services = [
+      { name: 'one', script: 'app.cjs', uid: 'lab', gid: 'lab-extra', env: { WORD: 'one' } },
+      { name: 'two', script: 'app.cjs', workers: 2, env: { WORD: 'two', PORT: 8081 }, lameDuck: 1000 },
+    ]
+    await lab.writes('/srv/web/releases/1/cook.config.json', JSON.stringify({ services }))
+    await lab.does(cook('systemd --install'))
+    const asks = async (port: number) => (await lab.does(`curl --silent --show-error 127.0.0.1:${port}`)).split(' ')
+    const one = await asks(8080)
+    assert.deepEqual([one[0], ...one.slice(2)], ['v1', '7100', 'one'])
+    assert.match(await lab.does(`cat /proc/${one[1]}/status`), /^Gid:\t7101\t7101\t/m)
+    const two = await asks(8081)
+    assert.deepEqual([two[0], two[3]], ['v1', 'two'])
+    assert.equal(await lab.shows('two', 'TimeoutStopUSec'), '41s')
+    // A reload reads the file of the next release.
+    await lab.writes(
+      '/srv/web/releases/2/cook.config.json',
+      JSON.stringify({ services }).replaceAll('WORD":"', 'WORD":"new-'),
+    )
+    await lab.does('ln -sfn releases/2 /srv/web/current && systemctl reload one two')
+    assert.deepEqual([(await asks(8080))[0], (await asks(8080))[3]], ['v2', 'new-one'])
+    assert.deepEqual([(await asks(8081))[0], (await asks(8081))[3]], ['v2', 'new-two'])
+    await lab.does('systemctl stop one two')
+    assert.equal(await lab.shows('one', 'Result'), 'success')
+    assert.equal(await lab.shows('two', 'Result'), 'success')
   },
 )
