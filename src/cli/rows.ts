@@ -8,7 +8,13 @@ import { bytesText, table, timeText } from './output.ts'
 import { isOwn, type Place, userText } from './places.ts'
 
 /** Nothing is known of it; with a reason, it may run all the same. */
-export type Unknown = { readonly name: string; readonly phase: 'unknown'; readonly why?: string }
+export type Unknown = {
+  readonly name: string
+  readonly phase: 'unknown'
+  readonly why?: string
+  /** How a unit of its name fares. */
+  readonly unit?: string
+}
 
 export type State = Status | Silent | Down | Unknown
 
@@ -51,7 +57,7 @@ function isUnknown(state: State): state is Unknown {
 
 function cellsOf(state: State): string[] {
   if (isUnknown(state))
-    return ['-', '-', state.phase, state.why === undefined ? 'was never started' : 'cannot be asked']
+    return ['-', '-', state.phase, state.why === undefined ? (state.unit ?? 'was never started') : 'cannot be asked']
   const generation = String(state.generation)
   if (isDown(state)) return ['-', generation, state.phase, downText(state)]
   const told = state.phase === 'silent' ? [state.phase, 'does not answer'] : numbers(state as Status)

@@ -7,6 +7,7 @@ import { allDown, downOf } from './down.ts'
 import { allRunning, checkedName, silentOf } from './find-service.ts'
 import { isOthers, isOwn, type OthersPlace, type Place, places, userText } from './places.ts'
 import { isShowable, type Seen, type State, type Unknown } from './rows.ts'
+import { unitNamed, unitText } from './units.ts'
 
 export async function allServices(): Promise<readonly Seen[]> {
   return (await Promise.all(places().map(servicesAt))).flat()
@@ -40,17 +41,19 @@ async function statesOfOther(place: OthersPlace): Promise<readonly State[]> {
 }
 
 export async function stateAt(name: string, place: Place): Promise<State> {
-  if (isOthers(place)) return (await servicesAt(place)).find((one) => one.name === name)?.state ?? unknown(name)
+  if (isOthers(place)) return (await servicesAt(place)).find((one) => one.name === name)?.state ?? downUnit(name)
   const client = clientOf(place.folder, checkedName(name))
   return client.status().catch((error): State => {
     const found = silentOf(client, error) ?? downOf(name, place.folder)
     if (found === undefined && !(error instanceof CookError)) throw error
-    return found ?? unknown(name)
+    return found ?? downUnit(name)
   })
 }
 
-function unknown(name: string): Unknown {
-  return { name, phase: 'unknown' }
+/** Its run directory went with it. */
+function downUnit(name: string): Unknown {
+  const found = unitNamed(name)
+  return { name, phase: 'unknown', ...(found && { unit: `the unit ${unitText(found.unit)} is ${found.state}` }) }
 }
 
 /** For scripts; of one that is not in the own run directory also where it is. */

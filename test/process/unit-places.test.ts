@@ -419,7 +419,7 @@ test(
     }
     await assert.rejects(asked('setInterval(() => {}, 1000)', 300), /did not answer/)
     // One that has left its session holds the pipe.
-    const leaves = `require('node:child_process').spawn('sleep', ['4'], { detached: true, stdio: 'inherit' })`
+    const leaves = `require('node:child_process').spawn('sleep', ['2'], { detached: true, stdio: 'inherit' })`
     await assert.rejects(asked(leaves, 300), /did not answer/)
     const isLeft = () => spawnSync('pgrep', ['-u', String(nobody), '-x', 'sleep']).status === 0
     assert.equal(isLeft(), true)
