@@ -17,13 +17,13 @@ import { noteFailure, printJson, UsageError } from './output.ts'
 import type { OthersPlace } from './places.ts'
 import { isTyped, typedCommand, typedOptions } from './typed.ts'
 
-/** What is for a configuration, or would start something outside of the unit. */
-const ofFiles = ['env', 'allow-owner', 'or-start'] as const
+/** What a configuration has been read with, and what would start something outside of a unit. */
+const notHanded = ['env', 'allow-owner', 'or-start'] as const
 
 /** Does what was typed with these words in place of those that were; gives its exit code. */
 export async function asOwner(place: OthersPlace, words: readonly string[]): Promise<number> {
   if (isTyped('update-env')) throw new UsageError(updateEnvText(place))
-  const child = begin(place, [typedCommand(), ...typedOptions(ofFiles), ...words])
+  const child = begin(place, [typedCommand(), ...typedOptions(notHanded), ...words])
   const errors = shown(process.stderr)
   const output = isTyped('json') ? jsonLines() : shown(process.stdout)
   const end = forwardSignals(child)

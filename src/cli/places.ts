@@ -3,11 +3,12 @@
  * another user could have written only names are read here, and nothing is followed.
  */
 import { opendirSync, readlinkSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { isDaemonName } from '../check.ts'
 import { envHome } from '../contract/environment.ts'
 import { ownedNames } from '../control/owner-files.ts'
 import { CookError } from '../errors.ts'
+import { unitFolder } from '../host/unit.ts'
 import { recordedNames } from '../keeper/records.ts'
 import { findUser } from '../node/as-user.ts'
 import { attempt } from '../node/sessions.ts'
@@ -36,13 +37,19 @@ export function places(): readonly Place[] {
   return [own, ...unitPlaces().filter(({ folder }) => folder !== own.folder)]
 }
 
-/** The only one that has a name; without any, the own one. */
+/**
+ * The only one that has a name; without any, the own one. Another user may lay a file of any name,
+ * and must not make it two: this user's places go first, and then the one that is called after it.
+ */
 export function placeOf(name: string): Place {
   const all = places()
   const found = all.filter(({ names }) => names.includes(name))
-  const [place = all[0] ?? ownPlace()] = found
-  if (found.length < 2) return place
-  const where = found.map(({ folder, owner }) => `${folder}${owner === undefined ? '' : ` (user ${userText(owner)})`}`)
+  const isNamedAfter = ({ folder }: Place) => basename(folder) === unitFolder(name)
+  const ranks = [(place: Place) => !isOthers(place), isNamedAfter, () => true]
+  const best = ranks.map((is) => found.filter(is)).find(({ length }) => length > 0) ?? []
+  const [place = all[0] ?? ownPlace()] = best
+  if (best.length < 2) return place
+  const where = best.map(({ folder, owner }) => `${folder}${owner === undefined ? '' : ` (user ${userText(owner)})`}`)
   throw new UsageError(
     `which one? There is a ${name} in ${where.join(' and in ')}. Choose with ${envHome}=${place.folder} before the command`,
   )

@@ -9,8 +9,18 @@ import { isOthers, isOwn, type OthersPlace, type Place, places, userText } from 
 import { isShowable, type Seen, type State, type Unknown } from './rows.ts'
 import { unitNamed, unitText } from './units.ts'
 
+/** Each is asked by a process of Node: so many at a time. */
+const mostAsked = 4
+
 export async function allServices(): Promise<readonly Seen[]> {
-  return (await Promise.all(places().map(servicesAt))).flat()
+  const all = places()
+  const seen: (readonly Seen[])[] = []
+  let next = 0
+  const askSome = async () => {
+    for (let at = next++; at < all.length; at = next++) seen[at] = await servicesAt(all[at] as Place)
+  }
+  await Promise.all(Array.from({ length: mostAsked }, askSome))
+  return seen.flat()
 }
 
 async function servicesAt(place: Place): Promise<readonly Seen[]> {

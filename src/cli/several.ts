@@ -82,7 +82,7 @@ export async function upgradeMeant(
     isOne || (args.length > 0 && name === undefined) ? undefined : await servicesMeant([...words, ...args], options)
   const upgradeOne = (one: Meant) => inPlace(one, (known) => upgrade(known, [], options))
   if (all === undefined) return upgradeTyped(name, args, options)
-  const entries = entriesOf(all, (one) => inPlaceOf(one, () => upgradeDescribed(one, options)), upgradeOne)
+  const entries = entriesOf(all, (one) => inPlaceOf(one, () => upgradeDescribed(one, options), options), upgradeOne)
   return inTurn(entries, options)
 }
 
@@ -104,7 +104,8 @@ export async function restartMeant(words: readonly string[], options: RestartOpt
   const all = await servicesMeant(words, options)
   const restartOne = (one: Meant) => inPlace(one, (known) => restart(known, options), { check: demandKept })
   if (all === undefined) return restartOne({ name: words[0] })
-  const restartHis = (one: Described) => inPlaceOf(one, () => restartDescribed(one, options), { check: demandKept })
+  const restartHis = (one: Described) =>
+    inPlaceOf(one, () => restartDescribed(one, options), options, { check: demandKept })
   return inTurn(entriesOf(all, restartHis, restartOne), options)
 }
 
@@ -163,8 +164,14 @@ async function seen(one: Named | Seen): Promise<Seen> {
 }
 
 /** With all that the file says of it, where a child has to read that. */
-function inPlaceOf(one: Described, run: () => Promise<number>, how: Elsewhere = {}): Promise<number> {
-  return inPlace(one, run, { ...how, words: [one.file, one.name] })
+function inPlaceOf(
+  one: Described,
+  run: () => Promise<number>,
+  { env }: FileOptions,
+  how: Elsewhere = {},
+): Promise<number> {
+  const words = [...(env === undefined ? [] : [`--env=${env}`]), one.file, one.name]
+  return inPlace(one, run, { ...how, words })
 }
 
 /** Its unit starts again what is down, and what has no keeper ends for that. */

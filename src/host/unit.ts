@@ -1,6 +1,11 @@
 /** The units of a service for systemd: what stands in them, each line with its reason. Pure. */
 import { execLine, value } from './unit-words.ts'
 
+/** Its run directory, below /run or $XDG_RUNTIME_DIR. */
+export function unitFolder(name: string): string {
+  return `cook-daemon-${name}`
+}
+
 /** Who runs it. `manager`: the user whose own manager starts it. */
 export type UnitUser =
   | { readonly kind: 'manager' }
@@ -92,7 +97,7 @@ is one stop. What was accepted is finished.`,
     ],
     [
       'The control socket and what is known of the service; nobody else may look in.',
-      `RuntimeDirectory=cook-daemon-${name}`,
+      `RuntimeDirectory=${unitFolder(name)}`,
       'RuntimeDirectoryMode=0700',
     ],
     [

@@ -8,6 +8,7 @@ import { once } from 'node:events'
 import {
   chmodSync,
   chownSync,
+  copyFileSync,
   cpSync,
   existsSync,
   lchownSync,
@@ -107,13 +108,19 @@ class Machine {
   }
 
   /** What root types on this machine, with secrets in the environment. */
-  async types(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Ended> {
+  async types(
+    args: readonly string[],
+    {
+      env = {},
+      cwd = this.#lab.folder,
+    }: { readonly env?: Readonly<Record<string, string>>; readonly cwd?: string } = {},
+  ): Promise<Ended> {
     const command = ['--mount', '--propagation', 'private', 'sh', '-c', 'mount --bind "$0" /run && exec "$@"']
     const { COOK_DAEMON_HOME: _, RUNTIME_DIRECTORY: __, XDG_RUNTIME_DIR: ___, ...rest } = process.env
     return this.#ends(
       spawn('unshare', [...command, this.path(), process.execPath, this.#command, ...args], {
         env: { ...rest, SECRET: 'of root', ...env },
-        cwd: this.#lab.folder,
+        cwd,
       }),
     )
   }
@@ -169,6 +176,14 @@ test(
       steps.join(),
     )
     assert.equal((await machine.status(folder, 'web')).generation, 2)
+    // As a configuration has it, which the child reads.
+    const services = [{ name: 'web', script: 'web.js', env: { WORD: 'of the file' } }]
+    writeFileSync(lab.path('app/cook.config.json'), JSON.stringify({ services }))
+    const described = await machine.types(['upgrade'], { cwd: lab.path('app') })
+    assert.equal(described.code, 0, described.stderr)
+    const third = await machine.status(folder, 'web')
+    assert.equal(third.generation, 3)
+    assert.match(readFileSync(`/proc/${third.pid}/environ`, 'utf8'), /WORD=of the file/)
     const scaled = await machine.types(['scale', 'web', '2'])
     assert.match(scaled.stdout, /web has 2 workers \(1 before\)/)
     const restarted = await machine.types(['restart', 'web'])
@@ -224,14 +239,26 @@ test(
     )
     const table = await machine.types(['status', 'mine', 'web', 'nope'])
     assert.deepEqual([table.code, table.stdout.split('\n').length], [1, 5])
-    // A second one of the name, which its user may choose.
-    const second = machine.makeFolder('cook-daemon-second')
+    // Another user who takes the same names disturbs nobody.
+    const second = machine.makeFolder('second')
     await machine.starts(second, 'mine')
-    const two = await machine.types(['stop', 'mine'])
+    for (const name of ['mine', 'web', 'third']) copyFileSync(`${second}/mine.service`, `${second}/${name}.service`)
+    for (const name of ['mine', 'web', 'third']) chownSync(`${second}/${name}.service`, nobody, nobody)
+    for (const [folder, name] of [
+      [own, 'mine'],
+      [others, 'web'],
+    ] as const) {
+      const { code, stderr } = await machine.types(['upgrade', name])
+      assert.deepEqual([code, (await machine.status(folder, name)).generation], [0, 3], stderr)
+    }
+    // Two that nothing tells apart.
+    copyFileSync(`${second}/mine.service`, `${others}/third.service`)
+    chownSync(`${others}/third.service`, other, other)
+    const two = await machine.types(['stop', 'third'])
     assert.deepEqual([two.code, two.stdout], [2, ''])
-    assert.match(two.stderr, /\/run\/cook-daemon and in \/run\/cook-daemon-second \(user nobody\)/)
-    assert.match(two.stderr, /COOK_DAEMON_HOME=/)
-    const chosen = await machine.types(['stop', 'mine'], { COOK_DAEMON_HOME: '/run/cook-daemon-second' })
+    assert.match(two.stderr, /There is a third in .*\/run\/cook-daemon-web \(user 65533\)/)
+    assert.match(two.stderr, /\/run\/second \(user nobody\).* COOK_DAEMON_HOME=\/run/)
+    const chosen = await machine.types(['stop', 'mine'], { env: { COOK_DAEMON_HOME: '/run/second' } })
     assert.deepEqual([chosen.code, isGone(second, 'mine'), isGone(own, 'mine')], [0, true, false], chosen.stderr)
     const both = await machine.types(['stop', 'all'])
     assert.equal(both.code, 0, both.stderr)
