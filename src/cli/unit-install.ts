@@ -3,9 +3,9 @@ import { statSync } from 'node:fs'
 import { userInfo } from 'node:os'
 import { join } from 'node:path'
 import { clientOf } from '../control/client.ts'
-import { CookError } from '../errors.ts'
 import type { Unit } from '../host/unit.ts'
-import { findRunDirectory } from '../process/run-dir.ts'
+import { attempt } from '../node/sessions.ts'
+import { runDirectory } from '../process/run-dir.ts'
 import { exitCodes, note, paint, print, tell, UsageError } from './output.ts'
 import { foreignUnit, unitFolders, writeUnit } from './unit-files.ts'
 import type { UnitOptions } from './unit-options.ts'
@@ -74,8 +74,8 @@ function demandOurs(file: string, folders: ReturnType<typeof unitFolders>, syste
 
 /** By `start`, so by a keeper that systemd does not know. */
 async function isStarted(name: string): Promise<boolean> {
-  const folder = findRunDirectory(process.env)
-  if (folder instanceof CookError) return false
+  const folder = attempt(() => runDirectory(process.env))
+  if (folder === undefined) return false
   return clientOf(folder, name)
     .status()
     .then(() => true)

@@ -53,6 +53,7 @@ export function knownOptions(command: Command, record: ProgramRecord, keep: Keep
     ...{ hangTimeout, maxMemory, listen: noListen === true ? false : undefined },
     ...{
       cwd: command.cwd,
+      node: command.execPath === process.execPath ? undefined : command.execPath,
       nodeArg: ownArguments(command),
       workers: workers === undefined ? undefined : String(workers),
     },

@@ -3,13 +3,12 @@ import { existsSync, readdirSync, realpathSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 import { clientOf } from '../control/client.ts'
 import type { Status } from '../control/status.ts'
-import { CookError } from '../errors.ts'
 import type { UnitPlan } from '../host/unit.ts'
 import type { ServiceRecord } from '../keeper/plan.ts'
 import { typedCommand } from '../keeper/release.ts'
 import { attempt } from '../node/sessions.ts'
 import { defaults, withoutUndefined } from '../options.ts'
-import { findRunDirectory } from '../process/run-dir.ts'
+import { runDirectory } from '../process/run-dir.ts'
 import { described, type Found } from './described.ts'
 import { note, UsageError } from './output.ts'
 import { type Program, packageFile, programOf, type StartOptions } from './program.ts'
@@ -20,7 +19,7 @@ import { isSameScript, tellDoubts } from './what-runs.ts'
 
 export async function planOfScript(script: string, args: readonly string[], options: UnitOptions): Promise<UnitPlan> {
   const program = programOf(script, args, startOptions(options))
-  return planOf(program, options, wordsOf(program, options), args)
+  return planOf(program, options, { ...wordsOf(program, options), args })
 }
 
 /** A service that is known runs as it was started last. */
@@ -29,11 +28,10 @@ export async function planOfKnown({ plan, release }: ServiceRecord, options: Uni
   const command = release === undefined ? plan.command : typedCommand(release)
   const all = { ...knownOptions(command, record, plan.options), ...options, name }
   const [script = '', ...args] = command.args
-  const { execPath } = command
-  const program = programOf(script, args, { ...startOptions(all), node: options.node ?? execPath })
+  const program = programOf(script, args, startOptions(all))
   if (record.logFile !== undefined) note(`${name}: its output will be in the journal, and not in ${record.logFile}`)
   tellEnvironment(name, release.environment)
-  return planOf(program, all, wordsOf(program, all), args)
+  return planOf(program, all, { ...wordsOf(program, all), args })
 }
 
 export async function plansOfFile(found: Found, options: UnitOptions) {
@@ -56,24 +54,29 @@ export async function plansOfFile(found: Found, options: UnitOptions) {
     }
     const words = [...(env === undefined ? [] : ['--env', env]), ...optionWords(typed)]
     plans.push(
-      await planOf(
-        program,
-        withoutUndefined({ ...options, uid: said.uid ?? uid, gid: said.gid ?? gid }),
-        {
-          run: ['run', found.file, name, '--keep', ...words],
-          reload: ['upgrade', found.file, name, '--update-env', ...words],
-        },
-        [],
-      ),
+      await planOf(program, withoutUndefined({ ...options, uid: said.uid ?? uid, gid: said.gid ?? gid }), {
+        run: ['run', found.file, name, '--keep', ...words],
+        reload: ['upgrade', found.file, name, '--update-env', ...words],
+        file: found.file,
+        isNodeNamed: one.isNodeNamed,
+      }),
     )
   }
   return { plans, refused }
 }
 
-type Words = { readonly run: readonly string[]; readonly reload: readonly string[] }
+type Words = {
+  readonly run: readonly string[]
+  readonly reload: readonly string[]
+  /** Of the program. */
+  readonly args?: readonly string[]
+  /** The configuration, which may say with which Node it runs. */
+  readonly file?: string
+  readonly isNodeNamed?: boolean
+}
 
 /** Its options are kept by the keeper: an upgrade needs its name alone. */
-function wordsOf({ name, command }: Program, options: UnitOptions): Words {
+function wordsOf({ name, command }: Program, options: UnitOptions): Pick<Words, 'run' | 'reload'> {
   const { args, cwd } = command
   return {
     run: ['run', String(args[0]), '--name', name, '--keep', '--cwd', cwd, ...optionWords(options)],
@@ -81,24 +84,19 @@ function wordsOf({ name, command }: Program, options: UnitOptions): Words {
   }
 }
 
-async function planOf(
-  program: Program,
-  options: UnitOptions,
-  words: Words,
-  args: readonly string[],
-): Promise<UnitPlan> {
+async function planOf(program: Program, options: UnitOptions, words: Words): Promise<UnitPlan> {
   const { name, command, record } = program
   const [script = ''] = command.args
   const bin = packageFile(script, 'dist/bin/cook-daemon.js')
   if (bin === undefined) throw new Error('the command is not in the package of cook-daemon: install it again')
   const node = options.node === undefined ? stableNode() : command.execPath
-  const paths = [node, bin, script, command.cwd]
+  const paths = [node, bin, script, command.cwd, ...(words.file === undefined ? [] : [words.file])]
   checkPlaces(paths)
   const user = unitUser(script, options)
   const running = await runningOf(program)
   const sockets = socketsOf(name, options.socket, running)
   tellDoubts(name, program)
-  demandReadable(user, { ...command, execPath: node }, bin)
+  demandReadable(user, { ...command, execPath: node }, bin, paths)
   const link = linkTo(command.cwd)
   if (link !== undefined) {
     note(
@@ -107,7 +105,9 @@ async function planOf(
   }
   const { readyTimeout, drainTimeout, lameDuck } = { ...defaults, ...record }
   // Kept as it is typed, so that an upgrade follows a symlink there.
-  const own = realpathSync(node) === node ? [] : ['--node', node]
+  const isSaid = options.node !== undefined || (words.isNodeNamed !== true && realpathSync(node) !== node)
+  const own = isSaid ? ['--node', node] : []
+  const { args = [] } = words
   const rest = args.length === 0 ? [] : ['--', ...args]
   return {
     ...{ name, user, sockets, times: { readyTimeout, drainTimeout, lameDuck, overlap: record.overlap ?? 0 } },
@@ -185,8 +185,8 @@ function isInHome(path: string): boolean {
 
 /** The service of this name, if it runs this program. */
 async function runningOf({ name, command }: Program): Promise<Status | undefined> {
-  const folder = findRunDirectory(process.env)
-  if (folder instanceof CookError) return undefined
+  const folder = attempt(() => runDirectory(process.env))
+  if (folder === undefined) return undefined
   const running = await clientOf(folder, name)
     .status()
     .catch(() => undefined)

@@ -35,13 +35,18 @@ export function unitUser(script: string, { userManager, uid, gid }: UnitOptions)
 }
 
 /** Throws a usage error where they cannot; of another user only root can know. */
-export function demandReadable(user: UnitUser, { execPath, args: [script = ''], cwd }: Command, bin: string): void {
+export function demandReadable(
+  user: UnitUser,
+  { execPath, args: [script = ''], cwd }: Command,
+  bin: string,
+  paths: readonly string[],
+): void {
   if (user.kind === 'named' && user.user !== 'root' && process.geteuid?.() === 0) {
     const found = userOf({ uid: user.user, ...(user.group !== undefined && { gid: user.group }) })
     if (found !== undefined) checkForUser(found, { execPath, execArgv: ['--require', bin], args: [script], cwd })
   }
   if (user.kind !== 'dynamic') return
-  const closed = [execPath, bin, script, cwd].flatMap((path) => [path, realpathSync(path)]).find(isClosed)
+  const closed = paths.flatMap((path) => [path, realpathSync(path)]).find(isClosed)
   if (closed === undefined) return
   throw new UsageError(
     `the user of the unit (DynamicUser=) could not read ${closed}, or not enter a folder above it: change its mode, move it, as to /srv, or name a user with --uid`,

@@ -58,10 +58,12 @@ test(
     await print('systemd app.cjs --name owned', '/srv/web/releases/2')
     await print('systemd app.cjs --name super --uid root --gid lab-extra')
     await print('systemd app.cjs --name listens --socket 8080 --socket udp:5353 --socket /run/web.sock')
+    await lab.does('ln -s /usr/local/bin/node /opt/node')
+    await print('systemd app.cjs --name linked --node /opt/node')
     await print('systemd')
     assert.deepEqual(
       [...settings.keys()],
-      ['dynamic', 'owned', 'super', 'listens.service', 'listens.socket', 'one', 'two'].map((name) =>
+      ['dynamic', 'owned', 'super', 'listens.service', 'listens.socket', 'linked', 'one', 'two'].map((name) =>
         name.includes('.') ? name : `${name}.service`,
       ),
     )
@@ -75,6 +77,11 @@ test(
     has('dynamic.service', `ExecReload=${run} upgrade dynamic --update-env`)
     has('dynamic.service', 'TimeoutStopSec=15')
     has('owned.service', 'User=lab')
+    // Followed again at each upgrade.
+    has(
+      'linked.service',
+      `ExecStart=${run.replace('/usr/local/bin', '/opt')} run /srv/web/current/app.cjs --name linked --keep --cwd /srv/web/current --node /opt/node`,
+    )
     has('super.service', 'User=root')
     has('super.service', 'Group=lab-extra')
     has('two.service', `ExecStart=${run} run /srv/web/current/cook.config.json two --keep`)
