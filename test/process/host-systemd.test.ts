@@ -102,26 +102,30 @@ test(
   },
 )
 
-test('every path and every argument reaches the program through systemd as it was typed', underSystemd, async () => {
-  await using lab = await SystemdLab.boot()
-  const plain = (text: string) => !/[\p{Cc}\p{Noncharacter_Code_Point}]/u.test(text)
-  const special = fc.string({ unit: fc.constantFrom(...' %$"\'\\;#{}@-~*=:!+|xn0') })
-  const word = fc.oneof(special, fc.string({ unit: 'binary' }).filter(plain))
-  const name = word.filter((text) => !/[/"'\\]|^\.{0,2}$/.test(text) && Buffer.byteLength(text) < 200)
-  const cases = fc.sample(fc.tuple(name, fc.array(word, { maxLength: 4 })), 120)
-  const show = '#!/bin/bash\nprintf "%s\\0" "$@" end >>/lab/shown\n'
-  const lines = cases.map(([folder, args], at) => {
-    const place = join(lab.folder, 'odd', String(at), folder)
-    mkdirSync(place, { recursive: true })
-    writeFileSync(join(place, 'show'), show)
-    chmodSync(join(place, 'show'), 0o755)
-    return `ExecStart=${execLine([join('/lab/odd', String(at), folder, 'show'), ...args])}`
-  })
-  await lab.writes('/etc/systemd/system/odd.service', `[Service]\nType=oneshot\n${lines.join('\n')}\n`)
-  await lab.does('systemctl daemon-reload && systemctl start odd.service')
-  const shown = readFileSync(join(lab.folder, 'shown'), 'utf8')
-  assert.equal(shown, cases.map(([, args]) => [...args, 'end', ''].join('\0')).join(''))
-})
+test(
+  'every path and every argument reaches the program through systemd as it was typed',
+  underSystemdOnHost,
+  async () => {
+    await using lab = await SystemdLab.boot()
+    const plain = (text: string) => !/[\p{Cc}\p{Noncharacter_Code_Point}]/u.test(text)
+    const special = fc.string({ unit: fc.constantFrom(...' %$"\'\\;#{}@-~*=:!+|xn0') })
+    const word = fc.oneof(special, fc.string({ unit: 'binary' }).filter(plain))
+    const name = word.filter((text) => !/[/"'\\]|^\.{0,2}$/.test(text) && Buffer.byteLength(text) < 200)
+    const cases = fc.sample(fc.tuple(name, fc.array(word, { maxLength: 4 })), 120)
+    const show = '#!/bin/bash\nprintf "%s\\0" "$@" end >>/lab/shown\n'
+    const lines = cases.map(([folder, args], at) => {
+      const place = join(lab.folder, 'odd', String(at), folder)
+      mkdirSync(place, { recursive: true })
+      writeFileSync(join(place, 'show'), show)
+      chmodSync(join(place, 'show'), 0o755)
+      return `ExecStart=${execLine([join('/lab/odd', String(at), folder, 'show'), ...args])}`
+    })
+    await lab.writes('/etc/systemd/system/odd.service', `[Service]\nType=oneshot\n${lines.join('\n')}\n`)
+    await lab.does('systemctl daemon-reload && systemctl start odd.service')
+    const shown = readFileSync(join(lab.folder, 'shown'), 'utf8')
+    assert.equal(shown, cases.map(([, args]) => [...args, 'end', ''].join('\0')).join(''))
+  },
+)
 
 test('what cannot be a unit is refused with a reason, and nothing is written', underSystemd, async () => {
   await using lab = await SystemdLab.boot()
