@@ -1,4 +1,5 @@
 /** Checks what callers pass: a misspelt or impossible option is an error before anything starts. */
+import { adminAddressOf } from './contract/admin-address.ts'
 import type { ProgramRecord } from './contract/environment.ts'
 import { isUser } from './contract/user.ts'
 import { CookError } from './errors.ts'
@@ -20,6 +21,7 @@ type Kind =
   | 'state'
   | 'string'
   | 'boolean'
+  | 'admin'
   | 'duration'
   | 'mode'
   | 'strings'
@@ -69,7 +71,14 @@ export function checkDaemonUpgradeOptions(options: DaemonUpgradeOptions): void {
 export function checkProgram(program: ProgramRecord): void {
   check(program, {
     ...{ waitReady: 'boolean', noListen: 'boolean', moveConnections: 'boolean', logFile: 'string', pidFile: 'string' },
-    ...{ readyTimeout: 'duration', drainTimeout: 'duration', lameDuck: 'duration', overlap: 'duration', user: 'user' },
+    ...{
+      readyTimeout: 'duration',
+      drainTimeout: 'duration',
+      lameDuck: 'duration',
+      overlap: 'duration',
+      user: 'user',
+      admin: 'admin',
+    },
   } satisfies Partial<Record<keyof ProgramRecord, Kind>>)
 }
 
@@ -87,6 +96,7 @@ const daemonKinds: Readonly<Record<keyof DaemonOptions, Kind>> = {
   readyTimeout: 'duration',
   drainTimeout: 'duration',
   lameDuck: 'duration',
+  admin: 'admin',
   overlap: 'duration',
   maxGenerations: 'count',
   moveConnections: 'rule',
@@ -178,6 +188,7 @@ const tests: Readonly<Record<Kind, readonly [isIt: (value: unknown) => boolean, 
   function: [(value) => typeof value === 'function', 'a function'],
   rule: [(value) => typeof value === 'boolean' || typeof value === 'function', 'true, false or a function'],
   count: [(value) => Number.isInteger(value) && Number(value) >= 1, 'a whole number of at least 1'],
+  admin: [(value) => adminAddressOf(value) !== undefined, "a port, or 'HOST:PORT'"],
   port: [
     (value) => Number.isInteger(value) && Number(value) >= 0 && Number(value) <= 65_535,
     'a number from 0 to 65535',

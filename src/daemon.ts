@@ -11,6 +11,7 @@ import { CookError, messageOf } from './errors.ts'
 import { type DaemonReport, stopService } from './handover/leave.ts'
 import { give, retire, takeFrom, upgradeService } from './handover/one-of-several.ts'
 import { stopAsBySignal } from './handover/stop.ts'
+import { takeAdmin } from './host/admin.ts'
 import { listen } from './listen/listen.ts'
 import { currentContext, inContext } from './node/context.ts'
 import { keepInspectorShut } from './node/signals.ts'
@@ -55,6 +56,7 @@ export async function createDaemon(options: DaemonOptions = {}): Promise<Daemon>
   beginDaemon(service, whole)
   try {
     await openControl(service)
+    await takeAdmin(service)
   } catch (error) {
     // Nothing was begun: the program may try another name.
     service.isDaemon = false
@@ -92,10 +94,10 @@ function keepWhatIsRoots(service: Service, user: number): void {
 
 /** What the operator said goes before what the program says. */
 function wordsOf({ program = {}, environment }: ProcessState): DaemonOptions {
-  const { name, moveConnections, readyTimeout, drainTimeout, overlap, pidFile } = program
+  const { name, moveConnections, readyTimeout, drainTimeout, admin, overlap, pidFile } = program
   const { [envLameDuck]: told } = environment
   const lameDuck = program.lameDuck ?? (told === undefined ? undefined : Number(told))
-  return withoutUndefined({ name, moveConnections, readyTimeout, drainTimeout, lameDuck, overlap, pidFile })
+  return withoutUndefined({ name, moveConnections, readyTimeout, drainTimeout, lameDuck, admin, overlap, pidFile })
 }
 
 /** Returns in the daemon only. Ends the launcher, which has nothing more to do. */

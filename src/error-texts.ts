@@ -21,6 +21,10 @@ export const errorTexts = {
     text: 'a socket that systemd has opened cannot be served: {why}; nothing was started',
     help: 'Its socket unit needs ListenStream= or ListenDatagram= with an address, and no Accept=yes (systemd.socket(5)).',
   },
+  ERR_COOK_ADMIN: {
+    text: 'the admin port {address} could not be opened: {why}',
+    help: 'Choose another port with --admin (admin in the library), or end what listens there: ss -ltnp shows it.',
+  },
   ERR_COOK_CLUSTER_WORKER: {
     text: '{verb} was called in a worker of node:cluster, whose listeners belong to the primary; nothing was changed',
     help: 'Start the program with cook-daemon start --workers N: the keeper is in the place of the primary then, and each worker may call it. Or use cook-daemon in a program without node:cluster. (A server with { exclusive: true } changes nothing here.)',

@@ -190,6 +190,13 @@ export type DaemonOptions = {
    */
   readonly lameDuck?: number
   /**
+   * Port, as `9464` or `'0.0.0.0:9464'`, on which GET and HEAD of `/livez`, `/readyz` and `/metrics`
+   * are answered, for probes and Prometheus; without a host on 127.0.0.1 alone. It is handed on by
+   * an upgrade; under a keeper, that has it for all workers.
+   * @default none
+   */
+  readonly admin?: number | string
+  /**
    * How long both versions accept between the new one's `ready()` and the commit, in milliseconds.
    * A new version that dies in it is rolled back without a trace.
    * @default 0

@@ -113,6 +113,7 @@ export function warningOfError(about: string, error: unknown): Warning {
 /** What goes before the texts of our own errors; those of a program's hook say nothing of it. */
 const ownHooks: Readonly<Record<string, string>> = {
   pidFile: '',
+  admin: 'the admin port is not open: ',
   control: 'the control socket is not open, and no command reaches this process: ',
   listen: 'a server could not listen again: ',
   unixPath: 'a Unix path that was removed could not be made again: ',

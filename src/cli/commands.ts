@@ -2,6 +2,7 @@
 import { availableParallelism } from 'node:os'
 import { Command, CommanderError, InvalidArgumentError } from 'commander'
 import { bytesOf } from '../config/sizes.ts'
+import { adminAddressOf } from '../contract/admin-address.ts'
 import { envHome, envRuntime } from '../contract/environment.ts'
 import { CookError } from '../errors.ts'
 import { mostWorkers } from '../keeper/plan.ts'
@@ -243,6 +244,11 @@ function withStartOptions(
     .option('--ready-timeout <ms>', 'time until it must serve (default: 60000)', duration)
     .option('--drain-timeout <ms>', 'time to finish what was accepted (default: 30000)', duration)
     .option(
+      '--admin <address>',
+      '[HOST:]PORT for /livez, /readyz and /metrics; without a host on 127.0.0.1 alone (default: none)',
+      adminAddress,
+    )
+    .option(
       '--lame-duck <ms>',
       'at SIGTERM, how long it still serves and sends its clients elsewhere, before it drains (default: 0)',
       duration,
@@ -303,6 +309,11 @@ function size(text: string): number {
   const bytes = bytesOf(text)
   if (bytes !== undefined) return bytes
   throw new InvalidArgumentError('It must be a size as 512M or 2G.')
+}
+
+function adminAddress(text: string): string {
+  if (adminAddressOf(text) !== undefined) return text
+  throw new InvalidArgumentError('It must be a port, or HOST:PORT.')
 }
 
 function workers(text: string): number {

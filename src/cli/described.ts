@@ -118,13 +118,13 @@ function checkEnvironment(services: Found['services'], name: string | undefined)
 /** As the command line would have them. Relative paths begin in the folder of the file. */
 function optionsOf(service: ServiceConfig, folder: string): StartOptions {
   const { name, cwd = '.', node, nodeArgs, log, pidFile, waitReady, noListen, keep, moveConnections } = service
-  const { readyTimeout, drainTimeout, lameDuck, overlap, hangTimeout, maxMemory } = service
+  const { readyTimeout, drainTimeout, lameDuck, admin, overlap, hangTimeout, maxMemory } = service
   const { logMaxSize, logKeep, workers, uid, gid } = service
   return withoutUndefined({
     ...{ name, cwd: resolve(folder, cwd), node, nodeArg: nodeArgs, log, pid: pidFile, waitReady, moveConnections },
     ...{ keep: keep === false ? false : undefined, listen: noListen === true ? false : undefined },
     ...{ readyTimeout, drainTimeout, lameDuck, overlap, hangTimeout, maxMemory, logMaxSize, logKeep },
-    ...{ uid: uid?.toString(), gid: gid?.toString() },
+    ...{ admin: admin?.toString(), uid: uid?.toString(), gid: gid?.toString() },
     workers: workers === 'max' ? availableParallelism() : workers,
   })
 }

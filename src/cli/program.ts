@@ -22,6 +22,8 @@ export type StartOptions = {
   readonly readyTimeout?: number
   readonly drainTimeout?: number
   readonly lameDuck?: number
+  /** Of `start` and `run`: [HOST:]PORT. */
+  readonly admin?: string
   readonly overlap?: number
   readonly log?: string
   readonly pid?: string
@@ -83,7 +85,7 @@ export function placeOf({ cwd }: Pick<StartOptions, 'cwd'>): string {
 
 /** What each generation reads; what is not said is not there. */
 function recordOf(options: StartOptions): ProgramRecord {
-  const { waitReady, readyTimeout, drainTimeout, lameDuck, overlap, log, pid } = options
+  const { waitReady, readyTimeout, drainTimeout, lameDuck, admin, overlap, log, pid } = options
   const cwd = placeOf(options)
   return withoutUndefined({
     noListen: options.listen === false ? true : undefined,
@@ -91,6 +93,7 @@ function recordOf(options: StartOptions): ProgramRecord {
     readyTimeout,
     drainTimeout,
     lameDuck,
+    admin,
     overlap,
     logFile: log && resolve(cwd, log),
     pidFile: pid && resolve(cwd, pid),

@@ -1,5 +1,7 @@
 /** Every field of a service in a configuration: what it takes, and a sentence for editors. */
+
 import { everyService, isDaemonName, longestDuration } from '../check.ts'
+import { adminAddressOf } from '../contract/admin-address.ts'
 import { envHome, isFields, ownVariables } from '../contract/environment.ts'
 import { isId } from '../contract/user.ts'
 import { mostWorkers } from '../keeper/plan.ts'
@@ -64,6 +66,16 @@ const account: Kind = {
     ],
   },
 }
+const admin: Kind = {
+  read: such((value) => (typeof value === 'number' || isText(value)) && adminAddressOf(value) !== undefined),
+  what: 'a port, or "HOST:PORT"',
+  schema: {
+    anyOf: [
+      { type: 'string', minLength: 1 },
+      { type: 'integer', minimum: 0, maximum: 65_535 },
+    ],
+  },
+}
 const workers: Kind = {
   read: such((value) => value === 'max' || (isCount(value, 1) && Number(value) <= mostWorkers)),
   what: `a whole number from 1 to ${mostWorkers}, or "max"`,
@@ -114,6 +126,7 @@ export const serviceFields: Readonly<Record<Name, Field>> = {
     kind: duration,
     says: 'At SIGTERM: how long it still serves and sends its clients elsewhere, in milliseconds. 0 without it.',
   },
+  admin: { kind: admin, says: 'Port for /livez, /readyz and /metrics: a number, or "HOST:PORT". None without it.' },
   overlap: { kind: duration, says: 'How long both versions accept at an upgrade, in milliseconds. 0 without it.' },
   hangTimeout: { kind: duration, says: 'Its event loop must turn within this time, in milliseconds, or it is killed.' },
   maxMemory: { kind: size, says: 'Above this size, as "512M", it is replaced by an upgrade to itself.' },

@@ -140,6 +140,7 @@ function serviceOf(name: string, app: App, around: Surroundings, missed: Missed)
     readyTimeout: mayListen ? undefined : durationOf(app, 'listen_timeout', 'readyTimeout'),
     drainTimeout: durationOf(app, 'kill_timeout', 'drainTimeout'),
     lameDuck: undefined,
+    admin: undefined,
     overlap: undefined,
     hangTimeout: undefined,
     maxMemory: sizeOf(app.max_memory_restart),

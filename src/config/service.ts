@@ -24,6 +24,7 @@ export type ServiceConfig = {
   readonly readyTimeout?: number
   readonly drainTimeout?: number
   readonly lameDuck?: number
+  readonly admin?: string | number
   readonly overlap?: number
   readonly hangTimeout?: number
   /** Bytes. */

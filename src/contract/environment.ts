@@ -61,6 +61,8 @@ export const firstHandleFd = 4
 
 /** A reserved handle, whose name no program can give: the control socket. */
 export const controlName = 'cook:control'
+/** The listener of the admin port of a service without a keeper. */
+export const adminName = 'cook:admin'
 /** The pid file of a service that has given up the right to write there by its name. */
 export const pidName = 'cook:pid'
 
@@ -171,6 +173,8 @@ export type ProgramRecord = {
   readonly readyTimeout?: number
   readonly drainTimeout?: number
   readonly lameDuck?: number
+  /** `[HOST:]PORT`, where probes and Prometheus ask. */
+  readonly admin?: string
   readonly overlap?: number
   readonly logFile?: string
   readonly pidFile?: string
@@ -374,7 +378,7 @@ function programFault(program: Fields): string | undefined {
   const wrong = (names: readonly string[], type: string) =>
     names.find((name) => program[name] !== undefined && typeof program[name] !== type)
   const field =
-    wrong(['name', 'logFile', 'pidFile'], 'string') ??
+    wrong(['name', 'logFile', 'pidFile', 'admin'], 'string') ??
     wrong(['waitReady', 'noListen', 'moveConnections'], 'boolean') ??
     wrong(['readyTimeout', 'drainTimeout', 'lameDuck', 'overlap'], 'number')
   if (field !== undefined) return `its ${field} has a wrong type`

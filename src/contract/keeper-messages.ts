@@ -41,7 +41,10 @@ const messages = {
   /** The worker is done with it: SIGKILL for all of its session. */
   kill: { id: count },
   /** This generation owns the service from now on, or again. */
-  serves: { generation: count, drainTimeout: count, lameDuck: optional(count), pidFile: optional(text) },
+  serves: {
+    ...{ generation: count, drainTimeout: count, lameDuck: optional(count) },
+    ...{ pidFile: optional(text), admin: optional(text) },
+  },
   /** It was told to end: its exit is no crash. */
   stopping: {},
   /** The answer to `ping`: its event loop turns. */

@@ -20,10 +20,9 @@ import { say } from './log-lines.ts'
 import type { Place } from './place.ts'
 import { type KeepOptions, mostWorkers, readKeepOptions } from './plan.ts'
 import { releaseOf, typedCommand } from './release.ts'
-import type { Rotation } from './rotation.ts'
 import { Scale } from './scale.ts'
 import { isTrusted } from './spawns.ts'
-import { KeeperStatus } from './status.ts'
+import type { KeeperStatus } from './status.ts'
 import { changesOf, Upgrades } from './upgrades.ts'
 
 /** How often it is looked whether the socket is still there, in milliseconds. */
@@ -41,13 +40,13 @@ export class KeeperControl {
   readonly #upgrades: Upgrades
   readonly #scale: Scale
 
-  constructor(keeper: Keeper, folder: string, rotation: Rotation) {
+  constructor(keeper: Keeper, folder: string, status: KeeperStatus) {
     this.#keeper = keeper
     this.#folder = folder
     this.#name = keeper.plan.name
     this.#path = controlPath(folder, this.#name)
     this.#server = this.#makeServer()
-    this.#status = new KeeperStatus(keeper, rotation)
+    this.#status = status
     this.#upgrades = new Upgrades(keeper)
     this.#scale = new Scale(keeper)
   }
@@ -81,7 +80,8 @@ export class KeeperControl {
   /** Who the keeper is, for those whom it does not answer. */
   #own(): void {
     const [pid, startTime] = identify()
-    const { plan, release, drainTimeout, first } = this.#keeper
+    const { plan, release, said, first } = this.#keeper
+    const { drainTimeout } = said
     const { program } = plan
     const command = typedCommand(release)
     const generation = first?.serving?.generation ?? 1
@@ -96,7 +96,7 @@ export class KeeperControl {
     const user = userOf(pid)
     const name = workerName(this.#name, slot)
     if (user === undefined || user === process.geteuid?.() || hasOwner(this.#folder, name, pid)) return
-    const { drainTimeout } = this.#keeper
+    const { drainTimeout } = this.#keeper.said
     const owner = { pid, startTime, generation, drainTimeout, command: release.command, user }
     // On a full disk it serves all the same.
     attempt(() => writeOwner(this.#folder, name, owner))
@@ -213,7 +213,8 @@ export class KeeperControl {
   }
 
   async #stop(response: ServerResponse): Promise<void> {
-    const { drainTimeout, workers } = this.#keeper
+    const { said, workers } = this.#keeper
+    const { drainTimeout } = said
     // As the keeper knows them: a worker may have given up root, and root kills what is named here.
     const generations = workers.map(({ identity: [pid, startTime], generation }) => {
       return { generation, pid, startTime, phase: 'ready', connections: 0, memory: 0 }

@@ -5,7 +5,7 @@ import type { News, WarningRecord } from '../contract/messages.ts'
 import type { Retyped } from '../process/command.ts'
 import type { RawHandle } from '../upgrade/station.ts'
 import type { HeldHandles } from './held.ts'
-import type { KeeperPlan, Release } from './plan.ts'
+import type { KeeperPlan, Release, Said } from './plan.ts'
 import type { Rules } from './slot.ts'
 import type { Birth, Worker, WorkerEvents } from './worker.ts'
 
@@ -36,8 +36,7 @@ export type Home = {
   readonly plan: KeeperPlan
   readonly held: HeldHandles
   readonly recorder: { open(): void }
-  readonly drainTimeout: number
-  readonly lameDuck: number
+  readonly said: Said
   readonly stopping: AbortSignal
   /** How many workers there are; undefined: it is a service of one, and was asked for no number. */
   readonly size: number | undefined

@@ -19,7 +19,7 @@ import type { Changes, Home, Over } from './home.ts'
 import { clusterText, say } from './log-lines.ts'
 import { PidClaim } from './pid-claim.ts'
 import { Place } from './place.ts'
-import type { KeeperPlan, KeepOptions, Release, ServiceRecord, SlotRecord } from './plan.ts'
+import type { KeeperPlan, KeepOptions, Release, Said, ServiceRecord, SlotRecord } from './plan.ts'
 import { Recorder } from './records.ts'
 import { environmentOf, isSameRelease, releaseOf } from './release.ts'
 import type { Rules } from './slot.ts'
@@ -66,8 +66,7 @@ export class Keeper implements Home {
   leaves: readonly string[] | undefined
   /** Why the last upgrade has failed; undefined: it has not. */
   upgradeFault: string | undefined
-  drainTimeout: number
-  lameDuck: number
+  said: Said
   readonly pidFile = new PidClaim(() => this.workers.map(({ identity }) => identity))
   /** What the service has behind it, for a worker that is started anew. */
   news: News = { generations: [], upgrades: { succeeded: 0, failed: 0 } }
@@ -94,8 +93,7 @@ export class Keeper implements Home {
 
   constructor(plan: KeeperPlan) {
     this.plan = plan
-    this.drainTimeout = plan.program.drainTimeout ?? defaults.drainTimeout
-    this.lameDuck = plan.program.lameDuck ?? defaults.lameDuck
+    this.said = { ...defaults, ...plan.program }
     this.#release = releaseOf(plan.command, typedOf(plan.command), plan.environment)
   }
 
@@ -188,7 +186,7 @@ export class Keeper implements Home {
   stop(by: EndBy): void {
     // One that is still starting gets the signal too, and the time that it takes to end by it.
     if (this.isStopping) this.#stopping.abort()
-    else setTimeout(() => this.#stopping.abort(), this.lameDuck + this.drainTimeout).unref()
+    else setTimeout(() => this.#stopping.abort(), this.said.lameDuck + this.said.drainTimeout).unref()
     this.isStopping = true
     for (const place of this.all) place.stop(by)
   }
@@ -282,8 +280,11 @@ export class Keeper implements Home {
       case 'serves':
         // Its last word is read when it is gone.
         if (worker.exited !== undefined) return
-        this.drainTimeout = message.drainTimeout
-        this.lameDuck = message.lameDuck ?? 0
+        this.said = {
+          ...message,
+          lameDuck: message.lameDuck ?? 0,
+          admin: isTrusted(worker) ? message.admin : this.said.admin,
+        }
         if (this.size === undefined) this.commit(worker.release)
         this.#wake()
         if (isTrusted(worker) || message.pidFile === this.plan.program.pidFile) this.pidFile.keep(message.pidFile)

@@ -54,13 +54,14 @@ async function takeUp({ name, folder, slot, generation, pid }: Attach): Promise<
   const options = { ...record.plan.options, isRun: false }
   const { logFile } = record.plan.program
   if (logFile !== undefined) attempt(() => sayIn(openLog(logFile)))
-  const keeper = await keep({ ...record.plan, file, options }, (one) => {
+  const attach = (one: Keeper) => {
     one.remember(record)
     const place = one.places.get(slot) ?? one.add(slot)
     const identity = [pid, system.startTime(pid) ?? ''] as const
     const { release } = place
     place.attach(watchEnd(new Worker(identity, { generation, release }, process, place.events)))
-  })
+  }
+  const keeper = await keep({ ...record.plan, file, options }, attach, { isServing: true })
   say(`this keeper (pid ${identify()[0]}) has taken up the worker, pid ${pid}`)
   const others = keeper.all.filter((place) => place.number !== slot)
   for (const place of others) void invite(place, folder).then((isThere) => isThere || keeper.resume([place]))

@@ -144,7 +144,7 @@ export class Place {
   stop(by: EndBy): void {
     this.step({ type: 'stop' })
     const { serving } = this
-    const { drainTimeout, lameDuck } = this.home
+    const { drainTimeout, lameDuck } = this.home.said
     const ms = timeToEnd(drainTimeout + (by === 'SIGTERM' ? lameDuck : 0))
     // Those before it hear of it from the one that serves.
     if (serving !== undefined) endWorker(serving, by, ms)
@@ -219,7 +219,7 @@ export class Place {
           break
         case 'replace':
           if (this.serving === undefined) break
-          endWorker(this.serving, 'request', timeToEnd(this.home.drainTimeout, this.#killAfter))
+          endWorker(this.serving, 'request', timeToEnd(this.home.said.drainTimeout, this.#killAfter))
           break
         case 'watch':
           clearTimeout(this.#timer)

@@ -55,6 +55,14 @@ export type KeeperPlan = {
   readonly generation?: number
 }
 
+/** What a worker says of itself when it serves; times in milliseconds. */
+export type Said = {
+  readonly drainTimeout: number
+  readonly lameDuck: number
+  /** Where probes ask the keeper. */
+  readonly admin?: string | undefined
+}
+
 /** How it went: the answer to whoever started the keeper. */
 export type KeeperAnswer =
   | { readonly type: 'ready' }

@@ -111,12 +111,12 @@ export class Scale implements Hearing {
     const target = keeper.places.get(fewestOf(counts) ?? -1)?.serving
     if (serving === undefined) return
     if (target === undefined) {
-      endWorker(serving, 'request', timeToEnd(keeper.drainTimeout))
+      endWorker(serving, 'request', timeToEnd(keeper.said.drainTimeout))
       return
     }
     this.#retiring.add(place)
     await this.#join(serving, target, { type: 'retire' })
-    serving.onExit(patientTimer(timeToEnd(keeper.drainTimeout), () => endWorker(serving, 'SIGKILL', 0)))
+    serving.onExit(patientTimer(timeToEnd(keeper.said.drainTimeout), () => endWorker(serving, 'SIGKILL', 0)))
   }
 
   /** Two workers get the ends of a channel, over which connections go from one to the other. */

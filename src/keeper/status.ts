@@ -75,7 +75,7 @@ export class KeeperStatus {
 
   /** Of a service whose workers do not answer, or that has none. */
   #without(): Status {
-    const { release, plan, lastExit, drainTimeout, first, news, generation } = this.#keeper
+    const { release, plan, lastExit, said, first, news, generation } = this.#keeper
     // Whoever signals the pid of a service means its keeper then; a 0 would mean themselves.
     const [pid, startTime] = first?.serving?.identity ?? identify()
     const { upgrades, last } = news
@@ -84,7 +84,7 @@ export class KeeperStatus {
       ...{ generation, phase: first === undefined ? 'gone' : 'ready' },
       ...{ startedAt: this.#last?.startedAt ?? new Date(lastExit?.at ?? Date.now()).toISOString(), uptime: 0 },
       ...{ memory: { resident: 0, heapUsed: 0 }, connections: 0, listeners: this.#last?.listeners ?? [] },
-      ...{ upgrades, ...(last && { lastUpgrade: last }), generations: [], drainTimeout },
+      ...{ upgrades, ...(last && { lastUpgrade: last }), generations: [], drainTimeout: said.drainTimeout },
       command: typedCommand(release),
       ...(plan.program.logFile !== undefined && { logFile: plan.program.logFile }),
     }

@@ -4,6 +4,7 @@ import { openControl } from '../control/server.ts'
 import { beginDaemon } from '../daemon.ts'
 import { enter } from '../enter.ts'
 import { CookError, messageOf } from '../errors.ts'
+import { takeAdmin } from '../host/admin.ts'
 import { wordOf } from '../process/launched.ts'
 import { releasePidFile } from '../process/pid-file.ts'
 import type { Service } from '../service.ts'
@@ -72,6 +73,7 @@ async function start(service: Service): Promise<void> {
     await new Promise((turned) => setImmediate(turned))
     checkDaemonOptions(service.options)
     await openControl(service)
+    await takeAdmin(service)
     await ready(service)
   } catch (error) {
     // Whoever started this process hears of it, and it ends: a program that catches everything must

@@ -84,6 +84,13 @@ export class Claims {
     return handle
   }
 
+  /** Claims that of a name if it is what is wanted. */
+  claimIf(name: string, isWanted: (handle: Inherited) => boolean): Inherited | undefined {
+    const handle = [...this.#unclaimed].find((one) => one.name === name && isWanted(one))
+    if (handle !== undefined) this.#unclaimed.delete(handle)
+    return handle
+  }
+
   /**
    * Claims the Unix listener of a name if it has this path; with another it is not the one that is
    * meant.

@@ -2,6 +2,7 @@
 import type { Socket as UdpSocket } from 'node:dgram'
 import type { Server } from 'node:net'
 import {
+  type adminName,
   type controlName,
   type HandleKind,
   type HandleRecord,
@@ -61,7 +62,11 @@ export class Registry {
    * Adds a handle of the library itself: it takes the place of the one before, and no restore()
    * takes it out.
    */
-  addReserved(name: typeof controlName | typeof pidName, kind: HandleKind, source: HandleSource): void {
+  addReserved(
+    name: typeof adminName | typeof controlName | typeof pidName,
+    kind: HandleKind,
+    source: HandleSource,
+  ): void {
     this.#add(name, kind, source, true)
   }
 

@@ -101,14 +101,9 @@ class KeeperLine implements KeeperEnd {
     this.#held.clear()
     this.#sync()
     const { generation, drainTimeout, lameDuck, options } = this.#service
-    const { pidFile } = options
-    this.#station.send({
-      type: 'serves',
-      generation,
-      drainTimeout,
-      lameDuck,
-      ...(pidFile !== undefined && { pidFile }),
-    })
+    const { pidFile, admin } = options
+    const told = withoutUndefined({ pidFile, admin: admin?.toString() })
+    this.#station.send({ type: 'serves', generation, drainTimeout, lameDuck, ...told })
     // It was lost before this process had anything that it could keep.
     if (!this.isOpen) void this.#restart()
   }

@@ -41,6 +41,7 @@ const everyField = {
     readyTimeout: 1,
     drainTimeout: 2,
     lameDuck: 7,
+    admin: '0.0.0.0:9464',
     overlap: 3,
     hangTimeout: 4,
     maxMemory: '1G',
@@ -133,7 +134,14 @@ function wrongValues(): Readonly<Record<keyof typeof serviceFields, readonly unk
     ...{ workers: [0, 1.5, 'all', -1, 5_000], env: ['A=1', [], { A: null }, { 'A=': '1' }, { '': '1' }] },
     ...{ environments: ['x', { production: 'x' }, { production: { A: {} } }], logMaxSize: size, logKeep: [-1, '5'] },
     ...{ pidFile: text, waitReady: flag, noListen: flag, keep: flag, moveConnections: flag, readyTimeout: ms },
-    ...{ drainTimeout: ms, lameDuck: ms, overlap: ms, hangTimeout: ms, maxMemory: size },
+    ...{
+      drainTimeout: ms,
+      lameDuck: ms,
+      admin: ['web', -1, 70_000, null, ':1'],
+      overlap: ms,
+      hangTimeout: ms,
+      maxMemory: size,
+    },
     ...{ uid: ['', -1, 1.5, null], gid: ['', -1, 2 ** 32, true] },
   }
 }

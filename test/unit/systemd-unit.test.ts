@@ -138,6 +138,7 @@ test('every option of start that was typed is in the command of the unit', () =>
       readyTimeout: 1,
       drainTimeout: 2,
       lameDuck: 3,
+      admin: '9464',
       overlap: 4,
       hangTimeout: 5,
       maxMemory: 6,
@@ -153,6 +154,7 @@ test('every option of start that was typed is in the command of the unit', () =>
       .split(/ (?=--)/)
       .sort(),
     [
+      '--admin 9464',
       '--drain-timeout 2',
       '--hang-timeout 5',
       '--lame-duck 3',
