@@ -16,6 +16,7 @@ import { get } from 'node:http'
 import { dirname } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
+import type { Status } from '../../src/control/status.ts'
 import { findUser, groupsOf } from '../../src/node/as-user.ts'
 import { userOf } from '../../src/node/users.ts'
 import { bin, Operator, portOf } from '../support/command.ts'
@@ -79,6 +80,14 @@ require('node:http').createServer((request, response) => response.end(who())).li
   )
 }
 
+/** One that is being started is counted too. */
+function untilServes(operator: Operator, generation: number): Promise<Status> {
+  return eventually(`generation ${generation}`, async () => {
+    const status = await operator.status('app')
+    return status.generation === generation && status.phase === 'ready' ? status : undefined
+  })
+}
+
 const answerOf = (pid: number) => [pid, user.uid, user.gid, user.groups.join(), user.home, user.name].join(' ')
 
 test('with --uid only the first start is root, and it is the user before it answers anybody', asRoot, async () => {
@@ -93,10 +102,7 @@ test('with --uid only the first start is root, and it is the user before it answ
   const second = await operator.status('app')
   assert.equal(await operator.asks('app'), answerOf(second.pid))
   process.kill(second.pid, 'SIGKILL')
-  const third = await eventually('the next worker', async () => {
-    const status = await operator.status('app')
-    return status.generation === 3 && status.phase === 'ready' ? status : undefined
-  })
+  const third = await untilServes(operator, 3)
   assert.equal(await operator.asks('app'), answerOf(third.pid))
   await operator.does(['restart', 'app'])
   const { pid, program } = await operator.status('app')
@@ -155,7 +161,7 @@ test('nothing that the user could have changed runs as root after the first star
   writeFileSync(lab.path('trace'), '')
   await operator.does(['upgrade', 'app'])
   process.kill((await operator.status('app')).pid, 'SIGKILL')
-  await eventually('the next worker', async () => (await operator.status('app')).generation === 3 || undefined)
+  await untilServes(operator, 3)
   assert.notEqual((await operator.status('app')).pid, pid)
   assert.deepEqual(traced(lab, 'node'), [String(user.uid), String(user.uid)])
   for (const what of ['preload', 'options', 'line']) assert.deepEqual(traced(lab, what), [his(), his()], what)
@@ -398,7 +404,7 @@ server.listen(0, '127.0.0.1', () => { process.setgid(${nobody.uid}); process.set
     )
     await operator.does(['start', 'app.cjs'])
     await operator.asks('app', '/wish')
-    await eventually('the upgrade', async () => (await operator.status('app')).generation === 2 || undefined)
+    await untilServes(operator, 2)
     assert.equal(await operator.asks('app'), String(nobody.uid))
     assert.deepEqual(traced(lab, 'evil'), [])
     assert.equal(existsSync(lab.path('log')), false)
