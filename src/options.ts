@@ -190,9 +190,9 @@ export type DaemonOptions = {
    */
   readonly lameDuck?: number
   /**
-   * Port, as `9464` or `'0.0.0.0:9464'`, on which GET and HEAD of `/livez`, `/readyz` and `/metrics`
-   * are answered, for probes and Prometheus; without a host on 127.0.0.1 alone. It is handed on by
-   * an upgrade; under a keeper, that has it for all workers.
+   * Port for probes and Prometheus, as `9464` or `'0.0.0.0:9464'`: it answers GET and HEAD of
+   * `/livez`, `/readyz` and `/metrics`. Without a host it is on 127.0.0.1 alone. An upgrade hands
+   * it on; under a keeper, that has it for all workers.
    * @default none
    */
   readonly admin?: number | string

@@ -1,4 +1,4 @@
-/** The admin port: what a probe or Prometheus may ask of a service. It answers, and does nothing. */
+/** The admin port: what a probe or Prometheus may ask of a service. It answers, and that is all. */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { type AdminAddress, adminAddressOf, adminText } from '../contract/admin-address.ts'
 import { adminName } from '../contract/environment.ts'
@@ -10,6 +10,7 @@ import { listening } from '../listen/listening.ts'
 import { stopAccepting } from '../node/listeners.ts'
 import type { Inherited } from '../process/handles.ts'
 import type { Service } from '../service.ts'
+import type { OwnDrain } from '../service-parts.ts'
 
 /** Anybody may reach it: it must cost the service nothing. */
 const limits = {
@@ -115,6 +116,7 @@ export async function takeAdmin(service: Service): Promise<void> {
   const admin = new OwnAdmin(service, address, inherited?.fd)
   if (inherited === undefined) await admin.open()
   service.hearing.push((event) => event.type === 'phase' && admin.onPhase(event.phase))
+  service.ownDrains.push(() => admin.drain())
 }
 
 class OwnAdmin {
@@ -123,6 +125,8 @@ class OwnAdmin {
   /** The predecessor's listener, until the commit. */
   #inherited: number | undefined
   #server: Server | undefined
+  /** It answers who was accepted before the successor has taken over. */
+  #left: Server | undefined
 
   constructor(service: Service, address: AdminAddress, inherited: number | undefined) {
     this.#service = service
@@ -142,7 +146,18 @@ class OwnAdmin {
     if (isOurs && this.#server === undefined) void this.#service.runHook('admin', () => this.#takeUp())
     if (isOurs || this.#server === undefined) return
     closeAdmin(this.#server)
+    this.#left = this.#server
     this.#server = undefined
+  }
+
+  /** Whoever was accepted here is answered here, before this process ends. */
+  drain(): OwnDrain {
+    const server = this.#left ?? this.#server
+    return {
+      moveIdle: async () => {},
+      done: server === undefined ? Promise.resolve() : untilIdle(server),
+      dispose() {},
+    }
   }
 
   /** At the commit; or the successor is lost, and perhaps still on its way out. */
@@ -164,9 +179,24 @@ class OwnAdmin {
   #makeServer(): Server {
     const service = this.#service
     return adminServer({
-      isReady: () => readyPhases.includes(service.phase),
+      // Whoever asks just then is asked of the service, which its successor has.
+      isReady: () => service.hasSuccessor || readyPhases.includes(service.phase),
       status: async () => statusOf(service),
     })
+  }
+}
+
+/** How long a connection may take to ask, or to be answered, in milliseconds. */
+const longestAnswer = 1_000
+const lookInterval = 20
+
+async function untilIdle(server: Server): Promise<void> {
+  const end = performance.now() + longestAnswer
+  for (;;) {
+    server.closeIdleConnections()
+    const left = await new Promise<number>((told) => server.getConnections((_, count) => told(count)))
+    if (left === 0 || performance.now() > end) return
+    await new Promise((looked) => setTimeout(looked, lookInterval))
   }
 }
 

@@ -14,8 +14,9 @@ const stops: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGINT', 'SIGQUIT']
 const forwarded: readonly NodeJS.Signals[] = ['SIGHUP', 'SIGUSR1', 'SIGUSR2']
 
 /**
- * Rejects with `ERR_COOK_NAME_TAKEN`, `ERR_COOK_ADMIN` and what keeps a pid file from being written,
- * before anything is started. `isServing`: a worker of it is there, and goes on all the same.
+ * Rejects with `ERR_COOK_NAME_TAKEN`, `ERR_COOK_ADMIN` and what keeps a pid file from being
+ * written, before anything is started. `isServing`: a worker of it is there, and goes on all the
+ * same.
  */
 export async function keep(
   plan: KeeperPlan,
