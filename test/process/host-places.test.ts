@@ -56,7 +56,7 @@ test(
     assert.equal(code, 3)
     assert.match(
       stderr,
-      /no service named app is running; the unit app\.service is inactive \(dead\)\nsystemctl status/,
+      /no service named app is running; the unit app\.service is inactive \(dead\)\n.*systemctl status/,
     )
     assert.match(await lab.does(`${bin} logs app -n 100`), /v3 serves/)
     await lab.writes('/srv/web/app.cjs', 'process.exit(3)')
