@@ -16,11 +16,12 @@ import { get } from 'node:http'
 import { dirname } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
+import { userOf } from '../../src/cli/user.ts'
 import type { Status } from '../../src/control/status.ts'
 import { findUser, groupsOf } from '../../src/node/as-user.ts'
-import { userOf } from '../../src/node/users.ts'
+import { userOf as whoIs } from '../../src/node/users.ts'
 import { bin, Operator, portOf } from '../support/command.ts'
-import { onlyInMatrix } from '../support/extent.ts'
+import { onlyInMatrix, takesAll } from '../support/extent.ts'
 import { Lab } from '../support/lab.ts'
 import { preload } from '../support/program.ts'
 import { eventually } from '../support/waiting.ts'
@@ -127,7 +128,7 @@ test(
     await operator.does(['upgrade', 'app'])
     const { workers = [] } = await operator.status('app')
     for (const { pid = 0 } of workers) {
-      assert.equal(userOf(pid), user.uid)
+      assert.equal(whoIs(pid), user.uid)
       process.kill(pid, 'SIGKILL')
     }
     await eventually('three others', async () => {
@@ -208,7 +209,7 @@ const listen = (server, listening) => void daemon.listen(server, { host: '127.0.
   ],
 }
 
-for (const [whose, write] of Object.entries(early)) {
+for (const [whose, write] of Object.entries(early).slice(0, takesAll ? undefined : 1)) {
   test(`a client ${whose} that comes before it is the user waits, and root answers nobody`, asRoot, async () => {
     await using lab = await openLab()
     await using operator = new Operator(lab)
@@ -282,19 +283,18 @@ test('a user that cannot be, or cannot run the program, is a usage error, and no
   await using lab = await openLab()
   await using operator = new Operator(lab)
   writeApp(lab)
-  const wrong: readonly (readonly [options: readonly string[], why: RegExp])[] = [
-    [['--uid', 'no-such-user'], /there is no user no-such-user/],
-    [['--uid', 'root'], /root is who starts it already/],
-    [['--uid', '0'], /root is who starts it already/],
-    [['--gid', String(user.gid)], /--gid needs --uid/],
-    [['--uid', user.name, '--gid', 'no-such-group'], /there is no group no-such-group/],
-    [['--uid', '3999999999'], /its group must be named: --gid/],
-    [['--uid', '4294967295'], /there is no user 4294967295/],
+  const wrong: readonly (readonly [options: { readonly uid?: string; readonly gid?: string }, why: RegExp])[] = [
+    [{ uid: 'root' }, /root is who starts it already/],
+    [{ uid: '0' }, /root is who starts it already/],
+    [{ gid: String(user.gid) }, /--gid needs --uid/],
+    [{ uid: user.name, gid: 'no-such-group' }, /there is no group no-such-group/],
+    [{ uid: '3999999999' }, /its group must be named: --gid/],
+    [{ uid: '4294967295' }, /there is no user 4294967295/],
   ]
-  for (const [options, why] of wrong) {
-    const { code, stderr } = await operator.types(['start', 'app.cjs', ...options])
-    assert.deepEqual([code, why.test(stderr)], [2, true], stderr)
-  }
+  for (const [options, why] of wrong) assert.throws(() => userOf(options), why)
+  assert.deepEqual([process.geteuid?.(), process.getegid?.()], [0, 0])
+  const unknown = await operator.types(['start', 'app.cjs', '--uid', 'no-such-user'])
+  assert.deepEqual([unknown.code, /there is no user no-such-user/.test(unknown.stderr)], [2, true])
   chmodSync(lab.path('app.cjs'), 0o600)
   const unreadable = await operator.types(['start', 'app.cjs', '--uid', user.name])
   assert.deepEqual([unreadable.code, /cannot read the program: EACCES/.test(unreadable.stderr)], [2, true])
@@ -433,7 +433,6 @@ test(
     assert.equal(await text(response), answerOf(before.pid))
     for (const words of [
       ['status', 'app'],
-      ['upgrade', 'app'],
       ['restart', 'app'],
       ['start', 'app'],
       ['start', 'app.cjs'],
