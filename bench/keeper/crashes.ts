@@ -7,6 +7,7 @@ import { isAlive, system as os } from '../../src/node/system.ts'
 import { connectionClients } from '../../test/support/load/connection-clients.ts'
 import { keepAliveClients } from '../../test/support/load/keep-alive-clients.ts'
 import type { FailureKind } from '../../test/support/load/kinds.ts'
+import type { Load } from '../../test/support/load/load.ts'
 import { smallOnly } from '../../test/support/load/requests.ts'
 import { eventually, within } from '../../test/support/waiting.ts'
 import { pause } from '../measure-tail.ts'
@@ -78,12 +79,13 @@ export async function* measureCrashes({ rounds }: Sizes): AsyncGenerator<Row> {
   for (const { one, crashes } of found) {
     if (crashes.length === 0) continue
     const goal = (value: number) => (one.isOurs ? { goal: value } : {})
-    const ratios = crashes.map(({ back, boot }) => ratio(back, boot))
+    const ratios = crashes.map(({ back, busyBoot }) => ratio(back, busyBoot))
     const all = (kinds: readonly FailureKind[]) =>
       summarize(crashes.map(({ lost }) => lost.filter((kind) => kinds.includes(kind)).length))
-    yield { what: `${one.title}: next answer / plain boot`, unit: 'x', ...goal(1.1), ...summarize(ratios) }
+    yield { what: `${one.title}: next answer / boot among clients`, unit: 'x', ...goal(1.1), ...summarize(ratios) }
     yield { what: '  next answer on a new connection', unit: 'ms', ...summarize(crashes.map(({ back }) => back)) }
-    yield { what: '  plain boot', unit: 'ms', ...summarize(crashes.map(({ boot }) => boot)) }
+    yield { what: '  boot among the same clients', unit: 'ms', ...summarize(crashes.map(({ busyBoot }) => busyBoot)) }
+    yield { what: '  boot without any client', unit: 'ms', ...summarize(crashes.map(({ boot }) => boot)) }
     yield { what: '  refused', unit: '', ...goal(0), ...all(['refused']) }
     yield { what: '  hung', unit: '', ...goal(0), ...all(['late']) }
     yield { what: '  lost while they were answered', unit: '', ...all(['reset', 'closed', 'half']) }
@@ -93,7 +95,9 @@ export async function* measureCrashes({ rounds }: Sizes): AsyncGenerator<Row> {
 
 type Crash = {
   readonly back: number
+  /** Without a client, and with as many as at the crash, who try until they are answered. */
   readonly boot: number
+  readonly busyBoot: number
   /** Requests without an answer since the kill. */
   readonly lost: readonly FailureKind[]
   /** Before the kill, or of other kinds. */
@@ -109,10 +113,9 @@ async function crash(system: Kept): Promise<Crash> {
   const { end } = await system.start(site)
   const { identity } = await site.serving()
   const served = performance.now()
-  const where = { host: '127.0.0.1', port: site.port }
-  const common = { pause: [10, 40], deadline } as const
-  await using keepAlive = keepAliveClients(where, { count: 100, weights: smallOnly, reconnect: true, ...common })
-  await using single = connectionClients(where, { count: 20, goOn: true, asksForEnd: true, ...common })
+  const [keepAlive, single] = clientsOf(site.port)
+  await using _ = keepAlive
+  await using __ = single
   await within('the connections of the clients', Promise.all([keepAlive.ready, single.ready]), patience)
   await pause(proven - (performance.now() - served))
   const from = performance.now()
@@ -126,7 +129,23 @@ async function crash(system: Kept): Promise<Crash> {
   // Its pid file is free then.
   await end()
   const boot = await plainBoot(site, system.program)
-  return { back, boot, lost: kinds, other: lost.filter(({ at, kind }) => at < from || !known.includes(kind)).length }
+  const busyBoot = await plainBoot(site, system.program, clientsOf)
+  return {
+    back,
+    boot,
+    busyBoot,
+    lost: kinds,
+    other: lost.filter(({ at, kind }) => at < from || !known.includes(kind)).length,
+  }
+}
+
+function clientsOf(port: number): readonly [Load, Load] {
+  const where = { host: '127.0.0.1', port }
+  const common = { pause: [10, 40], deadline } as const
+  return [
+    keepAliveClients(where, { count: 100, weights: smallOnly, reconnect: true, ...common }),
+    connectionClients(where, { count: 20, goOn: true, asksForEnd: true, ...common }),
+  ]
 }
 
 /** Two ask side by side: the one whose connection a primary has passed to the dead worker waits. */
@@ -140,14 +159,20 @@ async function answerOfAnother(site: Site, [old]: readonly [number, string]): Pr
 }
 
 /** From the start of a process to its first answer, the median of some. */
-async function plainBoot(site: Site, program: string): Promise<number> {
+async function plainBoot(
+  site: Site,
+  program: string,
+  clients: (port: number) => readonly Load[] = () => [],
+): Promise<number> {
   const times: number[] = []
   for (let boot = 0; boot < boots; boot++) {
     const port = await freePort()
+    const loads = clients(port)
     const from = performance.now()
     const child = site.spawn(process.execPath, [programPath(program)], { PORT: String(port) })
     const { identity } = await site.serving(port)
     times.push(performance.now() - from)
+    await Promise.all(loads.map((load) => load[Symbol.asyncDispose]()))
     const gone = once(child, 'exit')
     os.kill(identity, 'SIGKILL')
     await gone
