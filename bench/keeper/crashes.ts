@@ -2,8 +2,10 @@
  * What clients lose when the process that serves is killed, and how soon the next one answers,
  * beside what else starts a process again.
  */
+
 import { once } from 'node:events'
 import { isAlive, system as os } from '../../src/node/system.ts'
+import { freePort } from '../../test/support/free-port.ts'
 import { connectionClients } from '../../test/support/load/connection-clients.ts'
 import { keepAliveClients } from '../../test/support/load/keep-alive-clients.ts'
 import type { FailureKind } from '../../test/support/load/kinds.ts'
@@ -15,7 +17,7 @@ import type { Row } from '../rows.ts'
 import { ratio, summarize } from '../statistics.ts'
 import { cookDaemon, withCommand } from '../versus/ours.ts'
 import { pm2 } from '../versus/pm2.ts'
-import { freePort, programPath, Site, sitesAreOver } from '../versus/site.ts'
+import { programPath, Site, sitesAreOver } from '../versus/site.ts'
 import type { System } from '../versus/system.ts'
 import { again, type Sizes } from './service.ts'
 

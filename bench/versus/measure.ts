@@ -2,6 +2,7 @@
  * One run of one system: at rest, under load, through upgrades, and how fast it serves beside the
  * same program alone.
  */
+
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
@@ -9,10 +10,11 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import autocannon from 'autocannon'
 import type { Identity } from '../../src/contract/environment.ts'
 import { isAlive } from '../../src/node/system.ts'
+import { freePort } from '../../test/support/free-port.ts'
 import { eventually } from '../../test/support/waiting.ts'
 import type { Felt, LoadPlan, LoadQuestion } from '../programs/versus/load.ts'
 import { monotonic } from './clock.ts'
-import { freePort, programPath, Site } from './site.ts'
+import { programPath, Site } from './site.ts'
 import type { Service, System } from './system.ts'
 
 export type Plan = Omit<LoadPlan, 'port'> & {

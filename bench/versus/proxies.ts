@@ -2,11 +2,13 @@
  * nginx and HAProxy in front of one Node process: the new version starts beside the old one, and a
  * reload leads new connections to it.
  */
+
 import { type ChildProcess, spawnSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { system as os } from '../../src/node/system.ts'
+import { freePort } from '../../test/support/free-port.ts'
 import { eventually } from '../../test/support/waiting.ts'
-import { freePort, programPath, type Site } from './site.ts'
+import { programPath, type Site } from './site.ts'
 import type { Service, System } from './system.ts'
 
 type Proxy = {

@@ -2,17 +2,18 @@
  * The place in which one system runs once: a folder, a port, the version on disk, and everything
  * that was started there.
  */
+
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, mkdtempSync, openSync, readFileSync, realpathSync, writeFileSync } from 'node:fs'
 import { get } from 'node:http'
-import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { findMarked, removeLeftovers } from '../../scripts/leftovers.ts'
 import type { Identity } from '../../src/contract/environment.ts'
 import { system } from '../../src/node/system.ts'
+import { freePort } from '../../test/support/free-port.ts'
 import { eventually, within } from '../../test/support/waiting.ts'
 
 const open = new Set<Site>()
@@ -167,13 +168,4 @@ function ask(port: number): Promise<{ readonly version: string; readonly pid: nu
     asked.setTimeout(answerPatience, () => asked.destroy())
     asked.on('error', () => answered(undefined))
   })
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
 }

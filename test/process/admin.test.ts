@@ -11,6 +11,7 @@ import type { Status } from '../../src/control/status.ts'
 import { isGone, system } from '../../src/node/system.ts'
 import { Operator, writeProgram } from '../support/command.ts'
 import { readExposition } from '../support/exposition.ts'
+import { freePort } from '../support/free-port.ts'
 import { Lab } from '../support/lab.ts'
 import { eventually, within } from '../support/waiting.ts'
 
@@ -20,16 +21,6 @@ async function ask(port: number, path: string, method = 'GET', agent: Agent | fa
   const request = httpRequest({ port, host: '127.0.0.1', path, method, agent }).end()
   const [response] = (await within('an answer', once(request, 'response'))) as [IncomingMessage]
   return { code: response.statusCode ?? 0, body: await text(response), headers: response.headers }
-}
-
-/** One that is free now. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
 }
 
 function ownerOf({ keeper, pid, startTime }: Status): Identity {

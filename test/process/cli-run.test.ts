@@ -94,19 +94,13 @@ test('a keeper whom systemd cannot hear says so once, and serves', async () => {
   )
   // The program that speaks to systemd is not there.
   const env = { NOTIFY_SOCKET: lab.path('notify'), WATCHDOG_USEC: '300000', PATH: lab.path('none') }
-  const child = operator.begins(['run', 'app.mjs'], { env })
-  let output = ''
-  for (const stream of [child.stdout, child.stderr]) {
-    stream?.setEncoding('utf8').on('data', (part: string) => {
-      output += part
-    })
-  }
+  const { child, output } = begin(operator, ['run', 'app.mjs'], env)
   await untilServes(operator)
   await operator.does(['upgrade'])
   await operator.does(['stop'])
   await ended(child)
-  assert.equal(output.split('systemd does not hear how the service is').length, 2, output)
-  assert.deepEqual(output.match(/^\[.*\]$/gm), ['[]', '[]'])
+  assert.equal(output().split('systemd does not hear how the service is').length, 2, output())
+  assert.deepEqual(output().match(/^\[.*\]$/gm), ['[]', '[]'])
 })
 
 async function untilServes(operator: Operator): Promise<void> {
@@ -116,8 +110,12 @@ async function untilServes(operator: Operator): Promise<void> {
   })
 }
 
-function begin(operator: Operator, args: readonly string[]): { readonly child: ChildProcess; output(): string } {
-  const child = operator.begins(args)
+function begin(
+  operator: Operator,
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): { readonly child: ChildProcess; output(): string } {
+  const child = operator.begins(args, { env })
   let text = ''
   for (const stream of [child.stdout, child.stderr]) {
     stream?.setEncoding('utf8').on('data', (part: string) => {

@@ -5,12 +5,12 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { get, type IncomingMessage } from 'node:http'
-import { type AddressInfo, createServer } from 'node:net'
 import { constants } from 'node:os'
 import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
 import { type Callers, http2Callers, httpsCallers, socketIoCallers, webSocketCallers } from '../support/callers.ts'
 import { onlyInMatrix, takesAll } from '../support/extent.ts'
+import { freePort } from '../support/free-port.ts'
 import { HttpConnection } from '../support/http-connection.ts'
 import { keepAliveClients } from '../support/load/keep-alive-clients.ts'
 import type { Weights } from '../support/load/requests.ts'
@@ -174,16 +174,6 @@ class EventStream {
   close(): void {
     this.#response.destroy()
   }
-}
-
-/** For a program that takes no 0 for an answer. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
 }
 
 /** TLS, HTTP/2 sessions and the state of a WebSocket cannot move. */
