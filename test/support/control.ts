@@ -18,10 +18,11 @@ export async function control(socketPath: string, what: string, body?: object | 
 export async function begin(socketPath: string, what: string, body?: object | string): Promise<IncomingMessage> {
   const [method = '', path = ''] = what.split(' ')
   const asked = request({ socketPath, method, path, agent: false })
+  // The first one is the answer. Node tells an EPIPE too when a server that has answered is gone,
+  // or when one that did not answer in time goes.
+  asked.on('error', () => {})
   asked.end(typeof body === 'object' ? JSON.stringify(body) : body)
   const [response] = await within(`an answer to ${what}`, once(asked, 'response'))
-  // Node tells an EPIPE too when a server that has answered is gone.
-  asked.on('error', () => {})
   return response as IncomingMessage
 }
 
