@@ -11,6 +11,7 @@ const guides = [
   'from-server-close',
   'from-pm2',
   'systemd',
+  'monitoring',
   'unmodified-programs',
   'drain-and-deadlines',
   'failure-and-rollback',

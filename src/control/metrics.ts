@@ -14,6 +14,7 @@ export function metricsText(status: Status): string {
   }
   const { name, version, node, pid, memory } = status
   metric('info', 'gauge', 'What runs.', [[1, { name, version, node, pid: String(pid) }]])
+  metric('ready', 'gauge', '1 if new clients may be sent here, as /readyz says.', [[status.ready ? 1 : 0]])
   metric('generation', 'gauge', '1 for the first start, one more for each successor.', [[status.generation]])
   metric(
     'phase',
@@ -98,6 +99,22 @@ export function metricsText(status: Status): string {
     workers.flatMap(({ slot, restarts }) =>
       Object.entries(restarts).map(([reason, times]): Sample => [times, { slot: String(slot), reason }]),
     ),
+  )
+  metric(
+    'worker_last_exit_timestamp_seconds',
+    'gauge',
+    'When a worker ended last that was not replaced, since the epoch, by how.',
+    workers.flatMap(({ slot, lastExit }): Sample[] => {
+      if (lastExit === undefined) return []
+      const how = { code: String(lastExit.code ?? ''), signal: lastExit.signal ?? '' }
+      return [[lastExit.at / 1000, { slot: String(slot), ...how }]]
+    }),
+  )
+  metric(
+    'release_went_back',
+    'gauge',
+    '1 while an old release serves, since the last one crashed again and again.',
+    status.release === undefined ? [] : [[status.release.wentBack ? 1 : 0]],
   )
   metric(
     'keeper_resident_memory_bytes',

@@ -29,6 +29,8 @@ export type Status = {
   readonly startTime: string
   readonly generation: number
   readonly phase: Phase
+  /** New clients may be sent here, as `/readyz` of the admin port says. */
+  readonly ready: boolean
   /** When this process started, in ISO 8601. */
   readonly startedAt: string
   /** In seconds. */
@@ -59,7 +61,13 @@ export type Status = {
   readonly keeper?: KeeperStatus
   readonly workers?: readonly WorkerStatus[]
   /** What a restart after a crash starts: the version of the last start or upgrade. */
-  readonly release?: { readonly script: string; readonly cwd: string; readonly execPath: string }
+  readonly release?: {
+    readonly script: string
+    readonly cwd: string
+    readonly execPath: string
+    /** It is an old one, since the last one crashed again and again. */
+    readonly wentBack: boolean
+  }
 }
 
 /** Of the process that keeps a service. */
@@ -183,6 +191,7 @@ export function statusOf(service: Service): Status {
     startTime: record.startTime,
     generation: record.generation,
     phase,
+    ready: isReady(service),
     startedAt: new Date(Date.now() - process.uptime() * 1000).toISOString(),
     uptime: process.uptime(),
     memory: { resident: rss, heapUsed },
@@ -202,6 +211,11 @@ export function statusOf(service: Service): Status {
     ...withoutUndefined({ program, logFile, pidFile }),
     warnings: service.warnings.all,
   }
+}
+
+/** Whoever asks just at the commit asks about the service, which the successor has. */
+export function isReady({ hasSuccessor, phase }: Service): boolean {
+  return hasSuccessor || phase === 'ready' || phase === 'upgrading' || phase === 'overlapping'
 }
 
 export function addressText(address: ReturnType<Server['address']>): string {

@@ -4,7 +4,7 @@ import { type AdminAddress, adminAddressOf, adminText } from '../contract/admin-
 import { adminName } from '../contract/environment.ts'
 import type { Phase } from '../contract/phase.ts'
 import { metricsText } from '../control/metrics.ts'
-import { type Status, statusOf } from '../control/status.ts'
+import { isReady, type Status, statusOf } from '../control/status.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { listening } from '../listen/listening.ts'
 import { stopAccepting } from '../node/listeners.ts'
@@ -179,8 +179,7 @@ class OwnAdmin {
   #makeServer(): Server {
     const service = this.#service
     return adminServer({
-      // Whoever asks just then is asked of the service, which its successor has.
-      isReady: () => service.hasSuccessor || readyPhases.includes(service.phase),
+      isReady: () => isReady(service),
       status: async () => statusOf(service),
     })
   }
@@ -199,5 +198,3 @@ async function untilIdle(server: Server): Promise<void> {
     await new Promise((looked) => setTimeout(looked, lookInterval))
   }
 }
-
-const readyPhases: readonly Phase[] = ['ready', 'upgrading', 'overlapping']

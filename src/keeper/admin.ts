@@ -5,7 +5,7 @@ import { messageOf } from '../errors.ts'
 import { adminServer, closeAdmin, openAdmin } from '../host/admin.ts'
 import type { Keeper } from './keeper.ts'
 import { say } from './log-lines.ts'
-import type { KeeperStatus } from './status.ts'
+import { isReady, type KeeperStatus } from './status.ts'
 
 /** How long until a port is tried again that another process has, in milliseconds. */
 const pause = 1_000
@@ -59,7 +59,7 @@ export class KeeperAdmin {
     const keeper = this.#keeper
     if (address !== undefined) {
       const server = adminServer({
-        isReady: () => keeper.first !== undefined && !keeper.isStopping,
+        isReady: () => isReady(keeper),
         status: () => this.#status.status(),
       })
       await openAdmin(server, address)

@@ -1,10 +1,11 @@
 /** The keeper and a place for a worker, as the parts of either see them. */
 import type { ProgramRecord } from '../contract/environment.ts'
 import type { KeeperMessage } from '../contract/keeper-messages.ts'
-import type { News, WarningRecord } from '../contract/messages.ts'
+import type { WarningRecord } from '../contract/messages.ts'
 import type { Retyped } from '../process/command.ts'
 import type { RawHandle } from '../upgrade/station.ts'
 import type { HeldHandles } from './held.ts'
+import type { Past } from './past.ts'
 import type { KeeperPlan, Release, Said } from './plan.ts'
 import type { Rules } from './slot.ts'
 import type { Birth, Worker, WorkerEvents } from './worker.ts'
@@ -44,8 +45,7 @@ export type Home = {
   readonly asked: Changes | undefined
   /** What an upgrade of all puts in place of what runs, while it is under way. */
   readonly target: Release | undefined
-  /** What the service has behind it. */
-  news: News
+  readonly past: Past
   wentBack: WarningRecord | undefined
   environmentFor(env: Changes['env'], program: ProgramRecord): Release['environment']
   /** For a release that runs there: with the number of the place, and where it writes. */

@@ -1,7 +1,7 @@
 /** The keeper of a service: the parent of its workers, which holds their listeners. */
 import { type ProgramRecord, readProgram, writeProgram } from '../contract/environment.ts'
 import type { KeeperMessage } from '../contract/keeper-messages.ts'
-import type { News, WarningRecord } from '../contract/messages.ts'
+import type { WarningRecord } from '../contract/messages.ts'
 import type { LastExit, Restarts } from '../control/status.ts'
 import { CookError } from '../errors.ts'
 import { withoutInspectorIn } from '../node/node-options.ts'
@@ -17,6 +17,7 @@ import { memoryPause } from './health.ts'
 import { HeldHandles } from './held.ts'
 import type { Changes, Home, Over } from './home.ts'
 import { clusterText, say } from './log-lines.ts'
+import { Past } from './past.ts'
 import { PidClaim } from './pid-claim.ts'
 import { Place } from './place.ts'
 import type { KeeperPlan, KeepOptions, Release, Said, ServiceRecord, SlotRecord } from './plan.ts'
@@ -68,8 +69,7 @@ export class Keeper implements Home {
   upgradeFault: string | undefined
   said: Said
   readonly pidFile = new PidClaim(() => this.workers.map(({ identity }) => identity))
-  /** What the service has behind it, for a worker that is started anew. */
-  news: News = { generations: [], upgrades: { succeeded: 0, failed: 0 } }
+  readonly past = new Past()
   /** For whoever has files of a worker. */
   onGone: (place: Place, worker: Worker) => void = () => {}
   /** A program has asked for an upgrade of the whole service. */
@@ -127,6 +127,7 @@ export class Keeper implements Home {
   add(number: number): Place {
     const generation = (this.plan.generation ?? 1) - 1
     const place = new Place(number, this, this.#release, generation)
+    place.restarts = this.past.restartsOf(number)
     this.places.set(number, place)
     return place
   }
@@ -136,6 +137,7 @@ export class Keeper implements Home {
     place.health.end()
     this.places.delete(place.number)
     this.held.forget(place.number)
+    this.past.keepRestarts(place.number, place.restarts)
     this.changed()
   }
 
@@ -197,8 +199,7 @@ export class Keeper implements Home {
     if (signal === 'SIGUSR2') this.asked = { retyped: {}, program: {} }
     // One of several has all of them upgraded.
     const places = signal === 'SIGUSR2' ? this.all.filter((one) => one === this.first) : this.all
-    const isHeard = places.map((place) => place.signal(signal)).includes(true)
-    if (!isHeard) this.#signals.add(signal)
+    if (!places.map((place) => place.signal(signal)).includes(true)) this.#signals.add(signal)
   }
 
   /** Ends what runs, and starts this in its place. Resolves to why it was not done. */
@@ -388,10 +389,9 @@ export class Keeper implements Home {
 
   get record(): ServiceRecord {
     const [pid, startTime] = identify()
-    const { plan, state, generation, restarts, lastExit, release } = this
+    const { plan, state, generation, restarts, lastExit, release, isUnited } = this
     const slots: SlotRecord[] = this.all.map((place) => place.record)
     const now = { format: 1, at: Date.now(), keeper: { pid, startTime }, place: placeOfPids() } as const
-    const { isUnited } = this
     return { ...now, plan, state, generation, restarts, release, isUnited, slots, ...(lastExit && { lastExit }) }
   }
 }

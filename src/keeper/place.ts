@@ -273,7 +273,8 @@ export class Place {
         other.close()
         if (worker === undefined) own.close()
       }
-      const { news, stopping: signal } = home
+      const { stopping: signal } = home
+      const { news } = home.past
       // What goes to the terminal of `run` has been read there.
       const isShown = options.isRun === true && program.logFile === undefined
       const onReady = () => home.recorder.open()

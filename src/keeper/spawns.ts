@@ -1,6 +1,7 @@
 /** What workers have the keeper start: their successors. */
 import { type Identity, isLinkRecord, type LinkRecord } from '../contract/environment.ts'
 import type { KeeperMessageOf } from '../contract/keeper-messages.ts'
+import type { UpgradeCounts } from '../contract/messages.ts'
 import { messageOf } from '../errors.ts'
 import { adoptChannel } from '../node/channel.ts'
 import { makePair } from '../node/pair.ts'
@@ -18,10 +19,13 @@ import { Worker } from './worker.ts'
 export class Spawns {
   readonly #place: Spot
   /**
-   * Who has asked for a worker, and under which number of its own. By its identity: each worker
-   * would hold the one before it, and so all that ever were.
+   * Who has asked for a worker, under which number of its own, and the counts before. By its
+   * identity: each worker would hold the one before it, and so all that ever were.
    */
-  readonly #askedBy = new WeakMap<Worker, { readonly by: Identity; readonly id: number }>()
+  readonly #askedBy = new WeakMap<
+    Worker,
+    { readonly by: Identity; readonly id: number; readonly before: UpgradeCounts }
+  >()
 
   /** Those of which it is known how their upgrade has ended. */
   readonly #counted = new WeakSet<Worker>()
@@ -38,15 +42,14 @@ export class Spawns {
 
   /** How an upgrade that a worker began has ended, once. */
   count(worker: Worker, outcome: 'succeeded' | 'failed'): void {
-    if (!this.#askedBy.has(worker) || this.#counted.has(worker)) return
+    const asked = this.#askedBy.get(worker)
+    if (asked === undefined || this.#counted.has(worker)) return
     this.#counted.add(worker)
     const { home } = this.#place
-    const { news } = home
-    const { upgrades } = news
     // Of several, one that is only brought to what the others run is nothing that was asked for.
     const isAsked = home.size === undefined || home.target !== undefined
     if (outcome === 'succeeded' && isAsked) home.wentBack = undefined
-    home.news = { ...news, upgrades: { ...upgrades, [outcome]: upgrades[outcome] + 1 } }
+    home.past.count(asked.before, outcome)
   }
 
   hear(by: Worker, message: KeeperMessageOf<'spawn' | 'pair' | 'born' | 'kill'>): void {
@@ -71,7 +74,7 @@ export class Spawns {
       try {
         const own = { ...link, predecessor: by.identity, typed }
         const worker = await this.#place.birth({ link: own, command, release, linkFd: other.fd, log })
-        this.#askedBy.set(worker, { by: by.identity, id })
+        this.#askedBy.set(worker, { by: by.identity, id, before: this.#place.home.past.before })
         const [pid, startTime] = worker.identity
         by.station.send({ type: 'spawned', id, pid, startTime }, one.handle, () => one.close())
         worker.onExit(({ code, signal }) => {
@@ -121,7 +124,7 @@ export class Spawns {
       const onBorn = (identity: Identity) => {
         const { generation } = link
         const worker = new Worker(identity, { generation, release }, child, this.#place.events, { path: log })
-        this.#askedBy.set(worker, { by: by.identity, id })
+        this.#askedBy.set(worker, { by: by.identity, id, before: this.#place.home.past.before })
         this.#place.take(watchEnd(worker))
       }
       this.#expected.set(by, { id, onBorn })

@@ -13,7 +13,7 @@ import type { Rotation } from './rotation.ts'
 /** How long a worker may take to answer, in milliseconds: less than whoever asks us waits. */
 const patience = 2_000
 
-type Kept = Pick<Status, 'keeper' | 'workers' | 'pidFile' | 'release' | 'command' | 'program'>
+type Kept = Pick<Status, 'ready' | 'keeper' | 'workers' | 'pidFile' | 'release' | 'command' | 'program'>
 
 /** One place, and what its worker answered, or that it does not respond. */
 type Asked = { readonly place: Place; readonly found?: Status | undefined; readonly fault?: Error | undefined }
@@ -33,18 +33,15 @@ export class KeeperStatus {
     const asked = await Promise.all(this.#keeper.all.map((place) => this.#ask(place)))
     const found = asked.flatMap((one) => one.found ?? [])
     const [first] = found
-    if (first !== undefined) {
-      this.#last = first
-      const { upgrades, lastUpgrade } = first
-      this.#keeper.news = { generations: [], upgrades, ...(lastUpgrade && { last: lastUpgrade }) }
-    }
+    if (first !== undefined) this.#last = first
+    this.#keeper.past.hear(found)
     const told = first ?? this.#without()
     const { warning } = this.#keeper.pidFile
     const { wentBack } = this.#keeper
     const own = [...asked.flatMap(silence), warning, wentBack].filter((one) => one !== undefined)
     const all = this.#keeper.size === undefined ? told : { ...told, ...this.#sumOf(asked) }
     const warnings = [...(all.warnings ?? []), ...own, ...this.#rotation.warnings]
-    return { ...all, ...this.#kept(asked), warnings }
+    return { ...all, ...this.#behind(), ...this.#kept(asked), warnings }
   }
 
   /** Throws `ERR_COOK_NO_WORKER`, and where a worker does not respond: it would begin nothing. */
@@ -75,19 +72,24 @@ export class KeeperStatus {
 
   /** Of a service whose workers do not answer, or that has none. */
   #without(): Status {
-    const { release, plan, lastExit, said, first, news, generation } = this.#keeper
+    const { release, plan, lastExit, said, first, generation } = this.#keeper
     // Whoever signals the pid of a service means its keeper then; a 0 would mean themselves.
     const [pid, startTime] = first?.serving?.identity ?? identify()
-    const { upgrades, last } = news
     return {
       ...{ name: plan.name, version, node: this.#last?.node ?? process.version, pid, startTime },
-      ...{ generation, phase: first === undefined ? 'gone' : 'ready' },
+      ...{ generation, phase: first === undefined ? 'gone' : 'ready', ready: isReady(this.#keeper) },
       ...{ startedAt: this.#last?.startedAt ?? new Date(lastExit?.at ?? Date.now()).toISOString(), uptime: 0 },
       ...{ memory: { resident: 0, heapUsed: 0 }, connections: 0, listeners: this.#last?.listeners ?? [] },
-      ...{ upgrades, ...(last && { lastUpgrade: last }), generations: [], drainTimeout: said.drainTimeout },
+      ...{ ...this.#behind(), generations: [], drainTimeout: said.drainTimeout },
       command: typedCommand(release),
       ...(plan.program.logFile !== undefined && { logFile: plan.program.logFile }),
     }
+  }
+
+  /** What one worker alone may not know any more, or not yet. */
+  #behind(): Pick<Status, 'upgrades' | 'lastUpgrade'> {
+    const { upgrades, last } = this.#keeper.past.news
+    return { upgrades, ...(last && { lastUpgrade: last }) }
   }
 
   /** Of several workers: the pid of the service is that of its keeper, and counts are sums. */
@@ -113,19 +115,25 @@ export class KeeperStatus {
 
   /** What the keeper knows, and a worker that has given up root is not believed. */
   #kept(asked: readonly Asked[]): Kept {
-    const { startedAt, pidFile, release, plan } = this.#keeper
+    const { startedAt, pidFile, release, plan, wentBack } = this.#keeper
     const [pid, startTime] = identify()
     const { execPath, cwd, args } = release.command
     const memory = process.memoryUsage.rss()
     return {
+      ready: isReady(this.#keeper),
       keeper: { pid, startTime, startedAt: new Date(startedAt).toISOString(), memory, node: process.version, version },
       workers: asked.map(workerStatus),
       command: typedCommand(release),
       program: plan.program,
-      release: { script: args[0] ?? '', cwd, execPath },
+      release: { script: args[0] ?? '', cwd, execPath, wentBack: wentBack !== undefined },
       ...(pidFile.file !== undefined && { pidFile: pidFile.file }),
     }
   }
+}
+
+/** New clients may be sent there. */
+export function isReady({ first, isStopping }: Keeper): boolean {
+  return first !== undefined && !isStopping
 }
 
 function workerStatus({ place, found, fault }: Asked): WorkerStatus {

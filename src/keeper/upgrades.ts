@@ -76,6 +76,7 @@ export class Upgrades implements Hearing {
     keeper.asked = asked
     keeper.target = target
     keeper.leaves = release
+    keeper.past.begin()
     try {
       const how = { options: target === undefined ? options : common, isRolling }
       await new Together(keeper, target, how, { onProgress, onServed: () => keeper.keepBy(keep) }).run()
@@ -84,6 +85,7 @@ export class Upgrades implements Hearing {
       keeper.upgradeFault = messageOf(error)
       throw error
     } finally {
+      keeper.past.end()
       keeper.asked = undefined
       keeper.target = undefined
       keeper.leaves = undefined

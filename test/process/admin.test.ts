@@ -2,26 +2,18 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
-import { Agent, request as httpRequest, type IncomingMessage } from 'node:http'
+import { Agent } from 'node:http'
 import { type AddressInfo, createServer } from 'node:net'
-import { text } from 'node:stream/consumers'
 import { describe, test } from 'node:test'
 import type { Identity } from '../../src/contract/environment.ts'
 import type { Status } from '../../src/control/status.ts'
 import { isGone, system } from '../../src/node/system.ts'
+import { ask } from '../support/admin.ts'
 import { Operator, writeProgram } from '../support/command.ts'
 import { readExposition } from '../support/exposition.ts'
 import { freePort } from '../support/free-port.ts'
 import { Lab } from '../support/lab.ts'
-import { eventually, within } from '../support/waiting.ts'
-
-type Answer = { readonly code: number; readonly body: string; readonly headers: IncomingMessage['headers'] }
-
-async function ask(port: number, path: string, method = 'GET', agent: Agent | false = false): Promise<Answer> {
-  const request = httpRequest({ port, host: '127.0.0.1', path, method, agent }).end()
-  const [response] = (await within('an answer', once(request, 'response'))) as [IncomingMessage]
-  return { code: response.statusCode ?? 0, body: await text(response), headers: response.headers }
-}
+import { eventually } from '../support/waiting.ts'
 
 function ownerOf({ keeper, pid, startTime }: Status): Identity {
   const identity = keeper === undefined ? ([pid, startTime] as const) : ([keeper.pid, keeper.startTime] as const)

@@ -118,6 +118,7 @@ test('labels of metrics are escaped, and what is not known is left out', () => {
     startTime: '34',
     generation: 1,
     phase: 'ready',
+    ready: true,
     startedAt: new Date(0).toISOString(),
     uptime: 1,
     memory: { resident: 2, heapUsed: 3 },

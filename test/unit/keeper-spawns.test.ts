@@ -5,7 +5,9 @@ import { once } from 'node:events'
 import { Server, Socket } from 'node:net'
 import { test } from 'node:test'
 import { queryObjects } from 'node:v8'
+import type { Status } from '../../src/control/status.ts'
 import { collectSoon } from '../../src/keeper/garbage.ts'
+import { Past } from '../../src/keeper/past.ts'
 import { Spawns } from '../../src/keeper/spawns.ts'
 import type { Worker } from '../../src/keeper/worker.ts'
 import { adoptChannel } from '../../src/node/channel.ts'
@@ -28,7 +30,7 @@ test('a worker that is gone is let go of, however many have come after it', asyn
     gone.push(new WeakRef(worker))
     worker = young
   }
-  assert.equal(place.home.news.upgrades.succeeded, gone.length)
+  assert.equal(place.home.past.news.upgrades.succeeded, gone.length)
   // The end of a process is told to the one that has started it, which may be gone by then.
   gone.pop()
   collectSoon(0)
@@ -40,12 +42,33 @@ test('a worker that is gone is let go of, however many have come after it', asyn
   )
 })
 
+test('an upgrade of several workers counts once, whatever they say of it and whoever of them has died', () => {
+  const past = new Past()
+  const told = (succeeded: number, failed = 0) => ({ upgrades: { succeeded, failed } }) as Status
+  past.begin()
+  // Each of the two has its successor, and one of them was asked meanwhile.
+  past.count(past.before, 'succeeded')
+  past.hear([told(1)])
+  past.count(past.before, 'succeeded')
+  past.end()
+  assert.deepEqual(past.news.upgrades, { succeeded: 1, failed: 0 })
+  // Of one that has just taken over nothing is known.
+  past.hear([told(0), told(1, 1)])
+  past.hear([told(0)])
+  past.hear([])
+  assert.deepEqual(past.news.upgrades, { succeeded: 1, failed: 1 })
+  past.count(past.before, 'failed')
+  assert.deepEqual(past.news.upgrades, { succeeded: 1, failed: 2 })
+  past.keepRestarts(1, { crash: 2, hang: 0, memory: 0 })
+  assert.deepEqual([past.restartsOf(1).crash, past.restartsOf(2).crash], [2, 0])
+})
+
 /** It starts no process. */
 class PlaceOfNothing {
   readonly workers = new Map<number, Worker>()
   readonly home = {
     plan: { program: {} },
-    news: { generations: [], upgrades: { succeeded: 0, failed: 0 } },
+    past: new Past(),
     targetOf: () => undefined,
   }
   #born: (worker: Worker) => void = () => {}
