@@ -1,4 +1,35 @@
-/** Runs the tests that need a machine with a systemd of its own, whole; or others, by their names. */
+/**
+ * Runs the tests that need a systemd or a container engine, whole; or others, by their names. As
+ * root on a Debian it installs what they need; what is not there then, they skip.
+ */
+import { spawnSync } from 'node:child_process'
+
+/** A program, and the package that has it. */
+const needed = [
+  ['podman', 'podman'],
+  ['runc', 'runc'],
+  ['catatonit', 'catatonit'],
+] as const
+
+function isThere(program: string): boolean {
+  return spawnSync('sh', ['-c', `command -v ${program}`]).status === 0
+}
+
+function apt(...args: readonly string[]): boolean {
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
+  return spawnSync('apt-get', args, { env, stdio: ['ignore', 'ignore', 'inherit'] }).status === 0
+}
+
+const missing = needed.filter(([program]) => !isThere(program))
+if (missing.length > 0 && process.getuid?.() === 0 && isThere('apt-get')) {
+  // One after the other: one that is not to be had keeps no other away.
+  const isFresh = apt('update')
+  for (const [, name] of isFresh ? missing : []) {
+    const isDone = apt('install', '--yes', '--no-install-recommends', name)
+    console.log(isDone ? `installed ${name}` : `${name} cannot be installed: tests that need it are skipped`)
+  }
+  if (!isFresh) console.log('apt-get reaches no network: tests that need more than is here are skipped')
+}
 process.env.COOK_TEST_HOST = '1'
 if (process.argv.length === 2) process.argv.push('host-')
 await import('./test.ts')

@@ -12,6 +12,8 @@ const guides = [
   'from-pm2',
   'systemd',
   'monitoring',
+  'containers',
+  'kubernetes',
   'unmodified-programs',
   'drain-and-deadlines',
   'failure-and-rollback',

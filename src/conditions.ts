@@ -1,5 +1,6 @@
 /** What may be wrong with a service without anybody having done it to it: looked at when asked. */
 import { resolve } from 'node:path'
+import { envGracePeriod } from './contract/environment.ts'
 import type { WarningRecord } from './contract/messages.ts'
 import { statPath } from './node/stat.ts'
 import { faultOfLog } from './process/log.ts'
@@ -9,8 +10,22 @@ import type { Service } from './service.ts'
 /** Warns of what is wrong now, and takes back what is in order again. */
 export function lookAround(service: Service): void {
   setWarning(service, 'log', faultOfLog(service.state.logFile))
+  setWarning(service, 'gracePeriod', faultOfGracePeriod(service))
   // That of a service with a keeper is not ours to look after.
   if (service.ownsNames && service.keeper === undefined) setWarning(service, 'pidFile', faultOfPidFile(service))
+}
+
+function faultOfGracePeriod({ state, lameDuck, drainTimeout }: Service): string | undefined {
+  const { [envGracePeriod]: told } = state.environment
+  if (told === undefined || told === '') return undefined
+  const grace = Number(told)
+  if (!(grace >= 0)) return `${envGracePeriod} must be a number of milliseconds, and is ${JSON.stringify(told)}`
+  if (lameDuck + drainTimeout < grace) return undefined
+  const parts =
+    lameDuck > 0
+      ? `a lame duck of ${lameDuck} ms and a drain timeout of ${drainTimeout} ms`
+      : `a drain timeout of ${drainTimeout} ms`
+  return `a stop may take ${parts}, but is cut off by a kill after ${grace} ms (${envGracePeriod}): lower --lame-duck or --drain-timeout, or raise the grace period`
 }
 
 function faultOfPidFile({ options, pidFile, warnings }: Service): string | undefined {

@@ -1,4 +1,5 @@
 /** Two connected Unix sockets, each for another process. Node has no socketpair(2). */
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import type { Socket } from 'node:net'
@@ -18,14 +19,14 @@ export type End = {
   detach(): void
 }
 
-type Handle = { readonly fd: number; close(): void }
+type Handle = { readonly fd: number; readStop(): number; close(): void }
 
-/** In the first place that this user can write to, and that has room. */
+/** In the first place that this user can write to, and that has room; or in none. */
 export async function makePair(base?: string): Promise<Pair> {
   const [first = '/tmp', ...others] = [...(base === undefined ? [] : [base]), tmpdir(), '/tmp', '/dev/shm']
   let pair = makePairIn(first)
   for (const other of others) pair = pair.catch(() => makePairIn(other))
-  return pair
+  return pair.catch((error) => makePairNowhere().catch(() => Promise.reject(error)))
 }
 
 type Pair = readonly [accepted: End, connected: End]
@@ -40,6 +41,41 @@ async function makePairIn(base: string): Promise<Pair> {
     return await Promise.all([meeting.accepted, connectTo(meeting.path)])
   } finally {
     meeting.close()
+  }
+}
+
+/**
+ * By a name that is in no folder, for an image that is read-only throughout. Whoever shares our
+ * network could connect to it, but does not know what we say there.
+ */
+async function makePairNowhere(): Promise<Pair> {
+  const { createServer } = process.getBuiltinModule('node:net')
+  const [name, secret] = [randomBytes(16).toString('hex'), randomBytes(16)]
+  const path = `\0cook-${name}`
+  const strangers = new Set<Socket>()
+  const server = createServer()
+  try {
+    server.listen(path)
+    await once(server, 'listening')
+    const accepted = new Promise<End>((found, failed) => {
+      AbortSignal.timeout(longestConnect).addEventListener('abort', () => failed(new Error('nobody came')))
+      server.on('connection', (socket) => {
+        strangers.add(socket)
+        socket.on('error', () => socket.destroy())
+        socket.once('data', (said: Buffer) => {
+          if (!said.equals(secret)) return socket.destroy()
+          strangers.delete(socket)
+          const end = endOf(socket.pause())
+          // A pause alone would still take in what comes next.
+          end.handle.readStop()
+          found(end)
+        })
+      })
+    })
+    return await Promise.all([accepted, connectTo(path, secret)])
+  } finally {
+    server.close()
+    for (const socket of strangers) socket.destroy()
   }
 }
 
@@ -76,7 +112,7 @@ export async function openMeeting(base: string): Promise<Meeting> {
   return { path, accepted: end, close }
 }
 
-export async function connectTo(path: string): Promise<End> {
+export async function connectTo(path: string, says?: Buffer): Promise<End> {
   const { Socket } = process.getBuiltinModule('node:net')
   const socket = new Socket()
   socket.pause()
@@ -84,6 +120,7 @@ export async function connectTo(path: string): Promise<End> {
     const connected = once(socket, 'connect', { signal: AbortSignal.timeout(longestConnect) })
     socket.connect({ path })
     await connected
+    if (says !== undefined) await new Promise<unknown>((sent) => socket.write(says, sent))
     return endOf(socket)
   } catch (error) {
     socket.destroy()

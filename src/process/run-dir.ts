@@ -7,6 +7,7 @@ import { isAbsolute, join, resolve } from 'node:path'
 import { envHome, envRuntime } from '../contract/environment.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { fileAt } from '../node/stat.ts'
+import { directoryInMemory, foldersInMemory, isInContainer, isUsable } from './container.ts'
 import { faultAbove, faultAt, faultOnTheWay } from './trust.ts'
 
 type Environment = Readonly<Record<string, string | undefined>>
@@ -18,10 +19,17 @@ type Environment = Readonly<Record<string, string | undefined>>
 export function runDirectory(env: Environment): string {
   const named = namedDirectory(env)
   if (named !== undefined) return named
+  const own = usualDirectory(env)
+  const inMemory = isInContainer() && !(own !== undefined && isUsable(own)) ? directoryInMemory() : undefined
+  const folder = inMemory ?? own
+  if (folder !== undefined) return folder
+  throw new CookError('ERR_COOK_RUN_DIR', { folder: '~/.cook-daemon', why: 'this user has no home directory' })
+}
+
+function usualDirectory(env: Environment): string | undefined {
   if (process.getuid?.() === 0) return '/run/cook-daemon'
   const home = homeOf(env)
-  if (home !== undefined) return join(home, '.cook-daemon')
-  throw new CookError('ERR_COOK_RUN_DIR', { folder: '~/.cook-daemon', why: 'this user has no home directory' })
+  return home === undefined ? undefined : join(home, '.cook-daemon')
 }
 
 /** The one that the environment names, if it does. */
@@ -81,12 +89,16 @@ export function findRunDirectory(env: Environment): string | CookError {
     return folder
   } catch (cause) {
     if (cause instanceof CookError) throw cause
-    const error = new CookError('ERR_COOK_RUN_DIR', { folder, why: messageOf(cause) }, { cause })
     const wasNamed = env[envHome] !== undefined && env[envHome] !== ''
+    const why = `${messageOf(cause)}${isInContainer() && !wasNamed ? nowhereElse : ''}`
+    const error = new CookError('ERR_COOK_RUN_DIR', { folder, why }, { cause })
     if (wasNamed || (cause as NodeJS.ErrnoException).code === 'EEXIST') throw error
     return error
   }
 }
+
+/** What an image that is read-only needs. */
+const nowhereElse = `, and no tmpfs that can be written in is at ${foldersInMemory.join(' or ')}`
 
 /** Makes this very folder, if somebody has removed it. */
 export function makeRunDirectory(folder: string): void {

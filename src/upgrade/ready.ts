@@ -34,6 +34,7 @@ function startServing(service: Service): void {
   writePid(service)
   service.takeStep('serve')
   service.runOnTakeover(undefined)
+  lookAround(service)
 }
 
 async function readyAsSuccessor(service: Service, predecessor: Predecessor): Promise<void> {

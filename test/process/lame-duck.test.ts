@@ -166,3 +166,22 @@ test('a lame duck that is no time is refused by its name, and a stop by the comm
   await operator.does(['stop'])
   assert.equal(isGone(ownerOf(status)), true)
 })
+
+test('a lame duck that is longer than whoever ends the service waits is a warning at the start, and nothing else', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(lab, 'app.mjs', 'one')
+  const starts = async (COOK_DAEMON_GRACE_PERIOD: string) => {
+    await operator.does(['start', 'app.mjs', '--lame-duck', '10000'], { env: { COOK_DAEMON_GRACE_PERIOD } })
+    const { warnings = [] } = await operator.status('app')
+    await operator.does(['stop'])
+    return warnings.map(({ text }) => text)
+  }
+  assert.deepEqual(await starts('45000'), [])
+  const [tooLong, ...others] = await starts('40000')
+  assert.deepEqual(others, [])
+  assert.match(tooLong ?? '', /lame duck of 10000 ms and a drain timeout of 30000 ms.* kill after 40000 ms/)
+  assert.match(lab.read('run/app.log'), /kill after 40000 ms/)
+  const [noTime = ''] = await starts('45s')
+  assert.match(noTime, /COOK_DAEMON_GRACE_PERIOD must be a number of milliseconds/)
+})

@@ -1,0 +1,191 @@
+/** A service in a container of a real engine: its keeper is pid 1 there. */
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { get } from 'node:http'
+import { test } from 'node:test'
+import { portOf } from '../support/command.ts'
+import { onlyOnHost } from '../support/extent.ts'
+import { connectionClients } from '../support/load/connection-clients.ts'
+import { keepAliveClients } from '../support/load/keep-alive-clients.ts'
+import { inContainers, inContainersOnHost, installIn, Podman, packIn, program, repository } from '../support/podman.ts'
+import { eventually, within } from '../support/waiting.ts'
+
+const path = 'PATH=/srv/web/node_modules/.bin:/usr/bin:/bin'
+const network = ['--network', 'host']
+const readOnly = ['--read-only', '--user', '12345']
+
+/** An image is not needed: the root folder is one, which all of them share. */
+async function open(version = 'v1'): Promise<Podman> {
+  const podman = await Podman.open()
+  try {
+    installIn(podman.root)
+    mkdirSync(podman.path('app'))
+    write(podman, version)
+    mkdirSync(`${podman.root}/srv/app`)
+    return podman
+  } catch (error) {
+    await podman[Symbol.asyncDispose]()
+    throw error
+  }
+}
+
+function write(podman: Podman, version: string, before = ''): void {
+  writeFileSync(podman.path('app/app.mjs'), program(version, 0, before))
+}
+
+async function starts(podman: Podman, options: readonly string[], words: readonly string[] = []): Promise<void> {
+  const volume = ['--volume', `${podman.path('app')}:/srv/app:ro`, '--workdir', '/srv/app']
+  const command = ['cook-daemon', 'run', 'app.mjs', '--name', 'web', ...words]
+  const how = ['--detach', '--name', 'web', ...network, '--env', path, ...volume, ...options]
+  await podman.does(['run', ...how, '--rootfs', `${podman.root}:O`, ...command])
+  await untilLogged(podman, 'v1 serves')
+}
+
+async function untilLogged(podman: Podman, words: string, times = 1): Promise<void> {
+  let logs = ''
+  await eventually(
+    () => `${words} in the logs, which have: ${logs}`,
+    async () => {
+      logs = await podman.logs('web')
+      return logs.split(words).length > times || undefined
+    },
+  )
+}
+
+/** Names of processes in the container that nobody has reaped. */
+async function zombies(podman: Podman): Promise<string[]> {
+  const look = `for (const pid of fs.readdirSync('/proc').filter(Number)) try {
+    const stat = fs.readFileSync('/proc/' + pid + '/stat', 'latin1'); if (/\\) Z /.test(stat)) console.log(stat) } catch {}`
+  return (await podman.does(['exec', 'web', 'node', '-e', look])).split('\n').filter((line) => line !== '')
+}
+
+test(
+  'in a container that is read-only, of any user, a service is upgraded again and again and stopped, and loses nothing',
+  inContainers,
+  async (context) => {
+    const upgrades = onlyOnHost.skip === false ? 20 : 2
+    await using podman = await open()
+    await starts(podman, readOnly)
+    const port = portOf(await podman.status('web'))
+    const where = { host: '127.0.0.1', port }
+    await using keepAlive = keepAliveClients(where, { count: 10, pause: [0, 20] })
+    await using single = connectionClients(where, { count: 5, pause: [0, 50] })
+    await Promise.all([keepAlive.ready, single.ready])
+    for (let upgrade = 0; upgrade < upgrades; upgrade++) {
+      const { code, stdout, stderr } = await podman.cook('web', 'upgrade')
+      assert.equal(code, 0, stdout + stderr)
+    }
+    write(podman, 'bad', "throw new Error('no database')")
+    const { code, stderr } = await podman.cook('web', 'upgrade')
+    assert.equal(code, 1)
+    assert.match(stderr, /no database/)
+    assert.equal((await podman.status('web')).generation, upgrades + 1)
+    const results = await Promise.all([keepAlive.stop(), single.stop()])
+    for (const { failures, faults, answers } of results) {
+      assert.deepEqual(failures, {}, JSON.stringify(faults))
+      assert.ok(answers > 0)
+    }
+    context.diagnostic(`${upgrades} upgrades, ${results.map(({ answers }) => answers).join(' + ')} answers, 0 failed`)
+    assert.deepEqual(await zombies(podman), [])
+    const slow = await Promise.all(
+      [1, 2, 3].map(async () => {
+        const [response] = await once(get({ ...where, path: '/slow', agent: false }), 'response')
+        response.setEncoding('utf8')
+        const [first] = await once(response, 'data')
+        return { response, first: String(first) }
+      }),
+    )
+    const answered = slow.map(async ({ response, first }) => {
+      let body = first
+      for await (const part of response) body += part
+      return body
+    })
+    await podman.does(['stop', '--time', '30', 'web'], 60_000)
+    assert.deepEqual(await within('the answers', Promise.all(answered)), ['slow v1', 'slow v1', 'slow v1'])
+    assert.equal(await podman.shows('web', '{{.State.ExitCode}}'), '0')
+    const logs = await podman.logs('web')
+    assert.equal(logs.split('v1 serves').length - 1, upgrades + 1, logs)
+    assert.match(logs, /no database/)
+  },
+)
+
+const memory = '--mount=type=tmpfs,destination=/dev/shm'
+const kinds: readonly (readonly [what: string, options: readonly string[]])[] = [
+  ['root', []],
+  ['root in an image that is read-only, without a tmpfs', ['--read-only', '--read-only-tmpfs=false']],
+  ['a user without an entry in passwd and without a home', ['--user', '12345', '--passwd=false', '--env', 'HOME=']],
+  ['the same, read-only', [...readOnly, '--passwd=false', '--env', 'HOME=']],
+  ['the same with no tmpfs but /dev/shm', [...readOnly, '--read-only-tmpfs=false']],
+  ['a run directory by its name, in a tmpfs', [...readOnly, '--env', 'COOK_DAEMON_HOME=/tmp/run']],
+  ['an init as pid 1', [...readOnly, '--init']],
+]
+
+for (const [what, options] of kinds) {
+  test(`in a container, ${what}: exec finds the service and upgrades it`, inContainersOnHost, async () => {
+    await using podman = await open()
+    await starts(podman, options)
+    const { code, stdout, stderr } = await podman.cook('web', 'upgrade')
+    assert.equal(code, 0, stdout + stderr)
+    await untilLogged(podman, 'v1 serves', 2)
+    assert.doesNotMatch(await podman.logs('web'), /run directory/)
+    await podman.does(['stop', '--time', '30', 'web'], 60_000)
+    assert.equal(await podman.shows('web', '{{.State.ExitCode}}'), '0')
+  })
+}
+
+test(
+  'an image in which nothing can be written serves, is upgraded by SIGUSR2, and says what it lacks',
+  inContainersOnHost,
+  async () => {
+    await using podman = await open()
+    await starts(podman, [...readOnly, '--read-only-tmpfs=false', `${memory},ro`])
+    await untilLogged(
+      podman,
+      'no tmpfs that can be written in is at /tmp or /dev/shm. The service has no control socket',
+    )
+    await podman.does(['kill', '--signal', 'USR2', 'web'])
+    await untilLogged(podman, 'v1 serves', 2)
+    await podman.does(['stop', '--time', '30', 'web'], 60_000)
+    assert.equal(await podman.shows('web', '{{.State.ExitCode}}'), '0')
+  },
+)
+
+test(
+  'the container ends with the exit code of a worker that crashes, and with --keep the worker is started again',
+  inContainersOnHost,
+  async () => {
+    await using podman = await open()
+    write(podman, 'v1', "process.on('SIGHUP', () => process.exit(7))")
+    await starts(podman, readOnly)
+    await podman.does(['kill', '--signal', 'HUP', 'web'])
+    assert.equal((await podman.does(['wait', 'web'])).trim(), '7')
+    await podman.does(['rm', 'web'])
+    await starts(podman, readOnly, ['--keep'])
+    await podman.does(['kill', '--signal', 'HUP', 'web'])
+    await untilLogged(podman, 'v1 serves', 2)
+    assert.deepEqual(await zombies(podman), [])
+  },
+)
+
+test(
+  'the Dockerfile of docs/containers.md makes an image that serves and is upgraded',
+  inContainersOnHost,
+  async () => {
+    await using podman = await Podman.open()
+    const page = readFileSync(`${repository}/docs/containers.md`, 'utf8')
+    const [, dockerfile = ''] = /```dockerfile\n(.*?)```/s.exec(page) ?? []
+    const folder = packIn(podman)
+    writeFileSync(`${folder}/app.js`, "import '/srv/web/program.mjs'\n")
+    writeFileSync(`${folder}/program.mjs`, program('v1', 0))
+    await podman.imports('node:1')
+    writeFileSync(`${folder}/Dockerfile`, dockerfile.replace(/^FROM .*/, 'FROM localhost/node:1'))
+    await podman.does(['build', '--network', 'host', '--tag', 'web', folder], 120_000)
+    await podman.does(['run', '--detach', '--name', 'web', ...network, '--read-only', 'web'])
+    await untilLogged(podman, 'v1 serves')
+    const { code, stdout, stderr } = await podman.cook('web', 'upgrade')
+    assert.equal(code, 0, stdout + stderr)
+    await podman.does(['stop', '--time', '40', 'web'], 60_000)
+    assert.equal(await podman.shows('web', '{{.State.ExitCode}}'), '0')
+  },
+)
