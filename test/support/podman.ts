@@ -54,7 +54,7 @@ export const inContainers = { skip: whyNot() }
 export const inContainersOnHost = { skip: inContainers.skip || onlyOnHost.skip }
 
 /** Where the programs of tests find what they import, in a container as here. */
-export const fixtures = '/srv/fixtures/dist/test/fixtures'
+const fixtures = '/srv/fixtures/dist/test/fixtures'
 
 export class Podman {
   readonly folder: string
