@@ -1,14 +1,16 @@
 /**
- * Runs the tests that need a systemd or a container engine, whole; or others, by their names. As
+ * Runs the tests that need a systemd, a container engine or a Prometheus, whole; or others, by their names. As
  * root on a Debian it installs what they need; what is not there then, they skip.
  */
 import { spawnSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
 
 /** A program, and the package that has it. */
 const needed = [
   ['podman', 'podman'],
   ['runc', 'runc'],
   ['catatonit', 'catatonit'],
+  ['prometheus', 'prometheus'],
 ] as const
 
 function isThere(program: string): boolean {
@@ -28,6 +30,9 @@ if (missing.length > 0 && process.getuid?.() === 0 && isThere('apt-get')) {
     const isDone = apt('install', '--yes', '--no-install-recommends', name)
     console.log(isDone ? `installed ${name}` : `${name} cannot be installed: tests that need it are skipped`)
   }
+  // Tests start it themselves: that of the machine is nobody's wish.
+  const hasUnit = missing.some(([, name]) => name === 'prometheus') && existsSync('/run/systemd/system')
+  if (hasUnit) spawnSync('systemctl', ['disable', '--now', 'prometheus'])
   if (!isFresh) console.log('apt-get reaches no network: tests that need more than is here are skipped')
 }
 process.env.COOK_TEST_HOST = '1'

@@ -1,7 +1,9 @@
 /** Counters of a service, which Prometheus takes for a restart if they go back. */
 import assert from 'node:assert/strict'
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { describe, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import type { Status } from '../../src/control/status.ts'
 import { system } from '../../src/node/system.ts'
 import { ask } from '../support/admin.ts'
@@ -10,6 +12,10 @@ import { readExposition } from '../support/exposition.ts'
 import { freePort } from '../support/free-port.ts'
 import { Lab } from '../support/lab.ts'
 import { eventually } from '../support/waiting.ts'
+
+const root = fileURLToPath(new URL('../../..', import.meta.url))
+const page = join(root, 'docs/monitoring.md')
+const examples = join(root, 'examples/monitoring')
 
 /** Reads all counters again and again. */
 class Reader {
@@ -77,7 +83,7 @@ describe('counters', { concurrency: 2 }, () => {
     { how: 'one worker', args: [] },
     { how: 'two workers', args: ['--workers', '2'] },
   ]) {
-    test(`no counter goes back or is gone through upgrades, one that fails and a crash of ${how}`, async () => {
+    test(`no counter goes back or is gone through upgrades, one that fails and a crash of ${how}, and the page names all metrics`, async () => {
       await using lab = await Lab.open()
       await using operator = new Operator(lab)
       writeProgram(lab, 'app.mjs', 'one')
@@ -104,6 +110,18 @@ describe('counters', { concurrency: 2 }, () => {
       assert.deepEqual([...(families.get('cook_daemon_release_went_back')?.samples.values() ?? [])], [0])
       const [exit = ''] = families.get('cook_daemon_worker_last_exit_timestamp_seconds')?.samples.keys() ?? []
       assert.deepEqual(JSON.parse(exit), { slot: '0', code: '', signal: 'SIGKILL' })
+      // What is written of metrics is what there is.
+      const rows = [...readFileSync(page, 'utf8').matchAll(/^\| `(\w+)` +\| (?:gauge|counter) /gm)]
+      const known = rows.map(([, name]) => `cook_daemon_${name}`)
+      assert.deepEqual([...families.keys()].sort(), known.sort())
+      for (const file of ['alerts.yml', 'alerts.test.yml', 'dashboard.json']) {
+        const used = readFileSync(join(examples, file), 'utf8').match(/\bcook_daemon_\w+/g) ?? []
+        assert.deepEqual(
+          used.filter((name) => !families.has(name)),
+          [],
+          file,
+        )
+      }
       await operator.does(['stop'])
     })
   }
