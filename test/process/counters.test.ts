@@ -31,7 +31,12 @@ class Reader {
 
   async #read(port: number): Promise<void> {
     while (!this.#isOver) {
-      const { body } = await ask(port, '/metrics')
+      const answer = await ask(port, '/metrics').catch((error: unknown) => String(error))
+      if (typeof answer === 'string') {
+        this.faults.add(answer)
+        continue
+      }
+      const { body } = answer
       const there = new Set<string>()
       for (const [name, { type, samples }] of readExposition(body)) {
         if (type !== 'counter') continue
@@ -100,7 +105,10 @@ describe('counters', { concurrency: 2 }, () => {
         const worker = (await operator.status('app')).workers?.[0]
         return (worker?.state === 'serving' && worker.phase === 'ready' && worker.pid !== pid) || undefined
       })
-      await eventually('that it is counted', () => reader.crashes(0) === 1 || undefined)
+      await eventually(
+        () => `that it is counted: ${[...reader.counters]}, ${[...reader.faults]}`,
+        () => reader.crashes(0) === 1 || undefined,
+      )
       await operator.does(['upgrade', 'app'])
       await eventually('the last upgrade', () => reader.upgrades('succeeded') === 3 || undefined)
       assert.equal(reader.upgrades('failed'), 1)
