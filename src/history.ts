@@ -1,11 +1,18 @@
 /** What a service has behind it: its upgrades, and the generations that still drain. */
 import type { GenerationRecord, LastUpgrade, News } from './contract/messages.ts'
 import type { DrainReport } from './options.ts'
+import { deferred } from './waiting.ts'
 
 export class History {
   #upgrades = { succeeded: 0, failed: 0 }
   #last: LastUpgrade | undefined
   #older: readonly GenerationRecord[] = []
+  readonly #heard = deferred<void>()
+
+  /** Resolves when the predecessor has sent it, or is gone: what is here is less before that. */
+  get heard(): Promise<void> {
+    return this.#heard.promise
+  }
 
   get upgrades(): News['upgrades'] {
     return this.#upgrades
@@ -23,6 +30,7 @@ export class History {
   /** What the predecessor sent. */
   take({ generations, upgrades, last }: News): void {
     this.#older = generations
+    this.#heard.resolve()
     // An upgrade of our own is newer than all that the predecessor knows.
     if (this.#last !== undefined && last?.generation !== this.#last.generation) return
     this.#upgrades = { ...upgrades }
@@ -32,6 +40,7 @@ export class History {
   /** The predecessor has said bye, or is gone, and with it all before it. */
   forget(): void {
     this.#older = []
+    this.#heard.resolve()
   }
 
   /**

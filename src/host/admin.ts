@@ -180,7 +180,11 @@ class OwnAdmin {
     const service = this.#service
     return adminServer({
       isReady: () => isReady(service),
-      status: async () => statusOf(service),
+      status: async () => {
+        // A counter must not go back, even for the moment until the predecessor has sent its own.
+        if (service.predecessor !== undefined) await Promise.race([service.history.heard, patience()])
+        return statusOf(service)
+      },
     })
   }
 }
@@ -188,6 +192,10 @@ class OwnAdmin {
 /** How long a connection may take to ask, or to be answered, in milliseconds. */
 const longestAnswer = 1_000
 const lookInterval = 20
+
+function patience(): Promise<void> {
+  return new Promise((over) => void setTimeout(over, longestAnswer).unref())
+}
 
 async function untilIdle(server: Server): Promise<void> {
   const end = performance.now() + longestAnswer
