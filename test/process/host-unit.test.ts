@@ -98,6 +98,22 @@ async function begin(lab: SystemdLab, options = ''): Promise<void> {
   )
 }
 
+/** The unit is stopped while the old version still answers, and so does the new one. */
+async function stopsInDrain(lab: SystemdLab, old: string, young: string, how: { readonly isServing?: boolean } = {}) {
+  const askedBefore = await slowRequests(lab)
+  await deploy(lab, young, how)
+  const reloaded = lab.runs('systemctl reload web')
+  const isThere = new RegExp(`^${young} serves`, 'm')
+  await eventually('the new version', async () => isThere.test(await journal(lab)) || undefined)
+  const askedAfter = await slowRequests(lab)
+  await lab.does('systemctl stop web')
+  const answersOf = (version: string) => Array.from({ length: 5 }, () => `slow ${version}`)
+  assert.deepEqual(await askedBefore.answered, answersOf(old))
+  assert.deepEqual(await askedAfter.answered, answersOf(young))
+  await reloaded
+  assert.equal(await lab.shows('web', 'Result'), 'success')
+}
+
 describe('in a unit of systemd', { concurrency: 1 }, () => {
   for (const { reloads, how } of [
     { reloads: 3, how: underSystemd },
@@ -145,22 +161,7 @@ describe('in a unit of systemd', { concurrency: 1 }, () => {
     await using lab = await SystemdLab.boot()
     await begin(lab)
     await lab.does('systemctl start web')
-    const old = await slowRequests(lab)
-    await deploy(lab, 'two')
-    const reloaded = lab.runs('systemctl reload web')
-    await eventually('the new version', async () => /two serves/.test(await journal(lab)) || undefined)
-    const young = await slowRequests(lab)
-    await lab.does('systemctl stop web')
-    assert.deepEqual(
-      await old.answered,
-      Array.from({ length: 5 }, () => 'slow one'),
-    )
-    assert.deepEqual(
-      await young.answered,
-      Array.from({ length: 5 }, () => 'slow two'),
-    )
-    await reloaded
-    assert.equal(await lab.shows('web', 'Result'), 'success')
+    await stopsInDrain(lab, 'one', 'two')
   })
 
   test(
@@ -247,22 +248,7 @@ describe('in a unit of systemd, without a keeper', { concurrency: 1 }, () => {
       assert.equal(await lab.shows('web', 'Result'), 'success')
 
       await lab.does('systemctl start web')
-      const old = await slowRequests(lab)
-      await deploy(lab, 'last', { isServing: true })
-      const reloaded = lab.runs('systemctl reload web')
-      await eventually('the new version', async () => /last serves/.test(await journal(lab)) || undefined)
-      const young = await slowRequests(lab)
-      await lab.does('systemctl stop web')
-      assert.deepEqual(
-        await old.answered,
-        Array.from({ length: 5 }, () => 'slow v19'),
-      )
-      assert.deepEqual(
-        await young.answered,
-        Array.from({ length: 5 }, () => 'slow last'),
-      )
-      await reloaded
-      assert.equal(await lab.shows('web', 'Result'), 'success')
+      await stopsInDrain(lab, 'v19', 'last', { isServing: true })
     },
   )
 
