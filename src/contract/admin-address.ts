@@ -13,6 +13,7 @@ export function adminAddressOf(value: unknown): AdminAddress | undefined {
   return { host: bracketed ?? plain ?? loopback, port }
 }
 
-export function adminText({ host, port }: AdminAddress): string {
+/** As people write an address with its port. */
+export function addressText({ host, port }: AdminAddress): string {
   return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`
 }

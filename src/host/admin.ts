@@ -1,6 +1,6 @@
 /** The admin port: what a probe or Prometheus may ask of a service. It answers, and that is all. */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
-import { type AdminAddress, adminAddressOf, adminText } from '../contract/admin-address.ts'
+import { type AdminAddress, addressText, adminAddressOf } from '../contract/admin-address.ts'
 import { adminName } from '../contract/environment.ts'
 import type { Phase } from '../contract/phase.ts'
 import { metricsText } from '../control/metrics.ts'
@@ -95,7 +95,7 @@ export async function openAdmin(server: Server, address: AdminAddress): Promise<
   try {
     await listening(server, () => server.listen(address))
   } catch (cause) {
-    throw new CookError('ERR_COOK_ADMIN', { address: adminText(address), why: messageOf(cause) }, { cause })
+    throw new CookError('ERR_COOK_ADMIN', { address: addressText(address), why: messageOf(cause) }, { cause })
   }
 }
 
@@ -111,7 +111,9 @@ export async function takeAdmin(service: Service): Promise<void> {
   const address = adminAddressOf(service.options.admin)
   if (address === undefined || service.keeper !== undefined) return
   const { claims } = service
-  const isSame = (one: Inherited) => one.kind === 'tcp' && one.port === address.port && one.address === address.host
+  const isSame = (one: Inherited): one is Inherited => {
+    return one.kind === 'tcp' && one.port === address.port && one.address === address.host
+  }
   const inherited = claims.claimIf(adminName, isSame)
   const admin = new OwnAdmin(service, address, inherited?.fd)
   if (inherited === undefined) await admin.open()

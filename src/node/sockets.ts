@@ -2,6 +2,7 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename } from 'node:path'
+import { addressText } from '../contract/admin-address.ts'
 import type { Identity } from '../contract/environment.ts'
 import { attempt, sessionOf } from './sessions.ts'
 
@@ -100,7 +101,7 @@ function unixListeners(pid: number | 'self'): Listener[] {
 
 function addressOf(hex: string): string {
   const [host, port] = partsOf(hex)
-  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`
+  return addressText({ host, port })
 }
 
 /** `0100007F:1F90` is 127.0.0.1 and 8080: words in the byte order of the machine. */

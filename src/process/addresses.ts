@@ -1,5 +1,6 @@
 /** Addresses: as a program asks for them, as handles are bound there, and as people read them. */
 import type { AddressInfo } from 'node:net'
+import { addressText } from '../contract/admin-address.ts'
 import type { HandleRecord, HandleShape } from '../contract/environment.ts'
 import { attempt } from '../node/sessions.ts'
 
@@ -48,8 +49,7 @@ function plain(host: string): string {
 export function placeOf(address: AddressInfo | string | null): string {
   if (address === null || typeof address === 'string') return address ?? ''
   const { address: host, port } = address
-  if (host === '::') return `*:${port}`
-  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`
+  return host === '::' ? `*:${port}` : addressText({ host, port })
 }
 
 export function placeOfHandle(handle: HandleRecord): string {

@@ -79,16 +79,7 @@ export class Claims {
 
   /** Claims the first handle of a name and kind, if there is one. */
   claimOne(name: string, kind: HandleKind): Inherited | undefined {
-    const handle = [...this.#unclaimed].find((one) => one.name === name && one.kind === kind)
-    if (handle !== undefined) this.#unclaimed.delete(handle)
-    return handle
-  }
-
-  /** Claims that of a name if it is what is wanted. */
-  claimIf(name: string, isWanted: (handle: Inherited) => boolean): Inherited | undefined {
-    const handle = [...this.#unclaimed].find((one) => one.name === name && isWanted(one))
-    if (handle !== undefined) this.#unclaimed.delete(handle)
-    return handle
+    return this.claimIf(name, (one): one is Inherited => one.kind === kind)
   }
 
   /**
@@ -96,12 +87,18 @@ export class Claims {
    * meant.
    */
   claimUnix(name: string, path: string): Extract<Inherited, { kind: 'unix' }> | undefined {
-    for (const one of this.#unclaimed) {
-      if (one.name !== name || one.kind !== 'unix' || one.path !== path) continue
-      this.#unclaimed.delete(one)
-      return one
+    const isIt = (one: Inherited): one is Extract<Inherited, { kind: 'unix' }> => {
+      return one.kind === 'unix' && one.path === path
     }
-    return undefined
+    return this.claimIf(name, isIt)
+  }
+
+  /** Claims that of a name if it is what is wanted. */
+  claimIf<Wanted extends Inherited>(name: string, isWanted: (one: Inherited) => one is Wanted): Wanted | undefined {
+    const isIt = (one: Inherited): one is Wanted => one.name === name && isWanted(one)
+    const handle = [...this.#unclaimed].find(isIt)
+    if (handle !== undefined) this.#unclaimed.delete(handle)
+    return handle
   }
 
   /** It stays with the predecessor, which goes on serving it. */
