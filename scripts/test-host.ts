@@ -1,6 +1,6 @@
 /**
- * Runs the tests that need a systemd, a container engine or a Prometheus, whole; or others, by their names. As
- * root on a Debian it installs what they need; what is not there then, they skip.
+ * Runs the tests that need a systemd, a container engine or a Prometheus, whole; or others, by
+ * their names. As root on a Debian it installs what they need; what is not there then, they skip.
  */
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'

@@ -51,7 +51,7 @@ function isEvery(words: readonly string[]): boolean {
 }
 
 async function everyRunning(): Promise<readonly Named[]> {
-  // One that cannot be asked is not left out without a word.
+  // One that cannot be asked is named too.
   return demandAny((await allServices()).filter(({ state }) => runs(state) || 'why' in state))
 }
 

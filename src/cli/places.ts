@@ -14,7 +14,7 @@ import { findUser } from '../node/as-user.ts'
 import { attempt } from '../node/sessions.ts'
 import { fileAt, type Stat } from '../node/stat.ts'
 import { namedDirectory, namesIn, runDirectory } from '../process/run-dir.ts'
-import { faultOfSource, isTrusted } from '../process/trust.ts'
+import { faultOfSource, isSafeBase } from '../process/trust.ts'
 import { UsageError } from './output.ts'
 
 export type Place = {
@@ -91,13 +91,6 @@ function unitPlaces(): Place[] {
   // That of sudo's caller is not believed.
   const bases = new Set(['/run', XDG_RUNTIME_DIR || `/run/user/${user}`].filter(isSafeBase))
   return [...bases].flatMap((base) => filesAt(base).flatMap((name) => placeAt(base, name)))
-}
-
-function isSafeBase(base: string): boolean {
-  const stat = fileAt(base)
-  if (stat?.isFolder !== true || !isTrusted(stat.uid)) return false
-  const sticky = 0o1000
-  return (stat.mode & 0o022) === 0 || (stat.mode & sticky) !== 0
 }
 
 function placeAt(base: string, name: string): Place[] {

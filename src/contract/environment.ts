@@ -24,12 +24,12 @@ export const envWorkers = 'COOK_DAEMON_WORKERS'
 export const envInstance = 'NODE_APP_INSTANCE'
 /** The folder of the control sockets; set by people. */
 export const envHome = 'COOK_DAEMON_HOME'
+/** The same, set by systemd for a unit with RuntimeDirectory=. */
+export const envRuntime = 'RUNTIME_DIRECTORY'
 /** Milliseconds of a lame duck, where nothing else says it; set by people, as in a manifest. */
 export const envLameDuck = 'COOK_DAEMON_LAME_DUCK'
 /** How long whoever ends the service waits before it kills, in milliseconds. */
 export const envGracePeriod = 'COOK_DAEMON_GRACE_PERIOD'
-/** The same, set by systemd for a unit with RuntimeDirectory=. */
-export const envRuntime = 'RUNTIME_DIRECTORY'
 /** Sockets that systemd has opened for this process, from descriptor 3 on (sd_listen_fds(3)). */
 export const envListenPid = 'LISTEN_PID'
 export const envListenFds = 'LISTEN_FDS'

@@ -1,5 +1,6 @@
 /** What systemd hears of a service from its keeper: that it serves, is being replaced, or ends. */
 import { type Manager, Notifier, type Told } from '../host/notify.ts'
+import { exitWords } from '../process/launcher.ts'
 import type { Keeper } from './keeper.ts'
 import { say } from './log-lines.ts'
 import type { Place } from './place.ts'
@@ -45,7 +46,7 @@ function servesText({ all, first, generation, restarts, lastExit }: Keeper): str
   const crashes = restarts.crash + restarts.hang
   const again = crashes > 0 ? `, ${crashes} restarts after crashes` : ''
   if (first !== undefined) return `generation ${generation} serves${count}${again}`
-  const how = lastExit === undefined ? '' : ` (${exitText(lastExit)})`
+  const how = lastExit === undefined ? '' : ` (${exitWords(lastExit)})`
   return `no worker serves${how}; clients wait until one is started again${again}`
 }
 
@@ -56,8 +57,4 @@ function besides({ serving, workers, number, home }: Place): string[] {
     if (generation === serving.generation) return []
     return `${where}generation ${generation} ${generation > serving.generation ? 'starts' : 'drains'}`
   })
-}
-
-function exitText({ code, signal }: { readonly code: number | null; readonly signal: string | null }): string {
-  return code === null ? `killed by ${signal}` : `exit code ${code}`
 }

@@ -3,7 +3,7 @@ import { managerVariables } from '../contract/environment.ts'
 import { withoutUndefined } from '../options.ts'
 
 /** systemd.exec(5): which run of the unit this is, and where its output goes. */
-const ofUnit = ['INVOCATION_ID', 'JOURNAL_STREAM', 'SYSTEMD_EXEC_PID', 'MAINPID'] as const
+const ofUnit = ['INVOCATION_ID', 'JOURNAL_STREAM', 'SYSTEMD_EXEC_PID'] as const
 
 /**
  * This keeper is what systemd has started and looks after. INVOCATION_ID alone is in every shell

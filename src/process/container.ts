@@ -2,7 +2,7 @@
 import { accessSync, constants } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileAt } from '../node/stat.ts'
-import { isTrusted } from './trust.ts'
+import { isSafeBase } from './trust.ts'
 
 /** In this order; engines mount the second one in every container, also in a read-only one. */
 export const foldersInMemory = ['/tmp', '/dev/shm'] as const
@@ -25,20 +25,13 @@ export function isUsable(folder: string): boolean {
 /** Found again by the commands; undefined: there is no room for one that is this user's alone. */
 export function directoryInMemory(): string | undefined {
   const user = process.geteuid?.()
-  const found = foldersInMemory.find((base) => isRoom(base) && isFree(folderIn(base, user)))
+  // An empty volume of Kubernetes is not sticky: another container's user could exchange it there.
+  const found = foldersInMemory.find((base) => isSafeBase(base) && mayWrite(base) && isFree(folderIn(base, user)))
   return found && folderIn(found, user)
 }
 
 function folderIn(base: string, user: number | undefined): string {
   return join(base, `cook-daemon-${user}`)
-}
-
-/** An empty volume of Kubernetes is not sticky: another container's user could exchange it. */
-function isRoom(base: string): boolean {
-  const stat = fileAt(base)
-  if (stat?.isFolder !== true || !isTrusted(stat.uid)) return false
-  const sticky = 0o1000
-  return ((stat.mode & 0o022) === 0 || (stat.mode & sticky) !== 0) && mayWrite(base)
 }
 
 /** Somebody else may have made it first. */

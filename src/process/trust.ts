@@ -1,7 +1,10 @@
 /** Whether what stands at a path may be a trap that another user has set. */
 import { readlinkSync, realpathSync, statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
-import { removeFile, type Stat, statPath } from '../node/stat.ts'
+import { fileAt, removeFile, type Stat, statPath } from '../node/stat.ts'
+
+/** Mode of a folder in which nobody removes what is another's, as /tmp (S_ISVTX of inode(7)). */
+const sticky = 0o1000
 
 /**
  * Why a file must not be touched; undefined: it may be, or is not there. What stands in a folder in
@@ -34,6 +37,13 @@ export function isTrusted(uid: number): boolean {
   return uid === 0 || uid === process.geteuid?.()
 }
 
+/** Whether what a user has made in a folder can be exchanged by that user and root alone. */
+export function isSafeBase(folder: string): boolean {
+  const stat = fileAt(folder)
+  if (stat?.isFolder !== true || !isTrusted(stat.uid)) return false
+  return (stat.mode & 0o022) === 0 || (stat.mode & sticky) !== 0
+}
+
 /** Removes what stands in the way under a name of ours; throws if it is not ours. */
 export function removeOwn(file: string): void {
   const fault = faultAt(file, { mayHaveNames: true })
@@ -64,7 +74,6 @@ export function faultAbove(folder: string): string | undefined {
     const stat = statSync(at)
     if (!isTrusted(stat.uid)) return `${at} above it belongs to user ${stat.uid}`
     const ofOthers = stat.gid === process.getegid?.() ? 0o002 : 0o022
-    const sticky = 0o1000
     if ((stat.mode & ofOthers) !== 0 && (stat.mode & sticky) === 0) return `others can write in ${at} above it`
     if (at === dirname(at)) return undefined
   }
@@ -91,7 +100,6 @@ export function faultOfSource(file: string, other?: OtherOwner, links = 0): stri
       if (fault !== undefined) return fault
     } else {
       const isOpen = (stat.mode & othersOf(stat, other)) !== 0
-      const sticky = 0o1000
       if (isOpen && !(stat.isFolder && (stat.mode & sticky) !== 0)) return `others can write in ${at}`
       // In a folder such as /tmp anybody may give another user's file a second name.
       if (stat.isFile && stat.nlink > 1 && (statSync(dirname(at)).mode & 0o022) !== 0) return `${at} has a hard link`
