@@ -22,6 +22,7 @@ const lines = [
   ['listen/'],
   ['upgrade/'],
   ['handover/'],
+  ['tls/'],
   ['control/'],
   ['host/'],
   ['enter.ts'],
