@@ -1,6 +1,6 @@
 /** All commands with their options and their help, as commander understands them. */
 import { availableParallelism } from 'node:os'
-import { Command, CommanderError, InvalidArgumentError } from 'commander'
+import { Argument, Command, CommanderError, InvalidArgumentError } from 'commander'
 import { bytesOf } from '../config/sizes.ts'
 import { adminAddressOf } from '../contract/admin-address.ts'
 import { envHome, envRuntime } from '../contract/environment.ts'
@@ -12,6 +12,9 @@ import { exitCodes, tell } from './output.ts'
 import { noteTyped } from './typed.ts'
 
 type Action = () => Promise<number>
+
+/** Those whose completion is known. */
+const shells = ['bash', 'zsh', 'fish'] as const
 
 let action: Action = async () => exitCodes.usage
 
@@ -201,6 +204,17 @@ program
   .option('--json', 'print them as JSON')
   .addHelpText('after', example('list --json'))
   .action((options) => later(async () => (await import('./status.ts')).list(options)))
+
+program
+  .command('completion')
+  .description('print what a shell needs to complete commands, options and names of services')
+  .addArgument(new Argument('<shell>', 'which one').choices(shells))
+  .addHelpText('after', example('completion bash >> ~/.bashrc'))
+  .action((shell) => later(async () => (await import('./completion.ts')).printCompletion(shell)))
+
+program
+  .command('complete [words...]', { hidden: true })
+  .action((words) => later(async () => (await import('./completion.ts')).complete(program, words)))
 
 program.hook('preSubcommand', (_, command) => noteTyped(command))
 
