@@ -11,6 +11,7 @@ import { isGone, system } from '../../src/node/system.ts'
 import { ask } from '../support/admin.ts'
 import { Operator, writeProgram } from '../support/command.ts'
 import { readExposition } from '../support/exposition.ts'
+import { takesAll } from '../support/extent.ts'
 import { freePort } from '../support/free-port.ts'
 import { Lab } from '../support/lab.ts'
 import { eventually } from '../support/waiting.ts'
@@ -64,7 +65,7 @@ class Probe {
 describe('the admin port', { concurrency: 2 }, () => {
   for (const { how, args } of [
     { how: 'a keeper', args: [] },
-    { how: 'a keeper of two workers', args: ['--workers', '2'] },
+    ...(takesAll ? [{ how: 'a keeper of two workers', args: ['--workers', '2'] }] : []),
     { how: 'a daemon without a keeper', args: ['--no-keep'] },
   ]) {
     test(`${how} says whether it lives, is ready and how it is, without a gap through upgrades, and no more when it is told to end`, async () => {

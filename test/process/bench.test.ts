@@ -79,7 +79,9 @@ for (const [name, ...args] of [
   ['scaling', '--quick'],
   ['workers', '--beside', 'cluster'],
 ] as const) {
-  test(`the benchmark ${name} that is stopped with ^C leaves nothing behind`, async () => {
+  test(`the benchmark ${name} that is stopped with ^C leaves nothing behind`, {
+    skip: name !== 'scaling' && onlyInMatrix.skip,
+  }, async () => {
     await using lab = await Lab.open()
     const file = lab.path('results.json')
     const bench = start(lab, name, ...args, ...(name === 'workers' ? [] : ['--output', file]))
@@ -91,7 +93,7 @@ for (const [name, ...args] of [
   })
 }
 
-test('the benchmark of growth has each size in what it writes', async () => {
+test('the benchmark of growth has each size in what it writes', onlyInMatrix, async () => {
   await using lab = await Lab.open()
   const file = lab.path('scaling.json')
   const bench = start(lab, 'scaling', '--quick', '--output', file)

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { nodeAt } from '../../src/cli/node-binary.ts'
 import { isSameProgram } from '../../src/cli/what-runs.ts'
 import { Operator } from '../support/command.ts'
-import { takesAll } from '../support/extent.ts'
+import { onlyInMatrix, takesAll } from '../support/extent.ts'
 import { Lab } from '../support/lab.ts'
 
 /** Answers with its release, and with what it was started with. */
@@ -67,27 +67,31 @@ describe('a deploy', { concurrency: 3 }, () => {
     assert.match(shown, new RegExp(`node +${process.version} \\(${process.execPath}\\)`))
   })
 
-  test('an upgrade with --cwd moves a script that was typed as relative, with its copy of the library, and says what it runs', async () => {
-    await using lab = await Lab.open()
-    await using operator = new Operator(lab)
-    makeReleases(lab)
-    for (const version of ['1', '2', '3']) {
-      mkdirSync(lab.path('releases', version, 'node_modules'))
-      symlinkSync(fileURLToPath(root), lab.path('releases', version, 'node_modules/cook-daemon'))
-    }
-    await operator.does(['start', 'app.cjs'], { cwd: lab.path('current'), env: noPwd })
-    pointTo(lab, 'releases/2')
-    const same = await operator.does(['upgrade', 'app'])
-    assert.match(same, new RegExp(`\n  app.cjs in ${lab.path('releases/1')}\n`))
-    const moved = await operator.does(['upgrade', 'app', '--cwd', 'current'])
-    assert.match(moved, new RegExp(`\n  app.cjs in ${lab.path('current')} → ${lab.path('releases/2')}\n`))
-    assert.equal((await told(operator)).version, '2')
-    const { command } = await operator.status('app')
-    assert.equal(command.execArgv[1], lab.path('current/node_modules/cook-daemon/dist/bundle/preload.cjs'))
-    pointTo(lab, 'releases/3')
-    await operator.does(['upgrade', 'app'])
-    assert.equal((await told(operator)).file, 'env 3')
-  })
+  test(
+    'an upgrade with --cwd moves a script that was typed as relative, with its copy of the library, and says what it runs',
+    onlyInMatrix,
+    async () => {
+      await using lab = await Lab.open()
+      await using operator = new Operator(lab)
+      makeReleases(lab)
+      for (const version of ['1', '2', '3']) {
+        mkdirSync(lab.path('releases', version, 'node_modules'))
+        symlinkSync(fileURLToPath(root), lab.path('releases', version, 'node_modules/cook-daemon'))
+      }
+      await operator.does(['start', 'app.cjs'], { cwd: lab.path('current'), env: noPwd })
+      pointTo(lab, 'releases/2')
+      const same = await operator.does(['upgrade', 'app'])
+      assert.match(same, new RegExp(`\n  app.cjs in ${lab.path('releases/1')}\n`))
+      const moved = await operator.does(['upgrade', 'app', '--cwd', 'current'])
+      assert.match(moved, new RegExp(`\n  app.cjs in ${lab.path('current')} → ${lab.path('releases/2')}\n`))
+      assert.equal((await told(operator)).version, '2')
+      const { command } = await operator.status('app')
+      assert.equal(command.execArgv[1], lab.path('current/node_modules/cook-daemon/dist/bundle/preload.cjs'))
+      pointTo(lab, 'releases/3')
+      await operator.does(['upgrade', 'app'])
+      assert.equal((await told(operator)).file, 'env 3')
+    },
+  )
 
   test('--update-env from another folder, and a deploy in the middle of an upgrade, leave the release behind its symlink', async () => {
     await using lab = await Lab.open()
@@ -105,54 +109,62 @@ describe('a deploy', { concurrency: 3 }, () => {
     assert.deepEqual([version, file, pwd], ['3', 'env 3', lab.path('current')])
   })
 
-  test('script and working directory of two releases are warned of, at the start and at each upgrade', async () => {
-    await using lab = await Lab.open()
-    await using operator = new Operator(lab)
-    makeReleases(lab)
-    const pinned = /through the symlink \S+\/current, but in \S+\/releases\/1, .*--cwd \S+\/current\n/
-    const cwd = lab.path('releases/1')
-    const started = await operator.types(['start', lab.path('current/app.cjs')], { cwd })
-    assert.match(started.stderr, pinned)
-    pointTo(lab, 'releases/2')
-    const upgraded = await operator.types(['upgrade', 'app'])
-    assert.match(upgraded.stderr, pinned)
-    assert.equal(upgraded.code, 0)
-    const { version, file } = await told(operator)
-    assert.deepEqual([version, file], ['2', 'env 1'])
-    const mended = await operator.types(['upgrade', 'app', '--cwd', 'current'])
-    assert.equal(mended.stderr, '')
-    assert.equal((await told(operator)).file, 'env 2')
-    await operator.does(['stop', 'app'])
-    const other = await operator.types(['start', lab.path('releases/2/app.cjs')], { cwd: lab.path('current') })
-    assert.match(other.stderr, /follows the symlink \S+\/current, but the script \S+\/releases\/2\/app\.cjs does not/)
-  })
+  test(
+    'script and working directory of two releases are warned of, at the start and at each upgrade',
+    onlyInMatrix,
+    async () => {
+      await using lab = await Lab.open()
+      await using operator = new Operator(lab)
+      makeReleases(lab)
+      const pinned = /through the symlink \S+\/current, but in \S+\/releases\/1, .*--cwd \S+\/current\n/
+      const cwd = lab.path('releases/1')
+      const started = await operator.types(['start', lab.path('current/app.cjs')], { cwd })
+      assert.match(started.stderr, pinned)
+      pointTo(lab, 'releases/2')
+      const upgraded = await operator.types(['upgrade', 'app'])
+      assert.match(upgraded.stderr, pinned)
+      assert.equal(upgraded.code, 0)
+      const { version, file } = await told(operator)
+      assert.deepEqual([version, file], ['2', 'env 1'])
+      const mended = await operator.types(['upgrade', 'app', '--cwd', 'current'])
+      assert.equal(mended.stderr, '')
+      assert.equal((await told(operator)).file, 'env 2')
+      await operator.does(['stop', 'app'])
+      const other = await operator.types(['start', lab.path('releases/2/app.cjs')], { cwd: lab.path('current') })
+      assert.match(other.stderr, /follows the symlink \S+\/current, but the script \S+\/releases\/2\/app\.cjs does not/)
+    },
+  )
 
-  test('--node is taken by start, upgrade and restart as it was typed, and what cannot be is refused before anything happens', async () => {
-    await using lab = await Lab.open()
-    await using operator = new Operator(lab)
-    makeReleases(lab)
-    for (const name of ['one', 'two']) symlinkSync(process.execPath, lab.path(name))
-    await operator.does(['start', 'app.cjs', '--cwd', 'current', '--node', lab.path('one')])
-    const nodeOf = async () => (await operator.status('app')).command.execPath
-    assert.equal(await nodeOf(), lab.path('one'))
-    await operator.does(['upgrade', 'app'])
-    assert.equal(await nodeOf(), lab.path('one'))
-    await operator.does(['upgrade', 'app', '--node', './two'])
-    await operator.does(['restart', 'app'])
-    const before = await operator.status('app')
-    assert.equal(before.command.execPath, lab.path('two'))
-    for (const args of [
-      ['upgrade', 'app', '--node'],
-      ['restart', 'app', '--node'],
-      ['restart', 'app', '--cwd'],
-      ['start', 'current/app.cjs', '--name', 'new', '--cwd'],
-    ]) {
-      const { code, stdout, stderr } = await operator.types([...args, './missing'])
-      assert.match(stderr, /\/missing does not exist/)
-      assert.deepEqual([code, stdout], [2, ''])
-    }
-    assert.equal((await operator.status('app')).pid, before.pid)
-  })
+  test(
+    '--node is taken by start, upgrade and restart as it was typed, and what cannot be is refused before anything happens',
+    onlyInMatrix,
+    async () => {
+      await using lab = await Lab.open()
+      await using operator = new Operator(lab)
+      makeReleases(lab)
+      for (const name of ['one', 'two']) symlinkSync(process.execPath, lab.path(name))
+      await operator.does(['start', 'app.cjs', '--cwd', 'current', '--node', lab.path('one')])
+      const nodeOf = async () => (await operator.status('app')).command.execPath
+      assert.equal(await nodeOf(), lab.path('one'))
+      await operator.does(['upgrade', 'app'])
+      assert.equal(await nodeOf(), lab.path('one'))
+      await operator.does(['upgrade', 'app', '--node', './two'])
+      await operator.does(['restart', 'app'])
+      const before = await operator.status('app')
+      assert.equal(before.command.execPath, lab.path('two'))
+      for (const args of [
+        ['upgrade', 'app', '--node'],
+        ['restart', 'app', '--node'],
+        ['restart', 'app', '--cwd'],
+        ['start', 'current/app.cjs', '--name', 'new', '--cwd'],
+      ]) {
+        const { code, stdout, stderr } = await operator.types([...args, './missing'])
+        assert.match(stderr, /\/missing does not exist/)
+        assert.deepEqual([code, stdout], [2, ''])
+      }
+      assert.equal((await operator.status('app')).pid, before.pid)
+    },
+  )
 
   test('what is not Node, or too old a Node, is refused as such', async () => {
     await using lab = await Lab.open()

@@ -9,6 +9,7 @@ import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { Operator } from '../support/command.ts'
+import { onlyInMatrix } from '../support/extent.ts'
 import { Lab } from '../support/lab.ts'
 import { within } from '../support/waiting.ts'
 
@@ -19,15 +20,19 @@ const plain = `const server = require('node:http').createServer((_, response) =>
 server.listen(0, '127.0.0.1')
 `
 
-test('from a global install, a program outside any project is started, upgraded and stopped', async () => {
-  await using lab = await Lab.open()
-  await using operator = new Operator(lab)
-  const tarball = await pack(lab)
-  await npm(lab, ['install', '--global', '--prefix', lab.path('global'), tarball])
-  await isWorkedWith(lab, operator, lab.path('global/bin/cook-daemon'), [])
-})
+test(
+  'from a global install, a program outside any project is started, upgraded and stopped',
+  onlyInMatrix,
+  async () => {
+    await using lab = await Lab.open()
+    await using operator = new Operator(lab)
+    const tarball = await pack(lab)
+    await npm(lab, ['install', '--global', '--prefix', lab.path('global'), tarball])
+    await isWorkedWith(lab, operator, lab.path('global/bin/cook-daemon'), [])
+  },
+)
 
-test('through npx, outside of the project, the same', async () => {
+test('through npx, outside of the project, the same', onlyInMatrix, async () => {
   await using lab = await Lab.open()
   await using operator = new Operator(lab)
   const tarball = await pack(lab)

@@ -14,6 +14,7 @@ import type { Status } from '../../src/control/status.ts'
 import { placeOfPids } from '../../src/node/processes.ts'
 import { isAlive, system } from '../../src/node/system.ts'
 import { type Ended, Operator, portOf, writeProgram } from '../support/command.ts'
+import { onlyInMatrix } from '../support/extent.ts'
 import { HttpConnection } from '../support/http-connection.ts'
 import { Lab } from '../support/lab.ts'
 import { eventually } from '../support/waiting.ts'
@@ -81,34 +82,38 @@ describe('a daemon that does not answer', { concurrency: 3 }, () => {
     assert.equal((await operator.types(['stop', 'app'])).code, 3)
   })
 
-  test('restart of a daemon in an endless loop starts the same program with the same options and environment', async () => {
-    await using lab = await Lab.open()
-    await using operator = new Operator(lab)
-    writeProgram(lab, 'app.mjs', 'one', looping)
-    const args = [
-      'start',
-      '--no-keep',
-      'app.mjs',
-      '--name',
-      'web',
-      '--pid',
-      'pid',
-      '--drain-timeout',
-      '1234',
-      '--',
-      'x',
-    ]
-    await operator.does(args, { env: { SECRET: 'first' } })
-    await operator.does(['upgrade', 'web'])
-    const before = await loop(operator, 'web')
-    await operator.does(['restart', 'web', '--kill-after', '100'])
-    const after = await operator.status('web')
-    assert.notEqual(after.pid, before.pid)
-    assert.deepEqual([after.generation, after.command, after.program], [1, before.command, before.program])
-    assert.equal(lab.read('pid'), `${after.pid}\n`)
-    assert.deepEqual(ownersIn(lab), [`web.${after.pid}.owner`])
-    assert.equal(clientOf(lab.path('run'), 'web').owners().at(-1)?.environment?.SECRET, 'first')
-  })
+  test(
+    'restart of a daemon in an endless loop starts the same program with the same options and environment',
+    onlyInMatrix,
+    async () => {
+      await using lab = await Lab.open()
+      await using operator = new Operator(lab)
+      writeProgram(lab, 'app.mjs', 'one', looping)
+      const args = [
+        'start',
+        '--no-keep',
+        'app.mjs',
+        '--name',
+        'web',
+        '--pid',
+        'pid',
+        '--drain-timeout',
+        '1234',
+        '--',
+        'x',
+      ]
+      await operator.does(args, { env: { SECRET: 'first' } })
+      await operator.does(['upgrade', 'web'])
+      const before = await loop(operator, 'web')
+      await operator.does(['restart', 'web', '--kill-after', '100'])
+      const after = await operator.status('web')
+      assert.notEqual(after.pid, before.pid)
+      assert.deepEqual([after.generation, after.command, after.program], [1, before.command, before.program])
+      assert.equal(lab.read('pid'), `${after.pid}\n`)
+      assert.deepEqual(ownersIn(lab), [`web.${after.pid}.owner`])
+      assert.equal(clientOf(lab.path('run'), 'web').owners().at(-1)?.environment?.SECRET, 'first')
+    },
+  )
 
   test('a daemon that is stopped by SIGSTOP finishes what it had accepted, and is not killed', async () => {
     await using lab = await Lab.open()
@@ -129,7 +134,7 @@ describe('a daemon that does not answer', { concurrency: 3 }, () => {
     client.socket.destroy()
   })
 
-  test('older generations that still drain end with the one that does not answer', async () => {
+  test('older generations that still drain end with the one that does not answer', onlyInMatrix, async () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
     writeProgram(lab, 'app.mjs', 'one', looping)
@@ -157,30 +162,34 @@ describe('a daemon that does not answer', { concurrency: 3 }, () => {
     for (const client of clients) client.socket.destroy()
   })
 
-  test('a new version that was being started when the old one stood still takes over at its end, and is stopped as well', async () => {
-    await using lab = await Lab.open()
-    await using operator = new Operator(lab)
-    writeProgram(lab, 'app.mjs', 'one', looping)
-    await operator.does(['start', '--no-keep', 'app.mjs', '--drain-timeout', '0'])
-    const gate = createServer().listen(lab.path('gate'))
-    await once(gate, 'listening')
-    writeProgram(
-      lab,
-      'app.mjs',
-      'two',
-      `await new Promise((done) => process.getBuiltinModule('node:net').connect('${lab.path('gate')}').once('close', done).resume())`,
-    )
-    const upgrading = operator.types(['upgrade', 'app'])
-    const [boot] = await once(gate, 'connection')
-    await loop(operator, 'app')
-    const stopping = operator.types(['stop', 'app', '--kill-after', '200'])
-    boot.destroy()
-    const { code, stderr } = await stopping
-    assert.deepEqual([code, stderr], [0, ''])
-    gate.close()
-    assert.match((await upgrading).stderr, /ended during the upgrade/)
-    assert.equal(await operator.does(['list']), 'no service is running\n')
-  })
+  test(
+    'a new version that was being started when the old one stood still takes over at its end, and is stopped as well',
+    onlyInMatrix,
+    async () => {
+      await using lab = await Lab.open()
+      await using operator = new Operator(lab)
+      writeProgram(lab, 'app.mjs', 'one', looping)
+      await operator.does(['start', '--no-keep', 'app.mjs', '--drain-timeout', '0'])
+      const gate = createServer().listen(lab.path('gate'))
+      await once(gate, 'listening')
+      writeProgram(
+        lab,
+        'app.mjs',
+        'two',
+        `await new Promise((done) => process.getBuiltinModule('node:net').connect('${lab.path('gate')}').once('close', done).resume())`,
+      )
+      const upgrading = operator.types(['upgrade', 'app'])
+      const [boot] = await once(gate, 'connection')
+      await loop(operator, 'app')
+      const stopping = operator.types(['stop', 'app', '--kill-after', '200'])
+      boot.destroy()
+      const { code, stderr } = await stopping
+      assert.deepEqual([code, stderr], [0, ''])
+      gate.close()
+      assert.match((await upgrading).stderr, /ended during the upgrade/)
+      assert.equal(await operator.does(['list']), 'no service is running\n')
+    },
+  )
 
   test('a daemon that stands still while it stops is killed, and stop does not wait for ever', async () => {
     await using lab = await Lab.open()

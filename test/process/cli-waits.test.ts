@@ -62,10 +62,13 @@ describe('what a new version waits for', { concurrency: 4 }, () => {
     assert.doesNotMatch(lab.read('run/app.log'), /heard of its end/)
   })
 
-  test('a new version that listens elsewhere first, and where it should once its database answers, is waited for', async () => {
-    await using lab = await Lab.open()
-    await using operator = new Operator(lab)
-    const late = `
+  test(
+    'a new version that listens elsewhere first, and where it should once its database answers, is waited for',
+    onlyInMatrix,
+    async () => {
+      await using lab = await Lab.open()
+      await using operator = new Operator(lab)
+      const late = `
 const { connect, createServer: createDatabase } = require('node:net')
 // Slow, and only there at the third try: nothing but a timer, or a connection, is in the loop meanwhile.
 let tries = 0
@@ -77,15 +80,16 @@ const query = () => {
 }
 listen(3126)
 query()`
-    write(lab, 'app.cjs', 'listen(3123)')
-    await operator.does(['start', 'app.cjs'])
-    write(lab, 'app.cjs', late)
-    assert.match(await operator.does(['upgrade', 'app']), /waits: the program listens on .*:3126/)
-    assert.deepEqual((await operator.status('app')).listeners.map(({ address }) => address).sort(), [
-      `${host}:3123`,
-      `${host}:3126`,
-    ])
-  })
+      write(lab, 'app.cjs', 'listen(3123)')
+      await operator.does(['start', 'app.cjs'])
+      write(lab, 'app.cjs', late)
+      assert.match(await operator.does(['upgrade', 'app']), /waits: the program listens on .*:3126/)
+      assert.deepEqual((await operator.status('app')).listeners.map(({ address }) => address).sort(), [
+        `${host}:3123`,
+        `${host}:3126`,
+      ])
+    },
+  )
 
   test(
     'a new version that is slow is said to be waited for, and a timer of the program keeps it from being given up',

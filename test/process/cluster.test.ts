@@ -5,6 +5,7 @@ import { describe, test } from 'node:test'
 import { pathToFileURL } from 'node:url'
 import { system } from '../../src/node/system.ts'
 import { Operator, portOf } from '../support/command.ts'
+import { onlyInMatrix } from '../support/extent.ts'
 import { fixturePath, Lab } from '../support/lab.ts'
 import { connectionClients } from '../support/load/connection-clients.ts'
 import { keepAliveClients } from '../support/load/keep-alive-clients.ts'
@@ -131,31 +132,35 @@ else {
     assert.doesNotMatch(logOf(lab), /ended unasked/)
   })
 
-  test('a worker that calls cluster.worker.disconnect() or kill() by itself, as after an uncaught exception, ends and is started again', async () => {
-    await using lab = await Lab.open()
-    await using operator = new Operator(lab)
-    write(
-      lab,
-      'app.cjs',
-      `const cluster = require('node:cluster')
+  test(
+    'a worker that calls cluster.worker.disconnect() or kill() by itself, as after an uncaught exception, ends and is started again',
+    onlyInMatrix,
+    async () => {
+      await using lab = await Lab.open()
+      await using operator = new Operator(lab)
+      write(
+        lab,
+        'app.cjs',
+        `const cluster = require('node:cluster')
 require('node:http').createServer((request, response) => {
   response.setHeader('connection', 'close').end(String(process.pid))
   if (request.url !== '/') cluster.worker[request.url.slice(1)]()
 }).listen(0, '127.0.0.1')
 `,
-    )
-    await operator.does(['start', 'app.cjs', '--workers', '2'])
-    for (const [index, way] of ['disconnect', 'kill'].entries()) {
-      const pid = await operator.asks('app', `/${way}`)
-      await eventually('another worker', async () => {
-        const { workers = [] } = await operator.status('app')
-        const crashes = workers.reduce((sum, { restarts }) => sum + restarts.crash, 0)
-        return (crashes === index + 1 && workers.every(({ state }) => state === 'serving')) || undefined
-      })
-      assert.notEqual(await operator.asks('app'), pid)
-      assert.match(logOf(lab), /ended unasked \(pid \d+, exit code 0\)/)
-    }
-  })
+      )
+      await operator.does(['start', 'app.cjs', '--workers', '2'])
+      for (const [index, way] of ['disconnect', 'kill'].entries()) {
+        const pid = await operator.asks('app', `/${way}`)
+        await eventually('another worker', async () => {
+          const { workers = [] } = await operator.status('app')
+          const crashes = workers.reduce((sum, { restarts }) => sum + restarts.crash, 0)
+          return (crashes === index + 1 && workers.every(({ state }) => state === 'serving')) || undefined
+        })
+        assert.notEqual(await operator.asks('app'), pid)
+        assert.match(logOf(lab), /ended unasked \(pid \d+, exit code 0\)/)
+      }
+    },
+  )
 
   test('what needs a primary is refused at the call, with a text, and does not touch the channel to the keeper', async () => {
     await using lab = await Lab.open()

@@ -6,6 +6,7 @@ import { test } from 'node:test'
 import { evaluate } from '../../src/config/evaluate.ts'
 import type { Status } from '../../src/control/status.ts'
 import { type Ended, Operator } from '../support/command.ts'
+import { onlyInMatrix } from '../support/extent.ts'
 import { Lab } from '../support/lab.ts'
 import { eventually } from '../support/waiting.ts'
 
@@ -293,7 +294,7 @@ function isThere(pid: number): boolean {
   }
 }
 
-test('a service of another folder that has the same name is left alone', async () => {
+test('a service of another folder that has the same name is left alone', onlyInMatrix, async () => {
   await using lab = await Lab.open()
   await using operator = new Operator(lab)
   for (const folder of ['one', 'other']) {

@@ -9,6 +9,7 @@ import { system } from '../../src/node/system.ts'
 import { ask } from '../support/admin.ts'
 import { Operator, writeProgram } from '../support/command.ts'
 import { readExposition } from '../support/exposition.ts'
+import { takesAll } from '../support/extent.ts'
 import { freePort } from '../support/free-port.ts'
 import { Lab } from '../support/lab.ts'
 import { eventually } from '../support/waiting.ts'
@@ -85,7 +86,7 @@ function workerOf(status: Status, slot: number): number {
 
 describe('counters', { concurrency: 2 }, () => {
   for (const { how, args } of [
-    { how: 'one worker', args: [] },
+    ...(takesAll ? [{ how: 'one worker', args: [] }] : []),
     { how: 'two workers', args: ['--workers', '2'] },
   ]) {
     test(`no counter goes back or is gone through upgrades, one that fails and a crash of ${how}, and the page names all metrics`, async () => {

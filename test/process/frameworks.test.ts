@@ -39,8 +39,22 @@ const programs: readonly (readonly [name: string, file: string, weights?: Weight
   ['Nest with its Fastify adapter', 'nest-fastify.mjs', gets],
 ]
 
+/** The others in npm run test:matrix. */
+const inEach = [
+  'plain http, CommonJS',
+  'Express',
+  'Fastify',
+  'Nest with its Express adapter',
+  'https',
+  'ws',
+  'socket.io',
+]
+
 for (const [name, file, weights, times = usual] of programs) {
-  test(`${name}: keep-alive clients that never retry lose nothing in ${times} upgrades, and none reconnects`, async () => {
+  const skip = !inEach.includes(name) && onlyInMatrix.skip
+  test(`${name}: keep-alive clients that never retry lose nothing in ${times} upgrades, and none reconnects`, {
+    skip,
+  }, async () => {
     await using program = await Program.start(file)
     await losesNothing(program, 'localhost', times, { count: 40, pause: [0, 100], ...(weights && { weights }) })
   })
@@ -190,7 +204,10 @@ const reconnecting: readonly (readonly [
 ]
 
 for (const [name, file, callers] of reconnecting) {
-  test(`${name}: no answer is lost in ${usual} upgrades, and clients connect again at most once for each`, async () => {
+  const skip = !inEach.includes(name) && onlyInMatrix.skip
+  test(`${name}: no answer is lost in ${usual} upgrades, and clients connect again at most once for each`, {
+    skip,
+  }, async () => {
     const upgrades = counts[usual]
     // A poll that waits for news would hold the old version for as long as it may take.
     await using program = await Program.start(file, { record: { drainTimeout: 2_000 } })

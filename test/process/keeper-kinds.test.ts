@@ -15,7 +15,7 @@ import { certificateFiles } from '../support/certificate.ts'
 import { askUdp } from '../support/clients.ts'
 import { Operator, portOf, writeProgram } from '../support/command.ts'
 import { control, statusOf } from '../support/control.ts'
-import { takesAll } from '../support/extent.ts'
+import { onlyInMatrix, takesAll } from '../support/extent.ts'
 import { processesOf } from '../support/faults/left.ts'
 import { HttpConnection } from '../support/http-connection.ts'
 import { Lab } from '../support/lab.ts'
@@ -116,7 +116,7 @@ describe('kinds of services under a keeper', { concurrency: 3 }, () => {
     await operator.does(['stop', 'app'])
   })
 
-  test('a state of several MB goes from worker to worker, and after a crash there is none', async () => {
+  test('a state of several MB goes from worker to worker, and after a crash there is none', onlyInMatrix, async () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
     const size = (takesAll ? 32 : 6) * 1024 * 1024
@@ -146,7 +146,7 @@ void daemon.gone.then(() => process.exit(0))`,
     await operator.does(['stop', 'app'])
   })
 
-  test('a program that calls process.disconnect or replaces process.send keeps its keeper', async () => {
+  test('a program that calls process.disconnect or replaces process.send keeps its keeper', onlyInMatrix, async () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
     const server = `require('node:http').createServer((_, response) => response.end('one ' + process.pid)).listen(0, '127.0.0.1')`
