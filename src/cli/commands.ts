@@ -206,6 +206,14 @@ program
   .action((options) => later(async () => (await import('./status.ts')).list(options)))
 
 program
+  .command('doctor')
+  .description('look for what would hurt a service one day, and say what to do about it; exit 1: there is something')
+  .argument('[name]', 'the service (default: all that run here)')
+  .option('--json', 'print what was found as JSON')
+  .addHelpText('after', examples('doctor', 'doctor web'))
+  .action((name, options) => later(async () => (await import('./several.ts')).doctorMeant(name, options)))
+
+program
   .command('completion')
   .description('print what a shell needs to complete commands, options and names of services')
   .addArgument(new Argument('<shell>', 'which one').choices(shells))

@@ -5,6 +5,7 @@ import type { RefusedService } from '../config/service.ts'
 import { CookError } from '../errors.ts'
 import { runDirectory } from '../process/run-dir.ts'
 import { type Described, described, type FileOptions, findDescribed } from './described.ts'
+import { doctor } from './doctor.ts'
 import type { StopOptions } from './end-silent.ts'
 import { restartDescribed, startDescribed, upgradeDescribed } from './file-commands.ts'
 import { checkedName } from './find-service.ts'
@@ -141,6 +142,11 @@ export async function statusMeant(
 
 export function scaleMeant(name: string, count: number, options: { readonly json?: boolean }): Promise<number> {
   return inPlace({ name }, () => scale(name, count, options), { words: [name, String(count)] })
+}
+
+/** Without a name: of all that are here. */
+export function doctorMeant(name: string | undefined, options: { readonly json?: boolean }): Promise<number> {
+  return name === undefined ? doctor(undefined, options) : inPlace({ name }, (known) => doctor(known, options))
 }
 
 export function logsMeant(name: string | undefined, options: LogsOptions): Promise<number> {

@@ -28,24 +28,46 @@ export function unitNamed(name: string): UnitState | undefined {
 }
 
 function stateOf(unit: Unit): UnitState | undefined {
+  const values = propertiesOf(unit, 'LoadState,ActiveState,SubState,Result,MainPID,RuntimeDirectory')
+  const { LoadState, ActiveState = '', SubState = '', Result = '', MainPID, RuntimeDirectory = '' } = values
+  if (LoadState !== 'loaded') return undefined
+  const why = Result === 'success' || Result === '' ? '' : `, ${Result}`
+  return { unit, state: `${ActiveState} (${SubState}${why})`, mainPid: Number(MainPID), folders: RuntimeDirectory }
+}
+
+/** Milliseconds after which what is left of a stopped unit is killed; undefined: never. */
+export function stopTimeOf(unit: Unit): number | undefined {
+  const { TimeoutStopUSec = '' } = propertiesOf(unit, 'TimeoutStopUSec')
+  const parts = [...TimeoutStopUSec.matchAll(/([\d.]+)(\w+)/g)].map(
+    ([, count, of = '']) => Number(count) * (spans[of] ?? 0),
+  )
+  return parts.length === 0 ? undefined : parts.reduce((sum, part) => sum + part)
+}
+
+/** As systemctl prints them (systemd.time(7)), in milliseconds. */
+const spans: Readonly<Record<string, number>> = {
+  us: 0.001,
+  ms: 1,
+  s: 1_000,
+  min: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+  w: 604_800_000,
+}
+
+/** Empty: nobody can be asked, or has such a unit. */
+function propertiesOf(unit: Unit, wanted: string): Readonly<Record<string, string>> {
   const isUsers = unit.user !== undefined
-  if (!isServiceUnit(unit.name) || (isUsers && unit.user !== process.geteuid?.())) return undefined
+  if (!isServiceUnit(unit.name) || (isUsers && unit.user !== process.geteuid?.())) return {}
   // Where it is not the init system, nobody would answer.
   const { XDG_RUNTIME_DIR = `/run/user/${unit.user}` } = process.env
-  if (!existsSync(isUsers ? `${XDG_RUNTIME_DIR}/systemd` : '/run/systemd/system')) return undefined
-  const wanted = '--property=LoadState,ActiveState,SubState,Result,MainPID,RuntimeDirectory'
-  const args = [...(isUsers ? ['--user'] : []), 'show', wanted, '--', unit.name]
+  if (!existsSync(isUsers ? `${XDG_RUNTIME_DIR}/systemd` : '/run/systemd/system')) return {}
+  const args = [...(isUsers ? ['--user'] : []), 'show', `--property=${wanted}`, '--', unit.name]
   const { spawnSync } = process.getBuiltinModule('node:child_process')
   const { stdout, status } = spawnSync('systemctl', args, { encoding: 'utf8', timeout: patience })
-  if (status !== 0) return undefined
-  const values = new Map(
-    stdout.split('\n').map((line) => [line.slice(0, line.indexOf('=')), line.slice(line.indexOf('=') + 1)]),
-  )
-  if (values.get('LoadState') !== 'loaded') return undefined
-  const { ActiveState = '', SubState = '', Result = '' } = Object.fromEntries(values)
-  const why = Result === 'success' || Result === '' ? '' : `, ${Result}`
-  const state = `${ActiveState} (${SubState}${why})`
-  return { unit, state, mainPid: Number(values.get('MainPID')), folders: values.get('RuntimeDirectory') ?? '' }
+  if (status !== 0) return {}
+  const lines = stdout.split('\n').map((line) => [line.slice(0, line.indexOf('=')), line.slice(line.indexOf('=') + 1)])
+  return Object.fromEntries(lines)
 }
 
 /** The unit of which a process is the main one, as far as can be known. */

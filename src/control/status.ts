@@ -44,8 +44,9 @@ export type Status = {
   readonly lastUpgrade?: LastUpgrade
   /** Alive, oldest first; the last one answers. */
   readonly generations: readonly GenerationRecord[]
-  /** In milliseconds. */
+  /** In milliseconds; earlier versions did not say `lameDuck`. */
   readonly drainTimeout: number
+  readonly lameDuck?: number
   /** What a restart starts, as it was typed, and where that led to when this process started. */
   readonly command: Command
   readonly resolved?: Resolved
@@ -121,6 +122,8 @@ export type ListenerStatus = {
   /** As `127.0.0.1:8080`, `[::]:8080` or a path. */
   readonly address: string
   readonly connections: number
+  /** Of an HTTP server, in milliseconds: how long a connection may be idle between two requests. */
+  readonly keepAliveTimeout?: number
   /** Why no client finds it there, if none does: its path was removed or replaced. */
   readonly fault?: string
   /** No other version can ask for it: it stays with this process until that closes it. */
@@ -200,17 +203,22 @@ export function statusOf(service: Service): Status {
       name,
       address: addressText(server.address()),
       connections: open.get(server)?.length ?? 0,
-      ...withoutUndefined({ fault: pathFault(service, server), stays }),
+      ...withoutUndefined({ keepAliveTimeout: keepAliveTimeOf(server), fault: pathFault(service, server), stays }),
     })),
     upgrades: history.upgrades,
     ...(history.last && { lastUpgrade: history.last }),
     generations: [...history.older, record],
     drainTimeout,
+    lameDuck: service.lameDuck,
     command,
     resolved,
     ...withoutUndefined({ program, logFile, pidFile }),
     warnings: service.warnings.all,
   }
+}
+
+function keepAliveTimeOf(server: Server): number | undefined {
+  return 'keepAliveTimeout' in server ? Number(server.keepAliveTimeout) : undefined
 }
 
 /** Whoever asks just at the commit asks about the service, which the successor has. */

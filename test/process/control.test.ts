@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { chmodSync, existsSync, lstatSync, mkdirSync, realpathSync, symlinkSync, writeFileSync } from 'node:fs'
+import { createServer as createHttpServer } from 'node:http'
 import { connect, createServer } from 'node:net'
 import { test } from 'node:test'
 import type { Progress } from '../../src/control/status.ts'
@@ -21,6 +22,7 @@ test('a daemon with a name answers GET /status on a socket that is ours alone', 
   const { status, type, body } = await control(socketOf(lab), 'GET /status')
   assert.deepEqual([status, type], [200, 'application/json'])
   const told = JSON.parse(body)
+  const { keepAliveTimeout } = createHttpServer()
   assert.deepEqual(
     { ...told, startTime: '', version: '', startedAt: '', uptime: 0, memory: {}, generations: [], command: {} },
     {
@@ -36,10 +38,11 @@ test('a daemon with a name answers GET /status on a socket that is ours alone', 
       uptime: 0,
       memory: {},
       connections: 0,
-      listeners: [{ name: 'web', address: `127.0.0.1:${port}`, connections: 0 }],
+      listeners: [{ name: 'web', address: `127.0.0.1:${port}`, connections: 0, keepAliveTimeout }],
       upgrades: { succeeded: 0, failed: 0 },
       generations: [],
       drainTimeout: 30_000,
+      lameDuck: 0,
       warnings: [],
       command: {},
       resolved: { cwd: realpathSync(lab.folder), script: realpathSync(fixturePath('puppet')) },
