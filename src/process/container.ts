@@ -8,11 +8,13 @@ import { isSafeBase } from './trust.ts'
 export const foldersInMemory = ['/tmp', '/dev/shm'] as const
 
 /**
- * Whether pid 1 is this user's. On a machine it is root's; there root is the same, but has a /run
- * that can be written in.
+ * Whether pid 1 is this user's, or another one's than root, as in a pod whose containers share their
+ * processes. On a machine it is root's; there root is the same, but has a /run that can be written
+ * in.
  */
 export function isInContainer(): boolean {
-  return fileAt('/proc/1')?.uid === process.geteuid?.()
+  const uid = fileAt('/proc/1')?.uid
+  return uid !== undefined && (uid !== 0 || process.geteuid?.() === 0)
 }
 
 /** Whether a folder is there, or can be made, and is written in. */

@@ -1,71 +1,32 @@
 /** A service in a container of a real engine: its keeper is pid 1 there. */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { get } from 'node:http'
 import { test } from 'node:test'
 import { portOf } from '../support/command.ts'
+import {
+  network,
+  openContainers,
+  readOnly,
+  running,
+  starts,
+  untilLogged,
+  writeApp,
+  zombies,
+} from '../support/containers.ts'
 import { onlyOnHost } from '../support/extent.ts'
 import { connectionClients } from '../support/load/connection-clients.ts'
 import { keepAliveClients } from '../support/load/keep-alive-clients.ts'
-import { inContainers, inContainersOnHost, installIn, Podman, packIn, program, repository } from '../support/podman.ts'
+import { inContainers, inContainersOnHost, Podman, packIn, program, repository } from '../support/podman.ts'
 import { eventually, within } from '../support/waiting.ts'
-
-const path = 'PATH=/srv/web/node_modules/.bin:/usr/bin:/bin'
-const network = ['--network', 'host']
-const readOnly = ['--read-only', '--user', '12345']
-
-/** An image is not needed: the root folder is one, which all of them share. */
-async function open(version = 'v1'): Promise<Podman> {
-  const podman = await Podman.open()
-  try {
-    installIn(podman.root)
-    mkdirSync(podman.path('app'))
-    write(podman, version)
-    mkdirSync(`${podman.root}/srv/app`)
-    return podman
-  } catch (error) {
-    await podman[Symbol.asyncDispose]()
-    throw error
-  }
-}
-
-function write(podman: Podman, version: string, before = ''): void {
-  writeFileSync(podman.path('app/app.mjs'), program(version, 0, before))
-}
-
-async function starts(podman: Podman, options: readonly string[], words: readonly string[] = []): Promise<void> {
-  const volume = ['--volume', `${podman.path('app')}:/srv/app:ro`, '--workdir', '/srv/app']
-  const command = ['cook-daemon', 'run', 'app.mjs', '--name', 'web', ...words]
-  const how = ['--detach', '--name', 'web', ...network, '--env', path, ...volume, ...options]
-  await podman.does(['run', ...how, '--rootfs', `${podman.root}:O`, ...command])
-  await untilLogged(podman, 'v1 serves')
-}
-
-async function untilLogged(podman: Podman, words: string, times = 1): Promise<void> {
-  let logs = ''
-  await eventually(
-    () => `${words} in the logs, which have: ${logs}`,
-    async () => {
-      logs = await podman.logs('web')
-      return logs.split(words).length > times || undefined
-    },
-  )
-}
-
-/** Names of processes in the container that nobody has reaped. */
-async function zombies(podman: Podman): Promise<string[]> {
-  const look = `for (const pid of fs.readdirSync('/proc').filter(Number)) try {
-    const stat = fs.readFileSync('/proc/' + pid + '/stat', 'latin1'); if (/\\) Z /.test(stat)) console.log(stat) } catch {}`
-  return (await podman.does(['exec', 'web', 'node', '-e', look])).split('\n').filter((line) => line !== '')
-}
 
 test(
   'in a container that is read-only, of any user, a service is upgraded again and again and stopped, and loses nothing',
   inContainers,
   async (context) => {
     const upgrades = onlyOnHost.skip === false ? 20 : 2
-    await using podman = await open()
+    await using podman = await openContainers()
     await starts(podman, readOnly)
     const port = portOf(await podman.status('web'))
     const where = { host: '127.0.0.1', port }
@@ -76,7 +37,7 @@ test(
       const { code, stdout, stderr } = await podman.cook('web', 'upgrade')
       assert.equal(code, 0, stdout + stderr)
     }
-    write(podman, 'bad', "throw new Error('no database')")
+    writeApp(podman, 'bad', "throw new Error('no database')")
     const { code, stderr } = await podman.cook('web', 'upgrade')
     assert.equal(code, 1)
     assert.match(stderr, /no database/)
@@ -118,12 +79,13 @@ const kinds: readonly (readonly [what: string, options: readonly string[]])[] = 
   ['the same, read-only', [...readOnly, '--passwd=false', '--env', 'HOME=']],
   ['the same with no tmpfs but /dev/shm', [...readOnly, '--read-only-tmpfs=false']],
   ['a run directory by its name, in a tmpfs', [...readOnly, '--env', 'COOK_DAEMON_HOME=/tmp/run']],
+  ['root without a capability, read-only', ['--read-only', '--cap-drop', 'all', '--security-opt', 'no-new-privileges']],
   ['an init as pid 1', [...readOnly, '--init']],
 ]
 
 for (const [what, options] of kinds) {
   test(`in a container, ${what}: exec finds the service and upgrades it`, inContainersOnHost, async () => {
-    await using podman = await open()
+    await using podman = await openContainers()
     await starts(podman, options)
     const { code, stdout, stderr } = await podman.cook('web', 'upgrade')
     assert.equal(code, 0, stdout + stderr)
@@ -138,7 +100,7 @@ test(
   'an image in which nothing can be written serves, is upgraded by SIGUSR2, and says what it lacks',
   inContainersOnHost,
   async () => {
-    await using podman = await open()
+    await using podman = await openContainers()
     await starts(podman, [...readOnly, '--read-only-tmpfs=false', `${memory},ro`])
     await untilLogged(
       podman,
@@ -155,8 +117,8 @@ test(
   'the container ends with the exit code of a worker that crashes, and with --keep the worker is started again',
   inContainersOnHost,
   async () => {
-    await using podman = await open()
-    write(podman, 'v1', "process.on('SIGHUP', () => process.exit(7))")
+    await using podman = await openContainers()
+    writeApp(podman, 'v1', "process.on('SIGHUP', () => process.exit(7))")
     await starts(podman, readOnly)
     await podman.does(['kill', '--signal', 'HUP', 'web'])
     assert.equal((await podman.does(['wait', 'web'])).trim(), '7')
@@ -165,6 +127,77 @@ test(
     await podman.does(['kill', '--signal', 'HUP', 'web'])
     await untilLogged(podman, 'v1 serves', 2)
     assert.deepEqual(await zombies(podman), [])
+  },
+)
+
+test(
+  "signals to pid 1: HUP and USR1 are the program's, USR2 upgrades, and INT stops as TERM does",
+  inContainersOnHost,
+  async () => {
+    await using podman = await openContainers()
+    writeApp(
+      podman,
+      'v1',
+      "for (const name of ['SIGHUP', 'SIGUSR1']) process.on(name, () => console.log('got ' + name))",
+    )
+    await starts(podman, readOnly)
+    for (const name of ['HUP', 'USR1']) {
+      await podman.does(['kill', '--signal', name, 'web'])
+      await untilLogged(podman, `got SIG${name}`)
+    }
+    await podman.does(['kill', '--signal', 'USR2', 'web'])
+    await eventually('the upgrade', async () => (await podman.status('web')).generation === 2 || undefined)
+    await podman.does(['kill', '--signal', 'INT', 'web'])
+    assert.equal((await podman.does(['wait', 'web'])).trim(), '0')
+  },
+)
+
+test(
+  'the container ends with 128 and the signal that killed the worker, and with the exit code of a program that does not start',
+  inContainersOnHost,
+  async () => {
+    await using podman = await openContainers()
+    await starts(podman, readOnly)
+    const { pid } = await podman.status('web')
+    await podman.does(['exec', 'web', 'node', '-e', `process.kill(${pid}, 'SIGKILL')`])
+    assert.equal((await podman.does(['wait', 'web'])).trim(), '137')
+    writeApp(podman, 'v1', "console.log('no database'); process.exit(3)")
+    const { code, stdout } = await podman.runs(running(podman, readOnly, [], 'bad'))
+    assert.equal(code, 3)
+    assert.match(stdout, /no database/)
+    // Without --keep and with it: what never served is not tried again.
+    assert.equal((await podman.runs(running(podman, readOnly, ['--keep'], 'kept'))).code, 3)
+  },
+)
+
+test('a container is stopped at once by SIGTERM while its program does not serve yet', inContainersOnHost, async () => {
+  await using podman = await openContainers()
+  writeFileSync(podman.path('app/app.mjs'), "console.log('v1 serves not yet'); setInterval(() => {}, 1_000)")
+  await starts(podman, readOnly)
+  await podman.does(['kill', '--signal', 'TERM', 'web'])
+  assert.match((await podman.does(['wait', 'web'])).trim(), /^(0|143)$/)
+})
+
+test(
+  'what a program leaves that starts others is reaped by an init; pid 1 says at its start that it is none',
+  inContainersOnHost,
+  async () => {
+    await using podman = await openContainers()
+    const orphan = `import { spawn } from 'node:child_process'
+spawn('sh', ['-c', 'node -p "\\'orphan ends\\'" &'], { stdio: 'inherit' })`
+    writeApp(podman, 'v1', orphan)
+    const doubt = /as pid 1 this process reaps its workers, but not what they leave: use an init/
+    for (const [options, isReaped] of [
+      [readOnly, false],
+      [[...readOnly, '--init'], true],
+    ] as const) {
+      await starts(podman, options)
+      await untilLogged(podman, 'orphan ends')
+      const look = async () => ((await zombies(podman)).length === (isReaped ? 0 : 1) ? true : undefined)
+      await eventually(isReaped ? 'that it is reaped' : 'that it is left', look)
+      assert.equal(doubt.test(await podman.logs('web')), !isReaped)
+      await podman.does(['rm', '--force', '--time', '30', 'web'])
+    }
   },
 )
 

@@ -25,7 +25,7 @@ import { fileURLToPath } from 'node:url'
 import type { Status } from '../../src/control/status.ts'
 import type { Ended } from './command.ts'
 import { onlyOnHost } from './extent.ts'
-import { within } from './waiting.ts'
+import { eventually, within } from './waiting.ts'
 
 export const repository = fileURLToPath(new URL('../../..', import.meta.url))
 
@@ -134,13 +134,37 @@ export class Podman {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.runs(['pod', 'rm', '--all', '--force', '--time', '0'])
-    const { code, stderr } = await this.runs(['rm', '--all', '--force', '--time', '0'])
+    const remove = () => this.runs(['rm', '--all', '--force', '--time', '0'])
+    const first = await remove()
+    // One on which another depends stays for the second time.
+    const { code, stderr } = first.code === 0 ? first : await remove()
+    try {
+      if (code !== 0) throw new Error(`containers are left: ${stderr}`)
+      // The end of a container is followed by a process that mounts what is here once more.
+      await eventually('the last of the engine', () => this.#processes().length === 0 || undefined)
+    } finally {
+      this.#remove()
+    }
+  }
+
+  #remove(): void {
     const mounts = readFileSync('/proc/self/mounts', 'utf8').split('\n')
     const below = mounts.map((line) => line.split(' ')[1] ?? '').filter((at) => at.startsWith(`${this.folder}/`))
     // The inner ones come later.
     for (const mount of below.reverse()) spawnSync('umount', ['--lazy', mount])
     rmSync(this.folder, { recursive: true, force: true })
-    if (code !== 0) throw new Error(`containers are left: ${stderr}`)
+  }
+
+  /** Those of the engine that name a folder of this test. */
+  #processes(): string[] {
+    return readdirSync('/proc').filter((pid) => {
+      try {
+        return Number(pid) > 0 && readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(`${this.folder}/s\0`)
+      } catch {
+        // It is gone.
+        return false
+      }
+    })
   }
 }
 
@@ -190,11 +214,12 @@ export function program(version: string, port: number | string, before = ''): st
 import { loadHandler } from '${fixtures}/load-server-handler.js'
 ${before}
 const load = loadHandler('${version}')
-createServer({ keepAliveTimeout: 60_000 }, (request, response) => {
+const server = createServer({ keepAliveTimeout: 60_000 }, (request, response) => {
   if (request.url !== '/slow') return load(request, response)
   response.write('slow ')
   setTimeout(() => response.end('${version}'), 3_000)
-}).listen(${port}, '127.0.0.1', () => console.log('${version} serves'))
+})
+server.listen(${port}, '127.0.0.1', () => console.log('${version} serves'))
 `
 }
 
