@@ -8,9 +8,9 @@ import { isSafeBase } from './trust.ts'
 export const foldersInMemory = ['/tmp', '/dev/shm'] as const
 
 /**
- * Whether pid 1 is this user's, or another one's than root, as in a pod whose containers share their
- * processes. On a machine it is root's; there root is the same, but has a /run that can be written
- * in.
+ * Whether pid 1 is this user's, or another one's than root, as where the containers of a pod share
+ * their processes. On a machine it is root's; there root is the same, but has a /run that can be
+ * written in.
  */
 export function isInContainer(): boolean {
   const uid = fileAt('/proc/1')?.uid
