@@ -49,6 +49,10 @@ export const errorTexts = {
     text: '{option} {why}',
     help: 'Correct the option; nothing was started or changed.',
   },
+  ERR_COOK_TLS: {
+    text: 'a TLS connection that came from another process refuses {what}: {why}',
+    help: 'Ask it for nothing else than its data and its addresses, or leave out moveTls: TLS connections then end with their next answer, and come again.',
+  },
   ERR_COOK_ENVIRONMENT: {
     text: 'the environment variable {variable} is invalid: {why}. Nothing was started, since another process may own the listeners',
     help: 'Only cook-daemon sets these variables, for the new process of an upgrade. To start the program by hand, unset all of them but COOK_DAEMON_HOME.',

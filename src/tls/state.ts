@@ -36,11 +36,12 @@ export type TlsState = {
   readonly movedAt: number
 }
 
+/** In bytes: what a socket reads at once, and the record that it may cut. */
+export const mostUnread = 2 ** 17
+
 /** In bytes, but for the numbers. */
 const most = {
   receiveNumbers: 64,
-  /** What a socket reads at once, and the record that it may cut. */
-  unread: 2 ** 17,
   text: 255,
   /** OpenSSL takes no chain of more than 100 KiB. */
   certificate: 2 ** 17,
@@ -143,7 +144,7 @@ function read(from: Reader): TlsState {
   // Secrets are the last thing to be copied: what is refused leaves none behind.
   const client = from.bytes(secretLength, secretLength)
   const server = from.bytes(secretLength, secretLength)
-  const unread = from.bytes(0, most.unread)
+  const unread = from.bytes(0, mostUnread)
   const servername = from.text(has('servername'))
   const alpnProtocol = from.text(has('alpnProtocol'))
   const authorizationError = from.text(has('authorizationError'))

@@ -29,9 +29,16 @@ export function isSuiteName(name: unknown): name is SuiteName {
 export function whyUnavailable(): string | undefined {
   // A nonce that is made outside of the module is not allowed there.
   if (getFips() !== 0) return 'node:crypto is in FIPS mode'
+  missing ??= missingCiphers()
+  return missing.length === 0 ? undefined : `node:crypto has no ${missing.join(' and no ')}`
+}
+
+/** Looked up once: the list has more than a hundred names. */
+let missing: readonly string[] | undefined
+
+function missingCiphers(): readonly string[] {
   const known = getCiphers()
-  const missing = Object.values(suites).find(({ cipher }) => !known.includes(cipher))
-  return missing === undefined ? undefined : `node:crypto has no ${missing.cipher}`
+  return Object.values(suites).flatMap(({ cipher }) => (known.includes(cipher) ? [] : [cipher]))
 }
 
 export const ivLength = 12
@@ -56,7 +63,7 @@ export function nextSecret(suite: Suite, secret: Buffer): Buffer {
  * HKDF-Expand-Label with an empty context. What TLS asks for is never longer than one block, so
  * that HKDF-Expand (RFC 5869) is one HMAC.
  */
-export function expandLabel(hash: Suite['hash'], secret: Buffer, label: string, length: number): Buffer {
+function expandLabel(hash: Suite['hash'], secret: Buffer, label: string, length: number): Buffer {
   const full = Buffer.from(`tls13 ${label}`, 'latin1')
   const info = Buffer.concat([Buffer.from([length >> 8, length & 0xff, full.length]), full, Buffer.from([0, 1])])
   const block = createHmac(hash, secret).update(info).digest()
