@@ -116,7 +116,7 @@ export async function upgradeRunning(
     const old = before.generations.map(({ pid, startTime }) => [pid, startTime] as const)
     const isGone = await untilGone(count > 1 ? old : [[before.pid, before.startTime]], longestEnd)
     const what = count > 1 ? 'old workers gone' : 'old process gone'
-    if (!isJson && isGone) print(`${timeOf(last?.type === 'drained' ? last : undefined)}  ${what}`)
+    if (!isJson && isGone) print(`${timeOf(last)}  ${what}`)
   }
   const now = await client.status().catch(() => undefined)
   if (record.logFile !== undefined) linkLog(openRunDirectory(process.env), client.name, record.logFile)

@@ -1,10 +1,13 @@
 /** What a service has behind it: its counts never go back, whoever of its workers dies. */
-import type { News, UpgradeCounts } from '../contract/messages.ts'
+import type { ConnectionCounts, LastUpgrade, News, UpgradeCounts } from '../contract/messages.ts'
 import type { Restarts, Status } from '../control/status.ts'
+import { withoutUndefined } from '../options.ts'
 
 export class Past {
   /** For a worker that is started anew. */
   #news: News = { generations: [], upgrades: { succeeded: 0, failed: 0 } }
+  /** How many workers have told of the last upgrade. */
+  #parts = 0
   /** Counts when the upgrade of all began that is under way. */
   #begun: UpgradeCounts | undefined
   /** Of slots that are gone: one that comes again goes on. */
@@ -36,8 +39,14 @@ export class Past {
   /** A worker that has just taken over, or died, knows less than others. */
   hear(found: readonly Status[]): void {
     for (const { upgrades } of found) this.#raise(upgrades)
-    const last = found[0]?.lastUpgrade
-    if (last !== undefined && last.at >= (this.#news.last?.at ?? 0)) this.#news = { ...this.#news, last }
+    const parts = partsOf(found)
+    const [newest] = parts
+    const { last } = this.#news
+    if (newest === undefined || newest.at < (last?.at ?? 0)) return
+    // One of those that took part is gone, and what it has moved is known from it alone.
+    if (last?.generation === newest.generation && parts.length < this.#parts) return
+    this.#parts = parts.length
+    this.#news = { ...this.#news, last: sumOf(newest, parts) }
   }
 
   #raise({ succeeded, failed }: UpgradeCounts): void {
@@ -55,5 +64,50 @@ export class Past {
 
   restartsOf(slot: number): Restarts {
     return this.#restarts.get(slot) ?? { crash: 0, hang: 0, memory: 0 }
+  }
+}
+
+/** The last upgrade as each worker knows it that came of it; of others only where there is none. */
+function partsOf(found: readonly Status[]): readonly LastUpgrade[] {
+  const told = found.flatMap(({ lastUpgrade }) => lastUpgrade ?? []).sort((one, other) => other.at - one.at)
+  const [newest] = told
+  const own = found.flatMap(({ generation, lastUpgrade: one }) =>
+    one !== undefined && one.generation === newest?.generation && generation === one.generation ? [one] : [],
+  )
+  return own.length > 0 ? own.sort((one, other) => other.at - one.at) : told.slice(0, 1)
+}
+
+/** Of all workers, as soon as the old process of each has drained. */
+function sumOf(newest: LastUpgrade, parts: readonly LastUpgrade[]): LastUpgrade {
+  const { connections: _, drain: __, ...upgrade } = newest
+  const counts = parts.flatMap(({ connections }) => connections ?? [])
+  const seconds = Math.max(...parts.map((part) => part.seconds))
+  if (counts.length < parts.length) return { ...upgrade, seconds }
+  const sum = (of: keyof ConnectionCounts) => counts.reduce((all, one) => all + one[of], 0)
+  const connections = {
+    handedOver: sum('handedOver'),
+    served: sum('served'),
+    closed: sum('closed'),
+    cut: sum('cut'),
+  }
+  const times = parts.flatMap((part) => part.drain ?? [])
+  return { ...upgrade, seconds, connections, ...(times.length > 0 && { drain: latestOf(times) }) }
+}
+
+type Times = NonNullable<LastUpgrade['drain']>
+
+/** When the last of them came so far. */
+function latestOf(times: readonly Times[]): Times {
+  const latest = (of: keyof Times) => {
+    const all = times.flatMap((one) => one[of] ?? [])
+    return all.length === 0 ? undefined : Math.max(...all)
+  }
+  return {
+    ...withoutUndefined({
+      stoppedAccepting: latest('stoppedAccepting'),
+      toldToEnd: latest('toldToEnd'),
+      cut: latest('cut'),
+    }),
+    ended: latest('ended') ?? 0,
   }
 }

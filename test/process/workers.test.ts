@@ -106,6 +106,8 @@ describe('several workers', { concurrency: 3 }, () => {
         const told = await operator.does(['upgrade', 'app'])
         assert.match(told, /all ready, switched/)
         const now = await operator.status('app')
+        const [, moved] = /(\d+) connections? moved, \d+ finished/.exec(told) ?? []
+        assert.equal(now.lastUpgrade?.connections?.handedOver, Number(moved), told)
         assert.deepEqual(
           now.workers?.map(({ slot, generation, state }) => [slot, generation, state]),
           [0, 1, 2, 3].map((slot) => [slot, done + 1, 'serving']),
