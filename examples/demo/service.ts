@@ -1,31 +1,27 @@
 /**
  * The service of the demo as its operator has it: releases in a folder, a link to the current one,
- * and the processes that it becomes.
+ * and the command line.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, mkdtempSync, openSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, realpathSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import type { Readable } from 'node:stream'
+import { fileURLToPath } from 'node:url'
+import { clientOf } from '../../src/control/client.ts'
+import type { Status } from '../../src/control/status.ts'
 import { system } from '../../src/node/system.ts'
-import type { Told } from './server.ts'
 
-export type Line = Told & { readonly by: number; readonly version: string }
-
+const command = fileURLToPath(new URL('../../bin/cook-daemon.js', import.meta.url))
 const serverModule = new URL('server.js', import.meta.url).href
+export const serviceName = 'shop'
 
 export class Service {
-  /** The process that serves. */
-  pid = 0
-  port = 0
-  /** The last of its processes has ended. */
-  isOver = false
-  readonly #folder = mkdtempSync(join(tmpdir(), 'cook-daemon-demo-'))
-  readonly #processes = new Map<number, string>()
-  #running: Promise<void> | undefined
-  #isEnding = false
+  readonly #folder = mkdtempSync(join(realpathSync(tmpdir()), 'cook-daemon-demo-'))
+  readonly #client = clientOf(join(this.#folder, 'run'), serviceName)
+  /** The command that runs, and all before it. */
+  #typing: Promise<unknown> = Promise.resolve()
 
   /** A release is a file, and `current.mjs` leads to the newest. */
   deploy(version: string, isBroken = false): void {
@@ -36,63 +32,41 @@ export class Service {
     renameSync(join(this.#folder, 'next'), join(this.#folder, 'current.mjs'))
   }
 
-  /** Resolves when the last of its processes has ended. */
-  run(onLine: (line: Line) => void): Promise<void> {
-    this.#running = this.#run(onLine)
-    return this.#running
+  /** Types a command; each line of its output is told as it comes. Resolves with its exit code. */
+  types(args: readonly string[], onLine: (line: string) => void): Promise<number | null> {
+    const typing = this.#typing.then(() => this.#run(args, onLine))
+    this.#typing = typing.catch(() => {})
+    return typing
   }
 
-  /** Sends a signal to the process that serves. */
-  signal(name: NodeJS.Signals): void {
-    system.kill([this.pid, this.#processes.get(this.pid) ?? ''], name)
+  status(): Promise<Status> {
+    return this.#client.status()
   }
 
-  /** What its processes wrote to stderr. */
-  get log(): string {
-    return readFileSync(join(this.#folder, 'log'), 'utf8')
+  /** What nobody types on purpose. */
+  kill(pid: number): void {
+    const startTime = system.startTime(pid)
+    if (startTime !== undefined) system.kill([pid, startTime], 'SIGKILL')
   }
 
   /** However far it came: leaves no process and no file. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#isEnding = true
-    for (const pid of this.#processes.keys()) this.#kill(pid)
-    await this.#running
+    await this.types(['stop', serviceName, '--kill-after', '5000'], () => {})
     rmSync(this.#folder, { recursive: true })
   }
 
-  async #run(onLine: (line: Line) => void): Promise<void> {
-    const log = openSync(join(this.#folder, 'log'), 'a')
-    // In a process group of its own: ^C is for the demo, which then ends the service.
-    const child = spawn(process.execPath, ['current.mjs'], {
+  async #run(args: readonly string[], onLine: (line: string) => void): Promise<number | null> {
+    // In a process group of its own: ^C is for the demo, which then stops the service.
+    const child = spawn(process.execPath, [command, ...args], {
       cwd: this.#folder,
+      env: { ...process.env, COOK_DAEMON_HOME: join(this.#folder, 'run'), PWD: this.#folder, NO_COLOR: '1' },
       detached: true,
-      stdio: ['ignore', 'pipe', log],
+      stdio: ['ignore', 'pipe', 'pipe'],
     })
-    closeSync(log)
-    const exited = once(child, 'exit')
-    if (child.pid !== undefined) this.#know(child.pid)
-    // All generations write to the one pipe, which ends with the last of them.
-    for await (const text of createInterface({ input: child.stdout as Readable })) {
-      const line = JSON.parse(text) as Line
-      this.#know(line.by)
-      if (line.type === 'serving') {
-        this.pid = line.by
-        this.port = line.port
-      }
-      onLine(line)
+    for (const input of [child.stdout, child.stderr]) {
+      createInterface({ input }).on('line', (line) => onLine(line.replaceAll(`${this.#folder}/`, '')))
     }
-    await exited
-    this.isOver = true
-  }
-
-  #know(pid: number): void {
-    if (this.#processes.has(pid)) return
-    this.#processes.set(pid, system.startTime(pid) ?? '')
-    // A version that was about to come up when its predecessor was killed.
-    if (this.#isEnding) this.#kill(pid)
-  }
-
-  #kill(pid: number): void {
-    system.kill([pid, this.#processes.get(pid) ?? ''], 'SIGKILL')
+    const [code] = (await once(child, 'close')) as [number | null]
+    return code
   }
 }

@@ -1,7 +1,7 @@
 /** How the demo looks while it runs: redrawn in place in a terminal, plain lines elsewhere. */
 import { Graph } from './graph.ts'
-import type { Generation, Happening, Story, Tone, Upgrade } from './story.ts'
-import { align, count, cut, isPlain, milliseconds, paint, type Style, seconds } from './text.ts'
+import type { Happening, Story, Tone, Version } from './story.ts'
+import { align, count, cut, isPlain, paint, type Style, seconds } from './text.ts'
 
 /** Milliseconds between two drawings. */
 const interval = 200
@@ -11,7 +11,6 @@ const tones: Readonly<Record<Tone, Style | undefined>> = {
   plain: undefined,
   good: 'green',
   bad: 'red',
-  why: 'red',
 }
 
 /** Shows the story until it is closed. */
@@ -63,13 +62,14 @@ function frame(story: Story, graph: Graph, columns: number, rows: number): strin
   const clients = story.clients.map(({ kind, count }) => `${count} ${kind}`).join(', ')
   const name = 'cook-daemon'
   const above = [
-    `${paint('bold', name)}  ${cut(`${clients} clients; none of them retries`, columns - name.length - 2)}`,
+    `${paint('bold', name)}  ${cut(`${clients} clients and a WebSocket; none of them retries`, columns - name.length - 2)}`,
     '',
     header(story),
     '',
     ...graph.lines(columns),
     '',
     ...table(story, columns),
+    ...workers(story, columns),
     '',
   ]
   const happenings = story.happenings.slice(-Math.max(4, rows - above.length))
@@ -79,45 +79,38 @@ function frame(story: Story, graph: Graph, columns: number, rows: number): strin
 }
 
 function header(story: Story): string {
-  const done = story.upgrades.filter(({ to }) => to !== undefined).length
-  const failures = story.failures()
-  const failed = paint(failures === 0 ? 'green' : 'red', `${count(failures)} failed`)
+  const done = story.events.filter(({ to }) => to !== undefined).length
+  const { requests } = story.losses()
+  const lost = paint(requests === 0 ? 'green' : 'red', `${count(requests)} lost`)
   const elapsed = seconds(performance.now() - story.begun)
-  return `upgrades ${done} of ${story.upgradesMeant}    ${elapsed}    ${count(story.sum('answers'))} answered    ${failed}`
+  return `${done} of ${story.eventsMeant} done    ${elapsed}    ${count(story.sum('answers'))} answered    ${lost}`
 }
 
-const widths = [-9, -9, -10, 11, 14, 9, 16]
+const widths = [-10, -10, 11, 14]
 
 function table(story: Story, columns: number): string[] {
-  const head = align(['version', 'process', 'phase', 'answered', 'moved to it', 'failed', 'longest pause'], widths)
-  const rows = [
-    ...story.generations.map(({ from }, index) => ({ from, row: rowOf(story, index) })),
-    ...story.upgrades
-      .filter(({ failedPid }) => failedPid !== undefined)
-      .map((one) => ({ from: one.from, row: failedRow(one) })),
-  ].sort((one, other) => one.from - other.from)
-  return [{ row: [head, 'dim'] as const }, ...rows].map(({ row: [text, style] }) => paint(style, cut(text, columns)))
+  const head = align(['version', 'state', 'answered', 'moved to it'], widths)
+  const rows = story.versions.map((version, index) => rowOf(story, version, index))
+  return [paint('dim', cut(head, columns)), ...rows]
 }
 
-type Row = readonly [text: string, style: Style | undefined]
-
-function rowOf(story: Story, index: number): Row {
-  const generation = story.generations[index] as Generation
-  const { version, pid, phase, from, to, moved } = generation
-  const failures = story.failuresUnder(generation)
-  // To the first nothing can move; to the newest all are on their way.
-  const movedTo = index === 0 ? '–' : moved === undefined ? '…' : count(moved)
-  const pause = milliseconds(story.longestPause(from, to))
-  const answers = count(story.answersBy(generation))
-  const text = align([version, `${pid}`, phase, answers, movedTo, count(failures), pause], widths)
-  if (failures > 0) return [text, 'red']
-  return [text, phase === 'ready' ? 'green' : phase === 'gone' ? undefined : 'bold']
+function rowOf(story: Story, version: Version, index: number): string {
+  const { name, state, moved } = version
+  if (state === 'refused') return paint('red', align([name, 'did not come up'], widths))
+  const text = align([name, state, count(story.answersBy(version)), index === 0 ? '–' : count(moved)], widths)
+  return paint(state === 'serves' ? 'green' : undefined, text)
 }
 
-function failedRow({ version, failedPid }: Upgrade): Row {
-  return [align([version, `${failedPid}`, 'did not come up'], widths), 'red']
+function workers({ workers: all, webSocket }: Story, columns: number): string[] {
+  return all.map(({ slot, pid, state, connections, restarts }) => {
+    const has = pid === webSocket?.pid ? `, the WebSocket (message ${count(webSocket?.count ?? 0)})` : ''
+    const who = pid === undefined ? '' : `pid ${pid}, `
+    const again = restarts.crash > 0 ? `, started again ${restarts.crash} times` : ''
+    const text = cut(`slot ${slot}    ${state}, ${who}${connections} connections${again}${has}`, columns)
+    return paint(state === 'serving' ? undefined : 'red', text)
+  })
 }
 
-function wordsOf({ at, words, tone }: Happening): string {
-  return `${tone === 'why' ? ' '.repeat(7) : seconds(at).padStart(7)}  ${words}`
+function wordsOf({ at, words }: Happening): string {
+  return `${seconds(at).padStart(7)}  ${words}`
 }

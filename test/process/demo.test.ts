@@ -9,12 +9,16 @@ import { system } from '../../src/node/system.ts'
 import { Lab } from '../support/lab.ts'
 import { eventually, within } from '../support/waiting.ts'
 
-test('the demo shows upgrades, one to a broken version, that no client noticed, and leaves nothing behind', async () => {
+test('the demo shows three workers through upgrades, a version that fails and a crash; only what the crash cost is lost, and nothing is left behind', async () => {
   await using lab = await Lab.open()
   const demo = start(lab, 'demo')
   assert.deepEqual(await within('the end of the demo', once(demo, 'close')), [0, null], lab.output)
-  assert.match(lab.output, /v3 \(process \d+\) did not come up: exit code 1; v2 keeps serving\n +Error: ENOENT/)
-  assert.match(lab.output, /✓ 3 upgrades, one of them broken: \d+ open connections moved, no client noticed/)
+  assert.match(lab.output, /✓ shop serves generation 2 /)
+  assert.match(lab.output, / exited before it was ready: exit code 1\..*\n.* {4}Error: ENOENT.*v3-prices\.json/)
+  assert.match(lab.output, /\$ kill -9 \d+ {5}slot \d crashes\n.*its keeper started it again/)
+  assert.match(lab.output, /✓ 3 upgrades, one of them to a version that fails: nothing lost\n/)
+  assert.match(lab.output, /✓ one process of three killed: .*, none was refused\n/)
+  assert.match(lab.output, /✓ the WebSocket was open all the time: \d+ messages, each answered in order\n/)
   // Plain lines: nothing but text.
   assert.equal(lab.output.includes('\x1b'), false)
   assert.deepEqual(leftBy(lab), [])
@@ -23,7 +27,7 @@ test('the demo shows upgrades, one to a broken version, that no client noticed, 
 test('the demo that is stopped with ^C in the middle of an upgrade leaves nothing behind', async () => {
   await using lab = await Lab.open()
   const demo = start(lab, 'demo')
-  await eventually('an upgrade', () => lab.output.includes('upgrade 1 of 3') || undefined)
+  await eventually('an upgrade', () => lab.output.includes('$ cook-daemon upgrade shop') || undefined)
   demo.kill('SIGINT')
   assert.deepEqual(await within('the end of the demo', once(demo, 'close')), [130, null], lab.output)
   assert.deepEqual(leftBy(lab), [])
@@ -44,7 +48,7 @@ function start(lab: Lab, name: string): ChildProcess {
 
 /** Files that are there, and processes that it told of and that still live. */
 function leftBy(lab: Lab): (string | number)[] {
-  const pids = [...lab.output.matchAll(/process (\d+)|^(\d+) \S/gm)].map(([, pid, first]) => Number(pid ?? first))
+  const pids = [...lab.output.matchAll(/pid (\d+)|^(\d+) \S/gm)].map(([, pid, first]) => Number(pid ?? first))
   assert.ok(pids.length > 0, lab.output)
   return [...readdirSync(lab.path('tmp')), ...pids.filter((pid) => system.startTime(pid) !== undefined)]
 }
