@@ -52,6 +52,8 @@ export async function bundle() {
       program: 'src/preload/start.ts',
       worker: 'src/preload/refusals.ts',
       cluster: 'src/preload/cluster.ts',
+      // For both: a program that does not want it never reads it.
+      tls: 'src/tls/moves.ts',
     },
     external: ['./program.cjs', './worker.cjs', './cluster.cjs'],
   })

@@ -16,6 +16,7 @@ import {
 type Kind =
   | 'function'
   | 'rule'
+  | 'moveTls'
   | 'count'
   | 'port'
   | 'state'
@@ -70,10 +71,18 @@ export function checkDaemonUpgradeOptions(options: DaemonUpgradeOptions): void {
 /** What the command line may say anew of a program that runs. */
 export function checkProgram(program: ProgramRecord): void {
   check(program, {
-    ...{ waitReady: 'boolean', noListen: 'boolean', moveConnections: 'boolean', logFile: 'string', pidFile: 'string' },
+    ...{
+      waitReady: 'boolean',
+      noListen: 'boolean',
+      moveConnections: 'boolean',
+      moveTls: 'boolean',
+      logFile: 'string',
+      pidFile: 'string',
+    },
     ...{
       readyTimeout: 'duration',
       drainTimeout: 'duration',
+      moveTlsFor: 'duration',
       lameDuck: 'duration',
       overlap: 'duration',
       user: 'user',
@@ -100,6 +109,8 @@ const daemonKinds: Readonly<Record<keyof DaemonOptions, Kind>> = {
   overlap: 'duration',
   maxGenerations: 'count',
   moveConnections: 'rule',
+  moveTls: 'moveTls',
+  moveTlsFor: 'duration',
   saveState: 'state',
   stateTimeout: 'duration',
   onRelease: 'function',
@@ -186,6 +197,7 @@ const tests: Readonly<Record<Kind, readonly [isIt: (value: unknown) => boolean, 
     'an object of strings',
   ],
   function: [(value) => typeof value === 'function', 'a function'],
+  moveTls: [isMoveTls, 'true, false or { clientCertificates }'],
   rule: [(value) => typeof value === 'boolean' || typeof value === 'function', 'true, false or a function'],
   count: [(value) => Number.isInteger(value) && Number(value) >= 1, 'a whole number of at least 1'],
   admin: [(value) => adminAddressOf(value) !== undefined, "a port, or 'HOST:PORT'"],
@@ -207,6 +219,12 @@ const tests: Readonly<Record<Kind, readonly [isIt: (value: unknown) => boolean, 
   ],
   user: [isUser, 'a user other than root'],
   stage: [(value) => value === 'parent' || value === 'daemon', "'parent' or 'daemon'"],
+}
+
+function isMoveTls(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return typeof value === 'boolean'
+  const { clientCertificates = false, ...others } = value as { readonly clientCertificates?: unknown }
+  return typeof clientCertificates === 'boolean' && Object.keys(others).length === 0
 }
 
 function isVersion(value: unknown): boolean {

@@ -13,6 +13,7 @@ import { give, retire, takeFrom, upgradeService } from './handover/one-of-severa
 import { stopAsBySignal } from './handover/stop.ts'
 import { takeAdmin } from './host/admin.ts'
 import { listen } from './listen/listen.ts'
+import { moveTls } from './move-tls.ts'
 import { currentContext, inContext } from './node/context.ts'
 import { keepInspectorShut } from './node/signals.ts'
 import { beforeRootIsGivenUp } from './node/users.ts'
@@ -71,6 +72,7 @@ export function beginDaemon(service: Service, options: DaemonOptions): void {
   service.options = { ...options, ...wordsOf(state) }
   service.context = currentContext()
   service.isDaemon = true
+  moveTls(service)
   service.end = () => stopAsBySignal(service)
   service.renew = () => upgradeService(service, {}, { isSame: true })
   service.sideways = {
@@ -94,10 +96,11 @@ function keepWhatIsRoots(service: Service, user: number): void {
 
 /** What the operator said goes before what the program says. */
 function wordsOf({ program = {}, environment }: ProcessState): DaemonOptions {
-  const { name, moveConnections, readyTimeout, drainTimeout, admin, overlap, pidFile } = program
+  const { name, moveConnections, moveTls, moveTlsFor, readyTimeout, drainTimeout, admin, overlap, pidFile } = program
   const { [envLameDuck]: told } = environment
   const lameDuck = program.lameDuck ?? (told === undefined ? undefined : Number(told))
-  return withoutUndefined({ name, moveConnections, readyTimeout, drainTimeout, lameDuck, admin, overlap, pidFile })
+  const times = { readyTimeout, drainTimeout, lameDuck, moveTlsFor, overlap }
+  return withoutUndefined({ name, moveConnections, moveTls, admin, pidFile, ...times })
 }
 
 /** Returns in the daemon only. Ends the launcher, which has nothing more to do. */

@@ -8,6 +8,20 @@ export type DrainReport = DrainCounts & {
   readonly listeners: Readonly<Record<string, DrainCounts>>
   /** How far it came, and when. */
   readonly times: DrainTimes
+  /** What of it was TLS; there with the option `moveTls`. */
+  readonly tls?: TlsCounts
+}
+
+/** What became of connections of TLS, with the option `moveTls`. */
+export type TlsCounts = {
+  /** Moved to the successor: they are among those handed over. */
+  readonly moved: number
+  /** Of those: it has read something of the client, after which there is no way back. */
+  readonly proven: number
+  /** Came back from the successor, and went on here: half a record had been read already. */
+  readonly returned: number
+  /** Could not move, by a word for why: docs/tls.md explains each. */
+  readonly stayed: Readonly<Record<string, number>>
 }
 
 /**

@@ -2,14 +2,17 @@
 import type { Socket } from 'node:net'
 import type { Phase } from './contract/phase.ts'
 import type { DrainReport } from './drain-report.ts'
+import type { ListenNaming, PathOptions, PortOptions } from './listen-options.ts'
 
-export type { DrainCounts, DrainReport, DrainTimes } from './drain-report.ts'
+export type { DrainCounts, DrainReport, DrainTimes, TlsCounts } from './drain-report.ts'
+export type { ListenNaming, ListenOptions, PathOptions, PortOptions } from './listen-options.ts'
 
 /** What holds where nothing else is said; times in milliseconds. */
 export const defaults = {
   readyTimeout: 60_000,
   drainTimeout: 30_000,
   lameDuck: 0,
+  moveTlsFor: 300_000,
   stateTimeout: 10_000,
   maxGenerations: 4,
   upgradeSignal: 'SIGUSR2',
@@ -129,6 +132,16 @@ export type ListenUnixOptions = {
  */
 export type MoveRule = boolean | ((socket: Socket) => boolean)
 
+/** Which connections of TLS move, beyond those that always do. */
+export type MoveTlsOptions = {
+  /**
+   * Those move too of which a certificate was asked. It goes along, and so does whether it was
+   * trusted: the new version does not check it again.
+   * @default false
+   */
+  readonly clientCertificates?: boolean
+}
+
 /** Values for the successor, by name; see `daemon.inherited()`. */
 export type SaveState = Readonly<
   Record<
@@ -209,6 +222,19 @@ export type DaemonOptions = {
   readonly maxGenerations?: number
   /** Whether plain HTTP/1.1 connections move to the successor. @default true */
   readonly moveConnections?: MoveRule
+  /**
+   * Whether connections of TLS 1.3 move too: HTTP/1.1, WebSockets with `cook-daemon/ws`, and by
+   * `handOver()`. Their keys go over the link to the new version, and both versions need it;
+   * `docs/tls.md` has what that means, and which connections stay.
+   * @default false
+   */
+  readonly moveTls?: boolean | MoveTlsOptions
+  /**
+   * Time after which an HTTP/1.1 connection of TLS that has moved ends with its next answer, in
+   * milliseconds, so that it is one of OpenSSL's again; WebSockets stay.
+   * @default 300000
+   */
+  readonly moveTlsFor?: number
   /** What a successor can ask for with `inherited()`. @default nothing */
   readonly saveState?: SaveState
   /**
@@ -328,47 +354,6 @@ export type UpgradeResult = {
   readonly generation: number
   /** What took how long, in milliseconds. */
   readonly phases: UpgradePhases
-}
-
-/** Where a server of a daemon listens: on a port, or on a Unix path. */
-export type ListenOptions = ListenNaming & (PortOptions | PathOptions)
-
-/** The name of a listener, and its queue. */
-export type ListenNaming = {
-  /**
-   * Name of the listener, for reports and for the next version.
-   * @default its address, as in `tcp:*:8080` or `unix:/run/app.sock`
-   */
-  readonly name?: string
-  /**
-   * Length of the queue of connections that wait to be accepted, kept over upgrades.
-   * @default 511
-   */
-  readonly backlog?: number
-}
-
-/** A listener on a TCP port. */
-export type PortOptions = {
-  /** TCP port; 0 for a free one. */
-  readonly port: number
-  /** Address for `port`. @default all, IPv6 and IPv4 */
-  readonly host?: string
-  /** Not with a port. */
-  readonly path?: never
-  /** Not with a port. */
-  readonly mode?: never
-}
-
-/** A listener on a Unix path. */
-export type PathOptions = {
-  /** Unix path instead of a port. */
-  readonly path: string
-  /** File mode for `path`. @default what the umask leaves */
-  readonly mode?: number
-  /** Not with a path. */
-  readonly port?: never
-  /** Not with a path. */
-  readonly host?: never
 }
 
 /** Those of serve() that are checked here; serve.ts adds what needs a daemon. */

@@ -1,5 +1,5 @@
 /** Reports in one line, for people: what an upgrade took, and what became of the connections. */
-import type { DrainCounts, DrainReport, DrainTimes, UpgradeResult } from './options.ts'
+import type { DrainCounts, DrainReport, DrainTimes, TlsCounts, UpgradeResult } from './options.ts'
 
 /** Not an enumerable property: it is neither cloned nor compared nor printed. */
 export function withText<Report extends object>(report: Report, text: (report: Report) => string): Report {
@@ -25,10 +25,23 @@ const words: readonly (readonly [count: keyof DrainCounts, word: string])[] = [
  * `connections: 121 handed over, 3 served to their end; admin: 1 handed over; web: ...; what was
  * left was told to end after 20.0 s`
  */
-export function drainText({ listeners, times, ...total }: DrainReport): string {
+export function drainText({ listeners, times, tls, ...total }: DrainReport): string {
   const each = Object.entries(listeners).map(([name, counts]) => `${name}: ${countsText(counts)}`)
   const all = each.length === 1 ? each : [`connections: ${countsText(total)}`, ...each]
-  return [...all, ...timesText(times)].join('; ')
+  return [...all, ...tlsText(tls), ...timesText(times)].join('; ')
+}
+
+/** `TLS: 12 moved, 1 came back, 3 stayed (2 protocol, 1 http2)` */
+function tlsText({ moved, returned, stayed }: TlsCounts = { moved: 0, proven: 0, returned: 0, stayed: {} }): string[] {
+  const reasons = Object.entries(stayed).filter(([, count]) => count > 0)
+  const left = reasons.reduce((sum, [, count]) => sum + count, 0)
+  const why = reasons.map(([reason, count]) => `${count} ${reason}`).join(', ')
+  const some = [
+    ...(moved > 0 ? [`${moved} moved`] : []),
+    ...(returned > 0 ? [`${returned} came back`] : []),
+    ...(left > 0 ? [`${left} stayed (${why})`] : []),
+  ]
+  return some.length === 0 ? [] : [`TLS: ${some.join(', ')}`]
 }
 
 /** As they come from another process, where one that is absent may be undefined. */

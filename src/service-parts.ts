@@ -5,7 +5,7 @@ import type { MessageOf } from './contract/messages.ts'
 import type { CookError } from './errors.ts'
 import type { ListenerHandle } from './node/listeners.ts'
 import type { Command } from './node/system.ts'
-import type { DrainCounts, DrainReport, DrainTimes, MoveRule } from './options.ts'
+import type { DrainCounts, DrainReport, DrainTimes, MoveRule, TlsCounts } from './options.ts'
 import type { Latch } from './waiting.ts'
 
 /** The predecessor, and what is asked of it until the commit (upgrade/successor.ts). */
@@ -168,6 +168,53 @@ export type Arrival = Destination & { readonly state?: string | undefined }
  */
 export type Moved = 'moved' | 'unwanted' | 'busy' | 'lost'
 
+/** Live TLS connections, with the option `moveTls` (tls/moves.ts); loaded with that alone. */
+export type TlsMoves = {
+  /** For the predecessor, which seals what it sends for this process. */
+  readonly publicKey: string
+  /** From before it listens: what its connections say of themselves is kept. */
+  watch(server: Server): void
+  /** Whether a connection may move, now or later. */
+  mayMove(socket: Socket): boolean
+  /** The successor did not want it. */
+  refuse(socket: Socket): void
+  /** Why connections of none of these servers move; undefined: one of them speaks TLS 1.3. */
+  whyNone(servers: readonly Server[]): string | undefined
+  /** Until an HTTP connection that was adopted is to end with its next answer, in milliseconds. */
+  timeLeft(socket: Socket): number
+  /** Takes a connection out of this process, where reading was stopped; undefined: not now. */
+  take(socket: Socket, key: string): TakenTls | undefined
+  /**
+   * Makes what came a connection of this process; undefined if that cannot be. `hooks` are the way
+   * back.
+   */
+  adopt(tcp: Socket, sealed: string, hooks: TlsHooks): Socket | undefined
+  /** Counts for a drain, from now on. */
+  count(): void
+  readonly counts: TlsCounts
+}
+
+/** A connection that was taken out, and can still come back; one of the calls is made, once. */
+export type TakenTls = {
+  readonly state: string
+  /** Its TCP handle, which stays open here. */
+  readonly handle: object
+  /** The other process alone has it: its first record has opened there, or it did here. */
+  readonly isProven: boolean
+  /** The other process has it. */
+  arrived(): void
+  proven(): void
+  /** It goes on here with these bytes; false if it cannot. */
+  comeBack(bytes: Buffer): boolean
+}
+
+export type TlsHooks = {
+  /** The first record has opened. */
+  proven(): void
+  /** The bytes are not what was expected; false: nobody can go on with them. */
+  returned(bytes: Buffer): boolean
+}
+
 export type MoveOptions = {
   /**
    * Looked at when its turn comes, after reading was stopped: a request may have begun while it
@@ -181,6 +228,11 @@ export type MoveOptions = {
   readonly state?: string | (() => string | undefined) | undefined
   /** Goes before those that wait: a busy connection is free only for a moment. */
   readonly isUrgent?: boolean
+  /**
+   * Of TLS, after `moved`: called with false when it is the successor's for good, or has been there
+   * for a while; with true when it goes on here after all, before anything of it is read.
+   */
+  readonly onProof?: (isHere: boolean) => void
 }
 
 /** The way of connections to the successor (handover/mover.ts). */
@@ -189,6 +241,8 @@ export type ConnectionMover = {
   readonly isOpen: boolean
   /** What is sent now would still be on its way at the deadline. */
   readonly isTooLate: boolean
+  /** Whether a connection is one that moves: plain, or of TLS that the successor takes. */
+  carries(socket: Socket): boolean
   move(socket: Socket, destination: Destination, options: MoveOptions): Promise<Moved>
   /** Moves nothing any more, since there is no time left: what is on its way arrives. */
   stop(): void

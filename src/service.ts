@@ -24,6 +24,7 @@ import type {
   Preload,
   Receiving,
   Sideways,
+  TlsMoves,
 } from './service-parts.ts'
 import { Stops } from './stops.ts'
 import { deferred } from './waiting.ts'
@@ -109,6 +110,8 @@ export class Service {
   renew: (() => Promise<unknown>) | undefined
   /** By daemon.ts. */
   sideways: Sideways | undefined
+  /** By daemon.ts, with the option `moveTls`. */
+  tls: TlsMoves | undefined
   preload: Preload | undefined
   #phase: Phase
   #wasTakenOver = false

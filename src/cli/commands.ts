@@ -295,6 +295,12 @@ function withStartOptions(
     .option('--log-max-size <size>', 'rotate a log that is larger, as 50M; 0 for never (default: never)', sizeOrNone)
     .option('--log-keep <count>', 'how many rotated logs are kept (default: 14)', countFromOne)
     .option('--no-move-connections', 'close connections with their next answer instead of moving them')
+    .option('--move-tls', 'move connections of TLS 1.3 too: their keys go to the new version (default: they close)')
+    .option(
+      '--move-tls-for <ms>',
+      'time after which one that has moved ends with an answer (default: 300000)',
+      duration,
+    )
 }
 
 function withFileOptions(command: Command): Command {

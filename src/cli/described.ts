@@ -119,11 +119,12 @@ function checkEnvironment(services: Found['services'], name: string | undefined)
 function optionsOf(service: ServiceConfig, folder: string): StartOptions {
   const { name, cwd = '.', node, nodeArgs, log, pidFile, waitReady, noListen, keep, moveConnections } = service
   const { readyTimeout, drainTimeout, lameDuck, admin, overlap, hangTimeout, maxMemory } = service
-  const { logMaxSize, logKeep, workers, uid, gid } = service
+  const { logMaxSize, logKeep, workers, uid, gid, moveTls, moveTlsFor } = service
   return withoutUndefined({
     ...{ name, cwd: resolve(folder, cwd), node, nodeArg: nodeArgs, log, pid: pidFile, waitReady, moveConnections },
     ...{ keep: keep === false ? false : undefined, listen: noListen === true ? false : undefined },
     ...{ readyTimeout, drainTimeout, lameDuck, overlap, hangTimeout, maxMemory, logMaxSize, logKeep },
+    ...{ moveTls: moveTls === true ? true : undefined, moveTlsFor },
     ...{ admin: admin?.toString(), uid: uid?.toString(), gid: gid?.toString() },
     workers: workers === 'max' ? availableParallelism() : workers,
   })

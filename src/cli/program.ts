@@ -30,6 +30,8 @@ export type StartOptions = {
   readonly nodeArg?: readonly string[]
   /** False with --no-move-connections. */
   readonly moveConnections?: boolean
+  readonly moveTls?: boolean
+  readonly moveTlsFor?: number
   readonly cwd?: string
   readonly node?: string
   readonly json?: boolean
@@ -85,7 +87,7 @@ export function placeOf({ cwd }: Pick<StartOptions, 'cwd'>): string {
 
 /** What each generation reads; what is not said is not there. */
 function recordOf(options: StartOptions): ProgramRecord {
-  const { waitReady, readyTimeout, drainTimeout, lameDuck, admin, overlap, log, pid } = options
+  const { waitReady, readyTimeout, drainTimeout, lameDuck, admin, overlap, log, pid, moveTls, moveTlsFor } = options
   const cwd = placeOf(options)
   return withoutUndefined({
     noListen: options.listen === false ? true : undefined,
@@ -98,6 +100,8 @@ function recordOf(options: StartOptions): ProgramRecord {
     logFile: log && resolve(cwd, log),
     pidFile: pid && resolve(cwd, pid),
     moveConnections: options.moveConnections === false ? false : undefined,
+    moveTls,
+    moveTlsFor,
     user: userOf(options),
   })
 }

@@ -19,17 +19,18 @@ export type UnitOptions = Omit<FileOptions, 'workers'> & {
 /** What was typed, or is known of a service, as words that mean the same anywhere. */
 export function optionWords(options: Omit<UnitOptions, 'env'>): readonly string[] {
   const { waitReady, listen, readyTimeout, drainTimeout, lameDuck, overlap, log, pid, moveConnections } = options
-  const { nodeArg = [], hangTimeout, maxMemory, logMaxSize, logKeep, workers, admin } = options
+  const { nodeArg = [], hangTimeout, maxMemory, logMaxSize, logKeep, workers, admin, moveTls, moveTlsFor } = options
   const path = (file: string | undefined) => file && resolve(placeOf(options), file)
   const values = {
     ...{ workers, 'ready-timeout': readyTimeout, 'drain-timeout': drainTimeout, 'lame-duck': lameDuck, overlap },
     ...{ log: path(log), pid: path(pid), 'hang-timeout': hangTimeout, 'max-memory': maxMemory },
-    ...{ 'log-max-size': logMaxSize, 'log-keep': logKeep, admin },
+    ...{ 'log-max-size': logMaxSize, 'log-keep': logKeep, admin, 'move-tls-for': moveTlsFor },
   }
   const flags = {
     'wait-ready': waitReady === true,
     'no-listen': listen === false,
     'no-move-connections': moveConnections === false,
+    'move-tls': moveTls === true,
   }
   return [
     ...Object.entries(values).flatMap(([name, value]) => (value === undefined ? [] : [`--${name}`, String(value)])),
@@ -45,10 +46,11 @@ export function optionWords(options: Omit<UnitOptions, 'env'>): readonly string[
  */
 export function knownOptions(command: Command, record: ProgramRecord, keep: KeepOptions): UnitOptions {
   const { noListen, waitReady, readyTimeout, drainTimeout, lameDuck, overlap, pidFile, moveConnections } = record
-  const { user, admin } = record
+  const { user, admin, moveTls, moveTlsFor } = record
   const { hangTimeout, maxMemory, workers } = keep
   return withoutUndefined({
     ...{ waitReady, readyTimeout, drainTimeout, lameDuck, admin, overlap, pid: pidFile, moveConnections },
+    ...{ moveTls, moveTlsFor },
     ...{ uid: user && (user.name ?? String(user.uid)), gid: user && String(user.gid) },
     ...{ hangTimeout, maxMemory, listen: noListen === true ? false : undefined },
     ...{

@@ -120,6 +120,11 @@ export const serviceFields: Readonly<Record<Name, Field>> = {
   noListen: { kind: flag, says: 'It has no server: it is up when it says so, or has lived for 3 s.' },
   keep: { kind: flag, says: 'False: without a keeper, and a crash stays down.' },
   moveConnections: { kind: flag, says: 'False: connections close with their next answer instead of moving.' },
+  moveTls: { kind: flag, says: 'Connections of TLS 1.3 move too: their keys go to the new version.' },
+  moveTlsFor: {
+    kind: duration,
+    says: 'Time after which one that has moved ends with its next answer, in milliseconds. 300000 without it.',
+  },
   readyTimeout: { kind: duration, says: 'Time until it must serve, in milliseconds. 60000 without it.' },
   drainTimeout: { kind: duration, says: 'Time to finish what was accepted, in milliseconds. 30000 without it.' },
   lameDuck: {

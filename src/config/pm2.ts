@@ -136,6 +136,8 @@ function serviceOf(name: string, app: App, around: Surroundings, missed: Missed)
     mayListen: mayListen ? true : undefined,
     keep: app.autorestart === false ? false : undefined,
     moveConnections: undefined,
+    moveTls: undefined,
+    moveTlsFor: undefined,
     // Where PM2 waits for nothing, this says nothing.
     readyTimeout: mayListen ? undefined : durationOf(app, 'listen_timeout', 'readyTimeout'),
     drainTimeout: durationOf(app, 'kill_timeout', 'drainTimeout'),

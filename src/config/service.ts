@@ -21,6 +21,8 @@ export type ServiceConfig = {
   readonly noListen?: boolean
   readonly keep?: boolean
   readonly moveConnections?: boolean
+  readonly moveTls?: boolean
+  readonly moveTlsFor?: number
   readonly readyTimeout?: number
   readonly drainTimeout?: number
   readonly lameDuck?: number

@@ -172,6 +172,8 @@ export type ProgramRecord = {
   /** For the preload: it listens nowhere, and is up at its word or once it has lived a while. */
   readonly noListen?: boolean
   readonly moveConnections?: boolean
+  readonly moveTls?: boolean
+  readonly moveTlsFor?: number
   readonly readyTimeout?: number
   readonly drainTimeout?: number
   readonly lameDuck?: number
@@ -381,8 +383,8 @@ function programFault(program: Fields): string | undefined {
     names.find((name) => program[name] !== undefined && typeof program[name] !== type)
   const field =
     wrong(['name', 'logFile', 'pidFile', 'admin'], 'string') ??
-    wrong(['waitReady', 'noListen', 'moveConnections'], 'boolean') ??
-    wrong(['readyTimeout', 'drainTimeout', 'lameDuck', 'overlap'], 'number')
+    wrong(['waitReady', 'noListen', 'moveConnections', 'moveTls'], 'boolean') ??
+    wrong(['readyTimeout', 'drainTimeout', 'moveTlsFor', 'lameDuck', 'overlap'], 'number')
   if (field !== undefined) return `its ${field} has a wrong type`
   const { release = [], user } = program
   if (user !== undefined && !isUser(user)) return 'its user is invalid'

@@ -109,6 +109,15 @@ const upward = {
    */
   taken: { id: count, isKept: flag },
   /**
+   * TLS connections are taken too; what they need to go on is sealed for this key (X25519, DER,
+   * base64).
+   */
+  takesTls: { key: text },
+  /** The first record of TLS connection `id` has opened: the sender alone goes on with it. */
+  proven: { id: count },
+  /** These bytes of TLS connection `id`, base64, do not open: who sent it goes on with them. */
+  returned: { id: count, bytes: text },
+  /**
    * The service ends: no connection is taken any more, what is idle goes now, the rest when the
    * link ends.
    */
@@ -174,6 +183,8 @@ const downward = {
      * anything yet.
      */
     idle: optional(count),
+    /** Of TLS: keys and numbers, sealed for the receiver. What comes along is its TCP handle. */
+    tls: optional(text),
   },
   refused: { reason },
   /** After the commit, each second of the drain and at its end: what the service has behind it. */

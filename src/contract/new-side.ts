@@ -17,7 +17,13 @@ export type NewSide = {
 }
 
 /** The program's word, and what it leaves to the predecessor. */
-type Answer = { readonly ok: boolean; readonly reason: string; readonly left?: readonly string[] }
+type Answer = {
+  readonly ok: boolean
+  readonly reason: string
+  readonly left?: readonly string[]
+  /** It takes TLS connections too. */
+  readonly tlsKey?: string
+}
 
 export type NewEvent =
   /** The process that started us reads the link no more: hello may be said. */
@@ -118,8 +124,10 @@ function onMessage(side: NewSide, message: Message | 'unknown' | 'broken'): Step
 }
 
 function sendDone(side: NewSide): Step {
-  const answer = side.answer ?? { ok: true, reason: '' }
-  return to(side, 'answered', send({ type: 'done', ...answer }))
+  const { tlsKey, ...answer } = side.answer ?? { ok: true, reason: '' }
+  // Known at the commit, from which on connections move.
+  const takes = tlsKey === undefined ? [] : [send({ type: 'takesTls', key: tlsKey })]
+  return to(side, 'answered', ...takes, send({ type: 'done', ...answer }))
 }
 
 function refuse(side: NewSide, reason: string): Step {

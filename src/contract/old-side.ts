@@ -47,6 +47,8 @@ export type OldSide = {
   readonly dying?: string
   /** What it still waits for. */
   readonly waits?: MessageOf<'waits'>
+  /** It takes TLS connections, sealed for this key. */
+  readonly tlsKey?: string
   /** Names of listeners that stay here. */
   readonly left?: readonly string[]
   /** The end of the process that we started ourselves. */
@@ -125,6 +127,8 @@ function onMessage(side: OldSide, message: Message | 'unknown' | 'broken'): Step
       return stay({ ...side, dying: message.reason })
     case 'waits':
       return onWaits({ ...side, waits: message }, message)
+    case 'takesTls':
+      return stay({ ...side, tlsKey: message.key })
     case 'hello':
       return side.at === 'waiting' ? onHello(side, message) : outOfPlace(side, message)
     case 'ask':

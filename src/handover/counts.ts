@@ -1,5 +1,5 @@
 /** What becomes of the connections of one listener, while it is counted. */
-import type { DrainReport, DrainTimes } from '../options.ts'
+import type { DrainReport, DrainTimes, TlsCounts } from '../options.ts'
 import { drainText, withText } from '../report.ts'
 import type { Counting, Moved } from '../service-parts.ts'
 
@@ -19,12 +19,14 @@ export function toReport(
   listeners: readonly { readonly name: string; readonly counts: Counting }[],
   others: Counting,
   times: DrainTimes,
+  tls?: TlsCounts,
 ): DrainReport {
   const byName = new Map<string, Counting>()
   // A server that was closed and another of its address may have one name.
   for (const { name, counts } of listeners) byName.set(name, sum([byName.get(name) ?? noCounts(), counts]))
   const total = sum([...byName.values(), others])
-  return withText({ ...total, listeners: Object.fromEntries(byName), times }, drainText)
+  const whole = { ...total, listeners: Object.fromEntries(byName), times, ...(tls && { tls }) }
+  return withText(whole, drainText)
 }
 
 function sum(all: readonly Counting[]): Counting {

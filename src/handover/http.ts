@@ -10,11 +10,11 @@ import {
   serverOf,
 } from '../node/connections.ts'
 import { guestsOf, isGuestAsking } from '../node/guests.ts'
-import { isTls } from '../node/listeners.ts'
 import type { MoveRule } from '../options.ts'
 import type { Draining, ProtocolDrain } from '../service-parts.ts'
 import { countMove } from './counts.ts'
 import { idleTime } from './keep-alive.ts'
+import { isAway } from './unproven.ts'
 
 /**
  * What Node publishes of a request: `http.server.request.start` and `http.server.response.finish`.
@@ -27,7 +27,8 @@ type Exchange = {
 
 /** No answer is being given. What Node calls idle may still have one to write. */
 function isQuiet(socket: Socket): boolean {
-  return !socket.destroyed && !socket.writableEnded && responseInProgress(socket) === undefined
+  if (socket.destroyed || socket.writableEnded || isAway(socket)) return false
+  return responseInProgress(socket) === undefined
 }
 
 /**
@@ -35,7 +36,7 @@ function isQuiet(socket: Socket): boolean {
  * own, ends here: only the program knows how it comes to its HTTP server.
  */
 export function isMovable(socket: Socket, server: Server, rule: MoveRule): boolean {
-  if ('encrypted' in socket || !isServedBy(socket, server)) return false
+  if (!isServedBy(socket, server)) return false
   return typeof rule === 'boolean' ? rule : rule(socket)
 }
 
@@ -58,7 +59,7 @@ const sweepInterval = 100
 
 export function drainHttp(draining: Draining): ProtocolDrain {
   const { server, mover, rule, counts, clock } = draining
-  const mayMove = mover !== undefined && !isTls(server) && rule !== false
+  const mayMove = mover !== undefined && rule !== false
   const waiting = new Set<Socket>()
   /** Answers that are to say "Connection: close", by connection. */
   const last = new WeakMap<Socket, ServerResponse>()
@@ -67,7 +68,8 @@ export function drainHttp(draining: Draining): ProtocolDrain {
   let isLate = false
   let sweep: NodeJS.Timeout | undefined
 
-  const canMove = (socket: Socket) => mayMove && mover.isOpen && isMovable(socket, server, rule)
+  const canMove = (socket: Socket) =>
+    mayMove && mover.isOpen && mover.carries(socket) && isMovable(socket, server, rule)
 
   /** One of its own, or one that it accepted for another HTTP server. */
   const isHere = ({ socket, server: from }: Exchange) => from === server || (serverOf(socket) ?? server) === server
@@ -79,7 +81,11 @@ export function drainHttp(draining: Draining): ProtocolDrain {
     const { bytesRead } = socket
     const isTurn = () => !mover.isTooLate && (isUrgent || !clock.isLastTurnOver)
     const isFree = () => isTurn() && socket.bytesRead === bytesRead && socket.writableLength === 0
-    const moved = await mover.move(socket, { to: draining.name, idle: idleTime(socket) }, { isFree, isUrgent })
+    const onProof = (isHere: boolean) => {
+      if (isHere) counts.handedOver--
+    }
+    const destination = { to: draining.name, idle: idleTime(socket) }
+    const moved = await mover.move(socket, destination, { isFree, isUrgent, onProof })
     waiting.delete(socket)
     countMove(counts, moved)
   }

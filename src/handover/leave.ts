@@ -19,6 +19,7 @@ import { comeBack } from './come-back.ts'
 import { countMove, noCounts, toReport } from './counts.ts'
 import { drain } from './drain.ts'
 import { Farewell } from './farewell.ts'
+import { moveRule } from './move-rule.ts'
 import { Mover } from './mover.ts'
 import { Clock } from './plan.ts'
 import { Spares } from './spares.ts'
@@ -116,9 +117,10 @@ export class Leaving implements Departure {
     this.#committed = committed
     this.clock = new Clock(time)
     this.#counts = new Map(service.listeners.map(({ name, server }) => [server, { name, counts: noCounts() }]))
+    service.tls?.count()
     if (committed === undefined) this.hurry.set()
     else {
-      this.mover = new Mover(committed.link, this.clock.endsAt)
+      this.mover = new Mover(committed.link, this.clock.endsAt, service.tls, committed.tlsKey)
       this.#farewell = new Farewell(committed)
       this.#spares = new Spares(this.clock.patienceForSpares)
       this.#hearSuccessor(committed)
@@ -180,7 +182,8 @@ export class Leaving implements Departure {
   }
 
   #report(): DrainReport {
-    return toReport([...this.#counts.values()], this.#otherCounts, this.clock.times)
+    const { tls } = this.#service
+    return toReport([...this.#counts.values()], this.#otherCounts, this.clock.times, tls?.counts)
   }
 
   /** Runs onRelease, and sends what it returns. */
@@ -330,14 +333,19 @@ export class Leaving implements Departure {
     const refuse = (why: string) => new CookError('ERR_COOK_HAND_OVER', { why })
     if (this.mover?.isOpen !== true) throw refuse('there is no successor')
     if (socket.destroyed) throw refuse('it is already closed')
-    if ('encrypted' in socket) throw refuse('it is a TLS connection, whose keys cannot move')
+    if (!this.mover.carries(socket)) throw refuse('it is a TLS connection, whose keys cannot move')
     const text = toText(name, state)
     const counts = this.countsOf(socket)
     const destination = { to: `own:${name}`, listener: this.#service.listenerOf(socket)?.name }
     stopReading(socket)
     // What the program has written goes out first.
     if (socket.writableLength > 0) await new Promise<void>((written) => socket.write('', () => written()))
-    const moved = await this.mover.move(socket, destination, { isFree: () => true, state: text, isUrgent: true })
+    const proof = deferred<boolean>()
+    const onProof = (isHere: boolean) => proof.resolve(isHere)
+    const options = { isFree: () => true, state: text, isUrgent: true, onProof }
+    const moved = await this.mover.move(socket, destination, options)
+    // Of TLS it may be here again in a moment; later than that nobody reads it here any more.
+    if (moved === 'moved' && 'encrypted' in socket && (await proof.promise)) return false
     countMove(counts, moved)
     if (moved === 'busy' && !socket.destroyed) startReading(socket)
     return moved === 'moved'
@@ -382,19 +390,3 @@ const togetherWithin = 1_000
 
 /** How often a process that drains sends its successor how far it is, in milliseconds. */
 const newsInterval = 1_000
-
-/** A function that throws is reported once, and moves nothing. */
-export function moveRule(service: Service): MoveRule {
-  const { moveConnections = true } = service.options
-  if (typeof moveConnections === 'boolean') return moveConnections
-  let hasFailed = false
-  return (socket) => {
-    try {
-      return service.context(() => moveConnections(socket)) === true
-    } catch (error) {
-      if (!hasFailed) service.hookFailed('moveConnections', error)
-      hasFailed = true
-      return false
-    }
-  }
-}

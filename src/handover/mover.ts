@@ -1,9 +1,17 @@
 /** Hands live connections to the successor, few at a time; the others are served meanwhile. */
 import type { Socket } from 'node:net'
 import type { Message, MessageOf } from '../contract/messages.ts'
-import { releaseConnection, startReading, stopReading, takeUnread } from '../node/connections.ts'
-import type { ConnectionMover, Destination, Moved, MoveOptions } from '../service-parts.ts'
+import {
+  releaseConnection,
+  serverOf,
+  sparesFromTimeout,
+  startReading,
+  stopReading,
+  takeUnread,
+} from '../node/connections.ts'
+import type { ConnectionMover, Destination, Moved, MoveOptions, TakenTls, TlsMoves } from '../service-parts.ts'
 import type { Link, LinkEvent } from '../upgrade/link.ts'
+import { comeBack, Unproven } from './unproven.ts'
 
 type Order = {
   /** By performance.now(). */
@@ -19,7 +27,10 @@ type Order = {
   readonly state: MoveOptions['state']
   readonly isFree: MoveOptions['isFree']
   readonly isUrgent: boolean
+  readonly onProof: MoveOptions['onProof']
   readonly done: (moved: Moved) => void
+  /** Of TLS: its keys are out of use here. */
+  taken?: TakenTls
 }
 
 /**
@@ -50,6 +61,7 @@ const pause = 20
 type Parcel = {
   readonly order: Order
   readonly message: MessageOf<'connection'>
+  /** Empty husk of one that is sent whole; of TLS the handle alone goes. */
   readonly socket: Socket
 }
 
@@ -70,6 +82,11 @@ export class Mover implements ConnectionMover {
   readonly #refused: Parcel[] = []
   /** Sent already: an order that came later finds a husk. */
   readonly #sent = new WeakSet<Socket>()
+  /** TLS connections that have moved and can come back. */
+  readonly #unproven = new Unproven()
+  readonly #tls: TlsMoves | undefined
+  /** The successor takes TLS connections, sealed for this key. */
+  #key: string | undefined
   #lastId = 0
   /** How long the last one was on its way, in milliseconds. */
   #delay = 0
@@ -79,9 +96,11 @@ export class Mover implements ConnectionMover {
   /** When the drain ends at the latest, by performance.now(). */
   readonly #endsAt: number
 
-  constructor(link: Link, endsAt: number) {
+  constructor(link: Link, endsAt: number, tls?: TlsMoves, tlsKey?: string) {
     this.#link = link
     this.#endsAt = endsAt
+    this.#tls = tls
+    this.#key = tlsKey
   }
 
   /** False once the successor takes nothing any more. */
@@ -97,14 +116,19 @@ export class Mover implements ConnectionMover {
     return now + delay * margin > this.#endsAt
   }
 
+  carries(socket: Socket): boolean {
+    return !('encrypted' in socket) || (this.#key !== undefined && this.#tls?.mayMove(socket) === true)
+  }
+
   /** Moves a connection when its turn comes. */
-  move(socket: Socket, destination: Destination, { isFree, state, isUrgent = false }: MoveOptions): Promise<Moved> {
+  move(socket: Socket, destination: Destination, options: MoveOptions): Promise<Moved> {
+    const { isFree, state, isUrgent = false, onProof } = options
     return new Promise((done) => {
       if (!this.#isOpen) {
         done('busy')
         return
       }
-      const order: Order = { socket, destination, state, isFree, isUrgent, done }
+      const order: Order = { socket, destination, state, isFree, isUrgent, onProof, done }
       if (isUrgent) {
         const before = this.#urgent.get(socket)
         this.#urgent.delete(socket)
@@ -123,10 +147,17 @@ export class Mover implements ConnectionMover {
 
   /** What the successor says of the connections, and its end. */
   onLink(event: LinkEvent): void {
-    if (event.type === 'closed') this.giveUp()
+    if (event.type === 'closed') {
+      this.giveUp()
+      this.#unproven.end()
+    }
     if (event.type !== 'message' || typeof event.message !== 'object') return
-    if (event.message.type === 'taken') this.#onTaken(event.message.id, event.message.isKept)
-    if (event.message.type === 'stop') this.#close()
+    const { message } = event
+    if (message.type === 'taken') this.#onTaken(message.id, message.isKept)
+    else if (message.type === 'takesTls') this.#key = message.key
+    else if (message.type === 'proven') this.#unproven.proven(message.id)
+    else if (message.type === 'returned') this.#unproven.returned(message.id, Buffer.from(message.bytes, 'base64'))
+    else if (message.type === 'stop') this.#close()
   }
 
   /** What waits stays here, and what is on its way arrives: the last word goes out behind it. */
@@ -146,6 +177,10 @@ export class Mover implements ConnectionMover {
       this.#settle(id, hasArrived ? 'moved' : socket.destroyed ? 'busy' : 'lost')
     }
     for (const { order, socket } of [...this.#refused.splice(0), ...this.#parcels.splice(0)]) {
+      if (order.taken !== undefined) {
+        this.#settleTls(0, order, order.taken, 'busy')
+        continue
+      }
       socket.destroy()
       order.socket.destroy()
       order.done('lost')
@@ -175,9 +210,30 @@ export class Mover implements ConnectionMover {
     this.#delay = performance.now() - (order.sentAt ?? 0)
     const { to } = order.destination
     if (moved === 'moved') this.#taken.set(to, (this.#taken.get(to) ?? 0) + 1)
+    if (order.taken !== undefined && moved !== 'lost') {
+      this.#settleTls(id, order, order.taken, moved)
+      return
+    }
     // What is left of it here: its close event fires, and its server counts it no more.
     order.socket.destroy()
     order.done(moved)
+  }
+
+  /** It is here still, and goes on here if the successor does not want it. */
+  #settleTls(id: number, order: Order, taken: TakenTls, moved: Moved): void {
+    const { socket } = order
+    const waiting = { socket, taken, timeout: order.timeout ?? 0 }
+    if (moved !== 'moved') {
+      this.#sent.delete(socket)
+      if (comeBack(waiting, Buffer.alloc(0))) this.#tls?.refuse(socket)
+      order.done('busy')
+      return
+    }
+    this.#unproven.arrived(id, waiting, (isHere) => {
+      if (isHere) this.#sent.delete(socket)
+      order.onProof?.(isHere)
+    })
+    order.done('moved')
   }
 
   #pump(): void {
@@ -215,14 +271,37 @@ export class Mover implements ConnectionMover {
       this.#keep(order)
       return
     }
+    if ('encrypted' in socket && !this.#takeTls(order)) {
+      this.#keep(order)
+      return
+    }
     this.#sent.add(socket)
     const unread = takeUnread(socket)?.toString('base64')
-    releaseConnection(socket)
+    if (order.taken === undefined) releaseConnection(socket)
     const state = typeof order.state === 'function' ? order.state() : order.state
     // Each by its name: a connection that passes through comes with the message of another link,
     // and its id.
     const { to, listener, idle } = destination
-    this.#parcels.push({ order, message: { type: 'connection', id: 0, to, listener, state, unread, idle }, socket })
+    const tls = order.taken?.state
+    this.#parcels.push({
+      order,
+      message: { type: 'connection', id: 0, to, listener, state, unread, idle, tls },
+      socket,
+    })
+  }
+
+  /** From here on nothing of this process writes on it, no timer either. False: it cannot move. */
+  #takeTls(order: Order): boolean {
+    const { socket } = order
+    const taken = this.#key === undefined ? undefined : this.#tls?.take(socket, this.#key)
+    if (taken === undefined) return false
+    order.taken = taken
+    order.timeout ??= socket.timeout ?? 0
+    socket.setTimeout(0)
+    const server = serverOf(socket)
+    if (server !== undefined) sparesFromTimeout(server, socket)
+    this.#unproven.leaves(socket)
+    return true
   }
 
   #dispatch(parcel: Parcel): void {
@@ -231,11 +310,20 @@ export class Mover implements ConnectionMover {
     const id = ++this.#lastId
     order.sentAt = performance.now()
     this.#sentOrders.set(id, order)
-    this.#link.sendConnection({ ...parcel.message, id }, socket, {
-      arrived: () => {
-        order.hasArrived = true
-        this.#pump()
-      },
+    const message = { ...parcel.message, id }
+    const arrived = () => {
+      order.hasArrived = true
+      this.#pump()
+    }
+    if (order.taken !== undefined) {
+      const refused = () => {
+        if (this.#sentOrders.delete(id)) this.#onRefused(parcel)
+      }
+      this.#link.sendHandle(message, order.taken.handle, { arrived, refused })
+      return
+    }
+    this.#link.sendConnection(message, socket, {
+      arrived,
       refused: (returned) => {
         if (this.#sentOrders.delete(id)) this.#onRefused({ ...parcel, socket: returned })
         else returned.destroy()

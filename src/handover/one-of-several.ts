@@ -1,7 +1,7 @@
 /** A worker beside others: all are upgraded as one, and connections go from one to another. */
 import { keepPathAtClose } from '../listen/unix-path.ts'
 import { adoptChannel } from '../node/channel.ts'
-import { isHttp, isTls } from '../node/listeners.ts'
+import { isHttp } from '../node/listeners.ts'
 import type { DaemonUpgradeOptions } from '../options.ts'
 import type { Service } from '../service.ts'
 import type { Among, OtherWorker } from '../service-parts.ts'
@@ -10,7 +10,8 @@ import type { HowAsked } from '../upgrade/replace.ts'
 import { type Deferred, deferred } from '../waiting.ts'
 import { idleOf, isMovable } from './http.ts'
 import { idleTime } from './keep-alive.ts'
-import { type DaemonReport, Leaving, moveRule, replaceAndLeave } from './leave.ts'
+import { type DaemonReport, Leaving, replaceAndLeave } from './leave.ts'
+import { moveRule } from './move-rule.ts'
 import { Mover } from './mover.ts'
 import { Arrivals } from './receive.ts'
 
@@ -57,7 +58,11 @@ async function askForAll(
 /** This worker goes for good: its connections move to another one, as at an upgrade. */
 export function retire(service: Service, to: OtherWorker): void {
   const hearing = deferred<(event: LinkEvent) => void>()
-  const link = openLink(adoptChannel(to.fd), (event) => void hearing.promise.then((hear) => hear(event)))
+  const heard = deferred()
+  const link = openLink(adoptChannel(to.fd), (event) => {
+    heard.resolve()
+    void hearing.promise.then((hear) => hear(event))
+  })
   // What is named here, a path or a pid file, is that of the others.
   service.hasSuccessor = true
   for (const server of service.handles.unixListeners()) keepPathAtClose(server, String(server.address()))
@@ -66,8 +71,14 @@ export function retire(service: Service, to: OtherWorker): void {
   const phases = { spawn: 0, boot: 0, ready: 0, commit: 0 }
   const committed = { identity: to.identity, generation: service.generation, phases, handed, left: new Set<string>() }
   const hear = (listener: (event: LinkEvent) => void) => hearing.resolve(listener)
-  void new Leaving(service, service.drainTimeout, { ...committed, link, hear }).ended
+  const leave = () => void new Leaving(service, service.drainTimeout, { ...committed, link, hear }).ended
+  if (service.tls === undefined) leave()
+  // Whether it takes TLS it says first of all; one that says nothing takes nothing else either.
+  else void Promise.race([heard.promise, new Promise((late) => setTimeout(late, longestSilence))]).then(leave)
 }
+
+/** How long another worker is waited for that says nothing, in milliseconds. */
+const longestSilence = 1_000
 
 /** Takes what comes from another worker, until that says bye or ends. */
 export function takeFrom(service: Service, { fd }: OtherWorker): void {
@@ -77,6 +88,7 @@ export function takeFrom(service: Service, { fd }: OtherWorker): void {
     else if (event.message.type === 'bye') link.close()
   })
   const arrivals = new Arrivals(service, link)
+  if (service.tls !== undefined) link.send({ type: 'takesTls', key: service.tls.publicKey })
   // It goes for good, or not at all: of ours it needs nothing.
   link.send({ type: 'spares', names: [] })
 }
@@ -87,16 +99,21 @@ const longestMove = 5_000
 /** So many idle connections go to another worker. Resolves to how many have moved. */
 export async function give(service: Service, to: OtherWorker, count: number): Promise<number> {
   const ended = deferred()
+  const heard = deferred()
   const link = openLink(adoptChannel(to.fd), (event) => {
     mover.onLink(event)
+    heard.resolve()
     if (event.type === 'closed') ended.resolve()
   })
-  const mover = new Mover(link, performance.now() + longestMove)
+  const mover = new Mover(link, performance.now() + longestMove, service.tls)
+  const late = setTimeout(() => mover.stop(), longestMove)
+  // Whether it takes TLS it says first of all.
+  await heard.promise
   const rule = moveRule(service)
   const idle = service.listeners
-    .filter(({ server }) => isHttp(server) && !isTls(server))
+    .filter(({ server }) => isHttp(server))
     .flatMap(({ name, server }) => {
-      const sockets = idleOf(server).filter((socket) => isMovable(socket, server, rule))
+      const sockets = idleOf(server).filter((socket) => mover.carries(socket) && isMovable(socket, server, rule))
       return sockets.map((socket) => ({ name, socket }))
     })
     .slice(0, count)
@@ -105,7 +122,6 @@ export async function give(service: Service, to: OtherWorker, count: number): Pr
     const isFree = () => socket.bytesRead === bytesRead && socket.writableLength === 0
     return mover.move(socket, { to: name, idle: idleTime(socket) }, { isFree })
   })
-  const late = setTimeout(() => mover.stop(), longestMove)
   const moved = await Promise.all(moves)
   clearTimeout(late)
   link.send({ type: 'bye' })

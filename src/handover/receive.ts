@@ -3,17 +3,18 @@ import type { Socket } from 'node:net'
 import { controlName, type Identity } from '../contract/environment.ts'
 import { type MessageOf, takeoverName } from '../contract/messages.ts'
 import { throwLater } from '../errors.ts'
-import { adoptConnection, tieConnection } from '../node/connections.ts'
-import { isHttp, type ListenerHandle, listenerHandle } from '../node/listeners.ts'
+import { adoptConnection, connectionOfHandle, layOn, tieConnection } from '../node/connections.ts'
+import { isHttp, isTls, type ListenerHandle, listenerHandle } from '../node/listeners.ts'
 import { livesOn } from '../node/processes.ts'
 import { killSession } from '../node/sessions.ts'
 import { isAlive } from '../node/system.ts'
 import type { Service } from '../service.ts'
-import type { Arrival, Receiving } from '../service-parts.ts'
+import type { Arrival, Receiving, TlsHooks } from '../service-parts.ts'
 import { Assembly, fromText } from '../upgrade/cloned-values.ts'
 import type { Link, LinkEvent } from '../upgrade/link.ts'
 import type { Succession } from '../upgrade/successor.ts'
 import { deferred, patientTimer } from '../waiting.ts'
+import { closeAfter } from './close-after.ts'
 import { keepAliveAsBefore } from './keep-alive.ts'
 import { stopAsBySignal } from './stop.ts'
 
@@ -122,10 +123,12 @@ export function receive(service: Service, predecessor: Identity, { link, hear }:
 /** Connections of another process, which hears what became of each. */
 export class Arrivals {
   readonly #service: Service
+  readonly #link: Link | undefined
   readonly #answers: Answers
 
   constructor(service: Service, link: Link | undefined) {
     this.#service = service
+    this.#link = link
     this.#answers = new Answers((id, isKept) => link?.send({ type: 'taken', id, isKept }))
   }
 
@@ -133,9 +136,9 @@ export class Arrivals {
    * What the program throws is an uncaught exception of its own, as at a connection that it
    * accepts; the sender gets its answer all the same.
    */
-  take({ id, type: _, unread, ...arrival }: MessageOf<'connection'>, handle: unknown): void {
+  take({ id, type: _, unread, tls, ...arrival }: MessageOf<'connection'>, handle: unknown): void {
     const service = this.#service
-    const socket = handle as Socket | undefined
+    const socket = tls === undefined ? (handle as Socket | undefined) : this.#adoptTls(id, tls, handle)
     let isKept = false
     if (socket !== undefined) {
       if (unread !== undefined) socket.unshift(Buffer.from(unread, 'base64'))
@@ -149,6 +152,25 @@ export class Arrivals {
     }
     this.#answers.add(id, isKept)
   }
+
+  /** As long as the sender lives, it can take back what does not open here. */
+  #adoptTls(id: number, sealed: string, handle: unknown): Socket | undefined {
+    if (typeof handle !== 'object' || handle === null) return undefined
+    const tcp = connectionOfHandle(handle)
+    const link = this.#link
+    const hooks: TlsHooks = {
+      proven: () => link?.send({ type: 'proven', id }),
+      returned(bytes) {
+        if (link?.isOpen !== true) return false
+        link.send({ type: 'returned', id, bytes: bytes.toString('base64') })
+        return true
+      },
+    }
+    const adopted = this.#service.tls?.adopt(tcp, sealed, hooks)
+    if (adopted === undefined) tcp.destroy()
+    else layOn(adopted, tcp)
+    return adopted
+  }
 }
 
 /** Returns whether anybody here wants the connection. */
@@ -156,7 +178,12 @@ function keepConnection(service: Service, { to, listener: from, state, idle }: A
   const own = service.listenerNamed(to)
   if (own?.server.listening === true) {
     const { server, context } = own
+    // This version speaks without TLS there.
+    if ('encrypted' in socket && !isTls(server)) return false
     context(() => adoptConnection(server, socket))
+    if (isHttp(server) && service.tls !== undefined && 'encrypted' in socket) {
+      closeAfter(socket, service.tls.timeLeft(socket))
+    }
     if (isHttp(server) && idle !== undefined) keepAliveAsBefore(server, socket, idle)
     return true
   }

@@ -7,6 +7,7 @@ import { CookError, messageOf } from '../errors.ts'
 import { currentContext } from '../node/context.ts'
 import { trackGuests } from '../node/guests.ts'
 import { trackSessions } from '../node/http2-sessions.ts'
+import { isTls } from '../node/listeners.ts'
 import type { ListenOptions } from '../options.ts'
 import { type Ask, isAskedFor } from '../process/addresses.ts'
 import { checkName, type Inherited, tcpName, unixName } from '../process/handles.ts'
@@ -32,6 +33,7 @@ export async function listen(service: Service, server: Server, options: ListenOp
   service.listeners.push({ name, server, oldName: inherited?.name, context: currentContext() })
   trackSessions(server)
   trackGuests(server)
+  if (isTls(server)) service.tls?.watch(server)
   try {
     await (inherited === undefined ? open(service, server, options) : listenOn(service, server, inherited, options))
     if (!server.listening) throw new Error('it was closed as soon as it listened')

@@ -14,7 +14,18 @@ type PrivateSocket = {
   readonly stream?: PrivateSocket | null
   _handle: { readonly reading?: boolean; readStop(): number; readStart(): number } | null
 }
-type CountingServer = { _connections: number }
+type CountingServer = { _connections: number; _emitCloseIfDrained?(): void }
+
+/** The connection below a stream that reads and writes it, as one whose TLS is ours. */
+const below = new WeakMap<object, Socket>()
+
+export function layOn(stream: object, socket: Socket): void {
+  below.set(stream, socket)
+}
+
+function lowest(socket: Socket): Socket {
+  return below.get(socket) ?? socket
+}
 
 /**
  * Every open connection of the servers, by server, without a list that somebody would have to keep:
@@ -68,7 +79,7 @@ export function sparesFromTimeout(server: Server, socket: Socket): void {
  * it was started, by a clock that only another timer can be compared with (lib/internal/timers.js).
  */
 export function quietTime(socket: Socket): number {
-  const timer = privateProperty<PrivateTimer | null>(socket, 'timeout')
+  const timer = privateProperty<PrivateTimer | null>(lowest(socket), 'timeout')
   if (timer == null) return 0
   const now = setTimeout(() => {}, 1)
   clearTimeout(now)
@@ -104,7 +115,7 @@ export function responseInProgress(socket: Socket): ServerResponse | undefined {
  * (lib/_tls_wrap.js: `_parent`, and `stream` where that is no socket).
  */
 export function serverOf(socket: Socket): Server | undefined {
-  let one: PrivateSocket | null | undefined = socket as unknown as PrivateSocket
+  let one: PrivateSocket | null | undefined = lowest(socket) as unknown as PrivateSocket
   while (one != null) {
     if (one._server != null) return one._server
     one = one._parent ?? one.stream
@@ -134,7 +145,7 @@ export function takeUnread(socket: Socket): Buffer | undefined {
 
 /** From now on what arrives stays in the kernel, for whoever reads next. */
 export function stopReading(socket: Socket): void {
-  ;(socket as unknown as PrivateSocket)._handle?.readStop()
+  ;(lowest(socket) as unknown as PrivateSocket)._handle?.readStop()
 }
 
 /**
@@ -142,7 +153,7 @@ export function stopReading(socket: Socket): void {
  * EALREADY if somebody else has (lib/net.js, tryReadStart).
  */
 export function startReading(socket: Socket): void {
-  const { _handle: handle } = socket as unknown as PrivateSocket
+  const { _handle: handle } = lowest(socket) as unknown as PrivateSocket
   if (handle?.reading) handle.readStart()
 }
 
@@ -186,18 +197,46 @@ export function connectionOf(handle: object): Socket {
 }
 
 /**
- * Makes a connection that was handed over one of the server's own, and announces it as a new one.
+ * A TCP connection by its handle, as another process sent it: nothing is read before somebody does.
+ */
+export function connectionOfHandle(handle: object): Socket {
+  const { Socket } = process.getBuiltinModule('node:net')
+  return new Socket({ handle, pauseOnCreate: true, allowHalfOpen: true } as object)
+}
+
+/**
+ * Makes a connection that was handed over one of the server's own, and announces it as a new one:
+ * of TLS as one whose handshake is done.
  */
 export function adoptConnection(server: Server, socket: Socket): void {
   tieConnection(server, socket)
-  server.emit('connection', socket)
+  server.emit(below.has(socket) ? 'secureConnection' : 'connection', socket)
 }
 
 /** Makes a connection one of the server's own: counted, and awaited by `close`. */
 export function tieConnection(server: Server, socket: Socket): void {
-  const own = socket as unknown as PrivateSocket
+  const own = lowest(socket) as unknown as PrivateSocket
   own.server = server
   own._server = server
   ;(server as unknown as CountingServer)._connections++
-  socket.allowHalfOpen = (server as unknown as { allowHalfOpen: boolean }).allowHalfOpen
+  // Below TLS it is that which decides: it has a word to say at the end.
+  if (!below.has(socket)) socket.allowHalfOpen = (server as unknown as { allowHalfOpen: boolean }).allowHalfOpen
+}
+
+/**
+ * Its server counts a connection no more that is open here for nothing but its way back; returns
+ * what undoes that (lib/net.js, Socket.prototype._destroy).
+ */
+export function untieConnection(socket: Socket): () => void {
+  let own = lowest(socket) as unknown as PrivateSocket
+  while (own._server == null && own._parent != null) own = own._parent
+  const server = own._server as (Server & CountingServer) | null
+  if (server == null) return () => {}
+  own._server = null
+  server._connections--
+  server._emitCloseIfDrained?.()
+  return () => {
+    own._server = server
+    server._connections++
+  }
 }

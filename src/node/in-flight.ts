@@ -27,11 +27,22 @@ const mostBytes = 16 * 1024
 /** Node's own queue: one is on its way, the next is there when that has arrived. */
 const mostQueued = 2
 
+type Sent = {
+  readonly fate?: Fate | undefined
+  readonly end: number
+  /** Node knows nothing of it: it is closed here. */
+  readonly handle?: OpenHandle
+  /** What stays open on this side, whoever knows of it. */
+  readonly kept?: object | undefined
+  /** Node waits for no answer to it. */
+  readonly isUnknown?: true
+}
+
 export class InFlight {
   readonly #target: Sender
   readonly #channel: { readonly bytesWritten?: number } | undefined
   /** In order, as they are acknowledged; one with a handle is unknown to Node, and closed here. */
-  readonly #sent: { readonly fate?: Fate | undefined; readonly handle?: OpenHandle; readonly end: number }[] = []
+  readonly #sent: Sent[] = []
   /** Of the bytes written, those that the other side has read for certain. */
   #bytesRead = 0
   /** False: anything was not as expected, and Node's own queue does it. */
@@ -57,8 +68,11 @@ export class InFlight {
     return this.#channel?.bytesWritten ?? 0
   }
 
-  /** Runs what sends a handle, and takes that from Node if its fate is asked for. */
-  send(call: () => void, fate?: Fate): void {
+  /**
+   * Runs what sends a handle, and takes that from Node if its fate is asked for. `kept` is one that
+   * stays open here.
+   */
+  send(call: () => void, fate?: Fate, kept?: object): void {
     const wasFree = this.#target._handleQueue === null
     call()
     const { _handleQueue: queue, _pendingMessage: pending } = this.#target
@@ -66,13 +80,16 @@ export class InFlight {
     if (!queue) return
     const end = this.#bytesWritten
     if (!this.#isOurs || !wasFree || fate === undefined) {
-      this.#sent.push({ fate, end })
+      this.#sent.push({ fate, end, kept })
+    } else if (queue.length === 0 && kept !== undefined && pending === null) {
+      this.#sent.push({ fate, end, kept, isUnknown: true })
+      this.#target._handleQueue = null
     } else if (queue.length === 0 && typeof pending?.handle?.close === 'function') {
-      this.#sent.push({ fate, end, handle: pending.handle })
+      this.#sent.push({ fate, end, handle: pending.handle, isUnknown: true })
       this.#target._handleQueue = null
       this.#target._pendingMessage = null
     } else {
-      this.#sent.push({ fate, end })
+      this.#sent.push({ fate, end, kept })
       this.#isOurs = false
     }
   }
@@ -82,13 +99,13 @@ export class InFlight {
    */
   answered(isArrived: boolean, pass: () => void): void {
     const oldest = this.#sent.shift()
-    const { fate, handle, end = this.#bytesRead } = oldest ?? {}
+    const { fate, handle, kept, end = this.#bytesRead } = oldest ?? {}
     this.#bytesRead = end
     // One that was refused, or an answer to nothing: from now on carefully.
     if (!isArrived || oldest === undefined) this.#isOurs = false
-    const refused = isArrived ? undefined : (handle ?? this.#takePending())
-    if (handle === undefined) pass()
-    else if (isArrived) handle.close()
+    const refused = isArrived ? undefined : (kept ?? handle ?? this.#takePending())
+    if (oldest?.isUnknown !== true) pass()
+    else if (isArrived) handle?.close()
     if (isArrived) fate?.arrived()
     else if (refused !== undefined) fate?.refused(refused)
   }

@@ -9,7 +9,7 @@ import { bindBeside, ownUnixPath } from '../listen/unix-path.ts'
 import { type Context, currentContext } from '../node/context.ts'
 import { trackGuests, watchGiven } from '../node/guests.ts'
 import { trackSessions } from '../node/http2-sessions.ts'
-import { afterListenerClose, type KeptListener, keepListener } from '../node/listeners.ts'
+import { afterListenerClose, isTls, type KeptListener, keepListener } from '../node/listeners.ts'
 import { type Ask, placeOf } from '../process/addresses.ts'
 import type { Inherited } from '../process/handles.ts'
 import { explainPort } from '../process/user.ts'
@@ -102,6 +102,7 @@ export function watchListens(service: Service, readiness: Readiness) {
     readiness.opens(server)
     trackSessions(server)
     trackGuests(server)
+    if (isTls(server)) service.tls?.watch(server)
     const backlog = backlogOf(listen.args) ?? inherited?.backlog
     if (backlog !== undefined) handles.backlogs.set(server, backlog)
     if (inherited !== undefined) listenOn(server, inherited, listen, backlog)

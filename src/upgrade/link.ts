@@ -21,6 +21,8 @@ export type Link = {
   hasRoom(most: number, message?: Message): boolean
   /** Sends a connection along; the socket here is an empty husk afterwards. */
   sendConnection(message: Message, socket: Socket, fate: Fate): void
+  /** Sends the handle of a connection along, which stays open here. */
+  sendHandle(message: Message, handle: object, fate: Omit<Fate, 'refused'> & { refused(): void }): void
   /** Sends a listener along, which stays open here. */
   sendListener(message: Message, listener: ListenerHandle): void
   /** Keeps the process alive until as often let go: an open channel alone does not hold it. */
@@ -105,6 +107,9 @@ function makeLink(
     sendConnection(message, socket, { arrived, refused }) {
       const fate = { arrived, refused: (handle: object) => refused(connectionOf(handle)) }
       lend(() => inFlight.send(() => send(toWire(message), socket, undefined, () => {}), fate))
+    },
+    sendHandle(message, handle, fate) {
+      lend(() => inFlight.send(() => send(toWire(message), handle, undefined, () => {}), fate, handle))
     },
     sendListener(message, listener) {
       lend(() => inFlight.send(() => send(toWire(message), listener, undefined, () => {})))

@@ -49,6 +49,8 @@ export type Committed = {
   readonly handed: ReadonlySet<string>
   /** Names of listeners that it has left to us: we serve them until the program closes them. */
   readonly left: ReadonlySet<string>
+  /** It takes TLS connections, sealed for this key. */
+  readonly tlsKey?: string | undefined
 } & Pick<Conversation, 'link' | 'hear'>
 
 /**
@@ -87,10 +89,11 @@ export async function startSuccessor(service: Service, version: NewVersion, onSt
   partner.unref()
   const { greeted = started, ready = greeted, committed = ready } = times
   const phases = { spawn: started - called, boot: greeted - started, ready: ready - greeted, commit: committed - ready }
-  const { left = [] } = end
+  const { left = [], tlsKey } = end
   const names = version.handles.map(({ record }) => record.name)
   const handed = new Set(names.filter((name) => !left.includes(name)))
-  return { identity: end.successor, generation: version.generation, phases, handed, left: new Set(left), ...line }
+  const { successor: identity } = end
+  return { identity, generation: version.generation, phases, handed, left: new Set(left), tlsKey, ...line }
 }
 
 /** The keeper starts it, if there is one, and else this process does. */

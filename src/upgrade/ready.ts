@@ -2,6 +2,7 @@
 import { resolve } from 'node:path'
 import { lookAround } from '../conditions.ts'
 import { pidName } from '../contract/environment.ts'
+import { CookError } from '../errors.ts'
 import { givePaths } from '../listen/give-paths.ts'
 import { isPathLost, noteModes, restoreUnixPaths } from '../listen/restore-path.ts'
 import { unaskedText } from '../process/activation.ts'
@@ -12,11 +13,13 @@ import type { Service } from '../service.ts'
 import type { Predecessor } from '../service-parts.ts'
 
 /**
- * Resolves at the commit. Rejects with `ERR_COOK_REFUSED` or `ERR_COOK_PROTOCOL`, and in a first
- * start with `ERR_COOK_USER` and what a pid file may reject with.
+ * Resolves at the commit. Rejects with `ERR_COOK_REFUSED`, `ERR_COOK_PROTOCOL` or, for `moveTls`
+ * without TLS, `ERR_COOK_OPTION`, and in a first start with `ERR_COOK_USER` and what a pid file may
+ * reject with.
  */
 export async function ready(service: Service): Promise<void> {
   const { predecessor, state } = service
+  checkTls(service)
   service.hasAnswered = true
   noteModes(service)
   const { user } = state.program ?? {}
@@ -28,6 +31,15 @@ export async function ready(service: Service): Promise<void> {
   const { launch } = state.entered
   launch?.tell({ type: 'ready' })
   launch?.close()
+}
+
+/** Wanted where there is none: of a program that does not know of it, servers may still come. */
+function checkTls(service: Service): void {
+  const { tls, listeners, preload } = service
+  const why = tls?.whyNone(listeners.map(({ server }) => server))
+  if (why === undefined) return
+  if (preload === undefined) throw new CookError('ERR_COOK_OPTION', { option: 'moveTls', why })
+  service.emit({ type: 'warning', about: 'moveTls', text: `moveTls ${why}` })
 }
 
 function startServing(service: Service): void {

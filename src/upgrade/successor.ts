@@ -144,7 +144,8 @@ export function succeed(service: Service, record: LinkRecord): Succession {
       wasAsked = true
       isReady = ok
       const { left } = service.claims
-      step({ type: 'notify', ok, reason, ...(left.length > 0 && { left }) })
+      const tlsKey = service.tls?.publicKey
+      step({ type: 'notify', ok, reason, ...(left.length > 0 && { left }), ...(tlsKey !== undefined && { tlsKey }) })
       overlapIfReady()
       const refusal = await held(decided.promise)
       if (ok && refusal !== undefined) throw refusal

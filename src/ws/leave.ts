@@ -110,7 +110,9 @@ export function drainWebSockets<State>(home: Server<State>, departure: Departure
   let isUnwanted = false
   /** There is no time left to wait for a turn. */
   let isLate = false
+  let isOver = false
   let allGone = () => {}
+  const standingOf = (webSocket: WebSocket) => ws.standing(webSocket, (socket) => mover?.carries(socket) === true)
   const done = new Promise<void>((gone) => {
     allGone = gone
   })
@@ -179,7 +181,7 @@ export function drainWebSockets<State>(home: Server<State>, departure: Departure
   function look(leaver: Leaver, isUrgent = true): Promise<void> | undefined {
     const { webSocket, isWaiting } = leaver
     if (leaver.at !== 'open' || isWaiting || webSocket.readyState !== webSocket.OPEN) return undefined
-    const standing = ws.standing(leaver.webSocket)
+    const standing = standingOf(leaver.webSocket)
     if (standing === 'stuck' || mover === undefined || isUnwanted) return void close(leaver)
     if (!mover.isOpen) {
       if (leaver.saved !== undefined) startReading(leaver.socket)
@@ -207,6 +209,7 @@ export function drainWebSockets<State>(home: Server<State>, departure: Departure
       },
       state: () => leaver.luggage,
       isUrgent,
+      onProof: (isHere) => isHere && comeBack(leaver),
     })
     leaver[isUrgent ? 'isUrgent' : 'isOrdered'] = false
     if (moved === 'busy') {
@@ -220,13 +223,21 @@ export function drainWebSockets<State>(home: Server<State>, departure: Departure
     if (moved !== 'moved') leaver.webSocket.emit('close', 1006, Buffer.alloc(0))
   }
 
+  /** The new version could not read it: it goes on here, and is tried again later. */
+  function comeBack({ webSocket, counts }: Leaver): void {
+    counts.handedOver--
+    open.add(webSocket)
+    ws.attachAgain(webSocket)
+    if (!isOver) onConnection(webSocket)
+  }
+
   /**
    * Takes what goes along and parts the connection from its socket, in the turn in which it is
    * sent; a promise if a message is still worked on, or its state is still to come.
    */
   function pack(leaver: Leaver): Promise<unknown> | undefined {
     const { webSocket, socket } = leaver
-    if (isUnwanted || leaver.at !== 'open' || ws.standing(webSocket) !== 'free') return undefined
+    if (isUnwanted || leaver.at !== 'open' || standingOf(webSocket) !== 'free') return undefined
     try {
       if (leaver.saved === undefined) {
         const running = handlers.ended(webSocket)
@@ -241,7 +252,7 @@ export function drainWebSockets<State>(home: Server<State>, departure: Departure
         }
         leaver.saved = { state }
         // It may have sent a last word.
-        if (ws.standing(webSocket) !== 'free') return undefined
+        if (standingOf(webSocket) !== 'free') return undefined
       }
       const luggage: Luggage = {
         agreed: ws.agreed(webSocket),
@@ -354,7 +365,7 @@ export function drainWebSockets<State>(home: Server<State>, departure: Departure
   return {
     async moveIdle() {
       for (const webSocket of open) enter(webSocket)
-      closes.plan([...leavers.keys()].filter((one) => mover === undefined || ws.standing(one) === 'stuck').length)
+      closes.plan([...leavers.keys()].filter((one) => mover === undefined || standingOf(one) === 'stuck').length)
       if (leavers.size === 0) allGone()
       await Promise.all([...leavers.values()].map((leaver) => look(leaver, false)))
       if (hurry.isSet) onHurry()
@@ -366,6 +377,7 @@ export function drainWebSockets<State>(home: Server<State>, departure: Departure
     },
     done,
     dispose() {
+      isOver = true
       closes.stop()
       server.removeListener('connection', onConnection)
       hurry.offSet(onHurry)

@@ -87,11 +87,13 @@ export class WsInside {
     return inside(webSocket)._socket as Socket
   }
 
-  standing(webSocket: WebSocket): Standing {
+  /** `carries` says of a connection whether it moves at all. */
+  standing(webSocket: WebSocket, carries: (socket: Socket) => boolean): Standing {
     const { _socket, _receiver, _extensions } = inside(webSocket)
     const deflate = _extensions[deflateName]
-    const isPlain = _socket instanceof process.getBuiltinModule('node:net').Socket && !('encrypted' in _socket)
-    if (!isPlain || (deflate !== undefined && hasContext(deflate))) return 'stuck'
+    const isKnown = _socket instanceof process.getBuiltinModule('node:net').Socket || 'encrypted' in _socket
+    const mayMove = isKnown && carries(_socket as Socket)
+    if (!mayMove || (deflate !== undefined && hasContext(deflate))) return 'stuck'
     const hasRead = _receiver._state === 0 && _receiver._bufferedBytes === 0 && _receiver.writableLength === 0
     const isBetween = hasRead && _receiver._fragmented === 0 && _socket.readableLength === 0
     return isBetween && isWritten(webSocket) ? 'free' : 'busy'
@@ -148,6 +150,17 @@ export class WsInside {
     clients?.add(webSocket)
     webSocket.on('close', () => this.#forget(webSocket))
     return webSocket
+  }
+
+  /** One that was detached goes on here after all, as if nothing had been. */
+  attachAgain(webSocket: WebSocket): void {
+    const own = inside(webSocket)
+    Reflect.deleteProperty(webSocket, 'send')
+    own._readyState = webSocket.OPEN
+    const clients = this.#server.clients as Set<WebSocket> | undefined
+    clients?.add(webSocket)
+    for (const [event, listener] of this.#listeners) own._socket.on(event, listener)
+    if (!webSocket.isPaused) own._socket.resume()
   }
 
   /** Calls back when the program sends something on one that was detached: `ws` drops it. */

@@ -134,6 +134,7 @@ function wrongValues(): Readonly<Record<keyof typeof serviceFields, readonly unk
     ...{ workers: [0, 1.5, 'all', -1, 5_000], env: ['A=1', [], { A: null }, { 'A=': '1' }, { '': '1' }] },
     ...{ environments: ['x', { production: 'x' }, { production: { A: {} } }], logMaxSize: size, logKeep: [-1, '5'] },
     ...{ pidFile: text, waitReady: flag, noListen: flag, keep: flag, moveConnections: flag, readyTimeout: ms },
+    ...{ moveTls: flag, moveTlsFor: ms },
     ...{
       drainTimeout: ms,
       lameDuck: ms,

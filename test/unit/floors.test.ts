@@ -15,7 +15,7 @@ const root = fileURLToPath(new URL('../../..', import.meta.url))
 const lines = [
   ['errors.ts', 'error-texts.ts', 'waiting.ts', 'version.ts'],
   ['contract/'],
-  ['drain-report.ts', 'options.ts', 'check.ts', 'report.ts'],
+  ['drain-report.ts', 'listen-options.ts', 'options.ts', 'check.ts', 'report.ts'],
   ['node/'],
   ['process/'],
   ['service.ts', 'service-parts.ts', 'history.ts', 'warnings.ts', 'conditions.ts', 'stops.ts'],
@@ -26,7 +26,7 @@ const lines = [
   ['control/'],
   ['host/'],
   ['enter.ts'],
-  ['daemon.ts', 'serve.ts'],
+  ['move-tls.ts', 'daemon.ts', 'serve.ts'],
   ['classic/', 'ws/'],
   ['index.ts'],
   ['preload/'],

@@ -146,6 +146,7 @@ test('every option of start that was typed is in the command of the unit', () =>
       logKeep: 8,
     },
     nodeArg: ['--import=tsx'],
+    ...{ moveTls: true, moveTlsFor: 9 },
   }
   const words = optionWords({ ...all, cwd: '/srv/web' })
   assert.deepEqual(
@@ -162,6 +163,8 @@ test('every option of start that was typed is in the command of the unit', () =>
       '--log-keep 8',
       '--log-max-size 7',
       '--max-memory 6',
+      '--move-tls',
+      '--move-tls-for 9',
       '--no-listen',
       '--no-move-connections',
       '--node-arg=--import=tsx',

@@ -2,12 +2,13 @@
  * One raw connection: sends requests, checks every byte of their answers, and is over at the first
  * fault.
  */
-import { connect, type NetConnectOpts, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type AnswerHead, AnswerReader, NoAnswer } from './answer-reader.ts'
 import type { FailureKind } from './kinds.ts'
 import type { Batch, Request } from './requests.ts'
 import type { Tally } from './tally.ts'
+import { connectTo, readyEvent, type Where } from './where.ts'
 
 /** What a connection has to know of its load. */
 export type ConnectionOwner = {
@@ -54,15 +55,13 @@ export class Connection {
    * Undefined, and counted, if nobody accepts: one request, for which the connection was meant, has
    * failed then.
    */
-  static open(where: NetConnectOpts, owner: ConnectionOwner, first: Batch): Promise<Connection | undefined> {
+  static open(where: Where, owner: ConnectionOwner, first: Batch): Promise<Connection | undefined> {
     return new Promise((opened) => {
       let connection: Connection | undefined
-      const socket = connect({
-        ...where,
-        noDelay: true,
+      const socket = connectTo(where, {
         onread: {
           buffer: inbox,
-          callback: (length, buffer) => connection?.read(buffer.subarray(0, length) as Buffer) ?? true,
+          callback: (length: number, buffer: Buffer) => connection?.read(buffer.subarray(0, length)) ?? true,
         },
       })
       const fail = (why: FailureKind, words: string) => {
@@ -81,7 +80,7 @@ export class Connection {
       }
       const onError = (error: NodeJS.ErrnoException) => fail(kindOfError(error), error.message)
       socket.setTimeout(owner.deadline, onTimeout)
-      socket.once('error', onError).once('connect', () => {
+      socket.once('error', onError).once(readyEvent(where), () => {
         owner.tally.connections++
         socket.off('error', onError).setTimeout(0, onTimeout)
         connection = new Connection(socket, owner)

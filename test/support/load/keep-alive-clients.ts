@@ -1,9 +1,9 @@
 /** Clients that each open one connection and send request after request on it; they never retry. */
-import type { NetConnectOpts } from 'node:net'
 import { Connection } from './connection.ts'
 import { type Load, runLoad } from './load.ts'
 import { randomFrom } from './random.ts'
 import { mixed, requestMaker, type Weights } from './requests.ts'
+import type { Where } from './where.ts'
 
 export type KeepAliveOptions = {
   /** How many clients, each with a connection of its own. */
@@ -41,7 +41,7 @@ export type KeepAliveOptions = {
  */
 const refusedPause = 10
 
-export function keepAliveClients(where: NetConnectOpts, options: KeepAliveOptions): Load {
+export function keepAliveClients(where: Where, options: KeepAliveOptions): Load {
   const { count, weights = mixed, pause = [0, 0], silence = { every: 10, most: 1_000 } } = options
   const { deadline = 30_000, reconnect = false, seed = 1 } = options
 

@@ -2,11 +2,11 @@
  * Clients that each hold one WebSocket and send numbered messages on it; the server numbers them
  * too. They never reconnect unasked.
  */
-import type { NetConnectOpts } from 'node:net'
 import { bytesFrom, places } from './bytes.ts'
 import { type Load, runLoad } from './load.ts'
 import { anySize, randomFrom } from './random.ts'
 import { NumberedWebSocket } from './web-socket.ts'
+import type { Where } from './where.ts'
 
 export type WebSocketOptions = {
   /** How many clients, each with a WebSocket of its own. */
@@ -46,7 +46,7 @@ export type WebSocketOptions = {
  */
 const refusedPause = 10
 
-export function webSocketClients(where: NetConnectOpts, options: WebSocketOptions): Load {
+export function webSocketClients(where: Where, options: WebSocketOptions): Load {
   const { count, inFlight = 2, mostBytes = 10_000, pause = [0, 50], deadline = 30_000 } = options
   const { reconnect = false, compress = false, url = '/', seed = 1 } = options
 

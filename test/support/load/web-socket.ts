@@ -2,16 +2,16 @@
  * One WebSocket of a load: numbers what it sends, and finds out what is lost, doubled, overtaken or
  * answered from a wrong state.
  */
-import { connect, type NetConnectOpts } from 'node:net'
 import { WebSocket } from 'ws'
 import { type ConnectionOwner, kindOfError } from './connection.ts'
 import type { FailureKind } from './kinds.ts'
+import { connectTo, type Where } from './where.ts'
 
 type Sent = { readonly message: Buffer; readonly at: number; readonly settle: () => void }
 
 type Echo = { readonly count: number; readonly generation: string; readonly message: Buffer }
 
-export type WebSocketTarget = { readonly where: NetConnectOpts; readonly url: string; readonly compress: boolean }
+export type WebSocketTarget = { readonly where: Where; readonly url: string; readonly compress: boolean }
 
 export class NumberedWebSocket {
   isOver = false
@@ -39,7 +39,7 @@ export class NumberedWebSocket {
       const socket = new WebSocket(`ws://load${target.url}`, {
         perMessageDeflate: target.compress,
         handshakeTimeout: owner.deadline,
-        createConnection: () => connect({ ...target.where, noDelay: true }),
+        createConnection: () => connectTo(target.where, {}),
       })
       const onError = (error: Error) => {
         owner.tally.request('message')

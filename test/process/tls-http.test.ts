@@ -1,0 +1,96 @@
+/** Live connections of TLS 1.3 move to the new version, with the option `moveTls`. */
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { test } from 'node:test'
+import { type ConnectionOptions, connect } from 'node:tls'
+import { makeCertificate } from '../support/certificate.ts'
+import { drained, type Program, replace } from '../support/daemons.ts'
+import { HttpConnection } from '../support/http-connection.ts'
+import { Lab, type Puppet } from '../support/lab.ts'
+import { Sluice } from '../support/sluice.ts'
+import { eventually, within } from '../support/waiting.ts'
+
+const secure: Program = ({ fs, onRequest, serve }) => {
+  const { createServer } = process.getBuiltinModule('node:https')
+  const options = { key: fs.readFileSync('key.pem'), cert: fs.readFileSync('cert.pem') }
+  return serve({ moveTls: true }, createServer({ ...options, keepAliveTimeout: 120_000 }, onRequest))
+}
+
+test('connections of each cipher of TLS 1.3, fresh and resumed, stay open through two upgrades, and the new version answers', async () => {
+  await using lab = await Lab.open()
+  makeCertificate(lab)
+  const old = await lab.start()
+  const port = Number(await old.run(secure))
+  await using clients = new Clients()
+  for (const ciphers of ['TLS_AES_256_GCM_SHA384', 'TLS_AES_128_GCM_SHA256', 'TLS_CHACHA20_POLY1305_SHA256']) {
+    const first = await clients.open({ port, ciphers })
+    const [session] = await within('a session', once(first.socket, 'session'))
+    const again = await clients.open({ port, ciphers, session, servername: 'localhost', ALPNProtocols: ['http/1.1'] })
+    assert.equal((again.socket as unknown as { isSessionReused(): boolean }).isSessionReused(), true)
+  }
+  // One of them has said nothing yet.
+  for (const client of clients.all.slice(1)) assert.equal((await client.ask()).body, String(old.pid))
+  const next = await replace(lab, old, secure)
+  const first = await drained(old)
+  assert.deepEqual([first.handedOver, first.closed, first.cut, first.tls?.moved, first.tls?.stayed], [6, 0, 0, 6, {}])
+  // Half of them are proven by then, and half move on as they came.
+  for (const client of clients.all.slice(0, 3)) assert.deepEqual(await client.ask(), answerOf(next))
+  const last = await replace(lab, next, secure)
+  const { tls, ...report } = await drained(next)
+  assert.deepEqual([report.handedOver, report.closed, report.cut, tls?.moved, tls?.returned], [6, 0, 0, 6, 0])
+  for (const client of clients.all) assert.deepEqual(await client.ask(), answerOf(last))
+})
+
+test('half a record that the old version has read already comes back to it: it answers, and the connection moves then', async () => {
+  await using lab = await Lab.open()
+  makeCertificate(lab)
+  const old = await lab.start()
+  const port = Number(await old.run(secure))
+  await using sluice = await Sluice.open(port)
+  await using clients = new Clients()
+  // The old process lives as long as this is not answered.
+  const slow = await clients.open({ port })
+  slow.send('/slow')
+  await old.event('asked')
+  const client = await clients.open({ port: sluice.port })
+  assert.equal((await client.ask()).body, String(old.pid))
+  // As many bytes as no counter tells from a whole record.
+  sluice.let(44)
+  client.send()
+  const young = await replace(lab, old, secure)
+  await eventually('the connection in the new version', async () => (await connectionsOf(young)) > 0 || undefined)
+  sluice.lift()
+  assert.deepEqual(await client.answer(), answerOf(old))
+  await eventually('the connection in the new version again', async () => (await connectionsOf(young)) > 0 || undefined)
+  assert.deepEqual(await client.ask(), answerOf(young))
+  await old.run(({ finish }) => finish())
+  assert.equal((await slow.answer()).body, String(old.pid))
+  const { handedOver, closed, cut, tls } = await drained(old)
+  assert.deepEqual([handedOver, closed, cut, tls?.moved, tls?.returned], [2, 0, 0, 2, 1])
+})
+
+function answerOf({ pid }: Puppet) {
+  return { status: 200, body: String(pid), closes: false }
+}
+
+function connectionsOf(puppet: Puppet): Promise<number> {
+  return puppet.run(
+    ({ kept }) => new Promise<number>((counted) => kept.server?.getConnections((_, count) => counted(count))),
+  )
+}
+
+class Clients {
+  readonly all: HttpConnection[] = []
+
+  async open(options: ConnectionOptions): Promise<HttpConnection> {
+    const socket = connect({ host: '127.0.0.1', rejectUnauthorized: false, ...options })
+    const client = new HttpConnection(socket)
+    this.all.push(client)
+    await within('a handshake', once(socket, 'secureConnect'))
+    return client
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const { socket } of this.all) socket.destroy()
+  }
+}
