@@ -1,5 +1,6 @@
 /** HTTP/2: a GOAWAY to every session, and its streams finish. */
 import type { IncomingHttpHeaders, ServerHttp2Session, ServerHttp2Stream } from 'node:http2'
+import type { Socket } from 'node:net'
 import { writeBetweenFrames } from '../node/connections.ts'
 import { sessionsOf } from '../node/http2-sessions.ts'
 import { isHttp } from '../node/listeners.ts'
@@ -107,7 +108,10 @@ export function drainHttp2(draining: Draining): ProtocolDrain {
   }
 
   return {
-    moveIdle: async () => {},
+    async moveIdle() {
+      // None moves, and the report counts why.
+      for (const { encrypted, socket } of own.keys()) if (encrypted) draining.mover?.carries(socket as Socket)
+    },
     goLame() {
       partAll()
       http1?.goLame()

@@ -70,7 +70,11 @@ export class Watch {
 
   /** What is known of a connection, or why it will not move. */
   of(socket: TLSSocket): Kept | Why {
-    return this.#kept.get(socket) ?? (socket.getProtocol() === 'TLSv1.3' ? 'handshake' : 'protocol')
+    const known = this.#kept.get(socket)
+    if (known !== undefined) return known
+    // The socket of an HTTP/2 session is another object.
+    if (socket.alpnProtocol === 'h2') return 'http2'
+    return socket.getProtocol() === 'TLSv1.3' ? 'handshake' : 'protocol'
   }
 
   /** It will not move, whatever comes. */

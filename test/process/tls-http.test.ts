@@ -2,12 +2,12 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { test } from 'node:test'
-import { type ConnectionOptions, connect } from 'node:tls'
 import { makeCertificate } from '../support/certificate.ts'
 import { drained, type Program, replace } from '../support/daemons.ts'
-import { HttpConnection } from '../support/http-connection.ts'
+import { onlyInMatrix } from '../support/extent.ts'
 import { Lab, type Puppet } from '../support/lab.ts'
 import { Sluice } from '../support/sluice.ts'
+import { TlsClients } from '../support/tls-clients.ts'
 import { eventually, within } from '../support/waiting.ts'
 
 const secure: Program = ({ fs, onRequest, serve }) => {
@@ -21,12 +21,12 @@ test('connections of each cipher of TLS 1.3, fresh and resumed, stay open throug
   makeCertificate(lab)
   const old = await lab.start()
   const port = Number(await old.run(secure))
-  await using clients = new Clients()
+  await using clients = new TlsClients()
   for (const ciphers of ['TLS_AES_256_GCM_SHA384', 'TLS_AES_128_GCM_SHA256', 'TLS_CHACHA20_POLY1305_SHA256']) {
     const first = await clients.open({ port, ciphers })
     const [session] = await within('a session', once(first.socket, 'session'))
     const again = await clients.open({ port, ciphers, session, servername: 'localhost', ALPNProtocols: ['http/1.1'] })
-    assert.equal((again.socket as unknown as { isSessionReused(): boolean }).isSessionReused(), true)
+    assert.equal(again.socket.isSessionReused(), true)
   }
   // One of them has said nothing yet.
   for (const client of clients.all.slice(1)) assert.equal((await client.ask()).body, String(old.pid))
@@ -47,7 +47,7 @@ test('half a record that the old version has read already comes back to it: it a
   const old = await lab.start()
   const port = Number(await old.run(secure))
   await using sluice = await Sluice.open(port)
-  await using clients = new Clients()
+  await using clients = new TlsClients()
   // The old process lives as long as this is not answered.
   const slow = await clients.open({ port })
   slow.send('/slow')
@@ -79,18 +79,53 @@ function connectionsOf(puppet: Puppet): Promise<number> {
   )
 }
 
-class Clients {
-  readonly all: HttpConnection[] = []
+test(
+  'a connection that has moved ends with an answer after moveTlsFor, and the next one is as any other',
+  onlyInMatrix,
+  async () => {
+    await using lab = await Lab.open()
+    makeCertificate(lab)
+    const old = await lab.start()
+    const port = Number(await old.run(secure))
+    await using clients = new TlsClients()
+    const client = await clients.open({ port })
+    assert.equal((await client.ask()).closes, false)
+    const briefly: Program = ({ fs, onRequest, serve }) => {
+      const { createServer } = process.getBuiltinModule('node:https')
+      const options = { key: fs.readFileSync('key.pem'), cert: fs.readFileSync('cert.pem') }
+      return serve({ moveTls: true, moveTlsFor: 0 }, createServer(options, onRequest))
+    }
+    const young = await replace(lab, old, briefly)
+    await drained(old)
+    assert.deepEqual(await client.ask(), { ...answerOf(young), closes: true })
+    await client.closed
+    const next = await clients.open({ port })
+    assert.deepEqual(await next.ask(), answerOf(young))
+  },
+)
 
-  async open(options: ConnectionOptions): Promise<HttpConnection> {
-    const socket = connect({ host: '127.0.0.1', rejectUnauthorized: false, ...options })
-    const client = new HttpConnection(socket)
-    this.all.push(client)
-    await within('a handshake', once(socket, 'secureConnect'))
-    return client
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    for (const { socket } of this.all) socket.destroy()
-  }
-}
+test(
+  'a new version that dies takes the connections with it that it had, and the old one serves again',
+  onlyInMatrix,
+  async () => {
+    await using lab = await Lab.open()
+    makeCertificate(lab)
+    const old = await lab.start()
+    const port = Number(await old.run(secure))
+    await using clients = new TlsClients()
+    const slow = await clients.open({ port })
+    slow.send('/slow')
+    await old.event('asked')
+    const moved = await clients.open({ port })
+    await moved.ask()
+    const young = await replace(lab, old, secure)
+    await eventually('the connection in the new version', async () => (await connectionsOf(young)) > 0 || undefined)
+    young.kill('SIGKILL')
+    await old.event('successor-lost')
+    await within('the end of what had moved', moved.closed)
+    await old.run(({ finish }) => finish())
+    assert.deepEqual(await slow.answer(), answerOf(old))
+    const next = await clients.open({ port })
+    assert.deepEqual(await next.ask(), answerOf(old))
+  },
+)

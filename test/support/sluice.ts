@@ -17,11 +17,13 @@ export class Sluice {
       const target = connect(port, '127.0.0.1')
       for (const socket of [client, target]) {
         this.#sockets.add(socket)
-        socket.on('error', () => {}).once('close', () => {
-          this.#sockets.delete(socket)
-          client.destroy()
-          target.destroy()
-        })
+        socket
+          .on('error', () => {})
+          .once('close', () => {
+            this.#sockets.delete(socket)
+            client.destroy()
+            target.destroy()
+          })
       }
       target.pipe(client)
       client.on('data', (bytes) => {
