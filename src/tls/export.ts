@@ -11,7 +11,7 @@ const overhead = 5 + 1 + 16
 const header = 4
 /** A record that changes nothing, for old machines on the way; a client may send one. */
 const changeCipherSpec = 6
-/** Records of the client's part of the handshake with a certificate, and of what follows it. */
+/** Records that a client sends in one go with its certificate, at most. */
 const certificateRange = 40
 
 /**
@@ -33,8 +33,8 @@ export function exportState(socket: TLSSocket, kept: Kept): TlsState | Why {
   const suite = socket.getCipher()?.standardName
   if (weights === undefined || kept.has !== 2) return 'handshake'
   if (!isSuiteName(suite) || suites[suite].secretLength !== kept.secrets.length / 2) return 'handshake'
-  if (socket.writableLength > 0 || weights.queued > 0) return 'busy'
-  const sendNumber = numberSent(kept, weights, socket.isSessionReused())
+  if (socket.writableLength > 0 || weights.queued > 0 || kept.tickets === undefined) return 'busy'
+  const sendNumber = numberSent(kept.sent, kept.tickets, weights, socket.isSessionReused())
   if (sendNumber === undefined) return 'numbers'
   const receiveNumbers = numbersReceived(kept, weights, socket)
   if (receiveNumbers.length === 0) return 'busy'
@@ -61,11 +61,15 @@ export function exportState(socket: TLSSocket, kept: Kept): TlsState | Why {
   }
 }
 
-function numberSent({ sent, tickets }: Kept, { sealedOut, clearOut }: Weights, isReused: boolean): number | undefined {
-  const count = tickets === undefined ? undefined : ticketsIn(tickets, isReused)
-  if (tickets === undefined || count === undefined) return undefined
-  const records = (sealedOut - clearOut - sent - tickets) / overhead
-  return Number.isInteger(records) && records >= 0 ? count + records : undefined
+function numberSent(
+  flight: number,
+  tickets: number,
+  { sealedOut, clearOut }: Weights,
+  isReused: boolean,
+): number | undefined {
+  const count = ticketsIn(tickets, isReused)
+  const records = (sealedOut - clearOut - flight - tickets) / overhead
+  return count !== undefined && Number.isInteger(records) && records >= 0 ? count + records : undefined
 }
 
 function ticketsIn(bytes: number, isReused: boolean): number | undefined {
@@ -78,13 +82,14 @@ function ticketsIn(bytes: number, isReused: boolean): number | undefined {
 
 function numbersReceived(kept: Kept, { sealedIn, clearIn }: Weights, socket: TLSSocket): number[] {
   const over = sealedIn + kept.returned - clearIn
-  if (kept.handshakeIn !== undefined) return wholeNumbers([(over - kept.handshakeIn) / overhead])
+  const since = wholeNumbers([(over - kept.begin) / overhead])
+  if (kept.isBare) return since
+  if (wasAskedForCertificate(socket)) {
+    // With its certificate, whose size is not known, it may have sent some records more.
+    return since.flatMap((least) => Array.from({ length: certificateRange }, (_, more) => least + more))
+  }
   const finished = overhead + header + kept.secrets.length / 2
-  const likely = [changeCipherSpec, 0].map((more) => (over - kept.hello - finished - more) / overhead)
-  const found = wholeNumbers(likely)
-  if (found.length > 0 || !wasAskedForCertificate(socket)) return found
-  const least = Math.max(0, Math.ceil((over - kept.read) / overhead))
-  return Array.from({ length: certificateRange }, (_, more) => least + more)
+  return wholeNumbers([changeCipherSpec, 0].map((more) => (over - kept.hello - finished - more) / overhead))
 }
 
 function wholeNumbers(numbers: readonly number[]): number[] {

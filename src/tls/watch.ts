@@ -30,8 +30,10 @@ export type Kept = {
   tickets: number | undefined
   /** Sealed bytes that another process has read, and that came back: no handle counts them. */
   returned: number
-  /** Sealed bytes read with the whole handshake and nothing behind it; undefined: not so. */
-  handshakeIn: number | undefined
+  /** Sealed bytes read beyond the clear ones, when the turn of the handshake was over. */
+  begin: number
+  /** Nothing had come behind the handshake by then. */
+  isBare: boolean
 }
 
 /**
@@ -111,7 +113,7 @@ export class Watch {
     const secrets = Buffer.alloc(2 * secretLength(line))
     this.#kept.set(socket, {
       ...{ secrets, has: 0, hello: sealedIn, read: 0, sent: 0 },
-      ...{ tickets: undefined, returned: 0, handshakeIn: undefined },
+      ...{ tickets: undefined, returned: 0, begin: 0, isBare: false },
     })
     socket.once('close', () => this.#forget(socket))
   }
@@ -140,7 +142,8 @@ export class Watch {
         end()
         kept.tickets = now.sealedOut - kept.sent
       }
-      if (now.clearIn === 0 && now.sealedIn === kept.read) kept.handshakeIn = kept.read
+      kept.begin = now.sealedIn - now.clearIn
+      kept.isBare = now.clearIn === 0 && now.sealedIn === kept.read
       const why = this.#reasonAgainst(socket)
       if (why !== undefined) this.refuse(socket, why)
     })
