@@ -112,7 +112,7 @@ function longestRecord(socket: TLSSocket): number {
 }
 
 /** Of a session as DER: elements of a tag, a length and so many bytes, all in one. */
-export function recordLengthIn(session: Buffer): number {
+function recordLengthIn(session: Buffer): number {
   const lengthAt = (at: number): readonly [length: number, from: number] => {
     const first = session[at] ?? 0
     const more = first < 0x80 ? 0 : first & 0x7f

@@ -38,6 +38,8 @@ const everyField = {
   ...{
     keep: true,
     moveConnections: false,
+    moveTls: true,
+    moveTlsFor: 8,
     readyTimeout: 1,
     drainTimeout: 2,
     lameDuck: 7,
