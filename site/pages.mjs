@@ -8,6 +8,8 @@ export const root = fileURLToPath(new URL('..', import.meta.url))
 /** Pages of docs/ by the place where a reader looks for them; one that is not there yet is left out, one that is in no list comes under "More". */
 const guides = [
   'first-upgrade',
+  'how-it-works',
+  'library',
   'from-server-close',
   'from-pm2',
   'systemd',
@@ -20,8 +22,8 @@ const guides = [
   'websockets',
   'state-and-hooks',
 ]
-const reference = ['cli', 'config', 'preload', 'errors', 'limits', 'protocol', 'upgrade-walk']
-const evidence = ['reliability', 'failure-modes', 'benchmarks']
+const reference = ['cli', 'config', 'preload', 'errors', 'limits', 'protocol', 'original-api', 'upgrade-walk']
+const evidence = ['promises', 'reliability', 'failure-modes', 'benchmarks']
 
 /** Files beside docs/ that are pages, and their names. */
 const others = new Map([

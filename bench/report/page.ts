@@ -37,20 +37,9 @@ export function picturesOf(result: Result, scaling: Scaling): Record<string, str
 /** What stands between the marks in README.md. */
 export function readmePart(result: Result): string {
   const { plan, machine } = result
-  const rows = measuredOf(result).map((system) => [
-    system.title,
-    middle(system.failed),
-    `${middle(system.kept)} of ${plan.keepAlive}`,
-    `${middle(system.webSocketsKept)} of ${plan.webSockets}`,
-    goneOf(system, middle),
-  ])
-  return `${plan.upgrades} upgrades under ${plan.keepAlive} keep-alive clients that never retry, ${plan.single} that connect for each request, and ${plan.webSockets} WebSockets:
+  return `![Answers by version through ${plan.upgrades} upgrades: ${timelineWords(result)}](docs/benchmarks/timeline.svg)
 
-![Answers by version through ${plan.upgrades} upgrades: ${timelineWords(result)}](docs/benchmarks/timeline.svg)
-
-${table(['', 'failed requests per upgrade', 'connections kept', 'WebSockets kept', 'old version gone after'], rows)}
-
-\`${result.command}\`, ${machineWords(machine)}; ${runsWords(plan.runs)}. ${busyWords(machine)} How each was set up, where another is better, and the rest of the numbers: [docs/benchmarks.md](docs/benchmarks.md).
+${plan.upgrades} upgrades under ${plan.keepAlive} keep-alive clients that never retry, ${plan.single} that connect for each request, and ${plan.webSockets} WebSockets: \`${result.command}\`, ${machineWords(machine)}; ${runsWords(plan.runs)}. [How others compare](docs/benchmarks.md), where another is better, and the rest of the numbers.
 `
 }
 
