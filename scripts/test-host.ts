@@ -10,6 +10,7 @@ const needed = [
   ['podman', 'podman'],
   ['runc', 'runc'],
   ['catatonit', 'catatonit'],
+  ['docker-compose', 'docker-compose'],
   ['prometheus', 'prometheus'],
 ] as const
 

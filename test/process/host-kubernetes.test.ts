@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { get } from 'node:http'
 import { test } from 'node:test'
+import { setTimeout as later } from 'node:timers/promises'
 import { Endpoints } from '../support/endpoints.ts'
 import { freePort } from '../support/free-port.ts'
 import { connectionClients } from '../support/load/connection-clients.ts'
@@ -93,13 +94,19 @@ function isReady({ probe }: Pod): Promise<boolean> {
   })
 }
 
-/** SIGTERM, and proxies hear of it after the delay. Not `play kube --down`: it kills after ten seconds, whatever the manifest says. */
-async function end(podman: Podman, endpoints: Endpoints, pod: Pod): Promise<string> {
+/**
+ * As when a pod is deleted: it gets SIGTERM, and whoever sends clients there hears of it later. Not
+ * by `play kube --down`, which kills after ten seconds, whatever grace period the manifest has.
+ */
+async function end(podman: Podman, endpoints: Endpoints, pod: Pod) {
+  const ordered = performance.now()
   const stopped = podman.does(['pod', 'stop', '--time', gracePeriod, pod.name], 120_000)
-  await eventually(`that ${pod.name} leaves`, async () => !(await isReady(pod)) || undefined)
-  await endpoints.remove(pod.port, endpointDelay)
+  const left = eventually(`that ${pod.name} leaves`, async () => !(await isReady(pod)) || undefined)
+  await Promise.all([later(endpointDelay), left])
+  endpoints.remove(pod.port)
+  const removed = performance.now()
   await stopped
-  return podman.shows(`${pod.name}-web`, '{{.State.ExitCode}}')
+  return { delay: removed - ordered, code: await podman.shows(`${pod.name}-web`, '{{.State.ExitCode}}') }
 }
 
 /** Three pods, each replaced by another one as soon as that is ready. */
@@ -114,16 +121,18 @@ async function rollOut(podman: Podman, kind: 'plain' | 'kept') {
   await using keepAlive = keepAliveClients(endpoints.address, { count: 10, weights, pause: [0, 20], reconnect: true })
   await using single = connectionClients(endpoints.address, { count: 5, pause: [0, 50], goOn: true })
   await Promise.all([keepAlive.ready, single.ready])
-  const ends: Promise<string>[] = []
+  const ends: ReturnType<typeof end>[] = []
   for (const [index, pod] of old.entries()) {
     const next = await start(podman, `${kind}-new-${index + 1}`, isPlain)
     endpoints.add(next.port)
     ends.push(end(podman, endpoints, pod))
   }
-  const codes = await Promise.all(ends)
+  const ended = await Promise.all(ends)
   const results = await Promise.all([keepAlive.stop(), single.stop()])
   const sum = (what: 'requests' | 'failedRequests') => results.reduce((total, result) => total + result[what], 0)
-  return { codes, results, requests: sum('requests'), lost: sum('failedRequests') }
+  const delay = Math.max(...ended.map((one) => one.delay)) / 1_000
+  const codes = ended.map(({ code }) => code)
+  return { codes, results, requests: sum('requests'), lost: sum('failedRequests'), delay: delay.toFixed(1) }
 }
 
 test(
@@ -132,9 +141,11 @@ test(
   async (context) => {
     await using podman = await open()
     for (const kind of ['plain', 'kept'] as const) {
-      const { codes, results, requests, lost } = await rollOut(podman, kind)
+      const { codes, results, requests, lost, delay } = await rollOut(podman, kind)
       const how = results.map(({ failures }) => JSON.stringify(failures)).join(' ')
-      context.diagnostic(`${kind}: ${requests} requests, ${lost} lost, exit codes ${codes}; ${how}`)
+      context.diagnostic(
+        `${kind}: ${requests} requests, ${lost} lost, sent to a pod up to ${delay} s after its end was ordered, exit codes ${codes}; ${how}`,
+      )
       if (kind === 'plain') assert.ok(lost > 0)
       else {
         assert.equal(lost, 0, JSON.stringify(results.map(({ faults }) => faults)))

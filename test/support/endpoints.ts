@@ -1,7 +1,6 @@
 /** What stands before the pods of a service: a TCP router, whose list of pods changes. */
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
-import { setTimeout as later } from 'node:timers/promises'
 
 /**
  * Whoever connects gets the next pod of the list and stays with it until one of both ends the
@@ -32,9 +31,7 @@ export class Endpoints {
     this.#ports.push(port)
   }
 
-  /** Proxies hear it late: for `delay` milliseconds more they go on sending clients there. */
-  async remove(port: number, delay: number): Promise<void> {
-    await later(delay)
+  remove(port: number): void {
     this.#ports.splice(this.#ports.indexOf(port), 1)
   }
 

@@ -50,6 +50,14 @@ function whyNot(): string | false {
 /** For a test that starts one: skipped, with the reason, where that is not possible. */
 export const inContainers = { skip: whyNot() }
 
+/** With Docker's compose too: it asks podman as if that were Docker. */
+export const inCompose = {
+  skip:
+    inContainers.skip ||
+    onlyOnHost.skip ||
+    (spawnSync('docker-compose', ['version']).error !== undefined && 'there is no docker-compose'),
+}
+
 /** The same for one that takes long, which `npm run test:host` runs. */
 export const inContainersOnHost = { skip: inContainers.skip || onlyOnHost.skip }
 
@@ -102,6 +110,24 @@ export class Podman {
     const { code, stdout, stderr } = await this.runs(args, ms)
     if (code !== 0) throw new Error(`podman ${args.join(' ')} ended with ${code}: ${stdout}${stderr}`)
     return stdout
+  }
+
+  /** The engine as Docker's programs find it; with the environment that names it. */
+  serves(): { readonly env: NodeJS.ProcessEnv } & AsyncDisposable {
+    const socket = `unix://${this.path('docker.sock')}`
+    const child = spawn('podman', [...this.#global, 'system', 'service', '--time', '0', socket], {
+      env: this.#env,
+      cwd: this.folder,
+      stdio: 'ignore',
+    })
+    const ended = once(child, 'close')
+    return {
+      env: { ...this.#env, DOCKER_HOST: socket },
+      async [Symbol.asyncDispose]() {
+        child.kill('SIGTERM')
+        await within('the end of the service of the engine', ended)
+      },
+    }
   }
 
   /** Runs `cook-daemon` in a container, as an operator does it. */
