@@ -211,8 +211,10 @@ export type TakenTls = {
 export type TlsHooks = {
   /** The first record has opened. */
   proven(): void
-  /** The bytes are not what was expected; false: nobody can go on with them. */
-  returned(bytes: Buffer): boolean
+  /** The bytes are not what was expected: who sent it goes on with them. */
+  returned(bytes: Buffer): void
+  /** Whether who sent it is still there. */
+  mayReturn(): boolean
 }
 
 export type MoveOptions = {

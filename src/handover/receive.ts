@@ -160,11 +160,8 @@ export class Arrivals {
     const link = this.#link
     const hooks: TlsHooks = {
       proven: () => link?.send({ type: 'proven', id }),
-      returned(bytes) {
-        if (link?.isOpen !== true) return false
-        link.send({ type: 'returned', id, bytes: bytes.toString('base64') })
-        return true
-      },
+      returned: (bytes) => link?.send({ type: 'returned', id, bytes: bytes.toString('base64') }),
+      mayReturn: () => link?.isOpen === true,
     }
     const adopted = this.#service.tls?.adopt(tcp, sealed, hooks)
     if (adopted === undefined) tcp.destroy()

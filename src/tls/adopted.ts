@@ -20,6 +20,8 @@ export type AdoptedHooks = {
    * instead, with every byte since the move; nothing was sent, and the stream is destroyed.
    */
   returned(bytes: Buffer): void
+  /** False when there is nobody any more who could take it back: it is made the best of here. */
+  mayReturn(): boolean
 }
 
 /**
@@ -207,6 +209,10 @@ export class AdoptedTls extends TlsFace {
     this.#hooks.proven()
   }
 
+  get #mayReturn(): boolean {
+    return !this.#isSettled && this.#hooks.mayReturn()
+  }
+
   #read(): void {
     // A listener that takes data at once may come back here.
     if (this.#isReading) return
@@ -219,7 +225,7 @@ export class AdoptedTls extends TlsFace {
     this.#isReading = false
     if (this.#hasEnded) this.#incoming.take()
     if (this.#isSettled || this.#isHeld || this.destroyed || this.#incoming.waiting === 0) return
-    this.#proofTimer ??= setTimeout(() => this.#giveBack(), proofTimeout)
+    this.#proofTimer ??= setTimeout(() => this.#mayReturn && this.#giveBack(), proofTimeout)
   }
 
   #onArrived(arrived: Arrived): void {
@@ -238,14 +244,15 @@ export class AdoptedTls extends TlsFace {
         this.destroy(alertError(arrived.number))
         return
       case 'fault':
-        if (this.#isSettled) this.#fail(arrived.fault)
-        else this.#giveBack()
+        if (this.#mayReturn) this.#giveBack()
+        else this.#fail(arrived.fault)
         return
     }
   }
 
   /** The client says why, and is closed. */
   #fail(fault: Fault): void {
+    this.#settle()
     if (this.#socket.writable) this.#socket.end(this.#seal(contentType.alert, [Buffer.from([2, fault.alert])]))
     this.destroy(faultError(fault))
   }
@@ -263,7 +270,7 @@ export class AdoptedTls extends TlsFace {
   #onEnd(): void {
     // Set by whoever makes it a server's own: the end of what is sent comes behind a close_notify.
     this.#socket.allowHalfOpen = true
-    if (!this.#isSettled && this.#incoming.waiting > 0) this.#giveBack()
+    if (this.#mayReturn && this.#incoming.waiting > 0) this.#giveBack()
     // Without a close_notify, or in the middle of a record: Node asks OpenSSL to overlook it.
     else this.#endReading()
   }
