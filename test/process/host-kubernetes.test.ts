@@ -96,7 +96,7 @@ function isReady({ probe }: Pod): Promise<boolean> {
 
 /**
  * As when a pod is deleted: it gets SIGTERM, and whoever sends clients there hears of it later. Not
- * by `play kube --down`, which kills after ten seconds, whatever grace period the manifest has.
+ * by `play kube --down`, which in podman 4.3 kills at once, whatever grace period the manifest has.
  */
 async function end(podman: Podman, endpoints: Endpoints, pod: Pod) {
   const ordered = performance.now()
