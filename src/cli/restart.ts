@@ -10,6 +10,7 @@ import { exitCodes, note, paint, print, printJson } from './output.ts'
 import { type AgainOptions, type Changes, changesOf, checkCommand } from './program.ts'
 import { recordFor, servesText, startFrom, startProgram } from './start.ts'
 import { endAll } from './stop.ts'
+import { waitingFor } from './waiting.ts'
 import { nodeText, tellDoubts, whatRuns } from './what-runs.ts'
 
 export type RestartOptions = StopOptions & AgainOptions
@@ -59,7 +60,8 @@ export async function restartKept(
     ...(killAfter !== undefined && { killAfter }),
     ...keepChanges(before, options),
   }
-  const now = (await client.ask('POST /restart', asked)) as Status
+  const what = `${client.name} is restarting: until it serves again; clients wait`
+  const now = (await waitingFor(what, client.ask('POST /restart', asked))) as Status
   if (options.json === true) printJson(now)
   else {
     print(`${paint('green', client.name)} ${servesText(now)}`)

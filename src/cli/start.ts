@@ -27,6 +27,7 @@ import {
   type StartOptions,
 } from './program.ts'
 import { checkForUser, foundAgain } from './user.ts'
+import { waitingFor } from './waiting.ts'
 import { isSameScript, nodeText, type Running, tellDoubts, whatRuns } from './what-runs.ts'
 
 /** A program, or by its name a service that is down: as it was started last. */
@@ -56,7 +57,7 @@ export async function startProgram(program: Program, options: StartOptions, agai
   if (alone !== undefined) throw alone
   const { logFile, log } = openLogOf(program, folder)
   try {
-    await launch(withLog(program, logFile), { folder, log, options, again })
+    await waitingFor(startText(program), launch(withLog(program, logFile), { folder, log, options, again }))
   } catch (error) {
     // Two at once: the other one has won.
     const other = isNameTaken(error) ? await client.status().catch(() => undefined) : undefined
@@ -85,7 +86,7 @@ async function startAlone(program: Program, lack: CookError, options: StartOptio
   if (!isNamed && logFolders(process.env, undefined).length === 0) throw lack
   const { logFile, log } = openLogOf(program, undefined)
   try {
-    await launch(withLog(program, logFile), { log, options, again })
+    await waitingFor(startText(program), launch(withLog(program, logFile), { log, options, again }))
   } finally {
     closeSync(log)
   }
@@ -146,6 +147,11 @@ function openLogOf({ name, record: { logFile } }: Program, runFolder: string | u
 
 function withLog(program: Program, logFile: string): Program {
   return { ...program, record: { ...program.record, logFile } }
+}
+
+function startText({ name, record: { waitReady, noListen } }: Program): string {
+  const until = waitReady || noListen ? 'it says that it is ready' : 'it listens'
+  return `${name} is starting: until ${until}`
 }
 
 /** A program of the verbs alone says that it is up, and has no control socket. */

@@ -11,12 +11,16 @@ import { noteStopped } from './down.ts'
 import { type End, endSilent, type StopOptions, untilEnded } from './end-silent.ts'
 import { silentOwners, which } from './find-service.ts'
 import { exitCodes, paint, print, printJson } from './output.ts'
+import { waitingFor } from './waiting.ts'
 
 export async function stop(name: string | undefined, options: StopOptions): Promise<number> {
   const client = await which(name)
   const before = client.owners()
   try {
-    const { pid, wasKilled, answered } = await endAll(client, options)
+    const { pid, wasKilled, answered } = await waitingFor(
+      `${client.name} is stopping: until it has finished what it accepted`,
+      endAll(client, options),
+    )
     noteStopped(client.name)
     const others = before.filter((one) => isAlive(identityOf(one)))
     const json = { name: client.name, pid, wasKilled, answered }

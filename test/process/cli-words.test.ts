@@ -39,6 +39,21 @@ test('colours are for terminals, and NO_COLOR turns them off', { skip: noTermina
   assert.equal(stderr.includes(colour), false)
 })
 
+test('at a terminal a start that takes longer says what it waits for, and how long already; its last line is as ever', {
+  skip: noTerminal,
+}, async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  writeProgram(lab, 'app.mjs', 'one', 'await new Promise((done) => setTimeout(done, 1_500))')
+  const command = `${process.execPath} ${bin} start app.mjs`
+  const { CI: _, ...rest } = process.env
+  const options = { env: { ...rest, ...lab.environment(), TERM: 'xterm', NO_COLOR: '1' }, cwd: lab.folder }
+  const typing = promisify(execFile)('script', ['-qec', command, '/dev/null'], options)
+  const { stdout } = await within('the start', typing)
+  await operator.status('app')
+  assert.match(stdout, /\r\u001b\[K +\d\.\d s {2}app is starting: until it listens\r\u001b\[Kapp serves on /)
+})
+
 test('an exception that ends a version is printed once, behind the sentence that says who serves', async () => {
   await using lab = await Lab.open()
   await using operator = new Operator(lab)
