@@ -16,12 +16,12 @@ import { webSocketClients } from '../support/load/web-socket-clients.ts'
 import { type Report, upgradeBySignal } from '../support/steps.ts'
 import { eventually, within } from '../support/waiting.ts'
 
-test('100 busy WebSockets stay open through 10 upgrades: no message is lost, doubled or out of order, and the count of each is right', async () => {
+test('100 busy WebSockets stay open through five upgrades: no message is lost, doubled or out of order, and the count of each is right', async () => {
   await using lab = await Lab.open()
   let { server, port } = await startServer(lab)
   await using load = webSocketClients({ host: '127.0.0.1', port }, { count: 100, inFlight: 3, pause: [0, 20] })
   await load.ready
-  for (let upgrades = 0; upgrades < 10; upgrades++) {
+  for (let upgrades = 0; upgrades < 5; upgrades++) {
     const { young, report } = await upgradeBySignal(lab, server)
     assert.deepEqual(
       { ...fates(report), listeners: null },
@@ -34,7 +34,7 @@ test('100 busy WebSockets stay open through 10 upgrades: no message is lost, dou
   assert.deepEqual(closes, {})
   assert.equal(connections, 100)
   assert.ok(answers > 1_000, `${answers} answers`)
-  assert.ok(Object.keys(generations).length > 5, 'the clients were answered by one generation after the other')
+  assert.ok(Object.keys(generations).length > 3, 'the clients were answered by one generation after the other')
 })
 
 test('messages of 1 MB in pieces and what the server pushes arrive whole and in order over upgrades', async () => {
