@@ -1,20 +1,10 @@
 /** Unit files on disk: whose they are, and how one of ours gets there whole. */
-import { randomUUID } from 'node:crypto'
-import {
-  closeSync,
-  constants,
-  fchmodSync,
-  fsyncSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  writeFileSync,
-} from 'node:fs'
+import { mkdirSync, readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { isAbsolute, join } from 'node:path'
 import { type UnitFile, unitMark } from '../host/unit.ts'
-import { fileAt, removeFile } from '../node/stat.ts'
+import { fileAt } from '../node/stat.ts'
+import { writeWhole } from './whole-file.ts'
 
 /** Where units lie, the one in which we write first (systemd.unit(5)). */
 export function unitFolders(isUser: boolean): readonly [string, ...string[]] {
@@ -48,26 +38,6 @@ export function writeUnit(folder: string, { file, text }: UnitFile): boolean {
   const path = join(folder, file)
   if (ownText(path) === text) return false
   mkdirSync(folder, { recursive: true, mode: 0o755 })
-  // Not a name that systemd reads.
-  const temporary = join(folder, `.${file}.${randomUUID()}.tmp`)
-  const fd = openSync(
-    temporary,
-    constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW,
-    0o644,
-  )
-  try {
-    writeFileSync(fd, text)
-    fchmodSync(fd, 0o644)
-    fsyncSync(fd)
-    renameSync(temporary, path)
-  } catch (error) {
-    removeFile(temporary)
-    throw error
-  } finally {
-    closeSync(fd)
-  }
-  const place = openSync(folder, 'r')
-  fsyncSync(place)
-  closeSync(place)
+  writeWhole(path, text, 0o644)
   return true
 }
