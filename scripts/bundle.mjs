@@ -54,18 +54,25 @@ export async function bundle() {
       cluster: 'src/preload/cluster.ts',
       // For both: a program that does not want it never reads it.
       tls: 'src/tls/moves.ts',
+      'mark-answers': 'src/preload/mark-answers.ts',
     },
     external: ['./program.cjs', './worker.cjs', './cluster.cjs'],
   })
   // For those who wrote `--import` into their own scripts.
   await build({ ...options, format: 'esm', entryPoints: { preload: 'src/preload/import.ts' }, sourcemap: false })
-  // The command, with commander inside: the package has no dependency.
+  // The command, with commander and ws inside: the package has no dependency. What ws would load of
+  // the user's packages, if they are there, is left out.
   await build({
     ...commonJs,
     outdir: 'dist/bin',
     outExtension: {},
     entryPoints: { 'cook-daemon': 'src/cli/main.ts', keeper: 'src/keeper/main.ts' },
     packages: 'bundle',
+    define: {
+      ...commonJs.define,
+      'process.env.WS_NO_BUFFER_UTIL': '"1"',
+      'process.env.WS_NO_UTF_8_VALIDATE': '"1"',
+    },
     sourcemap: false,
     legalComments: 'inline',
   })

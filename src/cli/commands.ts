@@ -159,8 +159,12 @@ withStartOptions(program.command('prove'))
   .option('--host <host>', 'the Host header of their requests')
   .option('--upgrades <count>', 'how many; every second one is to a version that exits, hangs or crashes', count, 12)
   .option('--clients <count>', 'how many clients, with one connection each', count, 50)
+  .option('--web-socket <path>', 'as many hold a WebSocket there (default: at --path, if it is answered there)')
+  .option('--workers <number>', 'processes that serve side by side, or max: one for each core (default: 1)', workers)
+  .option('--no-keep', 'without a keeper')
+  .option('--report <file>', 'write what was seen, as one HTML page with pictures')
   .option('--json', 'print the verdict as JSON')
-  .addHelpText('after', example('prove server.js --path /health'))
+  .addHelpText('after', examples('prove server.js --path /health', 'prove server.js --workers 4 --report proof.html'))
   .action((script, args, options) => later(async () => (await import('./prove.ts')).prove(script, args, options)))
 
 withFileOptions(

@@ -1,4 +1,5 @@
 /** What `prove` asks: which listener, in which protocol, and whether it answers at all. */
+import { randomBytes } from 'node:crypto'
 import type { RequestOptions } from 'node:http'
 import type { ListenerStatus } from '../control/status.ts'
 import { messageOf } from '../errors.ts'
@@ -22,15 +23,12 @@ export type Target = {
 
 /** Rejects if there is no such listener, or no answer to build upon. */
 export async function targetOf(listeners: readonly ListenerStatus[], options: TargetOptions): Promise<Target> {
-  const path = options.path.startsWith('/') ? options.path : `/${options.path}`
+  const path = absolute(options.path)
   const { name, address } = chosen(listeners, options)
   const where = address.startsWith('/') ? { socketPath: address } : tcp(address)
   const host = options.host ?? ('host' in where ? `${where.host}:${where.port}` : 'localhost')
   const request = { ...where, path, headers: { host } }
-  const words = (protocol: string) =>
-    'host' in where
-      ? `${protocol}://${where.host.includes(':') ? `[${where.host}]` : where.host}:${where.port}${path}`
-      : `${path} in ${protocol} at ${address}`
+  const words = (protocol: string) => textOf(protocol, request)
   const plain = await ask(request, false, options.patience)
   const answer = typeof plain === 'number' || plain === 'silent' ? plain : await ask(request, true, options.patience)
   const isTls = typeof plain !== 'number' && plain !== 'silent' && typeof answer === 'number'
@@ -51,6 +49,37 @@ export async function targetOf(listeners: readonly ListenerStatus[], options: Ta
     )
   }
   return { text, isTls, request }
+}
+
+/**
+ * Where clients of the same listener hold WebSockets. Without a path it is where the others ask, if
+ * a handshake is answered there; undefined: it is not.
+ */
+export async function webSocketsOf(
+  { isTls, request }: Target,
+  { webSocket, patience }: { readonly webSocket?: string; readonly patience: number },
+): Promise<Target | undefined> {
+  const own = webSocket === undefined ? request : { ...request, path: absolute(webSocket) }
+  const text = textOf(isTls ? 'wss' : 'ws', own)
+  const answer = await handshake(own, isTls, patience)
+  if (answer === 101) return { text, isTls, request: own }
+  if (webSocket === undefined) return undefined
+  const what =
+    answer === 'silent'
+      ? `did not answer within ${patience / 1000} s`
+      : `answered ${answer instanceof Error ? messageOf(answer) : answer}`
+  throw new Error(
+    `there is no WebSocket at ${text}: the program ${what} to a handshake. Choose with --web-socket where it has one`,
+  )
+}
+
+function absolute(path: string): string {
+  return path.startsWith('/') ? path : `/${path}`
+}
+
+function textOf(protocol: string, { host, port, socketPath, path }: RequestOptions): string {
+  if (socketPath != null) return `${path} in ${protocol} at ${socketPath}`
+  return `${protocol}://${host?.includes(':') ? `[${host}]` : host}:${port}${path}`
 }
 
 function chosen(listeners: readonly ListenerStatus[], { listener, port }: TargetOptions): ListenerStatus {
@@ -96,6 +125,40 @@ function ask(request: RequestOptions, isTls: boolean, patience: number): Promise
   })
 }
 
+/** What comes in answer to the handshake of a WebSocket (RFC 6455, section 4.1). */
+function handshake(request: RequestOptions, isTls: boolean, patience: number): Promise<number | 'silent' | Error> {
+  const { get } = process.getBuiltinModule(isTls ? 'node:https' : 'node:http')
+  const headers = {
+    ...(request.headers as Record<string, string>),
+    connection: 'Upgrade',
+    upgrade: 'websocket',
+    'sec-websocket-version': '13',
+    'sec-websocket-key': randomBytes(16).toString('base64'),
+  }
+  return new Promise((done) => {
+    const options = {
+      ...request,
+      headers,
+      agent: false,
+      timeout: patience,
+      ...(isTls && { rejectUnauthorized: false }),
+    }
+    const asked = get(options, (response) => {
+      done(response.statusCode ?? 0)
+      asked.destroy()
+    })
+    asked.once('upgrade', (response, socket) => {
+      done(response.statusCode ?? 0)
+      socket.on('error', () => {}).destroy()
+    })
+    asked.once('timeout', () => {
+      done('silent')
+      asked.destroy()
+    })
+    asked.on('error', (error) => done(error))
+  })
+}
+
 /** For the reader of a verdict: what a failure usually comes from. */
 export function meaningOf(why: string): string {
   for (const [pattern, meaning] of meanings) if (pattern.test(why)) return meaning
@@ -104,11 +167,27 @@ export function meaningOf(why: string): string {
 
 const meanings: readonly (readonly [RegExp, string])[] = [
   [
-    /^(ECONNRESET|EPIPE|half an answer|socket hang up)/,
+    /^WebSocket closed with 1006/,
+    'the WebSocket was cut without a word: mostly a program that ends its connections, or itself, at SIGTERM',
+  ],
+  [
+    /^WebSocket closed with/,
+    'the program closed the WebSocket itself, and its client cannot know that it may come back: leave that to cook-daemon (1012), or let it move with handOverWebSockets()',
+  ],
+  [
+    /^WebSocket: no pong/,
+    'the WebSocket was open, and nobody answered there: mostly a version that waits for something',
+  ],
+  [
+    /^WebSocket: Unexpected server response/,
+    'the handshake was refused: mostly a version that listens before it can serve (--wait-ready)',
+  ],
+  [
+    /^(?:WebSocket: )?(ECONNRESET|EPIPE|half an answer|socket hang up)/,
     'the connection was cut: mostly an answer that takes longer than --drain-timeout, or a program that destroys its connections at SIGTERM',
   ],
   [
-    /^ECONNREFUSED|^ENOENT/,
+    /^(?:WebSocket: )?(ECONNREFUSED|ENOENT)/,
     'nobody listened: mostly a version that closes its listener itself, or that died after it had taken over (--overlap)',
   ],
   [

@@ -129,7 +129,7 @@ type Launch = {
 }
 
 /** Under a keeper, unless that is not wanted. */
-async function launch(program: Program, { folder, log, options, again }: Launch): Promise<void> {
+export async function launch(program: Program, { folder, log, options, again }: Launch): Promise<void> {
   if (options.keep === false && options.workers !== undefined)
     throw new UsageError('--workers needs a keeper: leave out --no-keep, or --workers')
   if (options.keep === false) return launchDaemon({ ...planFor(program, again.env), output: [log, log] })

@@ -22,6 +22,9 @@ export const envProgram = 'COOK_DAEMON_PROGRAM'
 export const envWorkers = 'COOK_DAEMON_WORKERS'
 /** Which of them it is, counted from 0: by the name that PM2 gave it. */
 export const envInstance = 'NODE_APP_INSTANCE'
+/** From `prove`: which version this is of those that it starts, and the header that tells it. */
+export const envProveVersion = 'COOK_DAEMON_PROVE_VERSION'
+export const proveHeader = 'cook-daemon-prove-version'
 /** The folder of the control sockets; set by people. */
 export const envHome = 'COOK_DAEMON_HOME'
 /** The same, set by systemd for a unit with RuntimeDirectory=. */

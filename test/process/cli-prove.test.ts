@@ -1,19 +1,16 @@
 /** `cook-daemon prove`: a program that keeps its promise, and one that does not. */
 import assert from 'node:assert/strict'
-import { readdirSync } from 'node:fs'
 import { test } from 'node:test'
 import { makeCertificate } from '../support/certificate.ts'
 import { Operator, writeProgram } from '../support/command.ts'
 import { Lab } from '../support/lab.ts'
+import { leftIn, proves } from '../support/prove.ts'
 
 test('cook-daemon prove upgrades a program of the user to good and bad versions under load, and finds nothing lost', async () => {
   await using lab = await Lab.open()
   await using operator = new Operator(lab)
   writeProgram(lab, 'app.mjs', 'one')
-  const { code, stdout, stderr } = await operator.types(
-    ['prove', 'app.mjs', '--upgrades', '6', '--clients', '20'],
-    inLab(lab),
-  )
+  const { code, stdout, stderr } = await proves(lab, operator, ['app.mjs', '--upgrades', '6', '--clients', '20'])
   assert.equal(code, 0, stdout + stderr)
   const kinds = [...stdout.matchAll(/^ +\d {2}(\w+) +ok /gm)].map(([, kind]) => kind)
   assert.deepEqual(kinds, ['good', 'exits', 'good', 'hangs', 'good', 'crashes'])
@@ -31,15 +28,15 @@ test('cook-daemon prove finds the requests that a program loses, and says so to 
 await serve(server, { host: '127.0.0.1', port: 0, drainTimeout: 0 })
 await new Promise(() => {})`
   writeProgram(lab, 'app.mjs', 'one', losing)
-  const args = ['prove', 'app.mjs', '--upgrades', '1', '--clients', '10', '--json']
-  const people = await operator.types(args.slice(0, -1), inLab(lab))
+  const args = ['app.mjs', '--upgrades', '1', '--clients', '10', '--json']
+  const people = await proves(lab, operator, args.slice(0, -1))
   assert.match(people.stdout, /^upgrade 1 \(good\): \d+ requests failed: (ECONNRESET|half an answer)\n/m)
   assert.match(
     people.stdout,
     /^(ECONNRESET|half an answer): the connection was cut: mostly an answer that takes longer than --drain-timeout/m,
   )
   assert.match(people.stdout, /^NOT PROVED: /m)
-  const { code, stdout } = await operator.types(args, inLab(lab))
+  const { code, stdout } = await proves(lab, operator, args)
   assert.equal(code, 1, stdout)
   const { isProved, failed, failures, rounds } = JSON.parse(stdout)
   assert.deepEqual([isProved, rounds.length], [false, 1])
@@ -55,7 +52,7 @@ test('cook-daemon prove of a program that does not come up says why and leaves n
   await using lab = await Lab.open()
   await using operator = new Operator(lab)
   writeProgram(lab, 'app.mjs', 'one', "throw new Error('no database here')")
-  const { code, stderr } = await operator.types(['prove', 'app.mjs'], inLab(lab))
+  const { code, stderr } = await proves(lab, operator, ['app.mjs'])
   assert.equal(code, 1)
   assert.match(stderr, /no database here/)
   assert.deepEqual(leftIn(lab), [])
@@ -70,8 +67,8 @@ const [key, cert] = ['key', 'cert'].map((name) => process.getBuiltinModule('node
 await serve(secure({ key, cert }, (_, response) => response.end('one')), { host: '127.0.0.1', port: 0 })
 await new Promise(() => {})`
   writeProgram(lab, 'app.mjs', 'one', secure)
-  const args = ['prove', 'app.mjs', '--upgrades', '1', '--clients', '5']
-  const { code, stdout, stderr } = await operator.types(args, inLab(lab))
+  const args = ['app.mjs', '--upgrades', '1', '--clients', '5']
+  const { code, stdout, stderr } = await proves(lab, operator, args)
   assert.equal(code, 0, stdout + stderr)
   assert.match(
     stdout,
@@ -93,9 +90,9 @@ await daemon.listen(other, { path: '${lab.path('admin')}', name: 'admin' })
 await daemon.ready()
 await new Promise(() => {})`
   writeProgram(lab, 'app.mjs', 'one', several)
-  const args = ['prove', 'app.mjs', '--upgrades', '1', '--clients', '3', '--json']
+  const args = ['app.mjs', '--upgrades', '1', '--clients', '3', '--json']
   const asked = async (more: readonly string[]) => {
-    const { code, stdout, stderr } = await operator.types([...args, ...more], inLab(lab))
+    const { code, stdout, stderr } = await proves(lab, operator, [...args, ...more])
     assert.equal(code, 0, stdout + stderr)
     return JSON.parse(stdout).url as string
   }
@@ -108,7 +105,7 @@ await new Promise(() => {})`
     ['--listener', 'none'],
     ['--port', '1'],
   ]) {
-    const { code, stderr } = await operator.types([...args, ...wrong], inLab(lab))
+    const { code, stderr } = await proves(lab, operator, [...args, ...wrong])
     assert.equal(code, 2)
     assert.match(stderr, /there is no such listener, but: web \(127\.0\.0\.1:\d+\), admin \(\S+\/admin\)/)
   }
@@ -135,7 +132,7 @@ test('cook-daemon prove of a path that is not there, fails, or is never answered
     'await createDaemon().then((daemon) => daemon.ready()); await new Promise((done) => setTimeout(done, 60_000))',
   )
   const refused = async (args: readonly string[], why: RegExp) => {
-    const { code, stdout, stderr } = await operator.types(['prove', ...args], inLab(lab))
+    const { code, stdout, stderr } = await proves(lab, operator, args)
     assert.match(stderr, why)
     assert.deepEqual([code, stdout], [1, ''])
   }
@@ -149,11 +146,3 @@ test('cook-daemon prove of a path that is not there, fails, or is never answered
   ])
   assert.deepEqual(leftIn(lab), [])
 })
-
-function inLab(lab: Lab) {
-  return { env: { TMPDIR: lab.folder } }
-}
-
-function leftIn(lab: Lab): string[] {
-  return readdirSync(lab.folder).filter((name) => name.startsWith('cook-prove'))
-}
