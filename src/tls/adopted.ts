@@ -87,6 +87,8 @@ export class AdoptedTls extends TlsFace {
     socket.on('timeout', () => this.emit('timeout'))
     // It has failed already, and says so to nobody any more.
     if (socket.destroyed) process.nextTick(() => this.destroy())
+    // Node reads a connection before anybody listens too: its end is seen.
+    socket.resume()
     // Whoever adopts it listens first.
     if (this.#incoming.waiting > 0) process.nextTick(() => this.#read())
   }
@@ -128,9 +130,8 @@ export class AdoptedTls extends TlsFace {
     this.#incoming.add(takeUnread(this.#socket) ?? Buffer.alloc(0))
     const unread = this.#incoming.take()
     this.#incoming.add(unread)
-    const { suite, servername, alpnProtocol, authorized, authorizationError, peerCertificate } = this.known
     return {
-      ...{ suite, servername, alpnProtocol, authorized, authorizationError, peerCertificate },
+      ...this.known(),
       ...this.#incoming.standing(),
       clientSecret: this.#receiving.copySecret(),
       serverSecret: this.#sending.copySecret(),
@@ -138,8 +139,6 @@ export class AdoptedTls extends TlsFace {
       isProven: this.#isSettled,
       longestRecord: this.#longestRecord,
       unread,
-      isSessionReused: this.isSessionReused(),
-      movedAt: this.movedAt,
     }
   }
 

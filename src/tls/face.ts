@@ -6,17 +6,17 @@ import { CookError } from '../errors.ts'
 import type { TlsState } from './state.ts'
 
 /** What is fixed for the life of a connection. */
-export type Known = Pick<
-  TlsState,
-  | 'suite'
-  | 'servername'
-  | 'alpnProtocol'
-  | 'authorized'
-  | 'authorizationError'
-  | 'peerCertificate'
-  | 'isSessionReused'
-  | 'movedAt'
->
+const fixed = [
+  'suite',
+  'servername',
+  'alpnProtocol',
+  'authorized',
+  'authorizationError',
+  'peerCertificate',
+  'isSessionReused',
+  'movedAt',
+] as const
+export type Known = Pick<TlsState, (typeof fixed)[number]>
 
 export abstract class TlsFace extends Duplex {
   readonly encrypted = true
@@ -27,9 +27,11 @@ export abstract class TlsFace extends Duplex {
   readonly #socket: Socket
   readonly #known: Known
 
-  constructor(socket: Socket, known: Known) {
+  constructor(socket: Socket, state: TlsState) {
     super({ allowHalfOpen: socket.allowHalfOpen })
     this.#socket = socket
+    // Without the secrets: util.inspect shows what a getter gives.
+    const known = Object.fromEntries(fixed.map((name) => [name, state[name]])) as Known
     this.#known = known
     this.authorized = known.authorized
     this.authorizationError = known.authorizationError ?? null
@@ -47,7 +49,7 @@ export abstract class TlsFace extends Duplex {
     return this.#known.movedAt
   }
 
-  protected get known(): Known {
+  protected known(): Known {
     return this.#known
   }
 

@@ -200,6 +200,11 @@ export class TlsClient {
     return this.#seal.seal(type, Buffer.from(content), padding)
   }
 
+  /** What is sealed from now on is behind a KeyUpdate. */
+  updated(): void {
+    this.#seal?.update()
+  }
+
   write(...bytes: Buffer[]): void {
     this.#raw.write(Buffer.concat(bytes))
   }
