@@ -1,18 +1,22 @@
 /**
- * Runs the tests that need a systemd, a container engine or a Prometheus, whole; or others, by
- * their names. As root on a Debian it installs what they need; what is not there then, they skip.
+ * Runs the tests that need a systemd, a container engine, a Prometheus or an Ansible, whole; or
+ * others, by their names. As root on a Debian it installs what they need; what is not there then,
+ * they skip.
  */
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 
-/** A program, and the package that has it. */
-const needed = [
+/** A program, the package that has it, and the unit that Debian starts with that. */
+const needed: readonly (readonly [program: string, name: string, unit?: string])[] = [
   ['podman', 'podman'],
   ['runc', 'runc'],
   ['catatonit', 'catatonit'],
   ['docker-compose', 'docker-compose'],
-  ['prometheus', 'prometheus'],
-] as const
+  ['prometheus', 'prometheus', 'prometheus'],
+  ['ansible-playbook', 'ansible-core'],
+  ['sshd', 'openssh-server', 'ssh'],
+  ['haproxy', 'haproxy', 'haproxy'],
+]
 
 function isThere(program: string): boolean {
   return spawnSync('sh', ['-c', `command -v ${program}`]).status === 0
@@ -31,9 +35,9 @@ if (missing.length > 0 && process.getuid?.() === 0 && isThere('apt-get')) {
     const isDone = apt('install', '--yes', '--no-install-recommends', name)
     console.log(isDone ? `installed ${name}` : `${name} cannot be installed: tests that need it are skipped`)
   }
-  // Tests start it themselves: that of the machine is nobody's wish.
-  const hasUnit = missing.some(([, name]) => name === 'prometheus') && existsSync('/run/systemd/system')
-  if (hasUnit) spawnSync('systemctl', ['disable', '--now', 'prometheus'])
+  // Tests start them themselves: those of the machine are nobody's wish.
+  const units = missing.flatMap(([, , unit]) => unit ?? [])
+  if (units.length > 0 && existsSync('/run/systemd/system')) spawnSync('systemctl', ['disable', '--now', ...units])
   if (!isFresh) console.log('apt-get reaches no network: tests that need more than is here are skipped')
 }
 process.env.COOK_TEST_HOST = '1'

@@ -16,6 +16,7 @@ const guides = [
   'monitoring',
   'containers',
   'kubernetes',
+  'fleet',
   'unmodified-programs',
   'drain-and-deadlines',
   'failure-and-rollback',

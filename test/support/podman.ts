@@ -225,8 +225,8 @@ function put(root: string, from: string, to = from): void {
 }
 
 /** As `npm ci` puts it into the folder of a program; the command is found by its name. */
-export function installIn(root: string): void {
-  const modules = join(root, 'srv/web/node_modules')
+export function installIn(root: string, folder = 'srv/web'): void {
+  const modules = join(root, folder, 'node_modules')
   for (const part of ['package.json', 'dist/bin', 'dist/bundle']) {
     cpSync(join(repository, part), join(modules, 'cook-daemon', part), { recursive: true })
   }

@@ -38,6 +38,9 @@ export const underSystemdOnHost = { skip: underSystemd.skip || onlyOnHost.skip }
 /** Whose shell it is: root's, or that of the user `lab`, who has a manager of their own. */
 type User = { readonly user?: 'lab' }
 
+/** `longest`: time for the commands, in milliseconds. */
+type How = User & { readonly longest?: number }
+
 export class SystemdLab {
   /** What both sides see: `/lab` inside. */
   readonly folder: string
@@ -83,16 +86,16 @@ export class SystemdLab {
   }
 
   /** Runs commands of bash in `/`, and waits for their end. */
-  async runs(commands: string, { user }: User = {}): Promise<Ended> {
+  async runs(commands: string, { user, longest = 120_000 }: How = {}): Promise<Ended> {
     const child = this.#begins(commands, user)
     const [stdout, stderr] = [text(child.stdout as NodeJS.ReadableStream), text(child.stderr as NodeJS.ReadableStream)]
-    const [code] = await within(`the end of ${commands}`, once(child, 'close'), 120_000)
+    const [code] = await within(`the end of ${commands}`, once(child, 'close'), longest)
     return { code, stdout: await stdout, stderr: await stderr }
   }
 
   /** The same, and expects that it is done. */
-  async does(commands: string, who: User = {}): Promise<string> {
-    const { code, stdout, stderr } = await this.runs(commands, who)
+  async does(commands: string, how: How = {}): Promise<string> {
+    const { code, stdout, stderr } = await this.runs(commands, how)
     if (code === 0) return stdout
     throw new Error(`${commands} ended with ${code}: ${stdout}${stderr}${(await this.runs('journalctl -n 30')).stdout}`)
   }
