@@ -2,12 +2,14 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
+import { LastAnswers } from './last-answers.ts'
 
 /** What Node publishes of a request. */
 type Exchange = { readonly response: ServerResponse; readonly socket: Socket }
 
 /** Those whose time is over. Only with them there is anything to do at a request. */
 const overdue = new Set<Socket>()
+const last = new LastAnswers()
 
 /** From `ms` on its next answer is its last one, which the client reads in it. */
 export function closeAfter(socket: Socket, ms: number): void {
@@ -24,5 +26,5 @@ export function closeAfter(socket: Socket, ms: number): void {
 
 function onStart(message: unknown): void {
   const { response, socket } = message as Exchange
-  if (overdue.has(socket) && !response.headersSent) response.shouldKeepAlive = false
+  if (overdue.has(socket)) last.closeWith(response, socket)
 }

@@ -14,6 +14,7 @@ import type { MoveRule } from '../options.ts'
 import type { Draining, ProtocolDrain } from '../service-parts.ts'
 import { countMove } from './counts.ts'
 import { idleTime } from './keep-alive.ts'
+import { LastAnswers } from './last-answers.ts'
 import { isAway } from './unproven.ts'
 
 /**
@@ -61,8 +62,7 @@ export function drainHttp(draining: Draining): ProtocolDrain {
   const { server, mover, rule, counts, clock } = draining
   const mayMove = mover !== undefined && rule !== false
   const waiting = new Set<Socket>()
-  /** Answers that are to say "Connection: close", by connection. */
-  const last = new WeakMap<Socket, ServerResponse>()
+  const last = new LastAnswers()
   let isFinishing = false
   let isHurried = false
   let isLate = false
@@ -104,26 +104,13 @@ export function drainHttp(draining: Draining): ProtocolDrain {
 
   function onStart(message: unknown): void {
     const { response, socket } = message as Exchange
-    if (isHere(message as Exchange) && isFinishing && (isLate || !canMove(socket))) closeWith(response, socket)
-  }
-
-  /**
-   * The client reads "Connection: close" with its answer, so that it never sends a request into a
-   * connection that is going.
-   */
-  function closeWith(response: ServerResponse, socket: Socket): void {
-    const before = last.get(socket)
-    // Pipelined: the connection closes with the last answer, or the others would never come.
-    if (before !== undefined && before !== response && !before.headersSent) before.shouldKeepAlive = true
-    if (!response.shouldKeepAlive || response.headersSent) return
-    response.shouldKeepAlive = false
-    last.set(socket, response)
+    if (isHere(message as Exchange) && isFinishing && (isLate || !canMove(socket))) last.closeWith(response, socket)
   }
 
   function closeBusy(): void {
     for (const socket of [...httpConnections(server), ...guestsOf(server)]) {
       const response = responseInProgress(socket)
-      if (response !== undefined && (isLate || !canMove(socket))) closeWith(response, socket)
+      if (response !== undefined && (isLate || !canMove(socket))) last.closeWith(response, socket)
     }
   }
 

@@ -17,7 +17,7 @@ const extent = takesAll ? { upgrades: 100, clients: 50 } : { upgrades: 3, client
 test('upgrades under keep-alive HTTPS clients and WebSockets over TLS, half of them resumed: nothing fails, and nobody reconnects', async () => {
   await using lab = await Lab.open()
   makeCertificate(lab)
-  const plan: WebSocketServerPlan = { isSecure: true, serve: { moveTls: true } }
+  const plan: WebSocketServerPlan = { isSecure: true, serve: { moveTls: true, moveTlsFor: 2 ** 31 - 1 } }
   let server = await lab.start('web-socket-server', { env: { WEB_SOCKET_SERVER: JSON.stringify(plan) } })
   const { port } = (await server.event('serving')) as { port: number }
   const where = { host: '127.0.0.1', port, tls: {} }
