@@ -6,6 +6,7 @@ export class Sluice {
   readonly port: number
   readonly #server: Server
   readonly #sockets = new Set<Socket>()
+  #chop: (() => number) | undefined
   /** Bytes that go on; what is beyond them waits. */
   #open = Number.POSITIVE_INFINITY
   readonly #waiting: { readonly to: Socket; bytes: Buffer }[] = []
@@ -46,6 +47,19 @@ export class Sluice {
     this.#flow()
   }
 
+  /** What the clients send goes on in pieces of so many bytes, one in each turn of the loop. */
+  chop(size: () => number): void {
+    this.#chop = size
+    this.let(0)
+    const step = () => {
+      if (this.#chop === undefined) return
+      this.let(size())
+      this.#open = 0
+      setImmediate(step)
+    }
+    step()
+  }
+
   /** What waits goes through, and all that follows. */
   lift(): void {
     this.let(Number.POSITIVE_INFINITY)
@@ -62,6 +76,7 @@ export class Sluice {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#chop = undefined
     for (const socket of this.#sockets) socket.destroy()
     const closed = once(this.#server, 'close')
     this.#server.close()
