@@ -23,9 +23,11 @@ test('connections of each cipher of TLS 1.3, fresh and resumed, stay open throug
   const port = Number(await old.run(secure))
   await using clients = new TlsClients()
   for (const ciphers of ['TLS_AES_256_GCM_SHA384', 'TLS_AES_128_GCM_SHA256', 'TLS_CHACHA20_POLY1305_SHA256']) {
-    const first = await clients.open({ port, ciphers })
+    // A name or protocol that is another one is no session to come back to.
+    const same = { port, ciphers, servername: 'localhost', ALPNProtocols: ['http/1.1'] }
+    const first = await clients.open(same)
     const [session] = await within('a session', once(first.socket, 'session'))
-    const again = await clients.open({ port, ciphers, session, servername: 'localhost', ALPNProtocols: ['http/1.1'] })
+    const again = await clients.open({ ...same, session })
     assert.equal(again.socket.isSessionReused(), true)
   }
   // One of them has said nothing yet.
