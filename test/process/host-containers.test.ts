@@ -1,27 +1,15 @@
 /** A service in a container of a real engine: its keeper is pid 1 there. */
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { get } from 'node:http'
-import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
 import { portOf } from '../support/command.ts'
-import {
-  network,
-  openContainers,
-  readOnly,
-  running,
-  starts,
-  untilLogged,
-  writeApp,
-  zombies,
-} from '../support/containers.ts'
+import { openContainers, readOnly, running, starts, untilLogged, writeApp, zombies } from '../support/containers.ts'
 import { onlyOnHost } from '../support/extent.ts'
-import { freePort } from '../support/free-port.ts'
 import { connectionClients } from '../support/load/connection-clients.ts'
 import { keepAliveClients } from '../support/load/keep-alive-clients.ts'
-import { inCompose, inContainers, inContainersOnHost, Podman, packIn, program, repository } from '../support/podman.ts'
+import { inContainers, inContainersOnHost } from '../support/podman.ts'
 import { eventually, within } from '../support/waiting.ts'
 
 test(
@@ -186,8 +174,7 @@ test(
   inContainersOnHost,
   async () => {
     await using podman = await openContainers()
-    const orphan = `import { spawn } from 'node:child_process'
-spawn('sh', ['-c', 'node -p "\\'orphan ends\\'" &'], { stdio: 'inherit' })`
+    const orphan = `spawn('sh', ['-c', 'node -p "\\'orphan ends\\'" &'], { stdio: 'inherit' })`
     writeApp(podman, 'v1', orphan)
     const doubt = /as pid 1 this process reaps its workers, but not what they leave: use an init/
     for (const [options, isReaped] of [
@@ -201,69 +188,5 @@ spawn('sh', ['-c', 'node -p "\\'orphan ends\\'" &'], { stdio: 'inherit' })`
       assert.equal(doubt.test(await podman.logs('web')), !isReaped)
       await podman.does(['rm', '--force', '--time', '30', 'web'])
     }
-  },
-)
-
-/** The folder of a program with the Dockerfile of the page, on an image of our own. */
-async function foldersOfPage(podman: Podman): Promise<{ readonly folder: string; readonly page: string }> {
-  const page = readFileSync(`${repository}/docs/containers.md`, 'utf8')
-  const [, dockerfile = ''] = /```dockerfile\n(.*?)```/s.exec(page) ?? []
-  const folder = packIn(podman)
-  writeFileSync(`${folder}/app.js`, "import '/srv/web/program.mjs'\n")
-  writeFileSync(`${folder}/program.mjs`, program('v1', 0))
-  await podman.imports('node:1')
-  writeFileSync(`${folder}/Dockerfile`, dockerfile.replace(/^FROM .*/, 'FROM localhost/node:1'))
-  return { folder, page }
-}
-
-test(
-  'the Dockerfile of docs/containers.md makes an image that serves and is upgraded',
-  inContainersOnHost,
-  async () => {
-    await using podman = await Podman.open()
-    const { folder } = await foldersOfPage(podman)
-    await podman.does(['build', '--network', 'host', '--tag', 'web', folder], 120_000)
-    await podman.does(['run', '--detach', '--name', 'web', ...network, '--read-only', 'web'])
-    await untilLogged(podman, 'v1 serves')
-    const { code, stdout, stderr } = await podman.cook('web', 'upgrade')
-    assert.equal(code, 0, stdout + stderr)
-    await podman.does(['stop', '--time', '40', 'web'], 60_000)
-    assert.equal(await podman.shows('web', '{{.State.ExitCode}}'), '0')
-  },
-)
-
-test(
-  'the compose file of docs/containers.md builds a service that is healthy, is upgraded and stopped in its grace period',
-  inCompose,
-  async () => {
-    await using podman = await Podman.open()
-    const { folder, page } = await foldersOfPage(podman)
-    const [, file = ''] = /```yaml\n(services:.*?)```/s.exec(page) ?? []
-    // Networks of their own need more than this machine may have.
-    const here = file
-      .replace('build: .', 'build: { context: ., network: host }')
-      .replace(/ports: .*/, 'network_mode: host\n    container_name: web')
-      .replaceAll('9464', `${await freePort()}`)
-    writeFileSync(`${folder}/docker-compose.yml`, here)
-    await using engine = podman.serves()
-    const compose = async (...words: readonly string[]) => {
-      const child = spawn('docker-compose', words, { cwd: folder, env: engine.env, stdio: ['ignore', 'pipe', 'pipe'] })
-      const output = Promise.all([text(child.stdout), text(child.stderr)])
-      const [code] = await within(`docker-compose ${words.join(' ')}`, once(child, 'close'), 180_000)
-      assert.equal(code, 0, (await output).join(''))
-      return (await output).join('')
-    }
-    await eventually('the service of the engine', () => existsSync(podman.path('docker.sock')) || undefined)
-    await compose('up', '--detach')
-    await untilLogged(podman, 'v1 serves')
-    // That of compose leaves a process of the engine for five minutes.
-    const { code, stdout, stderr } = await podman.cook('web', 'upgrade')
-    assert.equal(code, 0, stdout + stderr)
-    assert.deepEqual((await podman.status('web')).warnings, [])
-    await podman.does(['healthcheck', 'run', 'web'])
-    await compose('stop')
-    assert.equal(await podman.shows('web', '{{.State.ExitCode}} {{.Config.StopTimeout}}'), '0 40')
-    await compose('down')
-    assert.equal((await podman.does(['ps', '--all', '--quiet'])).trim(), '')
   },
 )
