@@ -23,7 +23,7 @@ await (await import('./bundle.mjs')).bundle()
 function removeStale(folder) {
   for (const name of readdirSync(`dist/${folder}`, { recursive: true, encoding: 'utf8' })) {
     const source = `${folder}/${name.replace(/\.(js|d\.ts)(\.map)?$/, '.ts')}`
-    if (source.endsWith('.ts') && !existsSync(source)) rmSync(`dist/${folder}/${name}`)
+    if (source.endsWith('.ts') && !existsSync(source) && !existsSync(`${source}x`)) rmSync(`dist/${folder}/${name}`)
   }
 }
 

@@ -22,7 +22,7 @@ const wanted = [
 
 /** All that a package may hold; a folder that gets in by mistake is not among it. */
 const places =
-  /^(dist\/(bundle|bin)\/|dist\/src\/.*\.d\.ts(\.map)?$|src\/.*\.ts$|docs\/.+\.(md|svg|png|json)$|schema\/.+\.json$|[A-Z]+(\.md)?$|package\.json$)/
+  /^(dist\/(bundle|bin)\/|dist\/src\/.*\.d\.ts(\.map)?$|src\/.*\.tsx?$|docs\/.+\.(md|svg|png|json)$|schema\/.+\.json$|[A-Z]+(\.md)?$|package\.json$)/
 
 /** Everything that is wrong with an unpacked package, in words. */
 export function faultsOf(folder: string): readonly string[] {

@@ -210,6 +210,15 @@ program
   .action((options) => later(async () => (await import('./status.ts')).list(options)))
 
 program
+  .command('top')
+  .description('watch all services, upgrade, scale and stop them, on a terminal; plain lines elsewhere')
+  .option('--once', 'print what there is once; what uses the CPU is seen for the length of the interval')
+  .option('--json', 'with --once: print it as JSON')
+  .option('--interval <ms>', 'time between two looks (default: 1000, at least 100)', duration, 1000)
+  .addHelpText('after', examples('top', 'top --once'))
+  .action((options) => later(async () => (await import('./top/command.ts')).top(options)))
+
+program
   .command('doctor')
   .description('look for what would hurt a service one day, and say what to do about it; exit 1: there is something')
   .argument('[name]', 'the service (default: all that run here)')

@@ -59,7 +59,11 @@ export async function allRunning(folder: string = runDirectory(process.env)): Pr
 }
 
 export function silentOf(client: Client, error: unknown): Silent | undefined {
-  if (!(error instanceof CookError) || error.code !== 'ERR_COOK_STANDS_STILL') return undefined
+  return error instanceof CookError && error.code === 'ERR_COOK_STANDS_STILL' ? silentBy(client) : undefined
+}
+
+/** As its processes are known without asking them. */
+export function silentBy(client: Client): Silent | undefined {
   const owner = client.owners().at(-1)
   if (owner === undefined) return undefined
   const { pid, startTime, generation } = owner

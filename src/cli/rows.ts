@@ -1,5 +1,6 @@
 /** The table of services: a row for each, wherever it is. */
 import { userInfo } from 'node:os'
+import type { GenerationRecord } from '../contract/messages.ts'
 import type { Restarts, Status, WorkerStatus } from '../control/status.ts'
 import { attempt } from '../node/sessions.ts'
 import { type Down, downText, lastExitText } from './down.ts'
@@ -47,11 +48,11 @@ export function isShowable(state: unknown): state is State {
   return attempt(() => cellsOf(state as State)) !== undefined
 }
 
-function isDown(state: State): state is Down {
+export function isDown(state: State): state is Down {
   return 'at' in state
 }
 
-function isUnknown(state: State): state is Unknown {
+export function isUnknown(state: State): state is Unknown {
   return state.phase === 'unknown'
 }
 
@@ -71,28 +72,45 @@ function short(cell: string): string {
   return cell.length > longestCell ? `${cell.slice(0, longestCell)}…` : cell
 }
 
-function userOf({ owner }: Place): string {
+export function userOf({ owner }: Place): string {
   if (owner !== undefined) return userText(owner)
   return attempt(() => userInfo().username) ?? String(process.geteuid?.())
 }
 
-function workersText(workers: readonly WorkerStatus[] | undefined): string {
+export function workersText(workers: readonly WorkerStatus[] | undefined): string {
   if (workers === undefined) return '-'
   return `${workers.filter(({ state }) => state === 'serving').length}/${workers.length}`
 }
 
-function numbers({ phase, uptime, memory, connections, listeners, workers }: Status): string[] {
-  const addresses = listeners.map(({ address }) => address).join(', ')
-  const restarts = workers?.map((one) => sumOf(one.restarts)).reduce((sum, one) => sum + one, 0)
-  const states = (workers ?? []).map((one) => one.state)
-  const state = states.every((one) => one === 'serving') ? phase : states.length > 1 ? 'degraded' : (states[0] ?? phase)
-  const common = [state, workersText(workers), timeText(uptime), restarts === undefined ? '-' : String(restarts)]
-  const notes = (workers ?? []).filter(() => states.length > 1).flatMap(noteOf)
-  return [...common, bytesText(memory.resident), String(connections), addresses, ...notes]
+function numbers(status: Status): string[] {
+  const { uptime, memory, connections, workers = [] } = status
+  const common = [stateText(status), workersText(status.workers), timeText(uptime), restartsText(status)]
+  const notes = workers.length > 1 ? workers.flatMap(noteOf) : []
+  return [...common, bytesText(memory.resident), String(connections), addressesText(status), ...notes]
+}
+
+export function stateText({ phase, workers = [] }: Status): string {
+  const states = workers.map((one) => one.state)
+  if (states.every((one) => one === 'serving')) return phase
+  return states.length > 1 ? 'degraded' : (states[0] ?? phase)
+}
+
+export function restartsText({ workers }: Status): string {
+  return workers === undefined ? '-' : String(workers.reduce((sum, one) => sum + sumOf(one.restarts), 0))
+}
+
+export function addressesText({ listeners }: Status): string {
+  return listeners.map(({ address }) => address).join(', ')
+}
+
+/** Those that have handed over. */
+export function drainingOf({ generations, workers = [] }: Status): readonly GenerationRecord[] {
+  const serving = workers.map(({ pid }) => pid)
+  return workers.length > 1 ? generations.filter(({ pid }) => !serving.includes(pid)) : generations.slice(0, -1)
 }
 
 /** Of one that does not serve. */
-function noteOf({ slot, state, lastExit }: WorkerStatus): string[] {
+export function noteOf({ slot, state, lastExit }: WorkerStatus): string[] {
   if (state === 'serving') return []
   return [`slot ${slot} ${state}${lastExit === undefined ? '' : `, last: ${lastExitText(lastExit)}`}`]
 }

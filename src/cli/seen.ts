@@ -12,8 +12,7 @@ import { unitNamed, unitText } from './units.ts'
 /** Each is asked by a process of Node: so many at a time. */
 const mostAsked = 4
 
-export async function allServices(): Promise<readonly Seen[]> {
-  const all = places()
+export async function allServices(all: readonly Place[] = places()): Promise<readonly Seen[]> {
   const seen: (readonly Seen[])[] = []
   let next = 0
   const askSome = async () => {

@@ -1,5 +1,4 @@
 /** `status` and `list`. */
-import type { GenerationRecord } from '../contract/messages.ts'
 import { userText } from '../contract/user.ts'
 import type { LastExit, ListenerStatus, Restarts, Status, WorkerStatus } from '../control/status.ts'
 import { timesText } from '../report.ts'
@@ -7,7 +6,7 @@ import { type Down, downOf, downText, lastExitText } from './down.ts'
 import { silentOf, which } from './find-service.ts'
 import { bytesText, exitCodes, note, paint, print, printJson, table, timeText } from './output.ts'
 import { ownArguments } from './program.ts'
-import { listText, type Seen, sumOf } from './rows.ts'
+import { drainingOf, listText, type Seen, sumOf } from './rows.ts'
 import { allServices, jsonOf } from './seen.ts'
 import { pathTexts } from './what-runs.ts'
 
@@ -127,12 +126,6 @@ function statusText(told: Status): string {
     ['node', [`${told.node} (${told.command.execPath})`, ...ownArguments(told.command)].join(' ')],
   ]
   return `${paint('bold', name)}\n${table(rows.map((row) => ['', ...row]))}`
-}
-
-/** Those that have handed over. */
-function drainingOf({ generations, workers = [] }: Status): readonly GenerationRecord[] {
-  const serving = workers.map(({ pid }) => pid)
-  return workers.length > 1 ? generations.filter(({ pid }) => !serving.includes(pid)) : generations.slice(0, -1)
 }
 
 function listenerRows({ address, name, connections, fault, stays }: ListenerStatus): string[][] {

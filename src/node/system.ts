@@ -98,8 +98,9 @@ export function identify(os: Pick<System, 'pid' | 'startTime'> = system): Identi
 const exiting = 0x4
 
 /**
- * Fields 3, 6, 9 and 22 of /proc/PID/stat: state, session, flags, start in clock ticks since boot
- * (proc_pid_stat(5)). Throws if there is no such process.
+ * Fields 3, 6, 9, 14, 15 and 22 of /proc/PID/stat: state, session, flags, CPU time in user and in
+ * kernel mode without its children's, start in clock ticks since boot (proc_pid_stat(5)). Throws if
+ * there is no such process.
  */
 export function statOf(pid: number) {
   // As UTF-8, which the name may not be: it is skipped, and Node reads no other encoding in one
@@ -109,7 +110,9 @@ export function statOf(pid: number) {
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
   const isZombie = fields[0] === 'Z' || fields[0] === 'X'
   const isExiting = isZombie || (Number(fields[6]) & exiting) !== 0
-  return { isZombie, isExiting, session: Number(fields[3]), startTime: fields[19] }
+  // In milliseconds: USER_HZ is 100 on every architecture that Node runs on.
+  const cpu = 10 * (Number(fields[11]) + Number(fields[12]))
+  return { isZombie, isExiting, session: Number(fields[3]), cpu, startTime: fields[19] }
 }
 
 function startTimeFromProc(pid: number): string | undefined {

@@ -116,6 +116,11 @@ test('what a program loads has nothing of the keeper and of the command in it', 
   )
 })
 
+test('ink and React are in the file that top loads, and not in the command', () => {
+  const has = (name: string) => /react-reconciler|yoga/i.test(readFileSync(join(root, 'dist/bin', name), 'utf8'))
+  assert.deepEqual(['cook-daemon.js', 'keeper.js', 'top-view.mjs'].filter(has), ['top-view.mjs'])
+})
+
 test('the library imports nothing but itself and Node', () => {
   // ws is the peer dependency of cook-daemon/ws.
   const foreign = sources.flatMap(({ path, imports }) =>
@@ -127,7 +132,9 @@ test('the library imports nothing but itself and Node', () => {
           !(from === 'ws' && path.startsWith('ws/')) &&
           // Both are bundled into the command.
           !(from === 'ws' && path === 'cli/prove-web-sockets.ts') &&
-          !(from === 'commander' && ['cli/commands.ts', 'cli/completion.ts'].includes(path)),
+          !(from === 'commander' && ['cli/commands.ts', 'cli/completion.ts'].includes(path)) &&
+          // Bundled into a file of its own, which only `top` loads.
+          !(['ink', 'react', 'string-width'].includes(from) && path.startsWith('cli/top/')),
       )
       .map(({ from }) => `${path} -> ${from}`),
   )
@@ -184,7 +191,7 @@ test('the version that a process tells is that of the package', () => {
 function readSources(): readonly Source[] {
   const folder = join(root, 'src')
   return readdirSync(folder, { recursive: true, encoding: 'utf8' })
-    .filter((path) => path.endsWith('.ts'))
+    .filter(isOwn)
     .sort()
     .map((path) => {
       const text = readFileSync(join(folder, path), 'utf8')
@@ -215,7 +222,7 @@ function importsOf(path: string, code: string): readonly Import[] {
 }
 
 function isOwn(from: string): boolean {
-  return from.endsWith('.ts')
+  return /\.tsx?$/.test(from)
 }
 
 function lineOf(path: string): number {
