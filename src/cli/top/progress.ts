@@ -62,6 +62,9 @@ function endLine(
   }
   const { handedOver, served, closed, cut } = connections ?? {}
   // Of several workers the counts are those of one.
-  const counts = workers > 1 ? `, ${workers} workers` : connections && `: ${handedOver} connections moved, ${served} finished, ${closed} closed, ${cut} cut`
+  const counts =
+    workers > 1
+      ? `, ${workers} workers`
+      : connections && `: ${handedOver} connections moved, ${served} finished, ${closed} closed, ${cut} cut`
   return { line: `${what}  upgraded in ${time}${counts ?? ''}`, tone: 'good' }
 }
