@@ -57,7 +57,7 @@ export function startLoad({ isTls, request: options }: Target, { clients, patien
       if (sockets.has(socket)) return
       sockets.add(socket)
       // The first connection is no reconnect.
-      if (!isFirst) tape.reconnect()
+      if (!isFirst) tape.reconnect(false)
       isFirst = false
     }
     while (!isStopped) {

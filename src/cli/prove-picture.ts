@@ -25,7 +25,7 @@ export function pictureOf(timeline: Timeline, peak: number, { id, title, descrip
 <title id="${id}-title">${title}</title><desc id="${id}-text">${description}</desc>
 <svg y="${rows.plot}" width="100%" height="${rows.plotEnd - rows.plot}" viewBox="0 0 ${bins.length} 1000" preserveAspectRatio="none">
 ${barsOf(timeline, peak, 'old')}${barsOf(timeline, peak, 'new')}${barsOf(timeline, peak, 'bad')}</svg>
-${scaleOf(peak)}${bandOf(timeline)}${axisOf(timeline)}${timeline.marks.map((mark) => markOf(timeline, mark))}${lanes}
+${bandOf(timeline)}${axisOf(timeline)}${timeline.marks.map((mark) => markOf(timeline, mark))}${scaleOf(peak)}${lanes}
 </svg>`
 }
 

@@ -61,7 +61,11 @@ export async function upgradeTo(kind: Kind, version: number, proving: Proving): 
     }
     if (served > 0) said.push(`${moved} connections handed over`)
   } catch (error) {
-    said.push(messageOf(error).split(/[.:]| \(/)[0] ?? '')
+    said.push(
+      messageOf(error)
+        .replace(/ \([^()]*\)/g, '')
+        .split(/[.:]/)[0] ?? '',
+    )
   }
   const end = performance.now()
   try {
@@ -70,17 +74,13 @@ export async function upgradeTo(kind: Kind, version: number, proving: Proving): 
     isRight = false
     said.push(messageOf(error))
   }
-  const now = tape.counts
   return {
     round: {
       kind,
       seconds: (end - begin) / 1000,
       isRight,
       said: said.join(', '),
-      answered: now.answered - before.answered,
-      pings: now.pings - before.pings,
-      failed: now.failed - before.failed,
-      reconnected: now.reconnected - before.reconnected,
+      ...since(before, tape.counts),
       failures: Object.fromEntries(
         [...tape.failures]
           .map(([why, count]) => [why, count - (failuresBefore.get(why) ?? 0)] as const)
@@ -88,6 +88,16 @@ export async function upgradeTo(kind: Kind, version: number, proving: Proving): 
       ),
     },
     span: { begin, end, version, ...(commit !== undefined && { commit }) },
+  }
+}
+
+function since(before: Counts, now: Counts): Counts {
+  return {
+    answered: now.answered - before.answered,
+    pings: now.pings - before.pings,
+    failed: now.failed - before.failed,
+    reconnected: now.reconnected - before.reconnected,
+    returned: now.returned - before.returned,
   }
 }
 

@@ -9,6 +9,8 @@ export type Counts = {
   readonly pings: number
   readonly failed: number
   readonly reconnected: number
+  /** Of these, WebSockets. */
+  readonly returned: number
 }
 
 export type Cell = {
@@ -20,7 +22,7 @@ export type Cell = {
 }
 
 export class Tape {
-  readonly #counts = { answered: 0, pings: 0, failed: 0, reconnected: 0 }
+  readonly #counts = { answered: 0, pings: 0, failed: 0, reconnected: 0, returned: 0 }
   /** By time, as performance.now() says it, in units of `cellTime`. */
   readonly cells = new Map<number, Cell>()
   /** How many failed, by what was seen. */
@@ -46,8 +48,9 @@ export class Tape {
     add(this.#cell().failures, why)
   }
 
-  reconnect(): void {
+  reconnect(isWebSocket: boolean): void {
     this.#counts.reconnected++
+    if (isWebSocket) this.#counts.returned++
   }
 
   #cell(): Cell {

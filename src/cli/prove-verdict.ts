@@ -12,6 +12,8 @@ export type Proof = {
   readonly tape: Tape
   readonly counts: Counts
   readonly workers: number
+  /** Connections of TLS too. */
+  readonly movesTls: boolean
   /** Under a keeper. */
   readonly isKept: boolean
   readonly clients: number
@@ -45,10 +47,10 @@ export function tellVerdict(proof: Proof): void {
 
 export function tellAsJson(proof: Proof, report: string | undefined): void {
   const { isProved, target, webSockets, tape, workers, counts } = proof
-  const { pings, ...asked } = counts
+  const { pings, returned, ...asked } = counts
   printJson({
     ...{ isProved, url: target.text, workers, ...asked },
-    ...(webSockets && { webSockets: { url: webSockets.text, pings } }),
+    ...(webSockets && { webSockets: { url: webSockets.text, pings, reconnected: returned } }),
     failures: Object.fromEntries(tape.failures),
     rounds: proof.rounds.map(({ round }) => round),
     ...(report !== undefined && { report }),
@@ -86,7 +88,7 @@ export function tableOf({ rounds, webSockets }: Proof): readonly (readonly strin
 }
 
 /** What was not as it should, at which upgrade, and what that mostly comes from. */
-export function explanation({ rounds, counts, tape, target, upgrades }: Proof): string[] {
+export function explanation({ rounds, counts, tape, target, upgrades, movesTls }: Proof): string[] {
   const lines: string[] = []
   for (const [at, { round }] of rounds.entries()) {
     const { kind, isRight, said, failures } = round
@@ -105,7 +107,7 @@ export function explanation({ rounds, counts, tape, target, upgrades }: Proof): 
   const inRounds = rounds.reduce((sum, { round }) => sum + round.failed, 0)
   if (counts.failed > inRounds) lines.push(`between the upgrades: ${counts.failed - inRounds} failed`)
   for (const why of tape.failures.keys()) lines.push(`${why}: ${meaningOf(why)}`)
-  if (target.isTls && counts.reconnected > 0) lines.push(reconnectText(target))
+  if (target.isTls && !movesTls && counts.reconnected > 0) lines.push(reconnectText(target, movesTls))
   return lines
 }
 
@@ -113,8 +115,9 @@ function whatFails(why: string): string {
   return why.startsWith('WebSocket') ? 'WebSockets' : 'requests'
 }
 
-export function reconnectText({ isTls }: Target): string {
-  return isTls
-    ? 'The keys of a TLS connection cannot move: each client reads "Connection: close" and connects again, once for each good upgrade.'
-    : 'Connections move to the new version, and stay open.'
+export function reconnectText({ isTls }: Target, movesTls: boolean): string {
+  if (!isTls) return 'Connections move to the new version, and stay open.'
+  return movesTls
+    ? 'Connections of TLS 1.3 move to the new version, and stay open.'
+    : 'Without --move-tls no connection of TLS moves: each client reads "Connection: close" and connects again, once for each good upgrade.'
 }

@@ -51,7 +51,7 @@ export function startWebSockets(target: Target, { clients, patience, tape }: Loa
 
   async function client(): Promise<void> {
     for (let times = 0; !isStopped; times++) {
-      if (times > 0) tape.reconnect()
+      if (times > 0) tape.reconnect(true)
       const { why } = await hold()
       if (why === undefined) continue
       tape.failure(why)

@@ -151,7 +151,12 @@ async function proveRunning(
     isProved: isProved(rounds, tape, rounds.length === upgrades, webSockets),
     ...{ target, rounds, tape, clients, upgrades, node },
     ...(webSockets && { webSockets }),
-    ...{ counts: tape.counts, workers: workers.length, isKept: options.keep !== false },
+    ...{
+      counts: tape.counts,
+      workers: workers.length,
+      isKept: options.keep !== false,
+      movesTls: options.moveTls === true,
+    },
   }
 }
 
@@ -166,7 +171,7 @@ function introduction(target: Target, webSockets: Target | undefined, options: P
         ]),
     ...(workers === 1 ? [] : [`${workers} workers serve, and each upgrade is to replace all of them, or none.`]),
     `Meanwhile the program is upgraded ${upgrades} times: to itself, and every second time to a version that exits, hangs or crashes.`,
-    reconnectText(target),
+    reconnectText(target, options.moveTls === true),
   ]
 }
 

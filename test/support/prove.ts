@@ -9,8 +9,8 @@ import { within } from './waiting.ts'
 /** Its load takes what the machine has, so that all else there is slow. */
 const deadline = 120_000
 
-export async function proves(lab: Lab, operator: Operator, args: readonly string[]): Promise<Ended> {
-  const child = operator.begins(['prove', ...args], inLab(lab))
+export async function proves(lab: Lab, operator: Operator, args: readonly string[], env = {}): Promise<Ended> {
+  const child = operator.begins(['prove', ...args], { env: { ...inLab(lab).env, ...env } })
   if (child.stdout === null || child.stderr === null) throw new Error('it has no output')
   const [stdout, stderr] = [text(child.stdout), text(child.stderr)]
   const ended = once(child, 'close')

@@ -169,7 +169,7 @@ function proofOf({ answers = [], failures = [], url = 'http://localhost/', node 
     tape.failures.set(why, count)
   }
   const failed = failures.reduce((sum, [, count]) => sum + count, 0)
-  const counts = { answered: answers.length, pings: 0, failed, reconnected: 0 }
+  const counts = { answered: answers.length, pings: 0, failed, reconnected: 0, returned: 0 }
   const round: Round = {
     ...{ kind: 'good', seconds: 0.1, isRight: true, said: '' },
     ...counts,
@@ -178,6 +178,16 @@ function proofOf({ answers = [], failures = [], url = 'http://localhost/', node 
   const span: Span = { begin, commit: begin + 50, end: begin + 100, version: 1 }
   return {
     ...{ isProved: failed === 0, target: { text: url, isTls: false, request: {} } },
-    ...{ rounds: [{ round, span }], tape, counts, workers: 1, isKept: true, clients: 1, upgrades: 1, node },
+    ...{
+      rounds: [{ round, span }],
+      tape,
+      counts,
+      workers: 1,
+      isKept: true,
+      movesTls: false,
+      clients: 1,
+      upgrades: 1,
+      node,
+    },
   }
 }
