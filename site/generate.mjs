@@ -1,8 +1,8 @@
 /** Makes the pages that are written nowhere: the API from the doc comments, the examples from their sources, the home page's words from the README. */
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { basename, join } from 'node:path'
-import { exampleFiles, root } from './pages.mjs'
+import { join } from 'node:path'
+import { exampleFiles, exampleName, root } from './pages.mjs'
 
 const generated = join(root, 'site/generated')
 rmSync(generated, { recursive: true, force: true })
@@ -15,8 +15,8 @@ if (status !== 0) process.exit(1)
 
 for (const name of exampleFiles()) {
   const code = readFileSync(join(root, 'examples', name), 'utf8').trimEnd()
-  const page = `---\neditLink: false\n---\n\n# examples/${name}\n\n\`\`\`\`ts\n${code}\n\`\`\`\`\n`
-  writeFileSync(join(generated, 'examples', `${basename(name, '.ts')}.md`), page)
+  const page = `---\neditLink: false\n---\n\n# examples/${name}\n\n\`\`\`\`${name.endsWith('.ts') ? 'ts' : 'js'}\n${code}\n\`\`\`\`\n`
+  writeFileSync(join(generated, 'examples', `${exampleName(name)}.md`), page)
 }
 
 // The problem, the answer, the numbers and the picture: everything before the first heading.

@@ -42,13 +42,21 @@ export function pageOf(file) {
   if (generated !== undefined) return generated
   const [, page] = /^docs\/([^/]+\.md)$/.exec(file) ?? []
   if (page !== undefined) return page
-  const [, example] = /^examples\/([^/]+)\.ts$/.exec(file) ?? []
+  const [, example] = /^examples\/([^/]+?)(?:\.ts|\/server\.js)$/.exec(file) ?? []
   return example === undefined ? undefined : `examples/${example}.md`
 }
 
 /** Examples are shown as pages of their own: the site has no other place for a source. */
 export function exampleFiles() {
-  return readdirSync(join(root, 'examples')).filter((name) => name.endsWith('.ts'))
+  return readdirSync(join(root, 'examples')).flatMap((name) => {
+    if (name.endsWith('.ts')) return [name]
+    return existsSync(join(root, 'examples', name, 'server.js')) ? [`${name}/server.js`] : []
+  })
+}
+
+/** Of its page, and in the menu. */
+export function exampleName(file) {
+  return file.replace(/\.ts$|\/server\.js$/, '')
 }
 
 export function sidebar() {
@@ -82,7 +90,7 @@ function apiItem(name) {
 }
 
 function exampleItem(name) {
-  return { text: name, link: `/examples/${basename(name, '.ts')}` }
+  return { text: exampleName(name), link: `/examples/${exampleName(name)}` }
 }
 
 function titleOf(file) {

@@ -51,7 +51,10 @@ test('at a terminal a start that takes longer says what it waits for, and how lo
   const typing = promisify(execFile)('script', ['-qec', command, '/dev/null'], options)
   const { stdout } = await within('the start', typing)
   await operator.status('app')
-  assert.match(stdout, /\r\u001b\[K +\d\.\d s {2}app is starting: until it listens\r\u001b\[Kapp serves on /)
+  const cleared = '\r\u001b[K'
+  const parts = stdout.split(cleared)
+  assert.match(parts.at(-2) ?? '', /^ +\d\.\d s {2}app is starting: until it listens$/)
+  assert.match(parts.at(-1) ?? '', /^app serves on /)
 })
 
 test('an exception that ends a version is printed once, behind the sentence that says who serves', async () => {

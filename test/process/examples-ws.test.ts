@@ -1,4 +1,4 @@
-/** The chat of examples/websocket-chat.ts goes on through upgrades. */
+/** The chat of examples/websocket-chat goes on through upgrades. */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { test } from 'node:test'
@@ -6,7 +6,7 @@ import { WebSocket } from 'ws'
 import { Example } from '../support/example.ts'
 import { eventually, within } from '../support/waiting.ts'
 
-test('examples/websocket-chat.ts: names and rooms live through upgrades, and nobody leaves', async () => {
+test('examples/websocket-chat: names and rooms live through upgrades, and nobody leaves', async () => {
   await using example = await Example.start('websocket-chat')
   const ann = await Guest.enter(example.port, '/lobby?name=ann')
   await ann.hears('welcome to lobby, ann')

@@ -18,13 +18,13 @@ import { eventually, within } from '../support/waiting.ts'
 
 const certificate = { TLS_KEY: certificateFiles.key, TLS_CERT: certificateFiles.cert }
 
-test('examples/http.ts: the connection of a client lives through upgrades', () => keepsConnections('http'))
+test('examples/http: the connection of a client lives through upgrades', () => keepsConnections('http'))
 
-test('examples/fastify.ts: the connection of a client lives through upgrades', () => keepsConnections('fastify'))
+test('examples/fastify: the connection of a client lives through upgrades', () => keepsConnections('fastify'))
 
-test('examples/express.ts: the connection of a client lives through upgrades', () => keepsConnections('express'))
+test('examples/express: the connection of a client lives through upgrades', () => keepsConnections('express'))
 
-test('examples/https.ts: no answer is lost, and a client that connects again resumes its session', async () => {
+test('examples/https: no answer is lost, and a client that connects again resumes its session', async () => {
   await using example = await Example.start('https', certificate)
   const agent = new SecureAgent({ keepAlive: true, maxSockets: 1, rejectUnauthorized: false })
   const where = { host: 'localhost', port: example.port, agent }
@@ -38,7 +38,7 @@ test('examples/https.ts: no answer is lost, and a client that connects again res
   assert.deepEqual(await example.stop(), [0, 0])
 })
 
-test('examples/http2.ts: a session is told to go, loses no stream, and the next one is answered by the new version', async () => {
+test('examples/http2: a session is told to go, loses no stream, and the next one is answered by the new version', async () => {
   await using example = await Example.start('http2', certificate)
   const url = `https://localhost:${example.port}`
   const session = connectHttp2(url, { rejectUnauthorized: false })
@@ -57,7 +57,7 @@ test('examples/http2.ts: a session is told to go, loses no stream, and the next 
   assert.deepEqual(await example.stop(), [0, 0])
 })
 
-test('examples/raw-net.ts: a connection moves with its number of lines and its unfinished line', async () => {
+test('examples/raw-net: a connection moves with its number of lines and its unfinished line', async () => {
   await using example = await Example.start('raw-net')
   const socket = connect(example.port, 'localhost')
   const lines = createInterface({ input: socket })[Symbol.asyncIterator]()
@@ -73,7 +73,7 @@ test('examples/raw-net.ts: a connection moves with its number of lines and its u
   assert.equal((await lines.next()).done, true)
 })
 
-test('examples/graceful-cron.ts: the job runs at each of its times once, whichever version is there', async () => {
+test('examples/graceful-cron: the job runs at each of its times once, whichever version is there', async () => {
   const interval = 50
   await using example = await Example.start('graceful-cron', { INTERVAL: String(interval) })
   const runs = () => [...example.output.matchAll(/^job of (\S+) by pid (\d+)$/gm)]

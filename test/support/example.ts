@@ -4,7 +4,9 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { system } from '../../src/node/system.ts'
 import { eventually, within } from './waiting.ts'
@@ -20,11 +22,13 @@ export class Example {
   output = ''
   port = 0
   readonly #child: ChildProcess
+  readonly #folder: string
   readonly #startTimes = new Map<number, string>()
   #isOver = false
 
-  private constructor(child: ChildProcess) {
+  private constructor(child: ChildProcess, folder: string) {
     this.#child = child
+    this.#folder = folder
     for (const stream of [child.stdout, child.stderr]) {
       stream?.setEncoding('utf8').on('data', (text: string) => {
         this.output += text
@@ -37,17 +41,22 @@ export class Example {
     })
   }
 
-  /** Starts a compiled example and waits until it listens. */
+  /** Starts a copy of an example, with what its package.json names, and waits until it listens. */
   static async start(name: string, env: Readonly<Record<string, string>> = {}): Promise<Example> {
-    const script = fileURLToPath(new URL(`../../examples/${name}.js`, import.meta.url))
+    const folder = copyOf(name)
     const preload = `--import=data:text/javascript,${encodeURIComponent(tellExit)}`
-    const child = spawn(process.execPath, [preload, script], {
-      cwd: process.env.COOK_TEST_TMP ?? tmpdir(),
+    const child = spawn(process.execPath, [preload, 'server.js'], {
+      cwd: folder,
       env: { ...process.env, PORT: '0', ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     })
-    const example = new Example(child)
-    await example.serving(1)
+    const example = new Example(child, folder)
+    try {
+      await example.serving(1)
+    } catch (error) {
+      await example[Symbol.asyncDispose]()
+      throw error
+    }
     example.port = Number(/localhost[: ](\d+)/.exec(example.output)?.[1])
     return example
   }
@@ -84,7 +93,11 @@ export class Example {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#isOver) return
+    if (!this.#isOver) await this.#end()
+    rmSync(this.#folder, { recursive: true })
+  }
+
+  async #end(): Promise<void> {
     for (const pid of this.#startTimes.keys()) this.#kill(pid, 'SIGKILL')
     this.#child.kill('SIGKILL')
     await within('the end of every generation', once(this.#child, 'close'))
@@ -99,4 +112,18 @@ export class Example {
   #kill(pid: number | undefined, signal: NodeJS.Signals): void {
     if (pid !== undefined) system.kill([pid, this.#startTimes.get(pid) ?? ''], signal)
   }
+}
+
+const root = fileURLToPath(new URL('../../..', import.meta.url))
+
+/** As whoever copies the folder has it; a registry has no version of this package yet. */
+function copyOf(name: string): string {
+  const folder = mkdtempSync(join(tmpdir(), 'cook-example-'))
+  cpSync(join(root, 'examples', name), folder, { recursive: true })
+  const { dependencies } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
+  mkdirSync(join(folder, 'node_modules'))
+  for (const one of Object.keys(dependencies)) {
+    symlinkSync(one === 'cook-daemon' ? root : join(root, 'node_modules', one), join(folder, 'node_modules', one))
+  }
+  return folder
 }

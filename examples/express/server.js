@@ -3,11 +3,11 @@
  * `app.listen()`.
  */
 import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
-import { type Daemon, serve } from 'cook-daemon'
+import { serve } from 'cook-daemon'
 import express from 'express'
 
-let daemon: Daemon | undefined
+/** @type {import('cook-daemon').Daemon | undefined} */
+let daemon
 
 const app = express()
 app.get('/', (_request, response) => {
@@ -15,7 +15,7 @@ app.get('/', (_request, response) => {
 })
 
 const server = createServer(app)
-daemon = await serve(server, { port: Number(process.env.PORT ?? 0) })
+daemon = await serve(server, { port: Number(process.env.PORT ?? 8080) })
 
-const { port } = server.address() as AddressInfo
+const { port } = server.address()
 console.log(`pid ${process.pid}, generation ${daemon.generation}: http://localhost:${port}`)

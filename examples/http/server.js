@@ -3,10 +3,10 @@
  * Open connections move to it.
  */
 import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
-import { type Daemon, serve } from 'cook-daemon'
+import { serve } from 'cook-daemon'
 
-let daemon: Daemon | undefined
+/** @type {import('cook-daemon').Daemon | undefined} */
+let daemon
 
 const server = createServer((_request, response) => {
   // A new version answers a moment before it is told that the service is its own: until then there
@@ -14,7 +14,7 @@ const server = createServer((_request, response) => {
   response.end(`pid ${process.pid}, generation ${daemon?.generation ?? 'new'}\n`)
 })
 
-daemon = await serve(server, { port: Number(process.env.PORT ?? 0) })
+daemon = await serve(server, { port: Number(process.env.PORT ?? 8080) })
 
-const { port } = server.address() as AddressInfo
+const { port } = server.address()
 console.log(`pid ${process.pid}, generation ${daemon.generation}: http://localhost:${port}`)

@@ -3,19 +3,16 @@
  * while the server is upgraded.
  */
 import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { serve } from 'cook-daemon'
 import { handOverWebSockets } from 'cook-daemon/ws'
-import { type WebSocket, WebSocketServer } from 'ws'
-
-type Member = { name: string; room: string }
+import { WebSocketServer } from 'ws'
 
 const server = createServer((_request, response) => void response.end('Connect with a WebSocket.\n'))
 const webSockets = new WebSocketServer({ server })
-const members = new Map<WebSocket, Member>()
+const members = new Map()
 
 // New connections come without a member, those that the old version hands over bring theirs.
-webSockets.on('connection', (socket, request, member: Member = enter(socket, request.url)) => {
+webSockets.on('connection', (socket, request, member = enter(socket, request.url)) => {
   members.set(socket, member)
   socket.on('message', (text) => hear(member, String(text)))
   socket.on('error', () => {})
@@ -26,7 +23,7 @@ webSockets.on('connection', (socket, request, member: Member = enter(socket, req
 })
 
 /** `/lobby?name=ann` */
-function enter(socket: WebSocket, url = '/'): Member {
+function enter(socket, url = '/') {
   const { pathname, searchParams } = new URL(url, 'ws://chat')
   const member = { name: searchParams.get('name') ?? 'somebody', room: pathname.slice(1) || 'lobby' }
   socket.send(`welcome to ${member.room}, ${member.name}`)
@@ -34,14 +31,14 @@ function enter(socket: WebSocket, url = '/'): Member {
   return member
 }
 
-function hear(member: Member, text: string): void {
+function hear(member, text) {
   const [command, argument = ''] = text.split(' ', 2)
   if (command === '/name') member.name = argument
   else if (command === '/join') member.room = argument
   else tell(member.room, `${member.name}: ${text}`)
 }
 
-function tell(room: string, text: string): void {
+function tell(room, text) {
   for (const [socket, member] of members) if (member.room === room) socket.send(text)
 }
 
@@ -51,5 +48,5 @@ const daemon = await serve(server, {
     handOverWebSockets(daemon, webSockets, { saveState: (socket) => members.get(socket) })
   },
 })
-const { port } = server.address() as AddressInfo
+const { port } = server.address()
 console.log(`pid ${process.pid}, generation ${daemon.generation}: ws://localhost:${port}/lobby?name=ann`)

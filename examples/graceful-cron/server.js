@@ -3,16 +3,16 @@
  * one runs it when it is due next.
  */
 import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
-import { type Daemon, serve } from 'cook-daemon'
+import { serve } from 'cook-daemon'
 
 const interval = Number(process.env.INTERVAL ?? 1_000)
 let due = Date.now() + interval
-let timer: NodeJS.Timeout | undefined
-let running: Promise<void> | undefined
-let daemon: Daemon | undefined
+let timer
+let running
+/** @type {import('cook-daemon').Daemon | undefined} */
+let daemon
 
-function schedule(): void {
+function schedule() {
   timer = setTimeout(() => {
     running = job(due)
     due += interval
@@ -20,12 +20,12 @@ function schedule(): void {
   }, due - Date.now())
 }
 
-async function job(time: number): Promise<void> {
+async function job(time) {
   console.log(`job of ${new Date(time).toISOString()} by pid ${process.pid}`)
 }
 
 /** Not twice, and not cut in the middle either. */
-async function release(): Promise<number> {
+async function release() {
   clearTimeout(timer)
   await running
   return due
@@ -35,7 +35,7 @@ async function release(): Promise<number> {
  * The first version starts with nothing; so does one that lost its predecessor, or gets the service
  * back from a successor that was lost.
  */
-function takeOver(value: unknown): void {
+function takeOver(value) {
   if (typeof value === 'number') due = value
   schedule()
 }
@@ -44,8 +44,8 @@ const server = createServer((_request, response) => {
   response.end(`pid ${process.pid}, generation ${daemon?.generation ?? 'new'}, due ${new Date(due).toISOString()}\n`)
 })
 
-daemon = await serve(server, { port: Number(process.env.PORT ?? 0), onRelease: release, onTakeover: takeOver })
+daemon = await serve(server, { port: Number(process.env.PORT ?? 8080), onRelease: release, onTakeover: takeOver })
 daemon.onDrain(release)
 
-const { port } = server.address() as AddressInfo
+const { port } = server.address()
 console.log(`pid ${process.pid}, generation ${daemon.generation}: http://localhost:${port}`)

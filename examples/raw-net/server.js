@@ -2,13 +2,11 @@
  * A line protocol of one's own, `nc localhost <port>`: each line is numbered. Connections move with
  * their number and their unfinished line.
  */
-import { type AddressInfo, createServer, type Socket } from 'node:net'
+import { createServer } from 'node:net'
 import { createDaemon } from 'cook-daemon'
 
-type State = { lines: number; unfinished: string }
-
 const daemon = await createDaemon()
-const connections = new Map<Socket, State>()
+const connections = new Map()
 const server = createServer((socket) => converse(socket, { lines: 0, unfinished: '' }))
 
 // Before anything else: a signal without a handler kills.
@@ -22,11 +20,11 @@ process.on('SIGUSR2', async () => {
   }
 })
 
-function converse(socket: Socket, state: State): void {
+function converse(socket, state) {
   connections.set(socket, state)
   socket.once('close', () => connections.delete(socket)).on('error', () => {}) // a client that is gone is no error here
   // latin1: a piece of a connection may end in the middle of a character.
-  socket.setEncoding('latin1').on('data', (text: string) => {
+  socket.setEncoding('latin1').on('data', (text) => {
     const lines = `${state.unfinished}${text}`.split('\n')
     state.unfinished = lines.pop() ?? ''
     const end = `(pid ${process.pid}, generation ${daemon.generation})\n`
@@ -34,7 +32,7 @@ function converse(socket: Socket, state: State): void {
   })
 }
 
-daemon.onHandedOver('line', (socket, state) => converse(socket, state as State))
+daemon.onHandedOver('line', (socket, state) => converse(socket, state))
 daemon.onDrain(() => {
   for (const [socket, state] of connections) {
     // At a stop there is no successor, and a client may have left: then the connection ends here.
@@ -42,7 +40,7 @@ daemon.onDrain(() => {
   }
 })
 
-await daemon.listen(server, { port: Number(process.env.PORT ?? 0) })
+await daemon.listen(server, { port: Number(process.env.PORT ?? 8080) })
 await daemon.ready()
-const { port } = server.address() as AddressInfo
+const { port } = server.address()
 console.log(`pid ${process.pid}, generation ${daemon.generation}: nc localhost ${port}`)

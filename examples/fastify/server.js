@@ -1,9 +1,9 @@
 /** A Fastify app: give its server to `serve()` in place of `app.listen()`. */
-import type { AddressInfo } from 'node:net'
-import { type Daemon, serve } from 'cook-daemon'
+import { serve } from 'cook-daemon'
 import Fastify from 'fastify'
 
-let daemon: Daemon | undefined
+/** @type {import('cook-daemon').Daemon | undefined} */
+let daemon
 
 const app = Fastify()
 app.get('/', () => ({ pid: process.pid, generation: daemon?.generation ?? 'new' }))
@@ -11,7 +11,7 @@ app.get('/', () => ({ pid: process.pid, generation: daemon?.generation ?? 'new' 
 // What listen() would do first: plugins are loaded, and one that fails keeps the old version
 // serving.
 await app.ready()
-daemon = await serve(app.server, { port: Number(process.env.PORT ?? 0) })
+daemon = await serve(app.server, { port: Number(process.env.PORT ?? 8080) })
 
-const { port } = app.server.address() as AddressInfo
+const { port } = app.server.address()
 console.log(`pid ${process.pid}, generation ${daemon.generation}: http://localhost:${port}`)
