@@ -14,7 +14,7 @@ import { Sluice } from '../support/sluice.ts'
 import { upgradeBySignal } from '../support/steps.ts'
 import { within } from '../support/waiting.ts'
 
-const extent = takesAll ? { upgrades: 100, clients: 50 } : { upgrades: 3, clients: 10 }
+const extent = takesAll ? { upgrades: 30, clients: 25 } : { upgrades: 3, clients: 10 }
 
 test('upgrades under keep-alive HTTPS clients and WebSockets over TLS, half of them resumed: nothing fails, and nobody reconnects', async () => {
   await using lab = await Lab.open()
