@@ -1,10 +1,11 @@
 /** What `cook-daemon top` shows in a real terminal, and what its keys do. */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { writeFileSync } from 'node:fs'
+import { readdirSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
 import type { Status } from '../../src/control/status.ts'
 import { Operator } from '../support/command.ts'
+import { onlyInMatrix, takesAll } from '../support/extent.ts'
 import { processesOf } from '../support/faults/left.ts'
 import { Lab } from '../support/lab.ts'
 import { noTerminal, Terminal } from '../support/terminal.ts'
@@ -104,8 +105,8 @@ test('top fits after the terminal became smaller, and gives it back as it was, h
     const modes = await terminal.until('its modes', /^end of stty$/m)
     assert.match(modes, / icanon [\s\S]* echo /, how)
   }
-  const begin = async () => {
-    await terminal.types('clear; echo before top; $COOK top --interval 100; echo "end of top"')
+  const begin = async (before = '') => {
+    await terminal.types(`clear; echo before top; ${before} $COOK top --interval 100; echo "end of top"`)
     await terminal.until('the table', table)
     assert.equal(await terminal.modes(), 'alternate 1, cursor 0')
   }
@@ -121,10 +122,54 @@ test('top fits after the terminal became smaller, and gives it back as it was, h
   await begin()
   await terminal.presses('C-c')
   await untilBack('^C')
-  for (const signal of ['TERM', 'HUP', 'INT']) {
+  for (const signal of ['TERM', 'HUP', ...(takesAll ? ['INT'] : [])]) {
     await begin()
     process.kill(pidOfTop(lab), `SIG${signal}`)
     await untilBack(`SIG${signal}`)
+  }
+  writeFileSync(
+    lab.path('fault.cjs'),
+    "setInterval(() => { if (require('node:fs').existsSync('now')) throw new Error('a fault of top') }, 20)",
+  )
+  await begin('NODE_OPTIONS="--require ./fault.cjs"')
+  writeFileSync(lab.path('now'), '')
+  await terminal.until('its words', /^Error: a fault of top$/m)
+  await untilBack('an exception')
+  await terminal.types('clear; TERM=dumb $COOK top --interval 100')
+  await terminal.until('plain lines', /^app +ready 2\/2[\s\S]*^app +ready 2\/2/m)
+  assert.equal(await terminal.modes(), 'alternate 0, cursor 1')
+})
+
+test('hundreds of looks cost top neither memory nor descriptors', { skip: skip || onlyInMatrix.skip }, async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  await start(lab, operator, 'app', '--workers', '2')
+  await start(lab, operator, 'alone', '--no-keep')
+  const { pid } = await operator.status('alone')
+  process.kill(pid, 'SIGSTOP')
+  try {
+    await using terminal = await Terminal.open(lab)
+    // What is kept for ever would end it.
+    await terminal.types('NODE_OPTIONS=--max-old-space-size=32 $COOK top --interval 100')
+    const untilSeconds = async (count: number) => {
+      const seen = new Set<string>()
+      await eventually(
+        () => `${count} seconds of top; there were ${seen.size}`,
+        async () => {
+          const [time] = /\d\d:\d\d:\d\d/.exec(await terminal.screen()) ?? []
+          if (time !== undefined) seen.add(time)
+          return seen.size >= count || undefined
+        },
+        120_000,
+      )
+    }
+    await terminal.until('the silent one', /^. alone +silent /m)
+    const descriptors = () => readdirSync(`/proc/${pidOfTop(lab)}/fd`).length
+    const before = descriptors()
+    await untilSeconds(40)
+    assert.ok(descriptors() < before + 5, `${before} descriptors, and then ${descriptors()}`)
+  } finally {
+    process.kill(pid, 'SIGCONT')
   }
 })
 

@@ -6,7 +6,7 @@ import { type Column, columns, headOf, type Row } from './rows.ts'
 const dispensable: readonly Column[] = ['note', 'user', 'uptime', 'pid', 'restarts', 'memory', 'gen', 'conns', 'cpu']
 /** A note is cut; with less room than this it says nothing. */
 const shortestNote = 8
-const longestName = 24
+const longestCell = 24
 const gap = '  '
 
 /** The head, and one text for each row. */
@@ -24,7 +24,7 @@ export function linesOf(
     all.map((column) => fit(cells[column] ?? '', natural.get(column) ?? 0)).join(gap)
   // What does not run has no numbers: the reason is in their place.
   const lineOf = (cells: Row['cells']) => {
-    if (cells.memory !== undefined) return cellsText(shown, cells)
+    if (cells.memory !== undefined) return fit(cellsText(shown, cells), width)
     const last = shown.findLastIndex((column) => column !== 'note' && cells[column] !== undefined)
     return fit(`${cellsText(shown.slice(0, last + 1), cells)}${gap}${cells.note ?? ''}`, width)
   }
@@ -52,11 +52,11 @@ function naturalWidth(column: Column, rows: readonly Row[]): number {
   const widest = Math.max(0, ...widths)
   if (widest === 0) return 0
   const full = Math.max(headOf(column).length, widest)
-  return column === 'name' || column === 'user' ? Math.min(full, longestName) : full
+  return column === 'note' ? full : Math.min(full, longestCell)
 }
 
 function chosen(natural: ReadonlyMap<Column, number>, width: number): readonly Column[] {
-  const widthOf = (column: Column) => Math.min(natural.get(column) ?? 0, column === 'note' ? shortestNote : longestName)
+  const widthOf = (column: Column) => Math.min(natural.get(column) ?? 0, column === 'note' ? shortestNote : longestCell)
   let shown = columns.filter((column) => widthOf(column) > 0)
   for (const column of dispensable) {
     const needed = shown.reduce((sum, one) => sum + widthOf(one) + gap.length, -gap.length)
