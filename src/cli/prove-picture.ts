@@ -58,6 +58,9 @@ function scaleOf(peak: number): Markup | string {
 function bandOf(timeline: Timeline): Markup {
   const commit = timeline.marks.find(({ what }) => what === 'commit')
   const at = commit === undefined ? 100 : place(timeline, commit.at)
+  // Who serves behind that, nobody has said.
+  const failed = timeline.marks.find(({ what }) => what === 'failed')
+  const end = failed === undefined ? 100 : place(timeline, failed.at)
   const height = rows.bandEnd - rows.band
   const part = (who: Who, x: number, width: number, text: string) =>
     html`<rect class="${who}" x="${x.toFixed(2)}%" y="${rows.band}" width="${width.toFixed(2)}%" height="${height}"/><text class="on-${who}" x="${(x + width / 2).toFixed(2)}%" y="${rows.band + 14}" text-anchor="middle">${text}</text>`
@@ -65,7 +68,7 @@ function bandOf(timeline: Timeline): Markup {
   const words = (width: number, text: string) => (width < 38 ? text : `${text} version serves`)
   const isGood = timeline.bins.every(({ bad }) => bad === 0)
   const next = isGood ? (['new', 'new'] as const) : (['bad', 'bad'] as const)
-  return html`${part('old', 0, at, words(at, 'old'))}${commit === undefined ? '' : part(next[0], at, 100 - at, words(100 - at, next[1]))}`
+  return html`${part('old', 0, at, words(at, 'old'))}${commit === undefined ? '' : part(next[0], at, end - at, words(end - at, next[1]))}`
 }
 
 function axisOf(timeline: Timeline): Markup {
@@ -80,11 +83,17 @@ function axisOf(timeline: Timeline): Markup {
   })}`
 }
 
-const markTexts = { begin: 'begin', commit: 'commit', refused: 'refused', end: 'old one gone' } as const
+const markTexts = {
+  begin: 'begin',
+  commit: 'commit',
+  refused: 'refused',
+  end: 'old one gone',
+  failed: 'failed',
+} as const
 
 function markOf(timeline: Timeline, { what, at }: Mark): Markup {
   const x = place(timeline, at)
-  const row = what === 'begin' || what === 'end' ? rows.first : rows.second
+  const row = what === 'begin' || what === 'end' || what === 'failed' ? rows.first : rows.second
   const isLeft = x > 55
   const text = what === 'begin' ? markTexts.begin : `${markTexts[what]} ${secondsText(at, 2)}`
   return html`<line class="mark ${what}" x1="${x.toFixed(2)}%" x2="${x.toFixed(2)}%" y1="${row - 10}" y2="${rows.bandEnd}"/><text class="label" x="${x.toFixed(2)}%" dx="${isLeft ? -5 : 5}" y="${row}" text-anchor="${isLeft ? 'end' : 'start'}">${text}</text>`

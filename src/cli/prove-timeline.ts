@@ -11,7 +11,7 @@ export type Bin = {
   readonly failures: ReadonlyMap<string, number>
 }
 
-export type Mark = { readonly what: 'begin' | 'commit' | 'refused' | 'end'; readonly at: number }
+export type Mark = { readonly what: 'begin' | 'commit' | 'refused' | 'end' | 'failed'; readonly at: number }
 
 /** All times in milliseconds since the begin of the upgrade. */
 export type Timeline = {
@@ -31,11 +31,11 @@ const mostBins = 64
 /** What is shown before the begin and behind the end: a part of what lies between, but not more. */
 const margin = { part: 0.3, least: 150, most: 280 }
 
-export function timelineOf({ span, round: { kind } }: Measured, tape: Tape): Timeline {
+export function timelineOf({ span, round: { kind, isRight } }: Measured, tape: Tape): Timeline {
   const { begin, end, commit, version } = span
   const room = Math.min(margin.most, Math.max(margin.least, (end - begin) * margin.part))
   const first = Math.floor((begin - room) / cellTime)
-  const last = Math.ceil((end + room) / cellTime)
+  const last = Math.ceil((Math.max(end, firstAnswer(tape, version, commit) ?? 0) + room) / cellTime)
   const size = Math.ceil((last - first) / mostBins)
   const bins = Array.from({ length: Math.ceil((last - first) / size) }, () => {
     return { old: 0, new: 0, bad: 0, pings: 0, failures: new Map<string, number>() }
@@ -69,9 +69,22 @@ export function timelineOf({ span, round: { kind } }: Measured, tape: Tape): Tim
     marks: [
       { what: 'begin', at: 0 },
       ...(commit === undefined ? [] : [{ what: 'commit', at: commit - begin } as const]),
-      { what: commit === undefined ? 'refused' : 'end', at: end - begin },
+      { what: commit === undefined ? 'refused' : isRight ? 'end' : 'failed', at: end - begin },
     ],
   }
+}
+
+/** How long after the commit it is looked for, in cells. */
+const longestWait = 2_000
+
+/** Of the new version: on a busy machine the old one may be gone by then. */
+function firstAnswer(tape: Tape, version: number, commit: number | undefined): number | undefined {
+  if (commit === undefined) return undefined
+  const from = Math.floor(commit / cellTime)
+  for (let at = from; at < from + longestWait; at++) {
+    if (tape.cells.get(at)?.answers.has(version)) return (at + 1) * cellTime
+  }
+  return undefined
 }
 
 type Count = 'old' | 'new' | 'bad' | 'pings'

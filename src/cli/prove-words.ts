@@ -40,15 +40,16 @@ export function verdictText({ isProved, counts, rounds, upgrades }: Proof): stri
 }
 
 /** Above the picture. */
-export function roundText({ kind, isRight, seconds }: Round, timeline: Timeline): string {
-  const at = (what: string) => timeline.marks.find((mark) => mark.what === what)?.at
-  const commit = at('commit')
-  const became =
-    commit !== undefined
-      ? `The new version took over after ${secondsText(commit, 2)}, and the old one was gone after ${seconds.toFixed(2)} s.`
-      : `It was refused after ${seconds.toFixed(2)} s, and the old version went on.`
-  const wrong = isRight ? [] : [kind === 'good' ? 'That is not as it should be.' : 'It should not have come so far.']
-  return [became, ...wrong, answersText(timeline), failuresText(timeline)].join(' ')
+export function roundText({ isRight, seconds, said }: Round, timeline: Timeline): string {
+  const commit = timeline.marks.find(({ what }) => what === 'commit')
+  const end = `${seconds.toFixed(2)} s`
+  const took = commit && `The new version took over after ${secondsText(commit.at, 2)}`
+  const became = isRight
+    ? took
+      ? `${took}, and the old one was gone after ${end}.`
+      : `It was refused after ${end}, and the old version went on.`
+    : `${took ? `${took}. ` : ''}After ${end} it is not as it should be: ${said}.`
+  return [became, answersText(timeline), failuresText(timeline)].join(' ')
 }
 
 function answersText(timeline: Timeline): string {
@@ -84,7 +85,7 @@ export function pictureText(timeline: Timeline): string {
       what === 'begin'
         ? []
         : [
-            `${{ commit: 'Commit', refused: 'Refused', end: 'The old version is gone' }[what]} at ${secondsText(at, 2)}.`,
+            `${{ commit: 'Commit', refused: 'Refused', end: 'The old version is gone', failed: 'Failed' }[what]} at ${secondsText(at, 2)}.`,
           ],
     ),
     ...who('old', 'The old version'),

@@ -32,9 +32,10 @@ export type ProveOptions = StartOptions & {
 
 /**
  * How long the load runs before the first upgrade, between two, and after the last, in
- * milliseconds: each client is answered a few times.
+ * milliseconds: each client is answered a few times. On a busy machine that takes longer.
  */
 const calm = 300
+const longestCalm = 5_000
 /**
  * How long an answer may take, in milliseconds: longer is one that never comes. The first has less,
  * since somebody waits for it.
@@ -132,7 +133,7 @@ async function proveRunning(
   try {
     // The package ws is loaded for those who have WebSockets.
     if (webSockets) loads.push((await import('./prove-web-sockets.ts')).startWebSockets(webSockets, loadOptions))
-    await passes(calm)
+    await answered(tape, clients)
     const proving: Proving = { client, environment, tape, isMarked: report !== undefined }
     while (rounds.length < upgrades && !interrupted.aborted) {
       const kind = kindOf(rounds.length)
@@ -141,7 +142,7 @@ async function proveRunning(
       const { isRight, failed, said } = measured.round
       const mark = isRight && failed === 0 ? paint('green', 'ok') : paint('red', 'NOT OK')
       say(`${String(rounds.length).padStart(3)}  ${kind.padEnd(7)}  ${mark}  ${said}`)
-      await passes(calm)
+      await answered(tape, clients)
       if (!isRight && (await client.status().catch(() => undefined)) === undefined) break
     }
   } finally {
@@ -178,6 +179,15 @@ function introduction(target: Target, webSockets: Target | undefined, options: P
 /** What it has accepted is of no interest any more, and what does not answer ends too. */
 async function end(folder: string): Promise<void> {
   if (existsSync(controlPath(folder, name))) await endAll(clientOf(folder, name), { killAfter: 5_000, json: true })
+}
+
+/** As many answers as there are clients, or failures. */
+async function answered(tape: Tape, clients: number): Promise<void> {
+  const seen = () => tape.counts.answered + tape.counts.failed
+  const before = seen()
+  const end = performance.now() + longestCalm
+  do await passes(calm)
+  while (seen() - before < clients && performance.now() < end)
 }
 
 function passes(ms: number): Promise<void> {
