@@ -5,7 +5,7 @@ import { startReading, stopReading, takeUnread } from '../node/connections.ts'
 import { alert, alertError, type Fault, faultError } from './alerts.ts'
 import { TlsFace } from './face.ts'
 import { type Arrived, Incoming } from './incoming.ts'
-import { contentType, Direction } from './records.ts'
+import { Chunks, contentType, Direction } from './records.ts'
 import { mostUnread, type TlsState } from './state.ts'
 import { suites, whyUnavailable } from './suites.ts'
 
@@ -39,7 +39,8 @@ const mostRecords = 2 ** 24
 /** Records that are sealed at once: a large write takes no second one of its size in memory. */
 const mostSealed = 64
 
-const updateKeys = Buffer.from([24, 0, 0, 1, 0])
+/** A KeyUpdate that does not ask for one of the client's. */
+const updateKeys = [24, 0, 0, 1, 0] as const
 
 export class AdoptedTls extends TlsFace {
   readonly #socket: Socket
@@ -164,21 +165,18 @@ export class AdoptedTls extends TlsFace {
   }
 
   override _write(chunk: Buffer, _encoding: unknown, done: (error?: Error | null) => void): void {
-    this.#send([chunk], done)
+    this.#send(new Chunks([chunk]), done)
   }
 
   /** What http has corked, head and body, becomes one record. */
   override _writev(chunks: { readonly chunk: Buffer }[], done: (error?: Error | null) => void): void {
-    this.#send(
-      chunks.map(({ chunk }) => chunk),
-      done,
-    )
+    this.#send(new Chunks(chunks.map(({ chunk }) => chunk)), done)
   }
 
   override _final(done: (error?: Error | null) => void): void {
     if (!this.#isHeld && this.#socket.writable) {
       this.#settle()
-      this.#socket.end(this.#seal(contentType.alert, [Buffer.from([1, alert.closeNotify])]))
+      this.#socket.end(this.#sealMessage(contentType.alert, 1, alert.closeNotify))
     }
     done()
   }
@@ -252,7 +250,7 @@ export class AdoptedTls extends TlsFace {
   /** The client says why, and is closed. */
   #fail(fault: Fault): void {
     this.#settle()
-    if (this.#socket.writable) this.#socket.end(this.#seal(contentType.alert, [Buffer.from([2, fault.alert])]))
+    if (this.#socket.writable) this.#socket.end(this.#sealMessage(contentType.alert, 2, fault.alert))
     this.destroy(faultError(fault))
   }
 
@@ -282,47 +280,43 @@ export class AdoptedTls extends TlsFace {
     this.#socket.resume()
   }
 
-  #send(chunks: readonly Buffer[], done: (error?: Error | null) => void): void {
-    const length = chunks.reduce((sum, chunk) => sum + chunk.length, 0)
-    const written = (error?: Error | null): void => {
-      if (error == null) this.#bytesWritten += length
-      done(error)
+  #send(chunks: Chunks, done: (error?: Error | null) => void): void {
+    let left = chunks.length
+    const sendNext = (error?: Error | null): void => {
+      if (error != null || left === 0) {
+        if (error == null) this.#bytesWritten += chunks.length
+        done(error)
+        return
+      }
+      const length = Math.min(left, mostSealed * this.#longestSent)
+      left -= length
+      this.#sendPart(chunks, length, sendNext)
     }
-    if (length === 0) {
-      written()
-      return
-    }
-    const most = mostSealed * this.#longestSent
-    if (length <= most) {
-      this.#sendPart(chunks, written)
-      return
-    }
-    const all = chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks)
-    const sendFrom = (start: number, error?: Error | null): void => {
-      if (error != null || start >= length) written(error)
-      else this.#sendPart([all.subarray(start, start + most)], (failed) => sendFrom(start + most, failed))
-    }
-    sendFrom(0)
+    sendNext()
   }
 
-  #sendPart(chunks: readonly Buffer[], done: (error?: Error | null) => void): void {
+  #sendPart(chunks: Chunks, length: number, done: (error?: Error | null) => void): void {
     if (this.#isHeld || this.destroyed) {
       done(hasMoved())
       return
     }
     this.#settle()
     if (this.#incoming.owesKeyUpdate || this.#sending.number >= mostRecords) {
-      this.#socket.write(this.#seal(contentType.handshake, [updateKeys]))
+      this.#socket.write(this.#sealMessage(contentType.handshake, ...updateKeys))
       this.#sending.update()
       this.#incoming.keysUpdated()
     }
-    this.#socket.write(this.#seal(contentType.data, chunks), done)
+    this.#socket.write(this.#seal(contentType.data, chunks, length), done)
   }
 
-  #seal(type: number, chunks: readonly Buffer[]): Buffer {
+  #sealMessage(type: number, ...bytes: number[]): Buffer {
+    return this.#seal(type, new Chunks([Buffer.from(bytes)]), bytes.length)
+  }
+
+  #seal(type: number, chunks: Chunks, length: number): Buffer {
     // The one thing that must never happen: two records of one number, from two processes.
     if (this.#isHeld) throw hasMoved()
-    return this.#sending.seal(type, chunks, this.#longestSent)
+    return this.#sending.sealNext(type, chunks, length, this.#longestSent)
   }
 }
 

@@ -7,7 +7,6 @@ export const alert = {
   recordOverflow: 22,
   illegalParameter: 47,
   decodeError: 50,
-  protocolVersion: 70,
   userCanceled: 90,
 } as const
 
@@ -16,7 +15,6 @@ export type Fault = { readonly alert: number; readonly reason: string }
 
 // What an OpenSSL gives for what is sent to it after a handshake (measured, 3.0 and 3.5).
 export const faults = {
-  wrongProtocol: { alert: alert.protocolVersion, reason: 'WRONG_VERSION_NUMBER' },
   wrongVersion: { alert: alert.decodeError, reason: 'WRONG_VERSION_NUMBER' },
   badRecordType: { alert: alert.unexpectedMessage, reason: 'BAD_RECORD_TYPE' },
   tooLong: { alert: alert.recordOverflow, reason: 'ENCRYPTED_LENGTH_TOO_LONG' },

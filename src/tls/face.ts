@@ -18,6 +18,11 @@ const fixed = [
 ] as const
 export type Known = Pick<TlsState, (typeof fixed)[number]>
 
+type WithTypeOfService = Socket & {
+  setTypeOfService?(type: number): unknown
+  getTypeOfService?(): number
+}
+
 export abstract class TlsFace extends Duplex {
   readonly encrypted = true
   readonly authorized: boolean
@@ -118,6 +123,16 @@ export abstract class TlsFace extends Duplex {
   setKeepAlive(isOn?: boolean, initialDelay?: number): this {
     this.#socket.setKeepAlive(isOn, initialDelay)
     return this
+  }
+
+  // From Node 24 on.
+  setTypeOfService(type: number): this {
+    ;(this.#socket as WithTypeOfService).setTypeOfService?.(type)
+    return this
+  }
+
+  getTypeOfService(): number {
+    return (this.#socket as WithTypeOfService).getTypeOfService?.() ?? 0
   }
 
   ref(): this {

@@ -103,9 +103,8 @@ export class Incoming {
     const isUncertain = !this.#wasProven && !this.#hasOpened
     if (isUncertain && waiting > 0 && type !== contentType.data) return faulty(faults.badRecordType)
     if (waiting < headerLength) return undefined
-    if (this.#rest[start + 1] !== 3) return faulty(faults.wrongProtocol)
     if (type !== contentType.data) return faulty(faults.badRecordType)
-    if (this.#rest[start + 2] !== 3) return faulty(faults.wrongVersion)
+    if (this.#rest.readUInt16BE(start + 1) !== 0x0303) return faulty(faults.wrongVersion)
     const length = headerLength + this.#rest.readUInt16BE(start + 3)
     if (length > headerLength + longestEncrypted) return faulty(faults.tooLong)
     if (waiting < length) return undefined

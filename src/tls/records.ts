@@ -59,17 +59,21 @@ export class Direction {
     this.#key = undefined
   }
 
-  /** What is to be sent, as records of at most so many bytes each, in one piece. */
-  seal(type: number, chunks: readonly Buffer[], longest: number): Buffer {
-    const length = chunks.reduce((sum, chunk) => sum + chunk.length, 0)
+  /** As records of at most so many bytes each, in one piece. */
+  seal(type: number, buffers: readonly Buffer[], longest: number): Buffer {
+    const chunks = new Chunks(buffers)
+    return this.sealNext(type, chunks, chunks.length, longest)
+  }
+
+  /** The next `length` bytes of what is to be sent. */
+  sealNext(type: number, chunks: Chunks, length: number, longest: number): Buffer {
     const count = Math.ceil(length / longest)
     const sealed = Buffer.allocUnsafe(length + count * overhead)
-    const from = { chunk: 0, at: 0 }
     let at = 0
     for (let left = length; left > 0; left -= longest) {
       const size = Math.min(left, longest)
       const content = at + headerLength
-      fill(sealed, content, size, chunks, from)
+      chunks.copyTo(sealed, content, size)
       sealed[content + size] = type
       this.#sealOne(sealed.subarray(at, at + size + overhead))
       at += size + overhead
@@ -126,22 +130,28 @@ export class Direction {
   }
 }
 
-/** The next bytes of the chunks, from where the last call has ended. */
-function fill(
-  target: Buffer,
-  start: number,
-  size: number,
-  chunks: readonly Buffer[],
-  from: { chunk: number; at: number },
-): void {
-  for (let done = 0; done < size; ) {
-    const chunk = chunks[from.chunk]
-    if (chunk === undefined) return
-    const copied = chunk.copy(target, start + done, from.at, from.at + size - done)
-    done += copied
-    from.at += copied
-    if (from.at < chunk.length) continue
-    from.chunk++
-    from.at = 0
+/** Pieces of what is to be sent, read from the front. */
+export class Chunks {
+  readonly length: number
+  readonly #chunks: readonly Buffer[]
+  #first = 0
+  #at = 0
+
+  constructor(chunks: readonly Buffer[]) {
+    this.#chunks = chunks
+    this.length = chunks.reduce((sum, chunk) => sum + chunk.length, 0)
+  }
+
+  copyTo(target: Buffer, start: number, size: number): void {
+    for (let done = 0; done < size; ) {
+      const chunk = this.#chunks[this.#first]
+      if (chunk === undefined) throw new RangeError('there are no more bytes to send')
+      const copied = chunk.copy(target, start + done, this.#at, this.#at + size - done)
+      done += copied
+      this.#at += copied
+      if (this.#at < chunk.length) continue
+      this.#first++
+      this.#at = 0
+    }
   }
 }

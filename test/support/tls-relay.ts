@@ -2,7 +2,7 @@
  * TLS 1.3 connections of a real client whose server end is OpenSSL's until the handshake is over,
  * and ours from then on: a relay between the two stops at the client's Finished.
  */
-import { createCipheriv, createDecipheriv, createHmac } from 'node:crypto'
+import { createCipheriv, createDecipheriv, createHmac, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import net from 'node:net'
@@ -30,8 +30,6 @@ type RelayOptions = {
   readonly alpn?: readonly string[]
   /** What the other process believes may differ from what is. */
   readonly change?: (state: TlsState) => TlsState
-  /** In the place of a connection of ours. */
-  readonly take?: (raw: net.Socket, state: TlsState) => void
 }
 
 export class TlsRelay implements AsyncDisposable {
@@ -60,7 +58,7 @@ export class TlsRelay implements AsyncDisposable {
     this.#sockets.add(raw)
     raw.on('close', () => this.#sockets.delete(raw))
     raw.on('error', () => {})
-    const { server, alpn, change = (state) => state, take } = this.#options
+    const { server, alpn, change = (state) => state } = this.#options
     let tickets: Buffer | undefined
     const wire = new Duplex({
       read() {},
@@ -96,28 +94,46 @@ export class TlsRelay implements AsyncDisposable {
     if (native.getCipher()?.standardName === undefined || secrets.clientSecret === undefined)
       await once(native, 'secure')
     for (let turn = 0; turn < 4; turn++) await new Promise((next) => setImmediate(next))
-    const state = change({
-      suite: suiteOf(native),
-      clientSecret: Buffer.from(secrets.clientSecret ?? ''),
-      serverSecret: Buffer.from(secrets.serverSecret ?? ''),
-      sendNumber: countRecords(tickets ?? Buffer.alloc(0)),
-      receiveNumbers: [0],
-      isProven: false,
-      longestRecord: 16_384,
-      unread: Buffer.from(unread),
-      emptyRecords: 0,
-      warnings: 0,
-      owesKeyUpdate: false,
-      servername: native.servername ?? false,
-      alpnProtocol: native.alpnProtocol ?? false,
-      authorized: native.authorized,
-      authorizationError: undefined,
-      peerCertificate: undefined,
-      isSessionReused: native.isSessionReused(),
-      movedAt: Date.now(),
-    })
-    if (take !== undefined) take(raw, state)
-    else this.#onAdopted(adopt(raw, state))
+    const state = change(
+      stateOf(suiteOf(native), {
+        clientSecret: Buffer.from(secrets.clientSecret ?? ''),
+        serverSecret: Buffer.from(secrets.serverSecret ?? ''),
+        sendNumber: countRecords(tickets ?? Buffer.alloc(0)),
+        receiveNumbers: [0],
+        unread: Buffer.from(unread),
+        servername: native.servername ?? false,
+        alpnProtocol: native.alpnProtocol ?? false,
+        isSessionReused: native.isSessionReused(),
+        movedAt: Date.now(),
+      }),
+    )
+    this.#onAdopted(adopt(raw, state))
+  }
+}
+
+/** Of a connection that never was, whose client is a Sealer. */
+export function stateOf(suite: SuiteName, parts: Partial<TlsState> = {}): TlsState {
+  const { secretLength } = suites[suite]
+  return {
+    suite,
+    clientSecret: randomBytes(secretLength),
+    serverSecret: randomBytes(secretLength),
+    sendNumber: 2,
+    receiveNumbers: [5, 6],
+    isProven: false,
+    longestRecord: 16_384,
+    unread: Buffer.alloc(0),
+    emptyRecords: 0,
+    warnings: 0,
+    owesKeyUpdate: false,
+    servername: false,
+    alpnProtocol: false,
+    authorized: false,
+    authorizationError: undefined,
+    peerCertificate: undefined,
+    isSessionReused: false,
+    movedAt: 0,
+    ...parts,
   }
 }
 

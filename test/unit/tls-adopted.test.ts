@@ -13,7 +13,7 @@ import { startReading } from '../../src/node/connections.ts'
 import { decodeTlsState, encodeTlsState, type TlsState } from '../../src/tls/state.ts'
 import { type SuiteName, suites } from '../../src/tls/suites.ts'
 import { deferred } from '../../src/waiting.ts'
-import { type Adopted, adopt, certificate, TlsClient, TlsRelay } from '../support/tls-relay.ts'
+import { type Adopted, adopt, certificate, Sealer, stateOf, TlsClient, TlsRelay } from '../support/tls-relay.ts'
 import { eventually, within } from '../support/waiting.ts'
 
 const data = 23
@@ -105,27 +105,30 @@ test('a client that updates its keys, and asks for ours, is understood and gets 
 })
 
 test('after 2^24 records with one key a client gets new ones', async () => {
-  const change = (state: TlsState) => ({ ...state, sendNumber: 2 ** 24 - 1 })
-  await connect(
-    async (_client, { socket, raw }) => {
-      const wire: Buffer[] = []
-      const write = raw.write.bind(raw)
-      raw.write = ((bytes: Buffer, ...rest: []) => {
-        wire.push(bytes)
-        return write(bytes, ...rest)
-      }) as typeof raw.write
-      socket.write('last')
-      socket.write('first')
-      await until('both', () => wire.length === 3)
-      // 17 more bytes than was written, header apart: data, the update, data.
-      assert.deepEqual(
-        wire.map((bytes) => bytes.length - 22),
-        [4, 5, 5],
-      )
-      assert.equal(socket.exportState()?.sendNumber, 1)
-    },
-    { change },
-  )
+  const server = net.createServer()
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  const accepted = once(server, 'connection') as Promise<[net.Socket]>
+  const client = net.connect((server.address() as net.AddressInfo).port, '127.0.0.1')
+  const [raw] = await within('the connection', accepted)
+  try {
+    const state = stateOf('TLS_CHACHA20_POLY1305_SHA256', { sendNumber: 2 ** 24 - 1 })
+    const sealer = new Sealer(state.suite, state.serverSecret, 2 ** 24 - 1)
+    const { socket } = adopt(raw, state)
+    socket.write('last')
+    socket.write('first')
+    const length = { last: 22 + 4, update: 22 + 5, first: 22 + 5 }
+    const sent = await heard(client, length.last + length.update + length.first)
+    assert.equal(String(sealer.open(sent.subarray(0, length.last)).content), 'last')
+    const update = sealer.open(sent.subarray(length.last, length.last + length.update))
+    assert.deepEqual([update.type, ...update.content], [handshake, 24, 0, 0, 1, 0])
+    sealer.update()
+    assert.equal(String(sealer.open(sent.subarray(-length.first)).content), 'first')
+    assert.equal(socket.exportState()?.sendNumber, 1)
+  } finally {
+    client.destroy()
+    raw.destroy()
+    server.close()
+  }
 })
 
 test('a client with a smaller max_fragment_length gets records of that size, and may send no longer ones', async () => {

@@ -81,6 +81,10 @@ const cases: Record<string, (client: TlsClient) => void> = {
     client.write(client.seal(handshake, [24, 0, 0]), client.seal(alert, [1, 0])),
 }
 
+/** What OpenSSL 3.0 calls a wrong version first of all. */
+const changed = ['plain text', 'another protocol in the header']
+const isOld = process.versions.openssl.startsWith('3.0.')
+
 type Seen = { readonly server: string; readonly client: string | undefined }
 
 test('a client that breaks the rules gets the alert, and the program the error, that OpenSSL gives', async (t) => {
@@ -127,7 +131,9 @@ test('a client that breaks the rules gets the alert, and the program the error, 
 
   try {
     for (const [name, act] of Object.entries(cases)) {
-      await t.test(name, async () => {
+      // Ours are those of the newer ones.
+      const skip = isOld && changed.includes(name) && 'this OpenSSL is 3.0'
+      await t.test(name, { skip }, async () => {
         const asOpenSsl = await see(nativePort, act)
         const ours = await see(port, act)
         assert.equal(ours.client, asOpenSsl.client)

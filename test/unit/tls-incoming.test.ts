@@ -1,13 +1,11 @@
 /** Whatever a client may send on a connection that has moved. */
 import assert from 'node:assert/strict'
-import { randomBytes } from 'node:crypto'
 import { Duplex } from 'node:stream'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import type { TlsState } from '../../src/tls/state.ts'
 import { type SuiteName, suites } from '../../src/tls/suites.ts'
 import { takesAll } from '../support/extent.ts'
-import { adopt, Sealer } from '../support/tls-relay.ts'
+import { adopt, Sealer, stateOf } from '../support/tls-relay.ts'
 
 const names = Object.keys(suites) as SuiteName[]
 
@@ -26,30 +24,6 @@ class Wire extends Duplex {
     if (this.writable) this.end()
     if (this.writableFinished) this.destroy()
     else this.once('finish', () => this.destroy())
-  }
-}
-
-function stateOf(suite: SuiteName, isProven: boolean): TlsState {
-  const { secretLength } = suites[suite]
-  return {
-    suite,
-    clientSecret: randomBytes(secretLength),
-    serverSecret: randomBytes(secretLength),
-    sendNumber: 2,
-    receiveNumbers: [5, 6],
-    isProven,
-    longestRecord: 16_384,
-    unread: Buffer.alloc(0),
-    emptyRecords: 0,
-    warnings: 0,
-    owesKeyUpdate: false,
-    servername: false,
-    alpnProtocol: false,
-    authorized: false,
-    authorizationError: undefined,
-    peerCertificate: undefined,
-    isSessionReused: false,
-    movedAt: 0,
   }
 }
 
@@ -120,7 +94,7 @@ async function play(
   harmed: { at: number; byte: number } | { cut: number } | undefined,
   cuts: readonly number[],
 ): Promise<'open' | 'alert' | 'returned' | 'closed'> {
-  const state = stateOf(suite, isProven)
+  const state = stateOf(suite, { isProven })
   const sealer = new Sealer(suite, state.clientSecret, 6)
   const answers = new Sealer(suite, state.serverSecret, 2)
   let stream = Buffer.concat(
