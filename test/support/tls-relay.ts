@@ -240,6 +240,7 @@ export class Sealer {
   readonly #suite: SuiteName
   #secret: Buffer
   #number: number
+  #made: { readonly key: Buffer; readonly iv: Buffer } | undefined
 
   constructor(suite: SuiteName, secret: Buffer, number = 0) {
     this.#suite = suite
@@ -250,14 +251,14 @@ export class Sealer {
   seal(type: number | undefined, content: Buffer, padding = 0): Buffer {
     const inside = Buffer.concat([content, Buffer.from(type === undefined ? [] : [type]), Buffer.alloc(padding)])
     const header = Buffer.from([23, 3, 3, (inside.length + 16) >> 8, (inside.length + 16) & 255])
-    const cipher = createCipheriv(suites[this.#suite].cipher as 'aes-128-gcm', this.#key(), this.#nonce(), tag)
+    const cipher = createCipheriv(suites[this.#suite].cipher as 'aes-128-gcm', this.#keys().key, this.#nonce(), tag)
     cipher.setAAD(header)
     return Buffer.concat([header, cipher.update(inside), cipher.final(), cipher.getAuthTag()])
   }
 
   /** Throws for what was sealed with another number. */
   open(record: Buffer): { readonly type: number; readonly content: Buffer } {
-    const cipher = createDecipheriv(suites[this.#suite].cipher as 'aes-128-gcm', this.#key(), this.#nonce(), tag)
+    const cipher = createDecipheriv(suites[this.#suite].cipher as 'aes-128-gcm', this.#keys().key, this.#nonce(), tag)
     cipher.setAAD(record.subarray(0, 5))
     cipher.setAuthTag(record.subarray(-16))
     const inside = Buffer.concat([cipher.update(record.subarray(5, -16)), cipher.final()])
@@ -267,16 +268,18 @@ export class Sealer {
   update(): void {
     this.#secret = this.#expand('traffic upd', suites[this.#suite].secretLength)
     this.#number = 0
+    this.#made = undefined
   }
 
-  #key(): Buffer {
-    return this.#expand('key', suites[this.#suite].keyLength)
+  #keys(): { readonly key: Buffer; readonly iv: Buffer } {
+    this.#made ??= { key: this.#expand('key', suites[this.#suite].keyLength), iv: this.#expand('iv', 12) }
+    return this.#made
   }
 
   #nonce(): Buffer {
     const number = Buffer.alloc(12)
     number.writeBigUInt64BE(BigInt(this.#number++), 4)
-    return Buffer.from(this.#expand('iv', 12).map((byte, at) => byte ^ (number[at] ?? 0)))
+    return Buffer.from(this.#keys().iv.map((byte, at) => byte ^ (number[at] ?? 0)))
   }
 
   #expand(label: string, length: number): Buffer {

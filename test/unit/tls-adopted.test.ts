@@ -1,5 +1,6 @@
 /** A connection that OpenSSL began and this library goes on with; the client is OpenSSL's. */
 import assert from 'node:assert/strict'
+import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import http from 'node:http'
 import net from 'node:net'
@@ -102,6 +103,55 @@ test('a client that updates its keys, and asks for ours, is understood and gets 
     assert.equal(String(await heard(client.socket, 7)), ' and on')
     assert.equal(socket.exportState()?.sendNumber, 2)
   })
+})
+
+test('openssl s_client, which updates its keys and asks for ours, and a client in Python are answered as before', async (t) => {
+  const echo = ({ socket }: Adopted) => {
+    socket.on('error', () => {})
+    socket.on('data', (bytes: Buffer) => socket.write(`<${bytes}>`))
+  }
+  await using relay = new TlsRelay(echo)
+  const port = await relay.listen()
+  const python = [
+    'import socket, ssl, sys',
+    'context = ssl._create_unverified_context()',
+    `link = context.wrap_socket(socket.create_connection(("127.0.0.1", ${port})))`,
+    'for line in ["one", "two", "three"]:',
+    '    link.sendall(line.encode()); print(link.recv(100).decode(), flush=True)',
+  ].join('\n')
+  const peers = [
+    {
+      command: 'openssl',
+      args: ['s_client', '-connect', `127.0.0.1:${port}`, '-quiet', '-nocommands'],
+      say: ['one', 'two', 'three'],
+    },
+    { command: 'openssl', args: ['s_client', '-connect', `127.0.0.1:${port}`], say: ['one', 'K', 'two', 'k', 'three'] },
+    { command: 'python3', args: ['-c', python], say: [] },
+  ]
+  for (const { command, args, say } of peers) {
+    if (spawnSync(command, ['--version']).error !== undefined) {
+      t.diagnostic(`${command} is not here`)
+      continue
+    }
+    const child = spawn(command, args, { stdio: 'pipe' })
+    try {
+      let said = ''
+      for (const output of [child.stdout, child.stderr])
+        output.on('data', (bytes: Buffer) => {
+          said += bytes
+        })
+      for (const line of say) {
+        const before = said.length
+        child.stdin.write(`${line}\n`)
+        if (line.toLowerCase() === 'k') await until('the update', () => said.includes('KEYUPDATE', before))
+        else await until(line, () => said.includes(`<${line}`))
+      }
+      if (say.length === 0) await until('three', () => said.includes('<three>'))
+    } finally {
+      child.kill()
+      await once(child, 'exit')
+    }
+  }
 })
 
 test('after 2^24 records with one key a client gets new ones', async () => {

@@ -42,7 +42,7 @@ const record: fc.Arbitrary<Step> = fc.record({
     { weight: 1, arbitrary: fc.option(fc.nat(255), { nil: undefined }) },
   ),
   content: fc.oneof(
-    { weight: 4, arbitrary: bytes(40) },
+    { weight: 12, arbitrary: bytes(40) },
     {
       weight: 1,
       arbitrary: fc
