@@ -182,6 +182,8 @@ export type TlsMoves = {
   whyNone(servers: readonly Server[]): string | undefined
   /** Until an HTTP connection that was adopted is to end with its next answer, in milliseconds. */
   timeLeft(socket: Socket): number
+  /** Whether take() would give it, asked where reading was stopped. */
+  isReady(socket: Socket): boolean
   /** Takes a connection out of this process, where reading was stopped; undefined: not now. */
   take(socket: Socket, key: string): TakenTls | undefined
   /**

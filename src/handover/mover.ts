@@ -155,9 +155,16 @@ export class Mover implements ConnectionMover {
     const { message } = event
     if (message.type === 'taken') this.#onTaken(message.id, message.isKept)
     else if (message.type === 'takesTls') this.#key = message.key
-    else if (message.type === 'proven') this.#unproven.proven(message.id)
-    else if (message.type === 'returned') this.#unproven.returned(message.id, Buffer.from(message.bytes, 'base64'))
+    else if (message.type === 'proven' || message.type === 'returned') this.#onProof(message)
     else if (message.type === 'stop') this.#close()
+  }
+
+  /** It may be faster than the `taken` that many wait for, and says as much. */
+  #onProof(message: MessageOf<'proven' | 'returned'>): void {
+    const { id } = message
+    if (this.#sentOrders.has(id)) this.#onTaken(id, true)
+    if (message.type === 'proven') this.#unproven.proven(id)
+    else this.#unproven.returned(id, Buffer.from(message.bytes, 'base64'))
   }
 
   /** What waits stays here, and what is on its way arrives: the last word goes out behind it. */
@@ -267,7 +274,7 @@ export class Mover implements ConnectionMover {
     // First of all, and in one turn with the look: bytes that came in between would be read here
     // and be lost there (measured).
     stopReading(socket)
-    if (socket.destroyed || this.#sent.has(socket) || !order.isFree()) {
+    if (socket.destroyed || this.#sent.has(socket) || !this.#isReady(socket) || !order.isFree()) {
       this.#keep(order)
       return
     }
@@ -288,6 +295,11 @@ export class Mover implements ConnectionMover {
       message: { type: 'connection', id: 0, to, listener, state, unread, idle, tls },
       socket,
     })
+  }
+
+  /** Before anything is done for its move: half a record of TLS may be here. */
+  #isReady(socket: Socket): boolean {
+    return !('encrypted' in socket) || this.#tls?.isReady(socket) === true
   }
 
   /** From here on nothing of this process writes on it, no timer either. False: it cannot move. */

@@ -119,7 +119,7 @@ export class AdoptedTls extends TlsFace {
     if (this.destroyed || this.#isHeld) return undefined
     // First of all, and in one turn with the look: what came in between would be lost.
     stopReading(this.#socket)
-    if (!this.#isIdle()) {
+    if (!this.isIdle) {
       startReading(this.#socket)
       return undefined
     }
@@ -192,7 +192,8 @@ export class AdoptedTls extends TlsFace {
     done(error)
   }
 
-  #isIdle(): boolean {
+  /** Nothing is on its way, in either direction. */
+  get isIdle(): boolean {
     const { readableLength, writableLength, writableEnded } = this
     const isBetween = readableLength + writableLength + this.#socket.writableLength === 0
     if (!isBetween || writableEnded || this.#hasEnded || !this.#socket.readable) return false

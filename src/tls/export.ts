@@ -34,6 +34,7 @@ export function exportState(socket: TLSSocket, kept: Kept): TlsState | Why {
   if (weights === undefined || kept.has !== 2) return 'handshake'
   if (!isSuiteName(suite) || suites[suite].secretLength !== kept.secrets.length / 2) return 'handshake'
   if (socket.writableLength > 0 || weights.queued > 0 || kept.tickets === undefined) return 'busy'
+  if (weights.clearIn === kept.returnedAt) return 'busy'
   const sendNumber = numberSent(kept.sent, kept.tickets, weights, socket.isSessionReused())
   if (sendNumber === undefined) return 'numbers'
   const receiveNumbers = numbersReceived(kept, weights, socket)

@@ -2,7 +2,7 @@
 import { constants } from 'node:crypto'
 import type { Server, Socket } from 'node:net'
 import { DEFAULT_MAX_VERSION, TLSSocket } from 'node:tls'
-import { forbidWrites, goOn, handleOf, isTlsAsExpected, tcpHandle } from '../node/tls-sockets.ts'
+import { forbidWrites, goOn, handleOf, isTlsAsExpected, tcpHandle, weigh } from '../node/tls-sockets.ts'
 import type { TlsCounts } from '../options.ts'
 import type { TakenTls, TlsHooks, TlsMoves } from '../service-parts.ts'
 import { AdoptedTls } from './adopted.ts'
@@ -90,14 +90,29 @@ class Moves implements TlsMoves {
     if (socket instanceof TLSSocket) this.#watch.refuse(socket, 'unwanted')
   }
 
+  isReady(socket: Socket): boolean {
+    if (socket instanceof AdoptedTls) return socket.isIdle
+    const kept = socket instanceof TLSSocket ? this.#watch.of(socket) : 'handshake'
+    if (typeof kept === 'string' || !(socket instanceof TLSSocket)) return false
+    const state = exportState(socket, kept)
+    if (typeof state === 'string') this.#cannot(socket, state)
+    else wipe(state)
+    return typeof state !== 'string'
+  }
+
+  /** Why it does not move now, or at all. */
+  #cannot(socket: Socket, why: Why): void {
+    this.#stays(socket, why)
+    if (why !== 'busy' && socket instanceof TLSSocket) this.#watch.refuse(socket, why)
+  }
+
   take(socket: Socket, key: string): TakenTls | undefined {
     const taken = socket instanceof AdoptedTls ? this.#takeAdopted(socket, key) : this.#takeNative(socket, key)
     if (typeof taken !== 'string') {
       this.#stays(socket, undefined)
       return taken
     }
-    this.#stays(socket, taken)
-    if (taken !== 'busy' && socket instanceof TLSSocket) this.#watch.refuse(socket, taken)
+    this.#cannot(socket, taken)
     return undefined
   }
 
@@ -116,6 +131,7 @@ class Moves implements TlsMoves {
       comeBack(bytes) {
         lift()
         kept.returned += bytes.length
+        if (bytes.length > 0) kept.returnedAt = weigh(socket)?.clearIn ?? -1
         goOn(socket, bytes)
         return !socket.destroyed
       },

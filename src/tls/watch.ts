@@ -30,6 +30,8 @@ export type Kept = {
   tickets: number | undefined
   /** Sealed bytes that another process has read, and that came back: no handle counts them. */
   returned: number
+  /** Clear bytes read when it came back: until there are more, half a record is here. */
+  returnedAt: number
   /** Sealed bytes read beyond the clear ones, when the turn of the handshake was over. */
   begin: number
   /** Nothing had come behind the handshake by then. */
@@ -113,7 +115,7 @@ export class Watch {
     const secrets = Buffer.alloc(2 * secretLength(line))
     this.#kept.set(socket, {
       ...{ secrets, has: 0, hello: sealedIn, read: 0, sent: 0 },
-      ...{ tickets: undefined, returned: 0, begin: 0, isBare: false },
+      ...{ tickets: undefined, returned: 0, returnedAt: -1, begin: 0, isBare: false },
     })
     socket.once('close', () => this.#forget(socket))
   }

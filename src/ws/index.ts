@@ -10,7 +10,8 @@ import { type Daemon, serviceOf } from '../daemon.ts'
 import { CookError } from '../errors.ts'
 import { currentContext } from '../node/context.ts'
 import { MessageHandlers } from './handlers.ts'
-import { drainWebSockets, type Luggage, type WebSocketOptions } from './leave.ts'
+import { drainWebSockets } from './leave.ts'
+import type { Luggage, WebSocketOptions } from './options.ts'
 import { buildRequest, type RequestParts, requestParts, WsInside } from './private.ts'
 
 export type { WebSocketOptions }

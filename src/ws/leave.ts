@@ -1,5 +1,4 @@
 /** How the WebSockets of a `ws` server leave: free ones move, busy ones later, others close. */
-import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import type { WebSocket, WebSocketServer } from 'ws'
 import { CookError } from '../errors.ts'
@@ -11,53 +10,8 @@ import type { Service } from '../service.ts'
 import type { ConnectionMover, Counting, Departure, Destination, OwnDrain } from '../service-parts.ts'
 import { toText } from '../upgrade/cloned-values.ts'
 import type { MessageHandlers } from './handlers.ts'
-import { type Agreed, buildRequest, type RequestParts, type WsInside } from './private.ts'
-
-/**
- * How the WebSockets of one server go from version to version; `State` is what the program keeps
- * for each.
- */
-export type WebSocketOptions<State> = {
-  /**
-   * Name under which old and new version know these connections: one for each WebSocketServer.
-   * @default 'ws'
-   */
-  readonly name?: string
-  /**
-   * What goes with a connection: anything that structuredClone takes. Called once, when the
-   * connection leaves and its `message` listeners have ended, promises that they return included;
-   * nothing of it is read any more. While a promise that it returns is pending, the program may
-   * still send on it: wait there for answers that no such listener waits for. One that throws or
-   * rejects has its connection closed with 1012.
-   * @default nothing
-   */
-  saveState?(socket: WebSocket, request: IncomingMessage): State | Promise<State>
-  /**
-   * In the new version, for each connection that has come. The request has the url, method, headers
-   * and socket of the one that opened it.
-   * @default the server emits `connection` with the socket, the request and, as third argument, the
-   * state
-   */
-  onHandedOver?(socket: WebSocket, state: State, request: IncomingMessage): void
-  /**
-   * Time over which those that must be closed are closed, in milliseconds, so that not all clients
-   * come back at once: 10 ms each at most, and never longer than half the drain. What waits for its
-   * turn to move at two thirds of it is closed in the sixth that follows.
-   * @default 5000
-   */
-  readonly spread?: number
-}
-
-/**
- * What crosses with a connection. Old and new may run different versions of this file: add, ignore
- * the unknown, never reuse a meaning.
- */
-export type Luggage = {
-  readonly agreed: Agreed
-  readonly isPaused: boolean
-  readonly request: RequestParts | undefined
-  readonly state: unknown
-}
+import type { Luggage, WebSocketOptions } from './options.ts'
+import { buildRequest, type RequestParts, type WsInside } from './private.ts'
 
 /** The WebSockets of one server. */
 type Server<State> = {
@@ -201,11 +155,15 @@ export function drainWebSockets<State>(home: Server<State>, departure: Departure
     if (leaver.isUrgent || (leaver.isOrdered && !isUrgent)) return
     leaver[isUrgent ? 'isUrgent' : 'isOrdered'] = true
     let awaited: Promise<unknown> | undefined
+    let hadTurn = false
+    let isParted = false
     const moved = await to.move(leaver.socket, destinationOf(leaver.socket), {
       isFree() {
+        hadTurn = true
         if (!leaver.isWaiting) awaited = pack(leaver)
         leaver.isWaiting ||= awaited !== undefined
-        return leaver.luggage !== undefined
+        isParted = leaver.luggage !== undefined
+        return isParted
       },
       state: () => leaver.luggage,
       isUrgent,
@@ -213,7 +171,12 @@ export function drainWebSockets<State>(home: Server<State>, departure: Departure
     })
     leaver[isUrgent ? 'isUrgent' : 'isOrdered'] = false
     if (moved === 'busy') {
-      if (leaver.luggage === undefined) await stay(leaver, awaited)
+      if (isParted) takeBack(leaver)
+      // Another order has moved it.
+      if (leaver.luggage !== undefined) return
+      if (hadTurn || !to.isOpen || !('encrypted' in leaver.socket)) await stay(leaver, awaited)
+      // Half a record of TLS is here, and nothing tells when its rest is.
+      else setTimeout(() => lookSoon(leaver), retryInterval)
       return
     }
     countMove(leaver.counts, moved)
@@ -223,9 +186,16 @@ export function drainWebSockets<State>(home: Server<State>, departure: Departure
     if (moved !== 'moved') leaver.webSocket.emit('close', 1006, Buffer.alloc(0))
   }
 
-  /** The new version could not read it: it goes on here, and is tried again later. */
-  function comeBack({ webSocket, counts }: Leaver): void {
-    counts.handedOver--
+  /** The new version could not read it. */
+  function comeBack(leaver: Leaver): void {
+    leaver.counts.handedOver--
+    takeBack(leaver)
+  }
+
+  /** It was parted from its socket, and goes on here after all; it is tried again later. */
+  function takeBack({ webSocket, socket }: Leaver): void {
+    if (socket.destroyed) return
+    leavers.delete(webSocket)
     open.add(webSocket)
     ws.attachAgain(webSocket)
     if (!isOver) onConnection(webSocket)
@@ -389,4 +359,6 @@ export function drainWebSockets<State>(home: Server<State>, departure: Departure
 
 /** How long a message handler is waited for while nothing is read, in milliseconds, at most. */
 const handlerTime = 1_000
+/** How often one of TLS is tried again, in milliseconds. */
+const retryInterval = 100
 const frameEvents = ['message', 'ping', 'pong']

@@ -16,8 +16,8 @@ type Ports = { readonly web: number; readonly asking: number; readonly h2: numbe
 const all: Program = async ({ fs, kept, listen, onRequest, open }) => {
   const https = process.getBuiltinModule('node:https')
   const http2 = process.getBuiltinModule('node:http2')
-  const options = { key: fs.readFileSync('key.pem'), cert: fs.readFileSync('cert.pem') }
-  const daemon = await open({ moveTls: true, drainTimeout: 5_000 })
+  const options = { key: fs.readFileSync('key.pem'), cert: fs.readFileSync('cert.pem'), keepAliveTimeout: 120_000 }
+  const daemon = await open({ moveTls: true, drainTimeout: 60_000 })
   const web = await listen(https.createServer(options, onRequest))
   const asks = { ...options, requestCert: true, rejectUnauthorized: false }
   const asking = await listen(https.createServer(asks, onRequest), { name: 'asking' })
