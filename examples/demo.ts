@@ -135,7 +135,7 @@ async function types(service: Service, args: readonly string[]): Promise<number 
   story.tell(`$ cook-daemon ${args.join(' ')}`, 'step')
   const code = await service.types(args, (line) => {
     // Of a stack the error alone is of interest here.
-    if (/^ {4}(?!Error)/.test(line) || line.trim() === '' || line.startsWith('  node:')) return
+    if (/^ {4}(?!Error)/.test(line) || /^\s*(}|Node\.js v.*|node:.*)?$/.test(line)) return
     story.tell(line, line.startsWith('✓') ? 'good' : /^(✗|cook-daemon:)|Error/.test(line) ? 'bad' : 'plain')
   })
   stopped.signal.throwIfAborted()

@@ -6,8 +6,8 @@ import { withoutUndefined } from '../options.ts'
 export class Past {
   /** For a worker that is started anew. */
   #news: News = { generations: [], upgrades: { succeeded: 0, failed: 0 } }
-  /** How many workers have told of the last upgrade. */
-  #parts = 0
+  /** How many workers have told of the last upgrade that has succeeded, and which one that was. */
+  #told = { parts: 0, succeeded: 0 }
   /** Counts when the upgrade of all began that is under way. */
   #begun: UpgradeCounts | undefined
   /** Of slots that are gone: one that comes again goes on. */
@@ -39,13 +39,14 @@ export class Past {
   /** A worker that has just taken over, or died, knows less than others. */
   hear(found: readonly Status[]): void {
     for (const { upgrades } of found) this.#raise(upgrades)
-    const parts = partsOf(found)
+    const { succeeded } = this.#news.upgrades
+    const parts = partsOf(found, succeeded)
     const [newest] = parts
     const { last } = this.#news
     if (newest === undefined || newest.at < (last?.at ?? 0)) return
     // One of those that took part is gone, and what it has moved is known from it alone.
-    if (last?.generation === newest.generation && parts.length < this.#parts) return
-    this.#parts = parts.length
+    if (newest.outcome === 'succeeded' && succeeded === this.#told.succeeded && parts.length < this.#told.parts) return
+    if (newest.outcome === 'succeeded') this.#told = { parts: parts.length, succeeded }
     this.#news = { ...this.#news, last: sumOf(newest, parts) }
   }
 
@@ -67,14 +68,19 @@ export class Past {
   }
 }
 
-/** The last upgrade as each worker knows it that came of it; of others only where there is none. */
-function partsOf(found: readonly Status[]): readonly LastUpgrade[] {
-  const told = found.flatMap(({ lastUpgrade }) => lastUpgrade ?? []).sort((one, other) => other.at - one.at)
+/**
+ * The last upgrade as each worker knows it that came of it, the newest first. Generations are
+ * counted by slot: one that was started again after a crash is ahead of the others.
+ */
+function partsOf(found: readonly Status[], succeeded: number): readonly LastUpgrade[] {
+  const byTime = (one: LastUpgrade, other: LastUpgrade) => other.at - one.at
+  const told = found.flatMap(({ lastUpgrade }) => lastUpgrade ?? []).sort(byTime)
   const [newest] = told
-  const own = found.flatMap(({ generation, lastUpgrade: one }) =>
-    one !== undefined && one.generation === newest?.generation && generation === one.generation ? [one] : [],
+  if (newest?.outcome !== 'succeeded') return told.slice(0, 1)
+  const own = found.flatMap(({ generation, upgrades, lastUpgrade: one }) =>
+    one?.generation === generation && upgrades.succeeded === succeeded ? [one] : [],
   )
-  return own.length > 0 ? own.sort((one, other) => other.at - one.at) : told.slice(0, 1)
+  return own.length > 0 ? own.sort(byTime) : [newest]
 }
 
 /** Of all workers, as soon as the old process of each has drained. */
@@ -82,7 +88,8 @@ function sumOf(newest: LastUpgrade, parts: readonly LastUpgrade[]): LastUpgrade 
   const { connections: _, drain: __, ...upgrade } = newest
   const counts = parts.flatMap(({ connections }) => connections ?? [])
   const seconds = Math.max(...parts.map((part) => part.seconds))
-  if (counts.length < parts.length) return { ...upgrade, seconds }
+  const generation = Math.max(...parts.map((part) => part.generation))
+  if (counts.length < parts.length) return { ...upgrade, generation, seconds }
   const sum = (of: keyof ConnectionCounts) => counts.reduce((all, one) => all + one[of], 0)
   const connections = {
     handedOver: sum('handedOver'),
@@ -91,7 +98,7 @@ function sumOf(newest: LastUpgrade, parts: readonly LastUpgrade[]): LastUpgrade 
     cut: sum('cut'),
   }
   const times = parts.flatMap((part) => part.drain ?? [])
-  return { ...upgrade, seconds, connections, ...(times.length > 0 && { drain: latestOf(times) }) }
+  return { ...upgrade, generation, seconds, connections, ...(times.length > 0 && { drain: latestOf(times) }) }
 }
 
 type Times = NonNullable<LastUpgrade['drain']>

@@ -9,10 +9,13 @@ import { system } from '../../src/node/system.ts'
 import { Lab } from '../support/lab.ts'
 import { eventually, within } from '../support/waiting.ts'
 
+/** It starts a dozen processes, one after the other, in milliseconds. */
+const patience = 120_000
+
 test('the demo shows three workers through upgrades, a version that fails and a crash; only what the crash cost is lost, and nothing is left behind', async () => {
   await using lab = await Lab.open()
   const demo = start(lab, 'demo')
-  assert.deepEqual(await within('the end of the demo', once(demo, 'close')), [0, null], lab.output)
+  assert.deepEqual(await within('the end of the demo', once(demo, 'close'), patience), [0, null], lab.output)
   assert.match(lab.output, /✓ shop serves generation 2 /)
   assert.match(lab.output, / exited before it was ready: exit code 1\..*\n.* {4}Error: ENOENT.*v3-prices\.json/)
   assert.match(lab.output, /\$ kill -9 \d+ {5}slot \d crashes\n.*its keeper started it again/)
@@ -29,14 +32,14 @@ test('the demo that is stopped with ^C in the middle of an upgrade leaves nothin
   const demo = start(lab, 'demo')
   await eventually('an upgrade', () => lab.output.includes('$ cook-daemon upgrade shop') || undefined)
   demo.kill('SIGINT')
-  assert.deepEqual(await within('the end of the demo', once(demo, 'close')), [130, null], lab.output)
+  assert.deepEqual(await within('the end of the demo', once(demo, 'close'), patience), [130, null], lab.output)
   assert.deepEqual(leftBy(lab), [])
 })
 
 test('the demo of the original Go API shows an upgrade that no client noticed, and leaves nothing behind', async () => {
   await using lab = await Lab.open()
   const demo = start(lab, 'documents-demo-run')
-  assert.deepEqual(await within('the end of the demo', once(demo, 'close')), [0, null], lab.output)
+  assert.deepEqual(await within('the end of the demo', once(demo, 'close'), patience), [0, null], lab.output)
   assert.match(lab.output, /✓ 1 upgrades, \d+ connections, 0 refused or reset/)
   assert.deepEqual(leftBy(lab), [])
 })
