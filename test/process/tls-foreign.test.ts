@@ -33,6 +33,7 @@ for i in range(120):
     r = c.getresponse()
     assert len(r.read()) == size
     assert c.sock is not None and c.sock.getsockname() == local, 'it has connected again'
+    print(i, flush=True)
     time.sleep(0.05)
 print(len(seen))
 `
@@ -69,6 +70,7 @@ for (const { name, command, args } of clients) {
     const ended = once(child, 'close')
     const [output, errors] = [text(child.stdout), text(child.stderr)]
     const asking = command === 'openssl' ? askByHand(child) : undefined
+    await within(`a first answer to ${name}`, once(child.stdout, 'data'))
     let moved = 0
     for (let upgrades = 0; upgrades < 3; upgrades++) {
       const { young, report } = await upgradeBySignal(lab, server)
