@@ -15,6 +15,7 @@ import {
   readFileSync,
   readlinkSync,
   rmSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs'
 import { connect } from 'node:net'
@@ -117,6 +118,14 @@ export class Host {
 
   get releases(): string[] {
     return readdirSync(this.#path('srv/web/releases')).sort()
+  }
+
+  /** One that was deployed a day ago. */
+  addRelease(version: string): void {
+    const folder = this.#path(`srv/web/releases/${version}`)
+    mkdirSync(folder)
+    const then = Date.now() / 1000 - 86_400
+    utimesSync(folder, then, then)
   }
 
   async status(): Promise<Status> {
@@ -299,14 +308,18 @@ export function writeBuild(folder: string, code: string): void {
   writeFileSync(join(build, 'app.js'), code)
 }
 
-/** Says in each answer which version it is, and of which host. */
+/** Says in each answer which version it is, and of which host; `ill` starts, and is not healthy. */
 function program(version: string, before: string): string {
   return `import { createServer } from 'node:http'
 import { hostname } from 'node:os'
 import { loadHandler } from '${handler}'
 ${before}
 // Longer than a balancer keeps its own.
-createServer({ keepAliveTimeout: 60_000 }, loadHandler('${version} ' + hostname())).listen(8080)
+const answers = loadHandler('${version} ' + hostname())
+createServer({ keepAliveTimeout: 60_000 }, (request, response) => {
+  if (request.url !== '/health') return answers(request, response)
+  response.writeHead(${version === 'ill' ? 500 : 200}).end()
+}).listen(8080)
 `
 }
 
