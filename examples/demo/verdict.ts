@@ -69,7 +69,7 @@ function ending(story: Story): string[] {
   const lost = requests - crashCost.requests
   const cut = connections - crashCost.connections
   const atCrash =
-    crashCost.requests === 0 ? 'nothing, either' : `the ${crashCost.requests} requests that it was answering`
+    crashCost.requests === 0 ? 'nothing, either' : `the ${crashCost.requests} requests that had been sent to it`
   const open = `${count(webSocket?.count ?? 0)} messages, each answered in order`
   const lines = [
     `${upgrades} upgrades, one of them to a version that fails: ${lost === 0 && cut === 0 ? 'nothing' : `${lost} requests and ${cut} connections`} lost`,
