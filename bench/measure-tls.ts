@@ -1,4 +1,4 @@
-/** What `moveTls` costs: for connections that OpenSSL has, for handshakes, and once they have moved. */
+/** What `moveTls` costs: on connections that OpenSSL has, in handshakes, and after a move. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { Agent, get } from 'node:https'

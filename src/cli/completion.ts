@@ -1,6 +1,6 @@
 /** `completion`: what a shell runs at the tab key, and what this command answers it. */
 import type { Command } from 'commander'
-import { everyService, isDaemonName } from '../check.ts'
+import { everyService } from '../check.ts'
 import { exitCodes, print } from './output.ts'
 import { places } from './places.ts'
 
@@ -88,7 +88,7 @@ function allFor(program: Command, before: readonly string[], typed: string): rea
 
 /** No service is asked: a tab key is not to wait for one that hangs. */
 function services(areSeveral: boolean): readonly Candidate[] {
-  const names = places().flatMap((place) => place.names.filter(isDaemonName))
+  const names = places().flatMap((place) => place.names)
   const found = [...new Set(names)].sort().map((name): Candidate => [name, 'a service'])
   return areSeveral && found.length > 1 ? [...found, [everyService, 'every service']] : found
 }

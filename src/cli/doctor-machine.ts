@@ -8,6 +8,7 @@ import { statOf } from '../node/system.ts'
 import { logFolders } from '../process/log-dir.ts'
 import { findRunDirectory, homeOf } from '../process/run-dir.ts'
 import { type Finding, type Found, finding } from './findings.ts'
+import { isSystemdHere } from './units.ts'
 
 /** statfs(2). */
 const tmpfs = 0x01021994
@@ -23,10 +24,6 @@ export function lookAtMachine(): readonly Finding[] {
     ...finding('machine', 'zombies', lookAtZombies()),
     ...finding('machine', 'systemd', ['ok', isSystemdHere() ? 'is the init system' : 'is not the init system']),
   ]
-}
-
-export function isSystemdHere(): boolean {
-  return existsSync('/run/systemd/system')
 }
 
 /** Its files are gone when the machine starts again, and take memory. */
@@ -59,8 +56,8 @@ function lookAtHome(): Found | undefined {
 }
 
 function lookAtDescriptors(): Found | undefined {
-  const [, hard = ''] = /^Max open files +\S+ +(\S+)/m.exec(limitsOf('self')) ?? []
-  if (hard === '') return
+  const hard = mostFilesOf('self', 'hard')
+  if (hard === undefined) return
   if (hard === 'unlimited' || Number(hard) >= fewDescriptors) return ['ok', `up to ${hard} a process`]
   return [
     'warning',
@@ -69,15 +66,19 @@ function lookAtDescriptors(): Found | undefined {
   ]
 }
 
-export function limitsOf(pid: number | 'self'): string {
-  return attempt(() => readFileSync(`/proc/${pid}/limits`, 'utf8')) ?? ''
+/** Files that a process may open, now or at most when it asks: a number, or `unlimited`. */
+export function mostFilesOf(pid: number | 'self', which: 'soft' | 'hard'): string | undefined {
+  const limits = attempt(() => readFileSync(`/proc/${pid}/limits`, 'utf8')) ?? ''
+  const [, soft, hard] = /^Max open files +(\S+) +(\S+)/m.exec(limits) ?? []
+  return which === 'soft' ? soft : hard
 }
 
 /** Those of pid 1 are those that nobody waits for. */
 function lookAtZombies(): Found | undefined {
   if (process.platform !== 'linux') return
   const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name))
-  const left = pids.filter((pid) => attempt(() => statOf(Number(pid)).isZombie && parentOf(pid) === 1) === true)
+  const stats = pids.flatMap((pid) => attempt(() => statOf(Number(pid))) ?? [])
+  const left = stats.filter(({ isZombie, parent }) => isZombie && parent === 1)
   const name = attempt(() => readFileSync('/proc/1/comm', 'utf8').trim()) ?? 'pid 1'
   if (left.length === 0) return ['ok', 'none is left to pid 1']
   return [
@@ -85,9 +86,4 @@ function lookAtZombies(): Found | undefined {
     `pid 1 (${name}) does not wait for ${left.length} ended ${left.length === 1 ? 'process' : 'processes'}`,
     'In a container start an init as pid 1: docker run --init, shareProcessNamespace of a pod',
   ]
-}
-
-function parentOf(pid: string): number {
-  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
-  return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1])
 }

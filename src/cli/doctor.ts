@@ -3,11 +3,11 @@ import { existsSync, readdirSync } from 'node:fs'
 import type { Status } from '../control/status.ts'
 import { attempt } from '../node/sessions.ts'
 import { unitOf } from '../node/units.ts'
-import { isInMemory, isSystemdHere, limitsOf, lookAtMachine } from './doctor-machine.ts'
+import { isInMemory, lookAtMachine, mostFilesOf } from './doctor-machine.ts'
 import { allDown, type Down, downOf, downText } from './down.ts'
-import { allRunning, silentOf, which } from './find-service.ts'
+import { allRunning, type Silent, silentOf, which } from './find-service.ts'
 import { type Finding, type Found, finding, printFindings } from './findings.ts'
-import { stopTimeOf, unitText } from './units.ts'
+import { isSystemdHere, stopTimeOf, unitText } from './units.ts'
 
 /** What nginx, HAProxy, Envoy and balancers of clouds keep a connection for, or less, in ms. */
 const usualOfBalancers = 60_000
@@ -20,27 +20,21 @@ export async function doctor(name: string | undefined, { json }: { readonly json
   return printFindings([...lookAtMachine(), ...services.flatMap(lookAtService)], json === true)
 }
 
-type State = { readonly name: string; readonly phase: string; readonly why?: string } | Status
+/** As it is, or what is left of it. */
+type State = Status | Silent | Down
 
 async function allHere(): Promise<readonly State[]> {
   const running = (await allRunning()).map(({ status }) => status)
-  return [...running, ...allDown(running.map(({ name }) => name)).map(stateOfDown)]
+  return [...running, ...allDown(running.map(({ name }) => name))]
 }
 
 async function stateOf(name: string): Promise<State> {
   const client = await which(name)
-  try {
-    return await client.status()
-  } catch (error) {
-    const silent = silentOf(client, error)
-    const down = downOf(client.name)
-    if (silent === undefined && down === undefined) throw error
-    return silent ?? stateOfDown(down as Down)
-  }
-}
-
-function stateOfDown(down: Down): State {
-  return { name: down.name, phase: down.phase, why: downText(down) }
+  return client.status().catch((error): State => {
+    const found = silentOf(client, error) ?? downOf(client.name)
+    if (found === undefined) throw error
+    return found
+  })
 }
 
 function lookAtService(state: State): readonly Finding[] {
@@ -58,11 +52,11 @@ function lookAtService(state: State): readonly Finding[] {
   ]
 }
 
-function lookAtDown({ name, phase, ...more }: State): Found {
-  const why = 'why' in more ? `: ${more.why}` : ''
+function lookAtDown(state: Silent | Down): Found {
+  const { name, phase } = state
   if (phase === 'silent') return ['fault', 'it does not answer', `cook-daemon restart ${name}`]
   const level = phase === 'stopped' ? 'note' : 'fault'
-  return [level, `it is down${why}`, `cook-daemon logs ${name}; cook-daemon start ${name}`]
+  return [level, `it is down: ${downText(state)}`, `cook-daemon logs ${name}; cook-daemon start ${name}`]
 }
 
 function lookAtKeeper({ keeper, name, node, version }: Status): Found | undefined {
@@ -123,8 +117,9 @@ function lookAtOpenFiles({ workers, pid }: Status): readonly Found[] {
   const pids = workers?.flatMap((worker) => worker.pid ?? []) ?? [pid]
   return pids.flatMap((one): readonly Found[] => {
     const open = attempt(() => readdirSync(`/proc/${one}/fd`).length)
-    const [, most] = /^Max open files +(\d+)/m.exec(limitsOf(one)) ?? []
-    if (open === undefined || most === undefined || open < Number(most) * mostUsed) return []
+    const most = Number(mostFilesOf(one, 'soft'))
+    // Not a number where there is no limit, or nobody knows it.
+    if (open === undefined || Number.isNaN(most) || open < most * mostUsed) return []
     return [['warning', `pid ${one} has ${open} of ${most}`, 'Raise the limit, or scale to more workers']]
   })
 }

@@ -1,4 +1,4 @@
-/** What `doctor` finds, each with what to do about it, and how it is told. */
+/** What `doctor` finds, each with what to do about it, and how it is printed. */
 import { exitCodes, paint, print, printJson } from './output.ts'
 
 /** A `note` may be as it should be, which only its operator knows. */

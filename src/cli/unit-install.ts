@@ -1,5 +1,4 @@
 /** `systemd --install`: writes units, enables and starts them, and says what serves. */
-import { statSync } from 'node:fs'
 import { userInfo } from 'node:os'
 import { join } from 'node:path'
 import { clientOf } from '../control/client.ts'
@@ -9,6 +8,7 @@ import { runDirectory } from '../process/run-dir.ts'
 import { exitCodes, note, paint, print, tell, UsageError } from './output.ts'
 import { foreignUnit, unitFolders, writeUnit } from './unit-files.ts'
 import type { UnitOptions } from './unit-options.ts'
+import { isSystemdHere } from './units.ts'
 
 /** Everything is looked at before anything is written. */
 export async function installUnits(units: readonly Unit[], options: UnitOptions): Promise<number> {
@@ -29,7 +29,7 @@ type Systemctl = { readonly command: string; readonly isUser: boolean; (...args:
 
 /** Throws where there is no systemd, or none for us. */
 function managerOf(isUser: boolean): Systemctl {
-  if (statSync('/run/systemd/system', { throwIfNoEntry: false })?.isDirectory() !== true) {
+  if (!isSystemdHere()) {
     throw new Error('systemd does not run here, and nothing was installed: without --install the unit is printed')
   }
   if (!isUser && process.geteuid?.() !== 0) {

@@ -2,6 +2,7 @@
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { CookError } from '../errors.ts'
+import { fileAt } from '../node/stat.ts'
 import { isServiceUnit, type Unit, unitOf } from '../node/units.ts'
 import { exitCodes, print, UsageError } from './output.ts'
 
@@ -13,6 +14,11 @@ export type UnitState = {
   readonly state: string
   readonly mainPid: number
   readonly folders: string
+}
+
+/** Whether it is the init system (sd_booted(3)). */
+export function isSystemdHere(): boolean {
+  return fileAt('/run/systemd/system')?.isFolder === true
 }
 
 /** The unit NAME.service, of the own manager or the system's; undefined: there is none. */
@@ -61,7 +67,7 @@ function propertiesOf(unit: Unit, wanted: string): Readonly<Record<string, strin
   if (!isServiceUnit(unit.name) || (isUsers && unit.user !== process.geteuid?.())) return {}
   // Where it is not the init system, nobody would answer.
   const { XDG_RUNTIME_DIR = `/run/user/${unit.user}` } = process.env
-  if (!existsSync(isUsers ? `${XDG_RUNTIME_DIR}/systemd` : '/run/systemd/system')) return {}
+  if (isUsers ? !existsSync(`${XDG_RUNTIME_DIR}/systemd`) : !isSystemdHere()) return {}
   const args = [...(isUsers ? ['--user'] : []), 'show', `--property=${wanted}`, '--', unit.name]
   const { spawnSync } = process.getBuiltinModule('node:child_process')
   const { stdout, status } = spawnSync('systemctl', args, { encoding: 'utf8', timeout: patience })

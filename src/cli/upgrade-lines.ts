@@ -101,7 +101,7 @@ function textOf(progress: Progress): string | undefined {
 
 type Counts = { readonly handedOver: number; readonly served: number; readonly closed: number; readonly cut: number }
 
-function countsText({ handedOver, served, closed, cut }: Counts): string {
+export function countsText({ handedOver, served, closed, cut }: Counts): string {
   return `${connections(handedOver)} moved, ${served} finished, ${closed} closed, ${cut} cut`
 }
 

@@ -2,6 +2,7 @@
 
 import type { Server } from 'node:net'
 import { lookAround } from '../conditions.ts'
+import { addressText as textOf } from '../contract/admin-address.ts'
 import type { Identity, ProgramRecord } from '../contract/environment.ts'
 import type {
   ConnectionCounts,
@@ -228,5 +229,5 @@ export function isReady({ hasSuccessor, phase }: Service): boolean {
 
 export function addressText(address: ReturnType<Server['address']>): string {
   if (address === null || typeof address === 'string') return address ?? ''
-  return address.family === 'IPv6' ? `[${address.address}]:${address.port}` : `${address.address}:${address.port}`
+  return textOf({ host: address.address, port: address.port })
 }

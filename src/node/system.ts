@@ -98,9 +98,9 @@ export function identify(os: Pick<System, 'pid' | 'startTime'> = system): Identi
 const exiting = 0x4
 
 /**
- * Fields 3, 6, 9, 14, 15 and 22 of /proc/PID/stat: state, session, flags, CPU time in user and in
- * kernel mode without its children's, start in clock ticks since boot (proc_pid_stat(5)). Throws if
- * there is no such process.
+ * Fields 3, 4, 6, 9, 14, 15 and 22 of /proc/PID/stat: state, parent, session, flags, CPU time in
+ * user and in kernel mode without its children's, start in clock ticks since boot
+ * (proc_pid_stat(5)). Throws if there is no such process.
  */
 export function statOf(pid: number) {
   // As UTF-8, which the name may not be: it is skipped, and Node reads no other encoding in one
@@ -112,7 +112,7 @@ export function statOf(pid: number) {
   const isExiting = isZombie || (Number(fields[6]) & exiting) !== 0
   // In milliseconds: USER_HZ is 100 on every architecture that Node runs on.
   const cpu = 10 * (Number(fields[11]) + Number(fields[12]))
-  return { isZombie, isExiting, session: Number(fields[3]), cpu, startTime: fields[19] }
+  return { isZombie, isExiting, parent: Number(fields[1]), session: Number(fields[3]), cpu, startTime: fields[19] }
 }
 
 function startTimeFromProc(pid: number): string | undefined {

@@ -18,9 +18,7 @@ const secure: Program = ({ fs, onRequest, serve }) => {
 
 test('connections of each cipher of TLS 1.3, fresh and resumed, stay open through two upgrades, and the new version answers', async () => {
   await using lab = await Lab.open()
-  makeCertificate(lab)
-  const old = await lab.start()
-  const port = Number(await old.run(secure))
+  const { old, port } = await startSecure(lab)
   await using clients = new TlsClients()
   for (const ciphers of ['TLS_AES_256_GCM_SHA384', 'TLS_AES_128_GCM_SHA256', 'TLS_CHACHA20_POLY1305_SHA256']) {
     // A name or protocol that is another one is no session to come back to.
@@ -45,9 +43,7 @@ test('connections of each cipher of TLS 1.3, fresh and resumed, stay open throug
 
 test('half a record that the old version has read already comes back to it: it answers, and the connection moves then', async () => {
   await using lab = await Lab.open()
-  makeCertificate(lab)
-  const old = await lab.start()
-  const port = Number(await old.run(secure))
+  const { old, port } = await startSecure(lab)
   await using sluice = await Sluice.open(port)
   await using clients = new TlsClients()
   // The old process lives as long as this is not answered.
@@ -75,6 +71,12 @@ function answerOf({ pid }: Puppet) {
   return { status: 200, body: String(pid), closes: false }
 }
 
+async function startSecure(lab: Lab): Promise<{ readonly old: Puppet; readonly port: number }> {
+  makeCertificate(lab)
+  const old = await lab.start()
+  return { old, port: Number(await old.run(secure)) }
+}
+
 function connectionsOf(puppet: Puppet): Promise<number> {
   return puppet.run(
     ({ kept }) => new Promise<number>((counted) => kept.server?.getConnections((_, count) => counted(count))),
@@ -86,9 +88,7 @@ test(
   onlyInMatrix,
   async () => {
     await using lab = await Lab.open()
-    makeCertificate(lab)
-    const old = await lab.start()
-    const port = Number(await old.run(secure))
+    const { old, port } = await startSecure(lab)
     await using clients = new TlsClients()
     const client = await clients.open({ port })
     assert.equal((await client.ask()).closes, false)
@@ -111,9 +111,7 @@ test(
   onlyInMatrix,
   async () => {
     await using lab = await Lab.open()
-    makeCertificate(lab)
-    const old = await lab.start()
-    const port = Number(await old.run(secure))
+    const { old, port } = await startSecure(lab)
     await using clients = new TlsClients()
     const slow = await clients.open({ port })
     slow.send('/slow')

@@ -2,6 +2,7 @@
 import type { LastUpgrade } from '../../contract/messages.ts'
 import type { Status } from '../../control/status.ts'
 import { drainingOf } from '../rows.ts'
+import { countsText } from '../upgrade-lines.ts'
 
 export type Tone = 'good' | 'bad' | 'moving' | 'quiet'
 export type Line = { readonly line: string; readonly tone: Tone }
@@ -60,11 +61,7 @@ function endLine(
   if (outcome === 'failed') {
     return { line: `${what}  failed after ${time}${code === undefined ? '' : `: ${code}`}`, tone: 'bad' }
   }
-  const { handedOver, served, closed, cut } = connections ?? {}
-  // Of several workers the counts are those of one.
-  const counts =
-    workers > 1
-      ? `, ${workers} workers`
-      : connections && `: ${handedOver} connections moved, ${served} finished, ${closed} closed, ${cut} cut`
+  // Of several workers their number; status has the counts of all.
+  const counts = workers > 1 ? `, ${workers} workers` : connections && `: ${countsText(connections)}`
   return { line: `${what}  upgraded in ${time}${counts ?? ''}`, tone: 'good' }
 }
