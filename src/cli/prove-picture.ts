@@ -87,7 +87,7 @@ const markTexts = {
   begin: 'begin',
   commit: 'commit',
   refused: 'refused',
-  end: 'old one gone',
+  end: 'old process gone',
   failed: 'failed',
 } as const
 

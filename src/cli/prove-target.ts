@@ -168,7 +168,7 @@ export function meaningOf(why: string): string {
 const meanings: readonly (readonly [RegExp, string])[] = [
   [
     /^WebSocket closed with 1006/,
-    'the WebSocket was cut without a word: mostly a program that ends its connections, or itself, at SIGTERM',
+    'the WebSocket was cut without a close frame: mostly a program that ends its connections, or itself, at SIGTERM',
   ],
   [
     /^WebSocket closed with/,
