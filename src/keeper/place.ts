@@ -1,6 +1,6 @@
 /** A place for a worker at work: who lives there, and what is done there by its rules. */
 import { randomBytes } from 'node:crypto'
-import { controlName, type LinkRecord, readProgram } from '../contract/environment.ts'
+import { type Identity, type LinkRecord, readProgram } from '../contract/environment.ts'
 import type { Exit } from '../contract/old-side.ts'
 import { protocolVersion } from '../contract/protocol.ts'
 import type { UserRecord } from '../contract/user.ts'
@@ -50,6 +50,8 @@ export class Place {
   #reason: keyof Restarts = 'crash'
   /** How often one was started here. */
   #starts = 0
+  /** Has crashed: what it has started ends once the next one is started, for whom clients wait. */
+  #crashed: Identity | undefined
   readonly #spawns: Spawns
 
   constructor(number: number, home: Home, release: Release, generation: number) {
@@ -204,6 +206,7 @@ export class Place {
     } else {
       this.#carryOut(effects)
     }
+    if (this.#slot.at !== 'starting') this.#endLeft()
     this.home.changed()
   }
 
@@ -261,7 +264,7 @@ export class Place {
     const start = ++this.#starts
     let worker: Worker | undefined
     try {
-      if (this.#userOf(release) !== undefined) await this.#openControl()
+      if (this.#userOf(release) !== undefined) await openWorkerControl(home, this.number)
       const [own, other] = await makePair(folder)
       const handles = home.held.recordsFor(this.number)
       const common = { protocol: protocolVersion, nonce, generation, handles, typed: release.typed }
@@ -272,6 +275,7 @@ export class Place {
       } finally {
         other.close()
         if (worker === undefined) own.close()
+        this.#endLeft()
       }
       const { stopping: signal } = home
       const { news } = home.past
@@ -296,14 +300,6 @@ export class Place {
     const { user, noListen } = readProgram(environment) ?? {}
     const opens = this.isFirst && this.number === 0 && noListen !== true
     return opens || process.geteuid?.() !== 0 ? undefined : user
-  }
-
-  /** One that never is root can make none in a folder of root's. */
-  async #openControl(): Promise<void> {
-    const { home, number } = this
-    const { folder, name } = home.plan
-    const isHeld = home.held.recordsFor(number).some((one) => one.name === controlName)
-    if (!isHeld && folder !== undefined) await openWorkerControl(home.held, folder, name, number)
   }
 
   get #readyTimeout(): number {
@@ -368,9 +364,14 @@ export class Place {
     if (wasServing || this.workers.size === 0) {
       this.lastExit = { generation, pid: identity[0], code, signal, at: Date.now(), words: words.replace(/^\. /, '') }
     }
-    // What it has started would run twice.
-    if (wasServing && !this.isStopping) void endSession(identity)
+    if (wasServing && !this.isStopping) this.#crashed = identity
     this.step({ type: 'exit', generation, now: performance.now() })
+  }
+
+  /** What a crashed worker has started would run twice. */
+  #endLeft(): void {
+    if (this.#crashed !== undefined) void endSession(this.#crashed)
+    this.#crashed = undefined
   }
 
   #sayCrash({ inRow, hasFailed }: Extract<SlotEffect<Release>, { do: 'crashed' }>): void {

@@ -4,10 +4,12 @@ import { bindUnixPath } from '../listen/unix-path.ts'
 import { listenerHandle, listenWithoutAccepting } from '../node/listeners.ts'
 import { statDescriptor } from '../node/stat.ts'
 import { controlPath } from '../process/run-dir.ts'
-import type { HeldHandles } from './held.ts'
+import type { Home } from './home.ts'
 
-/** Bound, and held for the worker, which listens on it from its commit on. */
-export async function openWorkerControl(held: HeldHandles, folder: string, name: string, slot: number): Promise<void> {
+/** Bound once, and held for the worker, which listens on it from its commit on. */
+export async function openWorkerControl({ held, plan }: Home, slot: number): Promise<void> {
+  const { folder, name } = plan
+  if (folder === undefined || held.recordsFor(slot).some((one) => one.name === controlName)) return
   const { createServer } = process.getBuiltinModule('node:net')
   const server = createServer()
   listenWithoutAccepting(server)

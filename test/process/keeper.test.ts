@@ -93,6 +93,26 @@ describe('a service with a keeper', { concurrency: 3 }, () => {
     assert.match(logOf(lab), /cook-daemon: the worker has ended unasked \(pid \d+, exit code 0\); it is started again/)
   })
 
+  test('what a worker that crashes has started ends too, and what the next one starts stays', async () => {
+    await using lab = await Lab.open()
+    await using operator = new Operator(lab)
+    const file = lab.path('started')
+    const starts = `import { spawn } from 'node:child_process'
+import { appendFileSync } from 'node:fs'
+appendFileSync(${JSON.stringify(file)}, spawn('sleep', ['3600'], { stdio: 'ignore' }).pid + ' ')`
+    writeProgram(lab, 'app.mjs', 'one', starts)
+    await operator.does(['start', 'app.mjs'])
+    const started = () => readFileSync(file, 'utf8').trim().split(' ').map(Number)
+    const [first = 0] = started()
+    const sleeper = [first, system.startTime(first) ?? ''] as const
+    await crash(operator)
+    await eventually('the end of what the first one has started', () => isGone(sleeper) || undefined)
+    const [, second = 0] = started()
+    const startTime = system.startTime(second)
+    assert.ok(startTime !== undefined, 'what the second one has started is gone')
+    system.kill([second, startTime], 'SIGKILL')
+  })
+
   test('after a refused upgrade a crash brings back the release that ran, although the symlink leads to the bad one', async () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
