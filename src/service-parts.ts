@@ -184,6 +184,11 @@ export type TlsMoves = {
   timeLeft(socket: Socket): number
   /** Whether take() would give it, asked where reading was stopped. */
   isReady(socket: Socket): boolean
+  /**
+   * For one that can still go back: resolves when that is said which must be before it leaves.
+   * Undefined: nothing is to be said.
+   */
+  untilReady(socket: Socket): Promise<void> | undefined
   /** Takes a connection out of this process, where reading was stopped; undefined: not now. */
   take(socket: Socket, key: string): TakenTls | undefined
   /**
@@ -211,8 +216,10 @@ export type TakenTls = {
 }
 
 export type TlsHooks = {
-  /** The first record has opened. */
-  proven(): void
+  /** It is this process's for good; `told` is called when who sent it will hear of it. */
+  proven(told: () => void): void
+  /** A third process is about to get it, and may be the one that sends on it first. */
+  passing(told: () => void): void
   /** The bytes are not what was expected: who sent it goes on with them. */
   returned(bytes: Buffer): void
   /** Whether who sent it is still there. */

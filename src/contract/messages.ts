@@ -115,6 +115,8 @@ const upward = {
   takesTls: { key: text },
   /** The first record of TLS connection `id` has opened: the sender alone goes on with it. */
   proven: { id: count },
+  /** TLS connection `id` goes on to a third process: it comes back only if that is said. */
+  passing: { id: count },
   /** These bytes of TLS connection `id`, base64, do not open: who sent it goes on with them. */
   returned: { id: count, bytes: text },
   /**

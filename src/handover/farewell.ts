@@ -14,6 +14,8 @@ const answerTime = 5_000
 
 export class Farewell {
   readonly #committed: Committed
+  /** The link has ended without a bye: the successor is dead, or lives on. */
+  readonly #onEnded: (isDead: boolean) => void
   /** The successor has died, and nobody else has the service: it comes back, if it can. */
   readonly lost = new Latch()
   readonly #linkEnded = new Latch()
@@ -27,8 +29,9 @@ export class Farewell {
   #isFoundLost = Promise.resolve(false)
   #bye: Promise<boolean> | undefined
 
-  constructor(committed: Committed) {
+  constructor(committed: Committed, onEnded: (isDead: boolean) => void) {
     this.#committed = committed
+    this.#onEnded = onEnded
   }
 
   /** The link has ended and nothing explains why: the successor is lost, unless it still lives. */
@@ -66,10 +69,15 @@ export class Farewell {
   #onEnd(): void {
     this.#linkEnded.set()
     // After the bye an end of the link is its answer.
-    if (this.#isPassedOn || this.#bye !== undefined) return
-    this.#isFoundLost = livesOn(this.#committed.identity).then((lives) => {
-      if (!lives) this.lost.set()
+    if (this.#bye !== undefined) return
+    const isDead = livesOn(this.#committed.identity).then((lives) => {
+      this.#onEnded(!lives)
       return !lives
+    })
+    if (this.#isPassedOn) return
+    this.#isFoundLost = isDead.then((isLost) => {
+      if (isLost) this.lost.set()
+      return isLost
     })
   }
 

@@ -121,7 +121,7 @@ export class Leaving implements Departure {
     if (committed === undefined) this.hurry.set()
     else {
       this.mover = new Mover(committed.link, this.clock.endsAt, service.tls, committed.tlsKey)
-      this.#farewell = new Farewell(committed)
+      this.#farewell = new Farewell(committed, (isDead) => this.mover?.end(isDead))
       this.#spares = new Spares(this.clock.patienceForSpares)
       this.#hearSuccessor(committed)
     }
@@ -254,6 +254,8 @@ export class Leaving implements Departure {
     const { history, record } = this.#service
     if (this.#farewell === undefined) return true
     return this.#farewell.sayBye(this.clock.deadline, this.hurry, () => {
+      // From now on the successor may write on what has moved, and die before we would hear of it.
+      this.mover?.end(false)
       // Of those that are left at the deadline it is known before they are cut.
       const { cut, ...others } = this.#report()
       history.drained({ ...others, cut: cut + record.connections })

@@ -122,6 +122,12 @@ export class Mover implements ConnectionMover {
 
   /** Moves a connection when its turn comes. */
   move(socket: Socket, destination: Destination, options: MoveOptions): Promise<Moved> {
+    const ready = 'encrypted' in socket ? this.#tls?.untilReady(socket) : undefined
+    const order = () => this.#order(socket, destination, options)
+    return ready === undefined ? order() : ready.then(order)
+  }
+
+  #order(socket: Socket, destination: Destination, options: MoveOptions): Promise<Moved> {
     const { isFree, state, isUrgent = false, onProof } = options
     return new Promise((done) => {
       if (!this.#isOpen) {
@@ -147,23 +153,22 @@ export class Mover implements ConnectionMover {
 
   /** What the successor says of the connections, and its end. */
   onLink(event: LinkEvent): void {
-    if (event.type === 'closed') {
-      this.giveUp()
-      this.#unproven.end()
-    }
+    if (event.type === 'closed') this.giveUp(true)
     if (event.type !== 'message' || typeof event.message !== 'object') return
     const { message } = event
     if (message.type === 'taken') this.#onTaken(message.id, message.isKept)
     else if (message.type === 'takesTls') this.#key = message.key
-    else if (message.type === 'proven' || message.type === 'returned') this.#onProof(message)
-    else if (message.type === 'stop') this.#close()
+    else if (message.type === 'proven' || message.type === 'returned' || message.type === 'passing') {
+      this.#onProof(message)
+    } else if (message.type === 'stop') this.#close()
   }
 
   /** It may be faster than the `taken` that many wait for, and says as much. */
-  #onProof(message: MessageOf<'proven' | 'returned'>): void {
+  #onProof(message: MessageOf<'proven' | 'passing' | 'returned'>): void {
     const { id } = message
     if (this.#sentOrders.has(id)) this.#onTaken(id, true)
     if (message.type === 'proven') this.#unproven.proven(id)
+    else if (message.type === 'passing') this.#unproven.passing(id)
     else this.#unproven.returned(id, Buffer.from(message.bytes, 'base64'))
   }
 
@@ -175,13 +180,14 @@ export class Mover implements ConnectionMover {
 
   /**
    * Nothing is on its way any more: there is no successor, or it did not answer in time. What has
-   * arrived there is the successor's, whether it said so or not.
+   * arrived there is the successor's, whether it said so or not; of TLS, end() has the last word.
    */
-  giveUp(): void {
+  giveUp(isClosed = false): void {
     this.stop()
-    for (const [id, { hasArrived, socket }] of [...this.#sentOrders]) {
+    for (const [id, { hasArrived, socket, taken }] of [...this.#sentOrders]) {
+      const isGone = hasArrived || (isClosed && taken?.isProven === false)
       // If its client has closed it, it is counted.
-      this.#settle(id, hasArrived ? 'moved' : socket.destroyed ? 'busy' : 'lost')
+      this.#settle(id, isGone ? 'moved' : socket.destroyed ? 'busy' : 'lost')
     }
     for (const { order, socket } of [...this.#refused.splice(0), ...this.#parcels.splice(0)]) {
       if (order.taken !== undefined) {
@@ -192,6 +198,12 @@ export class Mover implements ConnectionMover {
       order.socket.destroy()
       order.done('lost')
     }
+  }
+
+  /** TLS connections that could come back do so from a successor that is dead, or never will. */
+  end(isDead: boolean): void {
+    if (isDead) this.#unproven.allReturned()
+    else this.#unproven.end()
   }
 
   /**

@@ -159,7 +159,8 @@ export class Arrivals {
     const tcp = connectionOfHandle(handle)
     const link = this.#link
     const hooks: TlsHooks = {
-      proven: () => link?.send({ type: 'proven', id }),
+      proven: (told) => link?.send({ type: 'proven', id }, told),
+      passing: (told) => link?.send({ type: 'passing', id }, told),
       returned: (bytes) => link?.send({ type: 'returned', id, bytes: bytes.toString('base64') }),
       mayReturn: () => link?.isOpen === true,
     }

@@ -1,4 +1,4 @@
-/** TLS connections that have moved and can come back: until the successor has read a record. */
+/** TLS connections that have moved and can come back: until the successor has them for good. */
 import type { Socket } from 'node:net'
 import { untieConnection } from '../node/connections.ts'
 import type { TakenTls } from '../service-parts.ts'
@@ -16,6 +16,8 @@ type Waiting = {
   readonly timeout: number
   readonly timer: NodeJS.Timeout
   tie?: () => void
+  /** A third process may have sent something on it. */
+  isPassing?: true
   /** As `onProof` of the order. */
   readonly ended: (isHere: boolean) => void
 }
@@ -52,19 +54,31 @@ export class Unproven {
     if (taken.isProven) this.proven(id)
   }
 
+  passing(id: number): void {
+    const waiting = this.#all.get(id)
+    if (waiting !== undefined) waiting.isPassing = true
+  }
+
   proven(id: number): void {
     this.#drop(id)?.taken.proven()
   }
 
   /** It goes on here, with these bytes. */
   returned(id: number, bytes: Buffer): void {
-    const waiting = this.#all.get(id)
+    const waiting = this.#take(id)
     if (waiting === undefined) return
-    clearTimeout(waiting.timer)
-    this.#all.delete(id)
     waiting.tie?.()
     waiting.ended(!waiting.socket.destroyed)
     comeBack(waiting, bytes)
+  }
+
+  /**
+   * The successor is dead: it sends nothing on a connection, and passes none on, before it has said
+   * so. On the others nothing was sent.
+   */
+  allReturned(): void {
+    for (const [id, { isPassing }] of [...this.#all]) if (!isPassing) this.returned(id, Buffer.alloc(0))
+    this.end()
   }
 
   /** There is no way back any more. */
@@ -73,11 +87,15 @@ export class Unproven {
   }
 
   #drop(id: number): Waiting | undefined {
+    const waiting = this.#take(id)
+    waiting?.ended(false)
+    return waiting
+  }
+
+  #take(id: number): Waiting | undefined {
     const waiting = this.#all.get(id)
-    if (waiting === undefined) return undefined
-    clearTimeout(waiting.timer)
+    clearTimeout(waiting?.timer)
     this.#all.delete(id)
-    waiting.ended(false)
     return waiting
   }
 }

@@ -3,26 +3,12 @@ import type { Socket } from 'node:net'
 import { CookError } from '../errors.ts'
 import { startReading, stopReading, takeUnread } from '../node/connections.ts'
 import { alert, alertError, type Fault, faultError } from './alerts.ts'
+import { type AdoptedHooks, Claim } from './claim.ts'
 import { TlsFace } from './face.ts'
 import { type Arrived, Incoming } from './incoming.ts'
 import { Chunks, contentType, Direction } from './records.ts'
 import { mostUnread, type TlsState } from './state.ts'
 import { suites, whyUnavailable } from './suites.ts'
-
-export type AdoptedHooks = {
-  /**
-   * The connection is this process's for good: a record has opened, something is about to be sent,
-   * or it ends here. Called once, unless it was so already.
-   */
-  proven(): void
-  /**
-   * What has come does not fit: it is the end of a record whose begin the other process has. Called
-   * instead, with every byte since the move; nothing was sent, and the stream is destroyed.
-   */
-  returned(bytes: Buffer): void
-  /** False when there is nobody any more who could take it back: it is made the best of here. */
-  mayReturn(): boolean
-}
 
 /**
  * How long the first record may be half here, in milliseconds: then it is given back, since it may
@@ -44,15 +30,13 @@ const updateKeys = [24, 0, 0, 1, 0] as const
 
 export class AdoptedTls extends TlsFace {
   readonly #socket: Socket
-  readonly #hooks: AdoptedHooks
+  readonly #claim: Claim
   readonly #incoming: Incoming
   readonly #receiving: Direction
   readonly #sending: Direction
   readonly #longestRecord: number
   /** The program may want them shorter. */
   #longestSent: number
-  /** See the hooks: one of them was called. */
-  #isSettled: boolean
   /** It is on its way to another process, or there. */
   #isHeld = false
   #isReading = false
@@ -71,13 +55,12 @@ export class AdoptedTls extends TlsFace {
     super(socket, state)
     const suite = suites[state.suite]
     this.#socket = socket
-    this.#hooks = hooks
+    this.#claim = new Claim(hooks, state.isProven)
     this.#receiving = new Direction(suite, state.clientSecret, state.receiveNumbers[0] ?? 0)
     this.#sending = new Direction(suite, state.serverSecret, state.sendNumber)
     this.#incoming = new Incoming(this.#receiving, state)
     this.#longestRecord = state.longestRecord
     this.#longestSent = state.longestRecord
-    this.#isSettled = state.isProven
     socket.on('data', (bytes) => {
       this.#incoming.add(bytes)
       this.#read()
@@ -116,7 +99,7 @@ export class AdoptedTls extends TlsFace {
    * client, and takeBack() goes on.
    */
   exportState(): TlsState | undefined {
-    if (this.destroyed || this.#isHeld) return undefined
+    if (this.destroyed || this.#isHeld || !this.#claim.mayLeave) return undefined
     // First of all, and in one turn with the look: what came in between would be lost.
     stopReading(this.#socket)
     if (!this.isIdle) {
@@ -137,7 +120,7 @@ export class AdoptedTls extends TlsFace {
       clientSecret: this.#receiving.copySecret(),
       serverSecret: this.#sending.copySecret(),
       sendNumber: this.#sending.number,
-      isProven: this.#isSettled,
+      isProven: this.#claim.isSettled,
       longestRecord: this.#longestRecord,
       unread,
     }
@@ -165,25 +148,27 @@ export class AdoptedTls extends TlsFace {
   }
 
   override _write(chunk: Buffer, _encoding: unknown, done: (error?: Error | null) => void): void {
-    this.#send(new Chunks([chunk]), done)
+    this.#claim.whenOurs(() => this.#send(new Chunks([chunk]), done), done)
   }
 
   /** What http has corked, head and body, becomes one record. */
   override _writev(chunks: { readonly chunk: Buffer }[], done: (error?: Error | null) => void): void {
-    this.#send(new Chunks(chunks.map(({ chunk }) => chunk)), done)
+    this.#claim.whenOurs(() => this.#send(new Chunks(chunks.map(({ chunk }) => chunk)), done), done)
   }
 
   override _final(done: (error?: Error | null) => void): void {
-    if (!this.#isHeld && this.#socket.writable) {
-      this.#settle()
-      this.#socket.end(this.#sealMessage(contentType.alert, 1, alert.closeNotify))
+    const end = () => {
+      if (!this.#isHeld && this.#socket.writable) {
+        this.#socket.end(this.#sealMessage(contentType.alert, 1, alert.closeNotify))
+      }
+      done()
     }
-    done()
+    this.#claim.whenOurs(end, done)
   }
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
     clearTimeout(this.#proofTimer)
-    this.#settle()
+    this.#claim.end(error)
     this.#sending.wipe()
     this.#receiving.wipe()
     // An alert that the kernel has already is not to be lost by a reset.
@@ -192,23 +177,22 @@ export class AdoptedTls extends TlsFace {
     done(error)
   }
 
+  /** Whether exportState() would give it. */
+  get mayLeave(): boolean {
+    return this.#claim.mayLeave && this.isIdle
+  }
+
+  /** Resolves when that is said which must be before it leaves; undefined: it was. */
+  untilAnnounced(): Promise<void> | undefined {
+    return this.#claim.untilAnnounced()
+  }
+
   /** Nothing is on its way, in either direction. */
   get isIdle(): boolean {
     const { readableLength, writableLength, writableEnded } = this
     const isBetween = readableLength + writableLength + this.#socket.writableLength === 0
     if (!isBetween || writableEnded || this.#hasEnded || !this.#socket.readable) return false
     return !this.#incoming.isInMessage && this.#incoming.waiting + this.#socket.readableLength <= mostUnread
-  }
-
-  #settle(): void {
-    if (this.#isSettled) return
-    this.#isSettled = true
-    clearTimeout(this.#proofTimer)
-    this.#hooks.proven()
-  }
-
-  get #mayReturn(): boolean {
-    return !this.#isSettled && this.#hooks.mayReturn()
   }
 
   #read(): void {
@@ -222,12 +206,12 @@ export class AdoptedTls extends TlsFace {
     }
     this.#isReading = false
     if (this.#hasEnded) this.#incoming.take()
-    if (this.#isSettled || this.#isHeld || this.destroyed || this.#incoming.waiting === 0) return
-    this.#proofTimer ??= setTimeout(() => this.#mayReturn && this.#giveBack(), proofTimeout)
+    if (this.#claim.isSettled || this.#isHeld || this.destroyed || this.#incoming.waiting === 0) return
+    this.#proofTimer ??= setTimeout(() => this.#claim.mayGiveBack && this.#giveBack(), proofTimeout)
   }
 
   #onArrived(arrived: Arrived): void {
-    if (this.#incoming.hasOpened) this.#settle()
+    if (this.#incoming.hasOpened) this.#claim.settle()
     switch (arrived.type) {
       case 'data':
         this.#bytesRead += arrived.bytes.length
@@ -242,7 +226,7 @@ export class AdoptedTls extends TlsFace {
         this.destroy(alertError(arrived.number))
         return
       case 'fault':
-        if (this.#mayReturn) this.#giveBack()
+        if (this.#claim.mayGiveBack) this.#giveBack()
         else this.#fail(arrived.fault)
         return
     }
@@ -250,25 +234,28 @@ export class AdoptedTls extends TlsFace {
 
   /** The client says why, and is closed. */
   #fail(fault: Fault): void {
-    this.#settle()
-    if (this.#socket.writable) this.#socket.end(this.#sealMessage(contentType.alert, 2, fault.alert))
-    this.destroy(faultError(fault))
+    this.#hasEnded = true
+    this.#claim.settle()
+    const fail = () => {
+      if (this.#socket.writable) this.#socket.end(this.#sealMessage(contentType.alert, 2, fault.alert))
+      this.destroy(faultError(fault))
+    }
+    this.#claim.whenOurs(fail, () => {})
   }
 
   #giveBack(): void {
-    if (this.#isSettled || this.destroyed) return
-    this.#isSettled = true
+    if (this.#claim.isSettled || this.destroyed) return
     this.#isHeld = true
     stopReading(this.#socket)
     this.#incoming.add(takeUnread(this.#socket) ?? Buffer.alloc(0))
-    this.#hooks.returned(this.#incoming.take())
+    this.#claim.giveBack(this.#incoming.take())
     this.destroy()
   }
 
   #onEnd(): void {
     // Set by whoever makes it a server's own: the end of what is sent comes behind a close_notify.
     this.#socket.allowHalfOpen = true
-    if (this.#mayReturn && this.#incoming.waiting > 0) this.#giveBack()
+    if (this.#claim.mayGiveBack && this.#incoming.waiting > 0) this.#giveBack()
     // Without a close_notify, or in the middle of a record: Node asks OpenSSL to overlook it.
     else this.#endReading()
   }
@@ -301,7 +288,6 @@ export class AdoptedTls extends TlsFace {
       done(hasMoved())
       return
     }
-    this.#settle()
     if (this.#incoming.owesKeyUpdate || this.#sending.number >= mostRecords) {
       this.#socket.write(this.#sealMessage(contentType.handshake, ...updateKeys))
       this.#sending.update()
@@ -316,7 +302,7 @@ export class AdoptedTls extends TlsFace {
 
   #seal(type: number, chunks: Chunks, length: number): Buffer {
     // The one thing that must never happen: two records of one number, from two processes.
-    if (this.#isHeld) throw hasMoved()
+    if (this.#isHeld || !this.#claim.isOurs) throw hasMoved()
     return this.#sending.sealNext(type, chunks, length, this.#longestSent)
   }
 }

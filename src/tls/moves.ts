@@ -91,13 +91,17 @@ class Moves implements TlsMoves {
   }
 
   isReady(socket: Socket): boolean {
-    if (socket instanceof AdoptedTls) return socket.isIdle
+    if (socket instanceof AdoptedTls) return socket.mayLeave
     const kept = socket instanceof TLSSocket ? this.#watch.of(socket) : 'handshake'
     if (typeof kept === 'string' || !(socket instanceof TLSSocket)) return false
     const state = exportState(socket, kept)
     if (typeof state === 'string') this.#cannot(socket, state)
     else wipe(state)
     return typeof state !== 'string'
+  }
+
+  untilReady(socket: Socket): Promise<void> | undefined {
+    return socket instanceof AdoptedTls ? socket.untilAnnounced() : undefined
   }
 
   /** Why it does not move now, or at all. */
@@ -161,11 +165,13 @@ class Moves implements TlsMoves {
   }
 
   #taken(state: string, handle: object, { isProven, destroy, comeBack }: Way): TakenTls {
+    let hasArrived = false
     return {
       state,
       handle,
       isProven,
       arrived: () => {
+        hasArrived = true
         this.#moved++
       },
       proven: () => {
@@ -173,8 +179,7 @@ class Moves implements TlsMoves {
         destroy()
       },
       comeBack: (bytes) => {
-        // Else it never arrived.
-        if (bytes.length > 0) {
+        if (hasArrived) {
           this.#moved--
           this.#returned++
         }

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { test } from 'node:test'
 import { makeCertificate } from '../support/certificate.ts'
-import { drained, type Program, replace } from '../support/daemons.ts'
+import { drained, fates, type Program, replace } from '../support/daemons.ts'
 import { onlyInMatrix } from '../support/extent.ts'
 import { Lab, type Puppet } from '../support/lab.ts'
 import { Sluice } from '../support/sluice.ts'
@@ -14,6 +14,13 @@ const secure: Program = ({ fs, onRequest, serve }) => {
   const { createServer } = process.getBuiltinModule('node:https')
   const options = { key: fs.readFileSync('key.pem'), cert: fs.readFileSync('cert.pem') }
   return serve({ moveTls: true }, createServer({ ...options, keepAliveTimeout: 120_000 }, onRequest))
+}
+
+/** Takes connections, and gives none. */
+const keeps: Program = ({ fs, onRequest, serve }) => {
+  const { createServer } = process.getBuiltinModule('node:https')
+  const options = { key: fs.readFileSync('key.pem'), cert: fs.readFileSync('cert.pem') }
+  return serve({ moveTls: true, moveConnections: false }, createServer(options, onRequest))
 }
 
 test('connections of each cipher of TLS 1.3, fresh and resumed, stay open through two upgrades, and the new version answers', async () => {
@@ -83,6 +90,13 @@ function connectionsOf(puppet: Puppet): Promise<number> {
   )
 }
 
+async function untilConnections(puppet: Puppet, wanted: number): Promise<void> {
+  await eventually(
+    `${wanted} connections of process ${puppet.pid}`,
+    async () => (await connectionsOf(puppet)) >= wanted || undefined,
+  )
+}
+
 test(
   'a connection that has moved ends with an answer after moveTlsFor, and the next one is as any other',
   onlyInMatrix,
@@ -107,7 +121,7 @@ test(
 )
 
 test(
-  'a new version that dies takes the connections with it that it had, and the old one serves again',
+  'a new version that dies takes the connections with it on which it has spoken; the others go on in the old one, which serves again',
   onlyInMatrix,
   async () => {
     await using lab = await Lab.open()
@@ -116,16 +130,124 @@ test(
     const slow = await clients.open({ port })
     slow.send('/slow')
     await old.event('asked')
-    const moved = await clients.open({ port })
-    await moved.ask()
+    const idle = await clients.open({ port })
+    const spoken = await clients.open({ port })
+    for (const client of [idle, spoken]) await client.ask()
     const young = await replace(lab, old, secure)
-    await eventually('the connection in the new version', async () => (await connectionsOf(young)) > 0 || undefined)
+    await untilConnections(young, 2)
+    assert.deepEqual(await spoken.ask(), answerOf(young))
     young.kill('SIGKILL')
     await old.event('successor-lost')
-    await within('the end of what had moved', moved.closed)
+    await within('the end of what was spoken on', spoken.closed)
+    assert.deepEqual(await idle.ask(), answerOf(old))
     await old.run(({ finish }) => finish())
     assert.deepEqual(await slow.answer(), answerOf(old))
     const next = await clients.open({ port })
     assert.deepEqual(await next.ask(), answerOf(old))
+    // It is as before: everything moves with the next upgrade.
+    const { handedOver, closed, cut, tls } = fates(await drained(old))
+    assert.deepEqual([handedOver, closed, cut, tls?.moved, tls?.returned], [1, 0, 0, 1, 1])
+    const last = await replace(lab, old, secure)
+    await drained(old)
+    for (const client of [idle, slow, next]) assert.deepEqual(await client.ask(), answerOf(last))
   },
 )
+
+test(
+  'connections go through a version that leaves itself while the one before it drains, and the newest answers on them',
+  onlyInMatrix,
+  async () => {
+    await using lab = await Lab.open()
+    const { old, port } = await startSecure(lab)
+    await using clients = new TlsClients()
+    const slow = await clients.open({ port })
+    slow.send('/slow')
+    await old.event('asked')
+    const silent = await clients.open({ port })
+    const spoken = await clients.open({ port })
+    for (const client of [silent, spoken]) await client.ask()
+    const middle = await replace(lab, old, secure)
+    await untilConnections(middle, 2)
+    assert.deepEqual(await spoken.ask(), answerOf(middle))
+    const last = await replace(lab, middle, secure)
+    await untilConnections(last, 2)
+    // The middle one stays for as long as the old one may send it something.
+    await old.run(({ finish }) => finish())
+    assert.equal((await slow.answer()).body, String(old.pid))
+    // What goes through is of the old one.
+    for (const [puppet, own] of [
+      [old, 3],
+      [middle, 2],
+    ] as const) {
+      const { handedOver, closed, cut, tls } = await drained(puppet)
+      assert.deepEqual([handedOver, closed, cut, tls?.moved, tls?.returned], [own, 0, 0, 3, 0])
+    }
+    for (const client of [slow, silent, spoken]) assert.deepEqual(await client.ask(), answerOf(last))
+  },
+)
+
+test(
+  'half a record comes back through a version between two others, to the one that has its begin',
+  onlyInMatrix,
+  async () => {
+    await using lab = await Lab.open()
+    const { old, port } = await startSecure(lab)
+    await using sluice = await Sluice.open(port)
+    await using clients = new TlsClients()
+    const slow = await clients.open({ port })
+    slow.send('/slow')
+    await old.event('asked')
+    const client = await clients.open({ port: sluice.port })
+    await client.ask()
+    sluice.let(44)
+    client.send()
+    const middle = await replace(lab, old, secure)
+    await untilConnections(middle, 1)
+    const last = await replace(lab, middle, secure)
+    await untilConnections(last, 1)
+    sluice.lift()
+    assert.deepEqual(await client.answer(), answerOf(old))
+    await untilConnections(last, 1)
+    assert.deepEqual(await client.ask(), answerOf(last))
+    await old.run(({ finish }) => finish())
+    assert.equal((await slow.answer()).body, String(old.pid))
+    for (const puppet of [old, middle]) {
+      const { handedOver, closed, cut, tls } = await drained(puppet)
+      assert.deepEqual([closed, cut, tls?.returned], [0, 0, 1], String(handedOver))
+    }
+  },
+)
+
+for (const { what, moves } of [
+  { what: 'had it still: the oldest answers', moves: false },
+  { what: 'had passed it on: the newest answers', moves: true },
+]) {
+  test(
+    `a connection on which nothing was said is not lost with a version that is killed between two others, and ${what}`,
+    onlyInMatrix,
+    async () => {
+      await using lab = await Lab.open()
+      const { old, port } = await startSecure(lab)
+      await using clients = new TlsClients()
+      const slow = await clients.open({ port })
+      slow.send('/slow')
+      await old.event('asked')
+      const silent = await clients.open({ port })
+      await silent.ask()
+      const middle = await replace(lab, old, moves ? secure : keeps)
+      await untilConnections(middle, 1)
+      const last = await replace(lab, middle, secure)
+      if (moves) await untilConnections(last, 1)
+      middle.kill('SIGKILL')
+      await middle.gone
+      assert.equal((await silent.ask()).body, String((moves ? last : old).pid))
+      await old.run(({ finish }) => finish())
+      assert.equal((await slow.answer()).body, String(old.pid))
+      // It has nobody to send them to any more, and ends with them.
+      if (!slow.hasEnded) assert.deepEqual(await slow.ask(), { ...answerOf(old), closes: true })
+      await drained(old)
+      const next = await clients.open({ port })
+      assert.deepEqual(await next.ask(), answerOf(last))
+    },
+  )
+}

@@ -11,9 +11,14 @@ import { onlyInMatrix } from '../support/extent.ts'
 import { Lab, type Puppet } from '../support/lab.ts'
 import { Sluice } from '../support/sluice.ts'
 import type { Report } from '../support/steps.ts'
-import { within } from '../support/waiting.ts'
+import { eventually, within } from '../support/waiting.ts'
 
-type Who = { readonly generation: string; readonly count: number; readonly url: string }
+type Who = {
+  readonly generation: string
+  readonly count: number
+  readonly pushed: number
+  readonly url: string
+}
 
 test('a WebSocket over TLS of which half a record was read comes back, answers from the old version, and moves then', async () => {
   await using lab = await Lab.open()
@@ -43,6 +48,46 @@ test('a WebSocket over TLS of which half a record was read comes back, answers f
   assert.equal(await young.event('ws-closed'), 1006)
   await young.event('ws-taken')
   assert.deepEqual(await client.ask(), { generation: '2', count: 3, pushed: 0, url: '/room' })
+  busy.socket.send('go on')
+  const { report } = (await old.event('drained')) as { report: Report }
+  assert.deepEqual([report.handedOver, report.closed, report.cut, report.tls?.returned], [2, 0, 0, 1])
+  await old.gone
+})
+
+test('a new version that speaks first on a connection of which half a record was read elsewhere loses nothing of it', async () => {
+  await using lab = await Lab.open()
+  makeCertificate(lab)
+  const plan: WebSocketServerPlan = {
+    ...{ isSecure: true, waits: 'listener', tellsOfEach: true, pushEvery: 20 },
+    serve: { moveTls: true, drainTimeout: 60_000 },
+  }
+  const old = await lab.start('web-socket-server', { env: { WEB_SOCKET_SERVER: JSON.stringify(plan) } })
+  const { port } = (await old.event('serving')) as { port: number }
+  await using sluice = await Sluice.open(port)
+  using busy = await openSocket(port, '/busy')
+  using client = await openSocket(sluice.port, '/room')
+  // The old process lives as long as this is not answered.
+  busy.socket.send('wait')
+  await client.ask()
+  sluice.let(22)
+  const answer = client.next()
+  client.socket.send('who?')
+  old.kill('SIGUSR2')
+  const young = await lab.next()
+  await young.event('ws-taken')
+  // What it writes on a connection that goes back is not sent.
+  await young.event('ws-pushed')
+  sluice.lift()
+  const { pushed, ...who } = await answer
+  assert.deepEqual(who, { generation: '1', count: 2, url: '/room' })
+  await young.event('ws-taken')
+  assert.equal((await client.ask()).generation, '2')
+  await eventually('a number of the new version', () => client.pushes.length > pushed || undefined)
+  // Each number once, and the old version goes on where it was.
+  assert.deepEqual(
+    client.pushes,
+    client.pushes.map((_, at) => at + 1),
+  )
   busy.socket.send('go on')
   const { report } = (await old.event('drained')) as { report: Report }
   assert.deepEqual([report.handedOver, report.closed, report.cut, report.tls?.returned], [2, 0, 0, 1])
@@ -92,13 +137,26 @@ async function openSocket(port: number, path: string) {
     perMessageDeflate: false,
     rejectUnauthorized: false,
   })
+  const pushes: number[] = []
+  const answers: string[] = []
+  socket.on('message', (message) => {
+    const [, push] = /^push (\d+)$/.exec(String(message)) ?? []
+    if (push === undefined) answers.push(String(message))
+    else pushes.push(Number(push))
+  })
+  socket.on('error', () => {})
   await within('a WebSocket', once(socket, 'open'))
   const next = async () => {
-    const { agent: _, ...who } = JSON.parse(String((await within('an answer', once(socket, 'message')))[0]))
+    const answer = await eventually('an answer', () => {
+      assert.equal(socket.readyState, socket.OPEN, 'it is closed')
+      return answers.shift()
+    })
+    const { agent: _, ...who } = JSON.parse(answer)
     return who as Who
   }
   return {
     socket,
+    pushes,
     next,
     ask() {
       const answer = next()

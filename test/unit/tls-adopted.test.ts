@@ -11,6 +11,7 @@ import { inspect } from 'node:util'
 import v8 from 'node:v8'
 import { WebSocket, WebSocketServer } from 'ws'
 import { startReading } from '../../src/node/connections.ts'
+import { AdoptedTls } from '../../src/tls/adopted.ts'
 import { decodeTlsState, encodeTlsState, type TlsState } from '../../src/tls/state.ts'
 import { type SuiteName, suites } from '../../src/tls/suites.ts'
 import { deferred } from '../../src/waiting.ts'
@@ -84,6 +85,46 @@ test('what a server writes before it hears a word is read, and settles whose con
     socket.write('welcome')
     assert.equal(String(await heard(client.socket, 7)), 'welcome')
     assert.deepEqual(told, ['proven'])
+  })
+})
+
+test('what a server writes before it hears a word waits for the rest of a record that began elsewhere, and is not sent if that comes', async () => {
+  await connect(async (client, { socket, told, raw }) => {
+    const before = raw.bytesWritten
+    const written = new Promise<Error | null | undefined>((done) => void socket.write('welcome', done))
+    socket.write('and more')
+    const rest = client.seal(data, Buffer.alloc(300)).subarray(100)
+    client.write(rest)
+    await within('the end', once(socket, 'close'))
+    assert.deepEqual(told, [rest])
+    assert.equal(raw.bytesWritten, before)
+    assert.equal(((await within('the write', written)) as NodeJS.ErrnoException).code, 'ERR_COOK_TLS')
+  })
+})
+
+test('nothing is sent, and a connection does not move on, before the other process is sure to hear whose it is', async () => {
+  await connect(async (client, { raw, state }) => {
+    const told = deferred<() => void>()
+    const before = raw.bytesWritten
+    raw.removeAllListeners()
+    const socket = new AdoptedTls(raw, state, {
+      proven: told.resolve,
+      passing() {},
+      returned() {},
+      mayReturn: () => true,
+    })
+    socket.on('data', () => socket.write('answer'))
+    // Nor while it could go back.
+    assert.deepEqual([socket.mayLeave, socket.exportState()], [false, undefined])
+    client.write(client.seal(data, Buffer.from('question')))
+    const tell = await within('the question', told.promise)
+    await new Promise((turn) => setImmediate(turn))
+    assert.ok(socket.writableLength > 0)
+    assert.equal(raw.bytesWritten, before)
+    assert.equal(socket.mayLeave, false)
+    assert.equal(socket.exportState(), undefined)
+    tell()
+    assert.equal(String(await heard(client.socket, 6)), 'answer')
   })
 })
 
@@ -293,7 +334,9 @@ test('after a connection has left, nothing can be written on it here', async () 
 
 test('a connection that comes back goes on, with what the other process has read', async () => {
   await connect(async (client, { socket, told }) => {
-    assert.ok(socket.exportState())
+    await socket.untilAnnounced()
+    const state = socket.exportState()
+    assert.equal(state?.isProven, false)
     socket.takeBack(client.seal(data, Buffer.from('read elsewhere')))
     assert.equal(String(await heard(socket, 14)), 'read elsewhere')
     client.write(client.seal(data, Buffer.from(', and here')))
