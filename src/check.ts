@@ -161,7 +161,7 @@ export function checkWebSocketOptions(options: object): void {
 export function checkListenOptions(options: { readonly port?: unknown; readonly path?: unknown }): void {
   check(options, listenKinds)
   if ((options.port === undefined) === (options.path === undefined)) {
-    throw new CookError('ERR_COOK_OPTION', { option: 'port', why: 'or path must be given, and not both' })
+    throw new CookError('ERR_COOK_OPTION', { option: 'port', why: 'or path must be given, but not both' })
   }
 }
 
@@ -215,7 +215,7 @@ const tests: Readonly<Record<Kind, readonly [isIt: (value: unknown) => boolean, 
   signal: [(value) => value instanceof AbortSignal, 'an AbortSignal'],
   service: [
     isDaemonName,
-    "a name of letters, digits, '.', '_' and '-', at most 64, that begins with a letter or digit, and is not all",
+    "a name of 1 to 64 letters, digits, '.', '_' and '-' that begins with a letter or digit and is not all",
   ],
   user: [isUser, 'a user other than root'],
   stage: [(value) => value === 'parent' || value === 'daemon', "'parent' or 'daemon'"],

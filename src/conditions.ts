@@ -19,13 +19,13 @@ function faultOfGracePeriod({ state, lameDuck, drainTimeout }: Service): string 
   const { [envGracePeriod]: told } = state.environment
   if (told === undefined || told === '') return undefined
   const grace = Number(told)
-  if (!(grace >= 0)) return `${envGracePeriod} must be a number of milliseconds, and is ${JSON.stringify(told)}`
+  if (!(grace >= 0)) return `${envGracePeriod} must be a number of milliseconds, but is ${JSON.stringify(told)}`
   if (lameDuck + drainTimeout < grace) return undefined
   const parts =
     lameDuck > 0
       ? `a lame duck of ${lameDuck} ms and a drain timeout of ${drainTimeout} ms`
       : `a drain timeout of ${drainTimeout} ms`
-  return `a stop may take ${parts}, but is cut off by a kill after ${grace} ms (${envGracePeriod}): lower --lame-duck or --drain-timeout, or raise the grace period`
+  return `a stop may take ${parts}, but the process is killed after ${grace} ms (${envGracePeriod}): lower --lame-duck or --drain-timeout, or raise the grace period`
 }
 
 function faultOfPidFile({ options, pidFile, warnings }: Service): string | undefined {
@@ -44,7 +44,7 @@ export function pidFileFault(file: string, told?: Pick<WarningRecord, 'text' | '
     const found = statPath(file)
     // Not to read it, as without a free descriptor, is not to miss it.
     if (found?.isFile === true && found.size > 0) return undefined
-    return `the pid file ${file} ${found === undefined ? 'is gone' : 'has no pid in it'}; the next upgrade writes it`
+    return `the pid file ${file} ${found === undefined ? 'is gone' : 'contains no pid'}; the next upgrade writes it`
   } catch {
     // Its folder is not for us to enter: a program that has given up root.
     return undefined

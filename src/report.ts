@@ -16,7 +16,7 @@ export function upgradeText({ pid, generation, phases }: UpgradeResult): string 
 
 const words: readonly (readonly [count: keyof DrainCounts, word: string])[] = [
   ['handedOver', 'handed over'],
-  ['served', 'served to their end'],
+  ['served', 'served to the end'],
   ['closed', 'closed idle'],
   ['cut', 'cut'],
 ]
@@ -51,7 +51,7 @@ type Times = { readonly [Name in keyof DrainTimes]?: number | undefined }
 export function timesText({ toldToEnd, cut }: Times): string[] {
   const after = (ms: number) => `after ${(ms / 1000).toFixed(1)} s`
   return [
-    ...(toldToEnd === undefined ? [] : [`what was left was told to end ${after(toldToEnd)}`]),
+    ...(toldToEnd === undefined ? [] : [`what was left was asked to close ${after(toldToEnd)}`]),
     ...(cut === undefined ? [] : [`the rest was closed ${after(cut)}`]),
   ]
 }

@@ -90,7 +90,7 @@ export function warningOf(event: DaemonEvent): Warning | undefined {
     case 'unclaimed': {
       const names = event.names.filter((name) => !isReserved(name)).join(', ')
       if (names === '') return undefined
-      return { about: 'unclaimed', text: `closed ${names}, which the old version had and this one did not open` }
+      return { about: 'unclaimed', text: `closed ${names}: the old version had it open, and this one did not open it` }
     }
     case 'successor-lost':
       return warningOfError(
@@ -98,7 +98,7 @@ export function warningOf(event: DaemonEvent): Warning | undefined {
         new CookError('ERR_COOK_SUCCESSOR_LOST', { generation: event.generation, self: process.pid }),
       )
     case 'predecessor-killed': {
-      const text = `the old process (pid ${event.pid}) was killed: it had not ended long after its drain timeout`
+      const text = `the old process (pid ${event.pid}) was killed: it did not exit, long after its drain timeout`
       return { about: 'predecessor', text }
     }
     default:
@@ -114,9 +114,9 @@ export function warningOfError(about: string, error: unknown): Warning {
 const ownHooks: Readonly<Record<string, string>> = {
   pidFile: '',
   admin: 'the admin port is not open: ',
-  control: 'the control socket is not open, and no command reaches this process: ',
+  control: 'the control socket is not open, and commands cannot reach this process: ',
   listen: 'a server could not listen again: ',
-  unixPath: 'a Unix path that was removed could not be made again: ',
+  unixPath: 'a removed Unix path could not be restored: ',
 }
 
 function warningOfHook(hook: string, error: Error): Warning {

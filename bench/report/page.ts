@@ -39,7 +39,7 @@ export function readmePart(result: Result): string {
   const { plan, machine } = result
   return `![Answers by version through ${plan.upgrades} upgrades: ${timelineWords(result)}](docs/benchmarks/timeline.svg)
 
-${plan.upgrades} upgrades under ${plan.keepAlive} keep-alive clients that never retry, ${plan.single} that connect for each request, and ${plan.webSockets} WebSockets: \`${result.command}\`, ${machineWords(machine)}; ${runsWords(plan.runs)}. [How others compare](docs/benchmarks.md), where another is better, and the rest of the numbers.
+${plan.upgrades} upgrades under ${plan.keepAlive} keep-alive clients that never retry, ${plan.single} that connect for each request, and ${plan.webSockets} WebSockets: \`${result.command}\`, ${machineWords(machine)}; ${runsWords(plan.runs)}. [How others compare, where another is better, and all other numbers](docs/benchmarks.md).
 `
 }
 

@@ -83,7 +83,7 @@ export type InheritedFile = {
  * O_NOCTTY would make that its own: Node has no second fork.
  *
  * Rejects only in a process that would exit: `ERR_COOK_DAEMON_SPAWN`, `ERR_COOK_DAEMON_EXITED`
- * (with exit code, signal and last stderr lines), `ERR_COOK_DAEMON_SAID_NO`,
+ * (with exit code, signal and last stderr lines), `ERR_COOK_DAEMON_FAILED`,
  * `ERR_COOK_DAEMON_TIMEOUT`, `ERR_COOK_OPTION`. Nothing is left running then.
  */
 export async function daemonize(options: DaemonizeOptions = {}): Promise<boolean> {
@@ -215,7 +215,7 @@ export async function listenUnix(server: Server, path: string, options: ListenUn
  * environment of that start.
  *
  * Rejects with `ERR_COOK_SUCCESSOR_EXITED` (exit code or signal, and its last stderr lines, in the
- * text), `ERR_COOK_SUCCESSOR_SAID_NO`, `ERR_COOK_SUCCESSOR_TIMEOUT`, `ERR_COOK_SUCCESSOR_SPAWN`,
+ * text), `ERR_COOK_SUCCESSOR_FAILED`, `ERR_COOK_SUCCESSOR_TIMEOUT`, `ERR_COOK_SUCCESSOR_SPAWN`,
  * `ERR_COOK_LINK_BROKEN`, `ERR_COOK_STOPPED`, `ERR_COOK_UPGRADE_IN_PROGRESS`, `ERR_COOK_UPGRADED`,
  * `ERR_COOK_NOT_COMMITTED`, `ERR_COOK_NOT_LISTENING`, `ERR_COOK_PROTOCOL`, `ERR_COOK_STAGE`,
  * `ERR_COOK_OPTION`.

@@ -68,7 +68,7 @@ export async function listAsOwner(place: OthersPlace, ms: number = patience): Pr
   }
   // Brackets alone take seconds to be read.
   const value = text.length > mostBytes ? undefined : plainValue(parseJson(text))
-  if (value === undefined) throw new Error(firstLine(words) || 'its command did not answer')
+  if (value === undefined) throw new Error(firstLine(words) || 'its command did not respond')
   return value
 }
 
@@ -152,7 +152,7 @@ function jsonLines() {
       const lines = (rest + bytes.toString('latin1')).split('\n')
       rest = lines.pop() ?? ''
       for (const line of lines) show(Buffer.from(line, 'latin1').toString())
-      done(rest.length > mostBytes ? new Error('a line that is too long') : null)
+      done(rest.length > mostBytes ? new Error('a line is too long') : null)
     },
     flush(done) {
       show(Buffer.from(rest, 'latin1').toString())
@@ -183,5 +183,5 @@ function forwardSignals(child: Child) {
 }
 
 function updateEnvText({ folder, owner }: OthersPlace): string {
-  return `--update-env would hand the environment of root to a service of user ${owner}, and nothing was done. Type it as that user, with the environment that it is to have: setpriv --reuid=${owner} --regid=${findUser(String(owner))?.gid ?? owner} --clear-groups env ${envHome}=${folder} cook-daemon ${typedCommand()} NAME --update-env. Or change the unit, and restart that`
+  return `--update-env would give root's environment to a service of user ${owner}; nothing was done. Run the command as that user, with the environment that the service should have: setpriv --reuid=${owner} --regid=${findUser(String(owner))?.gid ?? owner} --clear-groups env ${envHome}=${folder} cook-daemon ${typedCommand()} NAME --update-env. Or change the unit and restart it`
 }

@@ -19,35 +19,35 @@ const shells = ['bash', 'zsh', 'fish'] as const
 let action: Action = async () => exitCodes.usage
 
 const program = new Command('cook-daemon')
-  .description('Starts a Node server as a daemon, and replaces it, while it runs, by its new version.')
+  .description('Runs a Node server as a daemon, and replaces it with its new version while it runs.')
   .version(version)
   .exitOverride()
-  .helpCommand('help [command]', 'show the options of a command, with an example')
+  .helpCommand('help [command]', 'show the options of a command, with examples')
   .showSuggestionAfterError(true)
   .addHelpText(
     'after',
     `
 Exit codes: 0 done, 1 failed (what ran still runs), 2 usage error, 3 not running.
-Daemons are found in $${envHome}, else in $${envRuntime}, /run/cook-daemon (root) or ~/.cook-daemon.
+Services are found in $${envHome}, else in $${envRuntime}, /run/cook-daemon (root) or ~/.cook-daemon.
 
-Example:
+Examples:
   cook-daemon start app.js --name web
   cook-daemon upgrade web`,
   )
 
 const meantText =
-  'a service, or several; all; or a configuration and services of it (default: the configuration that lies here, else the only service)'
+  'one or more services; all; or a configuration and services in it (default: the configuration in this folder, else the only service)'
 
 withFileOptions(withStartOptions(program.command('start')))
-  .description('start a program as a daemon, and wait until it serves; or the services of a configuration')
+  .description('start a program as a daemon and wait until it serves; or start the services of a configuration')
   .argument(
     '[script]',
-    'the program; a symlink in its path is followed again at each upgrade; or a service that is down; or a configuration (default: the one that lies here)',
+    'the program (each upgrade follows symlinks in its path anew); or a service that is down; or a configuration (default: the one in this folder)',
   )
-  .argument('[args...]', 'arguments of the program, behind --; or services of the configuration (default: all)')
-  .option('--name <name>', "name of the daemon (default: the script's name without its extension)")
-  .option('--workers <number>', 'processes that serve side by side, or max: one for each core (default: 1)', workers)
-  .option('--no-keep', 'without a keeper: a crash stays down')
+  .argument('[args...]', 'arguments of the program, after --; or services of the configuration (default: all)')
+  .option('--name <name>', "name of the service (default: the script's name without its extension)")
+  .option('--workers <number>', 'number of workers, or max: one for each core (default: 1)', workers)
+  .option('--no-keep', 'without a keeper: nothing restarts it after a crash')
   .option('--json', 'print the status as JSON')
   .addHelpText(
     'after',
@@ -62,35 +62,35 @@ withFileOptions(withStartOptions(program.command('start')))
   )
 
 withFileOptions(withStartOptions(program.command('run')))
-  .description('the same in the foreground, for systemd, containers and terminals')
+  .description('start a program in the foreground: for systemd, containers and terminals')
   .argument('<script>', 'the program; or a configuration')
-  .argument('[args...]', 'arguments of the program, behind --; or the service of the configuration')
-  .option('--name <name>', "name of the daemon (default: the script's name without its extension)")
-  .option('--workers <number>', 'processes that serve side by side, or max: one for each core (default: 1)', workers)
-  .option('--keep', 'start a worker again that ends unasked, up to ten times in a row')
+  .argument('[args...]', 'arguments of the program, after --; or the service of the configuration')
+  .option('--name <name>', "name of the service (default: the script's name without its extension)")
+  .option('--workers <number>', 'number of workers, or max: one for each core (default: 1)', workers)
+  .option('--keep', 'restart a worker that exits unexpectedly, up to ten times in a row')
   .addHelpText(
     'after',
     `
-This process is the keeper: it forwards signals to the worker, and ends with its exit code.
+This process is the keeper: it forwards signals to the worker and exits with the exit code of the worker.
 ${example('run server.js --name web').trimStart()}`,
   )
   .action((script, args, options) => later(async () => (await import('./several.ts')).runMeant(script, args, options)))
 
 withFileOptions(withStartOptions(program.command('upgrade')))
-  .description('replace a daemon by its new version; exit 0 only when that serves')
+  .description('replace a service with its new version; exit code 0 only if the new version serves')
   .argument('[name]', meantText)
-  .argument('[args...]', 'with --or-start: arguments of the program, behind --')
-  .option('--or-start [script]', 'start this program, or what the configuration says, if the daemon does not run')
-  .option('--update-env', 'the new version gets the environment of this command, not that of the first start')
+  .argument('[args...]', 'with --or-start: arguments of the program, after --')
+  .option('--or-start [script]', 'if the service is not running, start this program, or what the configuration says')
+  .option('--update-env', 'give the new version the environment of this command instead of that of the first start')
   .option(
     '--release <listener>',
-    'a listener that the new version may leave: its port, address, path or name; repeatable',
+    'a listener that the new version may give up: its port, address, path or name; repeatable',
     collect,
   )
-  .option('--rolling', 'one worker after the other, for little memory; it stops at the first that fails')
-  .option('--exclusive', 'end the old version before the new one starts, where both cannot run at once; clients wait')
-  .option('--keeper', 'replace the keeper too, by the one of this command, on its Node')
-  .option('--no-wait', 'return when the new version serves, without waiting for the end of the old one')
+  .option('--rolling', 'upgrade one worker after the other, to save memory; stop at the first that fails')
+  .option('--exclusive', 'stop the old version before the new one starts, if both cannot run at once; clients wait')
+  .option('--keeper', 'replace the keeper too, with the version and the Node of this command')
+  .option('--no-wait', 'return when the new version serves, without waiting until the old one exits')
   .option('--json', 'print each step as a line of JSON')
   .addHelpText('after', examples('upgrade web --ready-timeout 30000', 'upgrade --or-start', 'upgrade all'))
   .action((name, args, options) => {
@@ -99,70 +99,86 @@ withFileOptions(withStartOptions(program.command('upgrade')))
   })
 
 withOwnerOption(program.command('status'))
-  .description('show a daemon, with generations that still drain')
+  .description('show the state of a service, and generations that still drain')
   .argument('[names...]', meantText)
   .option('--json', 'print it as JSON')
   .addHelpText('after', example('status web --json'))
   .action((names, options) => later(async () => (await import('./several.ts')).statusMeant(names, options)))
 
 withOwnerOption(program.command('stop'))
-  .description('finish what was accepted, and end; all generations, also of one that does not answer')
+  .description('stop a service: it finishes what it accepted and exits; if it does not respond, it is killed')
   .argument('[names...]', meantText)
-  .option('--kill-after <ms>', 'what is still there then is killed (default: its drain timeout and 5 s)', duration)
-  .option('--json', 'print the end as JSON')
+  .option(
+    '--kill-after <ms>',
+    'time after which what still runs is killed (default: its drain timeout plus 5000)',
+    duration,
+  )
+  .option('--json', 'print the result as JSON')
   .addHelpText('after', examples('stop web', 'stop all'))
   .action((names, options) => later(async () => (await import('./several.ts')).stopMeant(names, options)))
 
 withFileOptions(withStartOptions(program.command('restart')))
-  .description('end the worker, and start the same again; clients wait. For a new version use upgrade')
+  .description('stop the worker and start it again; clients wait. For a new version, use upgrade')
   .argument('[names...]', meantText)
-  .option('--update-env', 'with the environment of this command, not that of the first start')
-  .option('--kill-after <ms>', 'what is still there then is killed (default: its drain timeout and 5 s)', duration)
+  .option('--update-env', 'use the environment of this command instead of that of the first start')
+  .option(
+    '--kill-after <ms>',
+    'time after which what still runs is killed (default: its drain timeout plus 5000)',
+    duration,
+  )
   .option('--json', 'print the status as JSON')
   .addHelpText('after', example('restart web'))
   .action((names, options) => later(async () => (await import('./several.ts')).restartMeant(names, options)))
 
 program
   .command('scale')
-  .description('change how many workers serve; connections of those that go move to the others')
+  .description('change the number of workers; connections of a removed worker move to the others')
   .argument('<name>', 'the service')
-  .argument('<workers>', 'how many, or max: one for each core', workers)
+  .argument('<workers>', 'the number of workers, or max: one for each core', workers)
   .option('--json', 'print the status as JSON')
   .addHelpText('after', example('scale web 8'))
   .action((name, count, options) => later(async () => (await import('./several.ts')).scaleMeant(name, count, options)))
 
 program
   .command('forget')
-  .description('remove what is known of a service that is down')
+  .description('remove the record of a service that is down')
   .argument('<name>', 'the service')
   .addHelpText('after', example('forget web'))
   .action((name) => later(async () => (await import('./several.ts')).forgetMeant(name)))
 
 program
   .command('logs')
-  .description('print the end of the log, also of a daemon that is dead')
-  .argument('[name]', 'the daemon; may be left out if one runs')
-  .option('-f, --follow', 'go on with what is written, also when the log is rotated')
-  .option('-n, --lines <count>', 'how many lines', count, 20)
-  .option('--slot <slot>', 'only what this one of several workers wrote', count)
-  .option('--path', 'print where the log is')
+  .description('print the end of the log, also of a service that is down')
+  .argument('[name]', 'the service (default: the only one)')
+  .option('-f, --follow', 'continue to print what is written, also after a rotation')
+  .option('-n, --lines <count>', 'number of lines', count, 20)
+  .option('--slot <slot>', 'only the log of the worker in this slot', count)
+  .option('--path', 'print the path of the log instead')
   .addHelpText('after', example('logs web -f'))
   .action((name, options) => later(async () => (await import('./several.ts')).logsMeant(name, options)))
 
 withStartOptions(program.command('prove'))
-  .description('upgrade your own program, to good versions and to such as fail, under load that never retries')
-  .argument('<script>', 'the program; its port must be free')
+  .description('upgrade your program under load, to good and to failing versions, and count what was lost')
+  .argument('<script>', 'the program; its ports must be free')
   .argument('[args...]', 'arguments of the program, behind --')
-  .option('--path <path>', 'what the clients ask for', '/')
-  .option('--listener <name>', 'which listener they ask, by its name or address (default: the first that has a port)')
-  .option('--port <port>', 'which listener they ask, by its port', count)
-  .option('--host <host>', 'the Host header of their requests')
-  .option('--upgrades <count>', 'how many; every second one is to a version that exits, hangs or crashes', count, 12)
-  .option('--clients <count>', 'how many clients, with one connection each', count, 50)
-  .option('--web-socket <path>', 'as many hold a WebSocket there (default: at --path, if it is answered there)')
-  .option('--workers <number>', 'processes that serve side by side, or max: one for each core (default: 1)', workers)
+  .option('--path <path>', 'path that the clients request', '/')
+  .option('--listener <name>', 'listener to connect to, by name or address (default: the first one with a port)')
+  .option('--port <port>', 'listener to connect to, by port', count)
+  .option('--host <host>', 'Host header of the requests')
+  .option(
+    '--upgrades <count>',
+    'number of upgrades; every second one is to a version that exits, hangs or crashes',
+    count,
+    12,
+  )
+  .option('--clients <count>', 'number of clients, with one connection each', count, 50)
+  .option(
+    '--web-socket <path>',
+    'path of a WebSocket that as many more clients hold (default: --path, if it accepts one)',
+  )
+  .option('--workers <number>', 'number of workers, or max: one for each core (default: 1)', workers)
   .option('--no-keep', 'without a keeper')
-  .option('--report <file>', 'write what was seen, as one HTML page with pictures')
+  .option('--report <file>', 'write a report to this file: one HTML page with charts')
   .option('--json', 'print the verdict as JSON')
   .addHelpText('after', examples('prove server.js --path /health', 'prove server.js --workers 4 --report proof.html'))
   .action((script, args, options) => later(async () => (await import('./prove.ts')).prove(script, args, options)))
@@ -170,25 +186,21 @@ withStartOptions(program.command('prove'))
 withFileOptions(
   withStartOptions(
     program.command('systemd'),
-    'who runs it (default: the owner of the script; for root, a user that owns nothing)',
+    'user to run as (default: the owner of the script; if that is root, a dynamic user)',
   ),
 )
-  .description('print the unit of a service for systemd, each line with its reason; or install it')
-  .argument('[script]', 'the program; or a service that is known; or a configuration (default: the one that lies here)')
-  .argument('[args...]', 'arguments of the program, behind --; or services of the configuration (default: all)')
-  .option('--name <name>', "name of the service and its unit (default: the script's name without its extension)")
-  .option(
-    '--workers <number>',
-    'processes that serve side by side, or max: one for each core (default: 1)',
-    workersText,
-  )
-  .option('--user-manager', 'for the systemd of this user, without root')
+  .description('print a systemd unit for a service, with a reason for each line; or install it')
+  .argument('[script]', 'the program; or a known service; or a configuration (default: the one in this folder)')
+  .argument('[args...]', 'arguments of the program, after --; or services of the configuration (default: all)')
+  .option('--name <name>', "name of the service and of its unit (default: the script's name without its extension)")
+  .option('--workers <number>', 'number of workers, or max: one for each core (default: 1)', workersText)
+  .option('--user-manager', 'for the systemd of this user; needs no root')
   .option(
     '--socket [address]',
-    'systemd listens there: a port, ADDRESS:PORT, a path, or udp:PORT; repeatable (default: where the service listens now)',
+    'let systemd listen on a port, ADDRESS:PORT, a path, or udp:PORT; repeatable (default: where the service listens now)',
     collect,
   )
-  .option('--install', 'write it, enable it and start it')
+  .option('--install', 'write, enable and start the unit')
   .addHelpText(
     'after',
     examples(
@@ -204,32 +216,32 @@ withFileOptions(
 
 program
   .command('list')
-  .description('show all daemons of this user')
+  .description('show all services of this user')
   .option('--json', 'print them as JSON')
   .addHelpText('after', example('list --json'))
   .action((options) => later(async () => (await import('./status.ts')).list(options)))
 
 program
   .command('top')
-  .description('watch all services, upgrade, scale and stop them, on a terminal; plain lines elsewhere')
-  .option('--once', 'print what there is once; what uses the CPU is seen for the length of the interval')
+  .description('watch, upgrade, scale and stop services on a terminal; print plain lines elsewhere')
+  .option('--once', 'print one table and exit; CPU use is measured over the interval')
   .option('--json', 'with --once: print it as JSON')
-  .option('--interval <ms>', 'time between two looks (default: 1000, at least 100)', duration, 1000)
+  .option('--interval <ms>', 'time between two updates (default: 1000, at least 100)', duration, 1000)
   .addHelpText('after', examples('top', 'top --once'))
   .action((options) => later(async () => (await import('./top/command.ts')).top(options)))
 
 program
   .command('doctor')
-  .description('look for what would hurt a service one day, and say what to do about it; exit 1: there is something')
+  .description('find risks for the services of this machine, and what to do about them; exit code 1 if there are any')
   .argument('[name]', 'the service (default: all that run here)')
-  .option('--json', 'print what was found as JSON')
+  .option('--json', 'print the findings as JSON')
   .addHelpText('after', examples('doctor', 'doctor web'))
   .action((name, options) => later(async () => (await import('./several.ts')).doctorMeant(name, options)))
 
 program
   .command('completion')
-  .description('print what a shell needs to complete commands, options and names of services')
-  .addArgument(new Argument('<shell>', 'which one').choices(shells))
+  .description('print the completion script of a shell: for commands, options and service names')
+  .addArgument(new Argument('<shell>', 'the shell').choices(shells))
   .addHelpText('after', example('completion bash >> ~/.bashrc'))
   .action((shell) => later(async () => (await import('./completion.ts')).printCompletion(shell)))
 
@@ -268,62 +280,59 @@ function later(run: Action): void {
 
 function withStartOptions(
   command: Command,
-  uidText = 'as root: who it is, by name or number, from its first readiness on, and later versions from their start on',
+  uidText = 'as root: user to serve as, by name or number; the first start switches when it is ready, later versions start as it',
 ): Command {
   return command
-    .option(
-      '--wait-ready',
-      "the program says itself when it is ready: process.send('ready'), or ready() of the library",
-    )
-    .option('--no-listen', 'it has no server, as a queue consumer: it is up when it says so, or has lived for 3 s')
-    .option('--ready-timeout <ms>', 'time until it must serve (default: 60000)', duration)
-    .option('--drain-timeout <ms>', 'time to finish what was accepted (default: 30000)', duration)
+    .option('--wait-ready', "the program reports when it is ready: process.send('ready') or ready()")
+    .option('--no-listen', 'it has no server (a queue consumer): it is ready when it reports so, or after 3 s')
+    .option('--ready-timeout <ms>', 'time it has to become ready (default: 60000)', duration)
+    .option('--drain-timeout <ms>', 'time it has to finish what it accepted (default: 30000)', duration)
     .option(
       '--admin <address>',
-      '[HOST:]PORT for /livez, /readyz and /metrics; without a host on 127.0.0.1 alone (default: none)',
+      '[HOST:]PORT for /livez, /readyz and /metrics; HOST is 127.0.0.1 if not given (default: none)',
       adminAddress,
     )
     .option(
       '--lame-duck <ms>',
-      'at SIGTERM, how long it still serves and sends its clients elsewhere, before it drains (default: 0)',
+      'at SIGTERM: time it still serves and sends its clients elsewhere before it drains (default: 0)',
       duration,
     )
-    .option('--overlap <ms>', 'how long both versions accept before the new one takes over (default: 0)', duration)
+    .option('--overlap <ms>', 'time both versions accept before the new one takes over (default: 0)', duration)
     .option(
       '--log <file>',
       'file for stdout and stderr (default of start: NAME.log in /var/log/cook-daemon or the state folder)',
     )
-    .option('--pid <file>', 'file for the pid of the keeper; with --no-keep, of the process that serves')
-    .option('--cwd <path>', 'the working directory: as if this command was typed there (default: where it is typed)')
+    .option('--pid <file>', 'file for the pid of the keeper; with --no-keep, of the serving process')
+    .option('--cwd <path>', 'working directory, as if the command were typed there (default: the current one)')
     .option('--uid <user>', uidText)
-    .option('--gid <group>', 'with --uid: the group, by name or number (default: that of the user)')
-    .option('--node <path>', 'the Node that runs it (default: the one that runs this command)')
-    .option('--node-arg <arg>', 'argument for Node itself; may be repeated', collect)
+    .option('--gid <group>', 'with --uid: the group, by name or number (default: the group of the user)')
+    .option('--node <path>', 'Node that runs it (default: the one that runs this command)')
+    .option('--node-arg <arg>', 'argument for Node itself; repeatable', collect)
     .option(
       '--hang-timeout <ms>',
-      'kill and restart it if its event loop does not turn for so long (default: never)',
+      'kill and restart it if its event loop is blocked for this long (default: never)',
       duration,
     )
-    .option('--max-memory <size>', 'replace it by itself, as 512M, when it needs more (default: never)', size)
-    .option('--log-max-size <size>', 'rotate a log that is larger, as 50M; 0 for never (default: never)', sizeOrNone)
-    .option('--log-keep <count>', 'how many rotated logs are kept (default: 14)', countFromOne)
-    .option('--no-move-connections', 'close connections with their next answer instead of moving them')
-    .option('--move-tls', 'move connections of TLS 1.3 too: their keys go to the new version (default: they close)')
+    .option('--max-memory <size>', 'upgrade it to itself when it uses more memory, e.g. 512M (default: never)', size)
+    .option('--log-max-size <size>', 'rotate a log that is larger, e.g. 50M; 0: never (default: never)', sizeOrNone)
+    .option('--log-keep <count>', 'number of rotated logs to keep (default: 14)', countFromOne)
+    .option('--no-move-connections', 'close connections after their next answer instead of moving them')
+    .option('--move-tls', 'move TLS 1.3 connections too: their keys go to the new process (default: they close)')
     .option(
       '--move-tls-for <ms>',
-      'time after which one that has moved ends with an answer (default: 300000)',
+      'time after which a moved TLS connection closes after an answer (default: 300000)',
       duration,
     )
 }
 
 function withFileOptions(command: Command): Command {
-  return withOwnerOption(command).option('--env <name>', 'with the environment of this name in the configuration')
+  return withOwnerOption(command).option('--env <name>', 'use the environment of this name in the configuration')
 }
 
 function withOwnerOption(command: Command): Command {
   return command.option(
     '--allow-owner <user>',
-    'as root: this user too may write in the configuration, and its code is evaluated as this user',
+    'as root: trust a configuration that this user can write; its code is evaluated as this user',
   )
 }
 
@@ -349,7 +358,7 @@ function duration(text: string): number {
 function size(text: string): number {
   const bytes = bytesOf(text)
   if (bytes !== undefined) return bytes
-  throw new InvalidArgumentError('It must be a size as 512M or 2G.')
+  throw new InvalidArgumentError('It must be a size, for example 512M or 2G.')
 }
 
 function adminAddress(text: string): string {

@@ -62,7 +62,7 @@ function fileIn(words: readonly string[], place: string) {
 function ownerOf({ allowOwner }: FileOptions): OtherOwner | undefined {
   if (allowOwner === undefined) return undefined
   if (process.geteuid?.() !== 0)
-    throw new UsageError('--allow-owner is for root: others read their own files and those of root')
+    throw new UsageError('--allow-owner is for root only: other users read their own files and those of root')
   const { uid, gid } = findUser(allowOwner) ?? {}
   if (uid === undefined || gid === undefined) throw new UsageError(`--allow-owner: there is no user ${allowOwner}`)
   return { uid, gid }
@@ -102,7 +102,8 @@ const ofOne = ['name', 'log', 'pid'] as const
 function typedOptions(typed: FileOptions, count: number): StartOptions {
   const { cwd: _, env: __, allowOwner: ___, keep, listen, moveConnections, ...others } = typed
   const wrong = ofOne.find((option) => typed[option] !== undefined && (count > 1 || option === 'name'))
-  if (wrong !== undefined) throw new UsageError(`--${wrong} is for one program, and each service of a file has its own`)
+  if (wrong !== undefined)
+    throw new UsageError(`--${wrong} is for one program: in a configuration, set it for each service`)
   const no = (value: boolean | undefined) => (value === false ? value : undefined)
   return withoutUndefined({ ...others, keep: no(keep), listen: no(listen), moveConnections: no(moveConnections) })
 }
@@ -112,7 +113,7 @@ function checkEnvironment(services: Found['services'], name: string | undefined)
   const known = services.flatMap((one) => ('refused' in one ? [] : Object.keys(one.environments ?? {})))
   if (known.includes(name)) return
   const which = known.length === 0 ? 'none' : [...new Set(known)].join(', ')
-  throw new UsageError(`--env ${name}: no service has such an environment; there is ${which}`)
+  throw new UsageError(`--env ${name}: no service has this environment; the environments are: ${which}`)
 }
 
 /** As the command line would have them. Relative paths begin in the folder of the file. */

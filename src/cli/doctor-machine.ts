@@ -40,17 +40,17 @@ function lookAtRunDirectory(): Found | undefined {
   const goes = folder.startsWith('/run/user/') && isSystemdHere() && !existsSync(`/var/lib/systemd/linger/${user}`)
   if (!goes) return ['ok', folder]
   const help = `loginctl enable-linger ${user}`
-  return ['warning', `${folder} goes, with all services in it, when ${user} logs out`, help]
+  return ['warning', `${folder} is removed, with all services in it, when ${user} logs out`, help]
 }
 
 function lookAtHome(): Found | undefined {
   const home = homeOf(process.env)
   if (home !== undefined) return ['ok', home]
   const [folder] = logFolders(process.env, undefined)
-  if (folder !== undefined) return ['ok', 'is not set, and not needed']
+  if (folder !== undefined) return ['ok', 'is not set, and is not needed']
   return [
     'warning',
-    'is not set, so logs go into the run directory, which may be in memory',
+    'is not set: logs go to the run directory, which may be in memory',
     'Set HOME, XDG_STATE_HOME or --log',
   ]
 }
@@ -58,10 +58,10 @@ function lookAtHome(): Found | undefined {
 function lookAtDescriptors(): Found | undefined {
   const hard = mostFilesOf('self', 'hard')
   if (hard === undefined) return
-  if (hard === 'unlimited' || Number(hard) >= fewDescriptors) return ['ok', `up to ${hard} a process`]
+  if (hard === 'unlimited' || Number(hard) >= fewDescriptors) return ['ok', `up to ${hard} per process`]
   return [
     'warning',
-    `at most ${hard} a process, and each connection needs one`,
+    `at most ${hard} per process, and each connection needs one`,
     'Raise it: ulimit -Hn, LimitNOFILE= of a unit, --ulimit nofile= of a container',
   ]
 }
@@ -80,10 +80,10 @@ function lookAtZombies(): Found | undefined {
   const stats = pids.flatMap((pid) => attempt(() => statOf(Number(pid))) ?? [])
   const left = stats.filter(({ isZombie, parent }) => isZombie && parent === 1)
   const name = attempt(() => readFileSync('/proc/1/comm', 'utf8').trim()) ?? 'pid 1'
-  if (left.length === 0) return ['ok', 'none is left to pid 1']
+  if (left.length === 0) return ['ok', 'none']
   return [
     'warning',
-    `pid 1 (${name}) does not wait for ${left.length} ended ${left.length === 1 ? 'process' : 'processes'}`,
-    'In a container start an init as pid 1: docker run --init, shareProcessNamespace of a pod',
+    `pid 1 (${name}) has not reaped ${left.length} exited ${left.length === 1 ? 'process' : 'processes'}`,
+    'In a container, run an init as pid 1: docker run --init, or shareProcessNamespace in a pod',
   ]
 }

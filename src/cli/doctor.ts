@@ -54,15 +54,15 @@ function lookAtService(state: State): readonly Finding[] {
 
 function lookAtDown(state: Silent | Down): Found {
   const { name, phase } = state
-  if (phase === 'silent') return ['fault', 'it does not answer', `cook-daemon restart ${name}`]
+  if (phase === 'silent') return ['fault', 'it does not respond', `cook-daemon restart ${name}`]
   const level = phase === 'stopped' ? 'note' : 'fault'
   return [level, `it is down: ${downText(state)}`, `cook-daemon logs ${name}; cook-daemon start ${name}`]
 }
 
 function lookAtKeeper({ keeper, name, node, version }: Status): Found | undefined {
   if (keeper === undefined) {
-    const help = `cook-daemon stop ${name}, and start it without --no-keep`
-    return ['warning', 'it has none: after a crash it stays down', help]
+    const help = `cook-daemon stop ${name}, then start it without --no-keep`
+    return ['warning', 'none: nothing restarts it after a crash', help]
   }
   const isOther = keeper.version !== version || keeper.node !== node
   if (!isOther) return ['ok', `pid ${keeper.pid}`]
@@ -74,10 +74,10 @@ function lookAtKeeper({ keeper, name, node, version }: Status): Found | undefine
 function lookAtRelease({ release, resolved, name }: Status): Found | undefined {
   const { script = resolved?.script, wentBack = false } = release ?? {}
   if (script === undefined) return
-  const help = `Put it back, or deploy and cook-daemon upgrade ${name}`
-  if (!existsSync(script)) return ['fault', `${script} is gone: after a crash nothing can start`, help]
+  const help = `Restore it, or deploy and run cook-daemon upgrade ${name}`
+  if (!existsSync(script)) return ['fault', `${script} is gone: it cannot be restarted after a crash`, help]
   if (!wentBack) return ['ok', script]
-  return ['warning', `the last one crashed again and again, so ${script} serves`, `cook-daemon logs ${name}`]
+  return ['warning', `the latest one crashed repeatedly, so ${script} serves`, `cook-daemon logs ${name}`]
 }
 
 function lookAtUnit({ keeper, pid, name, drainTimeout, lameDuck = 0 }: Status): Found | undefined {
@@ -85,14 +85,14 @@ function lookAtUnit({ keeper, pid, name, drainTimeout, lameDuck = 0 }: Status): 
   const unit = unitOf(keeper?.pid ?? pid)
   if (unit === undefined) {
     const help = `cook-daemon systemd ${name} --install`
-    return ['note', 'none: nothing starts it when the machine starts again', help]
+    return ['note', 'none: nothing starts it at boot', help]
   }
   const needed = drainTimeout + lameDuck
   const given = stopTimeOf(unit)
   if (given === undefined || given > needed) return ['ok', unitText(unit)]
   const parts = lameDuck > 0 ? 'lame duck and drain timeout' : 'drain timeout'
   const help = `TimeoutStopSec=${Math.ceil(needed / 1000) + 10} in the unit, or a lower --drain-timeout`
-  return ['warning', `${unitText(unit)} kills it ${given} ms after a stop, and its ${parts} is ${needed} ms`, help]
+  return ['warning', `${unitText(unit)} kills it ${given} ms after a stop, but its ${parts} is ${needed} ms`, help]
 }
 
 function lookAtKeepAlive({ listeners }: Status): Found | undefined {
@@ -103,14 +103,14 @@ function lookAtKeepAlive({ listeners }: Status): Found | undefined {
   return [
     'note',
     short.join(', '),
-    'Behind a balancer it must be longer than the balancer keeps a connection (usually 60 s), or requests meet one that closes: server.keepAliveTimeout = 65000',
+    'Behind a balancer it must be longer than the idle timeout of the balancer (usually 60 s), or requests fail on a closing connection: server.keepAliveTimeout = 65000',
   ]
 }
 
 function lookAtLog({ logFile }: Status): Found | undefined {
   if (logFile === undefined) return
   if (!isInMemory(logFile)) return ['ok', logFile]
-  return ['warning', `${logFile} is in memory: it takes it away, and is gone at the next boot`, '--log FILE on a disk']
+  return ['warning', `${logFile} is in memory: it uses up memory, and is lost at the next boot`, '--log FILE on a disk']
 }
 
 function lookAtOpenFiles({ workers, pid }: Status): readonly Found[] {

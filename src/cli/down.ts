@@ -60,7 +60,7 @@ export function downText({ phase, at, lastExit }: Down): string {
   const ago = `${timeText((Date.now() - at) / 1000)} ago`
   if (phase === 'stopped') return `stopped ${ago}`
   return lastExit === undefined
-    ? `${phase} ${ago}: its keeper was killed with it, or the machine was restarted`
+    ? `${phase} ${ago}: its keeper was killed too, or the machine was rebooted`
     : `${phase} ${ago}: ${lastExitText(lastExit)}`
 }
 

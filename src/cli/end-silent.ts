@@ -29,7 +29,7 @@ export async function endSilent(client: Client, owners: readonly FoundOwner[], o
   const sayStep = (text: string) =>
     say(`${paint('dim', `${((performance.now() - begin) / 1000).toFixed(3).padStart(8)} s`)}  ${text}`)
   const owner = owners.at(-1)
-  if (owner !== undefined) say(`${paint('bold', client.name)} does not answer: ${whoText(owner)}`)
+  if (owner !== undefined) say(`${paint('bold', client.name)} does not respond: ${whoText(owner)}`)
   const identities = owners.map(identityOf)
   for (const identity of identities) system.kill(identity, 'SIGTERM')
   for (const identity of identities) system.kill(identity, 'SIGCONT')
@@ -61,7 +61,7 @@ export async function untilEnded(
   const killed = left.flatMap(killSession)
   if (await untilGone(killed, grace)) return true
   throw new Error(
-    `SIGKILL was sent to ${pidsText(killed)}, which is still there: it waits in the kernel, for a disk or a network file system, or belongs to another user`,
+    `${pidsText(killed)} still runs after SIGKILL: it waits in the kernel for a disk or a network file system, or it belongs to another user`,
   )
 }
 

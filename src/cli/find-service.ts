@@ -30,7 +30,7 @@ export async function which(name: string | undefined): Promise<Client> {
   const [first] = running
   if (first === undefined) throw new CookError('ERR_COOK_NONE_RUNNING', { folder })
   if (running.length === 1) return first.client
-  throw new UsageError(`which one? There are ${running.map(({ client }) => client.name).join(', ')}`)
+  throw new UsageError(`several services run; name one: ${running.map(({ client }) => client.name).join(', ')}`)
 }
 
 /** Those whose socket is there, and those whose socket was removed. */
@@ -59,7 +59,7 @@ export async function allRunning(folder: string = runDirectory(process.env)): Pr
 }
 
 export function silentOf(client: Client, error: unknown): Silent | undefined {
-  return error instanceof CookError && error.code === 'ERR_COOK_STANDS_STILL' ? silentBy(client) : undefined
+  return error instanceof CookError && error.code === 'ERR_COOK_UNRESPONSIVE' ? silentBy(client) : undefined
 }
 
 /** As its processes are known without asking them. */
@@ -76,7 +76,7 @@ export function silentBy(client: Client): Silent | undefined {
  */
 export function silentOwners(client: Client, error: unknown): readonly FoundOwner[] {
   const isSilent =
-    error instanceof CookError && (error.code === 'ERR_COOK_STANDS_STILL' || error.code === 'ERR_COOK_NOT_RUNNING')
+    error instanceof CookError && (error.code === 'ERR_COOK_UNRESPONSIVE' || error.code === 'ERR_COOK_NOT_RUNNING')
   return isSilent ? client.owners() : []
 }
 
@@ -87,8 +87,8 @@ export function ifNotRunning(error: unknown): undefined {
 
 export function checkedName(name: string): string {
   if (isDaemonName(name)) return name
-  if (name === everyService) throw new UsageError(`${name} means every service, and is the name of none`)
+  if (name === everyService) throw new UsageError(`${name} means every service, and cannot be the name of one`)
   throw new UsageError(
-    `${JSON.stringify(name)} is not a name: letters, digits, '.', '_' and '-', at most 64, and the first a letter or digit`,
+    `${JSON.stringify(name)} is not a valid name: it must have 1 to 64 letters, digits, '.', '_' and '-', and begin with a letter or digit`,
   )
 }

@@ -34,8 +34,8 @@ export function printFindings(all: readonly Finding[], json: boolean): number {
 }
 
 function verdict(bad: number): string {
-  if (bad === 0) return paint('green', 'Nothing to mend.')
-  return paint('red', `${bad} ${bad === 1 ? 'thing' : 'things'} to mend.`)
+  if (bad === 0) return paint('green', 'No problems found.')
+  return paint('red', `${bad} ${bad === 1 ? 'problem' : 'problems'} found.`)
 }
 
 function textOf(all: readonly Finding[]): string[] {

@@ -47,7 +47,8 @@ async function onlyService(): Promise<Found | undefined> {
   const all = [own, ...others].flatMap((place) => (place === own ? here : place.names).map((name) => ({ name, place })))
   if (all.length === 1) return all[0]
   const running = (await allServices()).filter(({ state }) => runs(state))
-  if (running.length > 1) throw new UsageError(`which one? There are ${running.map(({ name }) => name).join(', ')}`)
+  if (running.length > 1)
+    throw new UsageError(`several services run; name one: ${running.map(({ name }) => name).join(', ')}`)
   return running[0]
 }
 

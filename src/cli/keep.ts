@@ -31,10 +31,10 @@ export function checkRotation(
     throw new UsageError('--log-keep needs --log-max-size: without it no log is rotated')
   }
   if (logMaxSize && !isKept) {
-    throw new UsageError('--log-max-size needs a keeper, which rotates the log: leave out --no-keep, or use logrotate')
+    throw new UsageError('--log-max-size needs a keeper, which rotates the log: remove --no-keep, or use logrotate')
   }
   if (logMaxSize && !hasLog) {
-    throw new UsageError('--log-max-size needs --log: without it the output of run is in no file of its own')
+    throw new UsageError('--log-max-size needs --log: without it, run writes no log file')
   }
 }
 
@@ -70,7 +70,7 @@ export async function startKeeper(plan: KeeperPlan, log: number): Promise<void> 
   })
   if (child.connected) child.disconnect()
   child.unref()
-  if (typeof answer === 'string') throw new Error(`the keeper of ${plan.name} has ended: ${answer}`)
+  if (typeof answer === 'string') throw new Error(`the keeper of ${plan.name} exited: ${answer}`)
   if (answer.type !== 'refused') return
   const { message, code = '', help = '' } = answer
   throw new RemoteError({ type: 'error', message, code, help })
@@ -105,7 +105,7 @@ export async function replaceKeeper(client: Client, before: Status, isJson: bool
     if (isNew) return now
     if (performance.now() > end) {
       throw new Error(
-        `no other keeper has answered within ${longestRenewal / 1000} s; the worker of ${client.name} serves on. Its log says why: cook-daemon logs ${client.name}`,
+        `no new keeper responded within ${longestRenewal / 1000} s; the worker of ${client.name} still serves. The reason is in its log: cook-daemon logs ${client.name}`,
       )
     }
     await new Promise((done) => setTimeout(done, pause))

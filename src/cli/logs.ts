@@ -57,7 +57,7 @@ async function logOf(name: string | undefined): Promise<string | Unit> {
   const unit = status === undefined ? unitNamed(client.name)?.unit : journalOf((status.keeper ?? status).pid)
   if (unit !== undefined) return unit
   if (status === undefined) throw new CookError('ERR_COOK_NOT_RUNNING', { name: client.name })
-  throw new Error(`the daemon named ${client.name} knows no log file: it writes where it was started to write`)
+  throw new Error(`${client.name} has no log file: its output goes where it was started`)
 }
 
 /**
@@ -113,7 +113,7 @@ function sourceOf(logFile: string, slot: number): Source {
   // The only worker writes where its keeper does.
   if (slots.length === 0 && slot === 0) return { file: logFile }
   throw new UsageError(
-    `there is no log of slot ${slot}: ${slots.length === 0 ? 'one worker writes alone' : `there are those of slots ${slots.join(', ')}`}`,
+    `slot ${slot} has no log: ${slots.length === 0 ? 'the service has one worker' : `the slots with a log are ${slots.join(', ')}`}`,
   )
 }
 

@@ -41,7 +41,7 @@ export async function servicesMeant(
   const found = await findDescribed(words, options)
   if (found !== undefined) return described(found, options)
   if (options.env !== undefined) {
-    throw new UsageError('--env is for a configuration, and none is named or lies here')
+    throw new UsageError('--env needs a configuration, and this folder has none: name one')
   }
   return words.length > 1 ? words.map((name) => ({ name })) : undefined
 }

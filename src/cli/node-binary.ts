@@ -13,14 +13,13 @@ const patience = 10_000
 export function nodeAt(typed: string, cwd: string): string {
   const wrong = (why: string) => new UsageError(`--node ${typed}: ${why}`)
   const path = typed.includes('/') ? resolve(cwd, typed) : inPath(typed)
-  if (path === undefined) throw wrong('there is no such program in $PATH')
+  if (path === undefined) throw wrong('no such program in $PATH')
   const stat = statSync(path, { throwIfNoEntry: false })
   if (stat === undefined) throw wrong(`${path} does not exist`)
   if (!stat.isFile() || !mayRun(path)) throw wrong(`${path} is not executable`)
   const version = versionOf(path)
   if (version === undefined) throw wrong(`${path} is not Node`)
-  if (!isNewEnough(version))
-    throw wrong(`${path} is Node ${version}, and cook-daemon needs 20.19, 22.12 or a later one`)
+  if (!isNewEnough(version)) throw wrong(`${path} is Node ${version}; cook-daemon needs 20.19, 22.12 or later`)
   return path
 }
 

@@ -55,14 +55,14 @@ function besideText(typed: string, file: string): string {
 
 /** Options with which Node does not run the program, or runs it in another process. */
 const refusedNodeOptions: Readonly<Record<string, string>> = {
-  '--watch': 'restarts the program in a process of its own; use cook-daemon upgrade after a change',
-  '--watch-path': 'restarts the program in a process of its own; use cook-daemon upgrade after a change',
-  '--test': 'runs tests in processes of their own',
-  '--eval': 'runs a text in the place of the program',
-  '-e': 'runs a text in the place of the program',
-  '--print': 'runs a text in the place of the program',
-  '-p': 'runs a text in the place of the program',
-  '--run': 'runs a script of package.json in the place of the program, in a process of its own',
+  '--watch': 'restarts the program in a child process; use cook-daemon upgrade after a change',
+  '--watch-path': 'restarts the program in a child process; use cook-daemon upgrade after a change',
+  '--test': 'runs tests in child processes',
+  '--eval': 'runs code from the command line instead of the program',
+  '-e': 'runs code from the command line instead of the program',
+  '--print': 'runs code from the command line instead of the program',
+  '-p': 'runs code from the command line instead of the program',
+  '--run': 'runs a script of package.json in a child process instead of the program',
   '--check': 'does not run the program',
   '-c': 'does not run the program',
   '--interactive': 'opens a prompt',
@@ -93,12 +93,12 @@ function checkFolder(folder: string): void {
   if (existing(join(folder, 'index')) !== undefined) return
   if (main !== undefined && existing(join(folder, main)) !== undefined) return
   throw new UsageError(
-    `${folder} is a folder without an index.js, and without a main in its package.json.${instead(folder, 'start')}`,
+    `${folder} is a folder with neither an index.js nor a main in its package.json.${instead(folder, 'start')}`,
   )
 }
 
 function runnerText(typed: string, args: readonly string[]): string {
-  const text = `${typed} is not a program that can be upgraded: it starts the program in a process of its own.`
+  const text = `${typed} cannot be upgraded: it starts the program in a child process.`
   // "npm start", "npm run prod", "yarn prod".
   const [first = 'start', second = 'start'] = args
   const name = first === 'run' || first === 'run-script' ? second : first

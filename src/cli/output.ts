@@ -60,14 +60,36 @@ const absent: readonly CookErrorCode[] = [
   'ERR_COOK_NOT_KNOWN',
 ]
 
+const verdicts = new WeakMap<object, string>()
+
+/** The last line for an error, unless it has one: the counterpart of printDone(). */
+export function withVerdict(error: unknown, verdict: string): unknown {
+  if (error instanceof Error && !verdicts.has(error)) verdicts.set(error, verdict)
+  return error
+}
+
 /** Prints an error on stderr, with what to do about it, and returns the exit code. */
 export function tell(error: unknown): number {
   process.stderr.write(`${paint('red', 'cook-daemon:', 'stderr')} ${messageOf(error).trimEnd()}\n`)
   const isKnown = error instanceof CookError || error instanceof RemoteError
   if (heard !== undefined) heard.failure = { message: messageOf(error).trimEnd(), ...(isKnown && { code: error.code }) }
   if (isKnown && error.help !== '') process.stderr.write(`${paint('dim', error.help, 'stderr')}\n`)
-  if (error instanceof UsageError || (isKnown && error.code === 'ERR_COOK_CONFIG')) return exitCodes.usage
-  return isKnown && absent.includes(error.code) ? exitCodes.notRunning : exitCodes.failed
+  const code = codeOf(error, isKnown)
+  const verdict = error instanceof Error ? verdicts.get(error) : undefined
+  if (verdict !== undefined && code === exitCodes.failed)
+    process.stderr.write(`${paint('red', '✗', 'stderr')} ${verdict}\n`)
+  return code
+}
+
+function codeOf(error: unknown, isKnown: boolean): number {
+  const { code } = error as { readonly code?: CookErrorCode }
+  if (error instanceof UsageError || (isKnown && code === 'ERR_COOK_CONFIG')) return exitCodes.usage
+  return isKnown && code !== undefined && absent.includes(code) ? exitCodes.notRunning : exitCodes.failed
+}
+
+/** What a command has done, in its last line. */
+export function printDone(text: string): void {
+  print(`${paint('green', '✓')} ${text}`)
 }
 
 /** The same of a command that has been told already, by a child. */

@@ -51,7 +51,7 @@ export function placeOf(name: string): Place {
   if (best.length < 2) return place
   const where = best.map(({ folder, owner }) => `${folder}${owner === undefined ? '' : ` (user ${userText(owner)})`}`)
   throw new UsageError(
-    `which one? There is a ${name} in ${where.join(' and in ')}. Choose with ${envHome}=${place.folder} before the command`,
+    `there is a ${name} in ${where.join(' and in ')}. Choose one with ${envHome}=${place.folder} before the command`,
   )
 }
 

@@ -149,7 +149,7 @@ export function ownArguments(command: Command): readonly string[] {
 /** Refuses what cannot be started, before anything is stopped for it. */
 export function checkCommand({ execPath, args: [file = ''], cwd }: Command): void {
   checkFolder(cwd)
-  if (!existsSync(execPath)) throw new Error(`there is no Node at ${execPath} any more: --node names another`)
+  if (!existsSync(execPath)) throw new Error(`Node is no longer at ${execPath}: name another one with --node`)
   if (!scriptEndings.some((ending) => existsSync(file + ending))) throw new Error(`there is no program ${file}`)
 }
 

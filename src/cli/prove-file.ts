@@ -42,11 +42,10 @@ function faultOfOne(file: string, stat: Stat | undefined): string | undefined {
   if (stat === undefined) return undefined
   if (stat.isFolder) return 'it is a folder'
   if (!stat.isFile)
-    return `it is ${stat.isSymlink ? 'a symlink' : 'not a plain file'}, which is neither followed nor replaced`
+    return `it is ${stat.isSymlink ? 'a symlink' : 'not a regular file'}, and is neither followed nor replaced`
   // A name that was typed wrongly must not cost somebody his program.
   const isOwn = stat.size === 0 || readFileSync(file, 'utf8').startsWith(reportMark)
   return (
-    faultAt(file) ??
-    (isOwn ? undefined : 'there is a file that prove has not written; remove it, or choose another name')
+    faultAt(file) ?? (isOwn ? undefined : 'the file there was not written by prove; remove it, or choose another name')
   )
 }

@@ -34,7 +34,7 @@ export function startLoad({ isTls, request: options }: Target, { clients, patien
           .on('end', () =>
             response.complete
               ? done(version === undefined ? undefined : Number(version))
-              : failed(new Error('half an answer')),
+              : failed(new Error('incomplete answer')),
           )
           .on('error', failed)
         response.resume()

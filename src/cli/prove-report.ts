@@ -83,14 +83,14 @@ function facts(proof: Proof, { script, args, words }: Typed, date: Date): Markup
     ['Workers', `${countText(workers)}, ${isKept ? 'under a keeper' : 'without a keeper'}`],
     [
       'Clients',
-      html`${countText(clients)}, which ask for <code>${target.text}</code> all the time, each on one keep-alive connection, and never retry`,
+      html`${countText(clients)}, which continuously request <code>${target.text}</code>, each on one keep-alive connection, and never retry`,
     ],
     ...(webSockets === undefined
       ? []
       : [
           [
             'WebSockets',
-            html`${countText(clients)} more, at <code>${webSockets.text}</code>, which ping and come back when told to (1012)`,
+            html`${countText(clients)} more, at <code>${webSockets.text}</code>, which ping, and reconnect when told to (1012)`,
           ] as const,
         ]),
     [
@@ -106,7 +106,7 @@ function key(proof: Proof, timelines: readonly Timeline[]): Markup {
     html`<svg width="14" height="14" aria-hidden="true"><rect class="${who}" x="1" y="1" width="12" height="12"/></svg>`
   const cross = html`<svg class="cross" width="14" height="14" viewBox="-7 -7 14 14" aria-hidden="true"><path d="M-5-5L5 5M-5 5L5-5"/></svg>`
   const hasBad = timelines.some((one) => sumOf(one, 'bad') > 0)
-  return html`<p>Each bar is what was answered in that time, by the version that answered, and all pictures have one scale. From the commit on the new version has the service; the old one answers what it had accepted, and hands its connections over.${proof.rounds.length > 1 ? ' Every second upgrade is to a version that fails: the old one is to go on as if nothing had been.' : ''}</p>
+  return html`<p>Each bar shows the answers in that time, by version; all pictures have the same scale. From the commit on, the new version owns the service; the old one answers what it had accepted and hands over its connections.${proof.rounds.length > 1 ? ' Every second upgrade is to a version that fails: the old one must continue undisturbed.' : ''}</p>
 <ul class="key"><li>${swatch('old')}filled: the old version</li><li>${swatch('new')}outlined, above it: the new version</li>${hasBad ? html`<li>${swatch('bad')}a version that should not serve</li>` : ''}<li>${cross}a failure</li></ul>`
 }
 
@@ -116,7 +116,7 @@ function roundOf({ round }: Measured, at: number, timeline: Timeline, peak: numb
   const name = `Upgrade ${at + 1}: ${kindTexts[round.kind]}`
   const picture = pictureOf(timeline, peak, { id, title: name, description: pictureText(timeline) })
   return html`<section class="round" aria-labelledby="${id}">
-<div class="head"><h3 id="${id}">${name}</h3><span class="state${isFine ? '' : ' lost'}">${isFine ? '✓ as it should' : round.isRight ? `✗ ${countText(round.failed)} failed` : '✗ not as it should'}</span></div>
+<div class="head"><h3 id="${id}">${name}</h3><span class="state${isFine ? '' : ' lost'}">${isFine ? '✓ as expected' : round.isRight ? `✗ ${countText(round.failed)} failed` : '✗ wrong result'}</span></div>
 <p>${roundText(round, timeline)}</p>
 ${picture}
 </section>

@@ -35,17 +35,17 @@ export async function targetOf(listeners: readonly ListenerStatus[], options: Ta
   const text = words(isTls ? 'https' : 'http')
   if (answer === 'silent') {
     throw new Error(
-      `the program is up, but did not answer ${text} within ${options.patience / 1000} s. It listens as ${name}: is that what is to be asked (--listener, --path), and is it ready when it listens (--wait-ready)?`,
+      `the program is up, but did not answer ${text} within ${options.patience / 1000} s on its listener ${name}. Choose another with --listener or --path; a program that listens before it is ready needs --wait-ready`,
     )
   }
   if (typeof answer !== 'number') {
     throw new Error(
-      `what listens as ${name} at ${address} speaks neither HTTP (${messageOf(plain)}) nor HTTPS (${messageOf(answer)}), and the clients speak nothing else. Choose another with --listener: ${namesOf(listeners)}`,
+      `the listener ${name} at ${address} speaks neither HTTP (${messageOf(plain)}) nor HTTPS (${messageOf(answer)}). Choose another with --listener: ${namesOf(listeners)}`,
     )
   }
   if (answer === 404 || answer >= 500) {
     throw new Error(
-      `${text} answered ${answer} before any upgrade: there is nothing to prove with that. Choose with --path what the program answers${options.host === undefined ? ', or with --host for whom' : ''}`,
+      `${text} answered ${answer} before any upgrade, so nothing can be proved with it. Choose with --path what the program answers${options.host === undefined ? ', or set the Host header with --host' : ''}`,
     )
   }
   return { text, isTls, request }
@@ -69,7 +69,7 @@ export async function webSocketsOf(
       ? `did not answer within ${patience / 1000} s`
       : `answered ${answer instanceof Error ? messageOf(answer) : answer}`
   throw new Error(
-    `there is no WebSocket at ${text}: the program ${what} to a handshake. Choose with --web-socket where it has one`,
+    `there is no WebSocket at ${text}: the program ${what} to a handshake. Name its path with --web-socket`,
   )
 }
 
@@ -91,8 +91,8 @@ function chosen(listeners: readonly ListenerStatus[], { listener, port }: Target
   const found = listeners.filter(fits)
   const first = found.find(({ address }) => !address.startsWith('/')) ?? found[0]
   if (first !== undefined) return first
-  if (listeners.length === 0) throw new Error('the program is up, but listens nowhere: there is nothing to ask')
-  throw new UsageError(`there is no such listener, but: ${namesOf(listeners)}`)
+  if (listeners.length === 0) throw new Error('the program is up, but does not listen anywhere')
+  throw new UsageError(`no such listener; the program has: ${namesOf(listeners)}`)
 }
 
 function namesOf(listeners: readonly ListenerStatus[]): string {
@@ -162,37 +162,34 @@ function handshake(request: RequestOptions, isTls: boolean, patience: number): P
 /** For the reader of a verdict: what a failure usually comes from. */
 export function meaningOf(why: string): string {
   for (const [pattern, meaning] of meanings) if (pattern.test(why)) return meaning
-  return 'the log of the program may say more'
+  return 'the log of the program may show more'
 }
 
 const meanings: readonly (readonly [RegExp, string])[] = [
   [
     /^WebSocket closed with 1006/,
-    'the WebSocket was cut without a close frame: mostly a program that ends its connections, or itself, at SIGTERM',
+    'the WebSocket was cut without a close frame: usually the program closes its connections, or exits, at SIGTERM',
   ],
   [
     /^WebSocket closed with/,
-    'the program closed the WebSocket itself, and its client cannot know that it may come back: leave that to cook-daemon (1012), or let it move with handOverWebSockets()',
+    'the program closed the WebSocket itself, with a code that does not tell the client to reconnect: leave it to cook-daemon (1012), or let it move with handOverWebSockets()',
   ],
-  [
-    /^WebSocket: no pong/,
-    'the WebSocket was open, and nobody answered there: mostly a version that waits for something',
-  ],
+  [/^WebSocket: no pong/, 'the WebSocket was open, but nobody answered: usually the version waits for something'],
   [
     /^WebSocket: Unexpected server response/,
-    'the handshake was refused: mostly a version that listens before it can serve (--wait-ready)',
+    'the handshake was refused: usually the version listens before it can serve (--wait-ready)',
   ],
   [
     /^(?:WebSocket: )?(ECONNRESET|EPIPE|half an answer|socket hang up)/,
-    'the connection was cut: mostly an answer that takes longer than --drain-timeout, or a program that destroys its connections at SIGTERM',
+    'the connection was cut: usually an answer takes longer than --drain-timeout, or the program destroys its connections at SIGTERM',
   ],
   [
     /^(?:WebSocket: )?(ECONNREFUSED|ENOENT)/,
-    'nobody listened: mostly a version that closes its listener itself, or that died after it had taken over (--overlap)',
+    'nobody listened: usually the version closes its listener itself, or crashed after it took over (--overlap)',
   ],
   [
     /^status 5/,
-    'the program itself answered so: mostly a version that listens before it can serve (--wait-ready), or an old one that has closed its database too early',
+    'the program itself sent this answer: usually a version listens before it can serve (--wait-ready), or the old one closes its database too early',
   ],
-  [/^no answer within/, 'the request was taken and never answered: mostly a version whose handlers wait for something'],
+  [/^no answer within/, 'the request was accepted but not answered: usually a handler waits for something'],
 ]

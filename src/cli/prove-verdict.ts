@@ -64,7 +64,7 @@ export function factsText({ counts, rounds, webSockets }: Proof): string {
     ...pings,
     `${counts.failed} failed`,
     `${counts.reconnected} connections opened again`,
-    `${wrongIn(rounds)} upgrades not as they should`,
+    `${wrongIn(rounds)} upgrades with a wrong result`,
   ].join(', ')
 }
 
@@ -82,7 +82,7 @@ export function tableOf({ rounds, webSockets }: Proof): readonly (readonly strin
     String(round.reconnected),
   ]
   return [
-    ['', 'version', 'seconds', 'as it should', 'answered', ...pings('pings'), 'failed', 'reconnected'],
+    ['', 'version', 'seconds', 'as expected', 'answered', ...pings('pings'), 'failed', 'reconnected'],
     ...rounds.map(({ round }, at) => row(round, at)),
   ]
 }
@@ -93,17 +93,17 @@ export function explanation({ rounds, counts, tape, target, upgrades, movesTls }
   for (const [at, { round }] of rounds.entries()) {
     const { kind, isRight, said, failures } = round
     if (!isRight && kind === 'good')
-      lines.push(`upgrade ${at + 1}: the same program did not come up a second time: ${said}`)
+      lines.push(`upgrade ${at + 1}: the same program did not start a second time: ${said}`)
     if (!isRight && kind !== 'good') {
       lines.push(
-        `upgrade ${at + 1}: a version that ${kind} took the service over, or disturbed it: ${said}. Please report that`,
+        `upgrade ${at + 1}: a version that ${kind} took over or disturbed the service: ${said}. Please report this`,
       )
     }
     for (const [why, count] of Object.entries(failures))
       lines.push(`upgrade ${at + 1} (${kind}): ${count} ${whatFails(why)} failed: ${why}`)
   }
   if (rounds.length < upgrades)
-    lines.push(`${upgrades - rounds.length} upgrades were not tried: nothing answered any more`)
+    lines.push(`${upgrades - rounds.length} upgrades were not tried: nothing answered anymore`)
   const inRounds = rounds.reduce((sum, { round }) => sum + round.failed, 0)
   if (counts.failed > inRounds) lines.push(`between the upgrades: ${counts.failed - inRounds} failed`)
   for (const why of tape.failures.keys()) lines.push(`${why}: ${meaningOf(why)}`)
@@ -118,6 +118,6 @@ function whatFails(why: string): string {
 export function reconnectText({ isTls }: Target, movesTls: boolean): string {
   if (!isTls) return 'Connections move to the new version, and stay open.'
   return movesTls
-    ? 'Connections of TLS 1.3 move to the new version, and stay open.'
-    : 'Without --move-tls no connection of TLS moves: each client reads "Connection: close" and connects again, once for each good upgrade.'
+    ? 'TLS 1.3 connections move to the new version, and stay open.'
+    : 'Without --move-tls, TLS connections do not move: each client receives "Connection: close" and reconnects, once for each good upgrade.'
 }

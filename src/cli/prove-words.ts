@@ -32,7 +32,7 @@ export function verdictText({ isProved, counts, rounds, upgrades }: Proof): stri
   if (isProved) return `Nothing was lost in ${course}: all ${asked} requests were answered.`
   const faults = [
     ...(counts.failed === 0 ? [] : [`${countText(counts.failed)} of ${asked} requests failed`]),
-    ...(wrong === 0 ? [] : [`${countText(wrong)} of ${manyText(upgrades, 'upgrade')} did not go as it should`]),
+    ...(wrong === 0 ? [] : [`${countText(wrong)} of ${manyText(upgrades, 'upgrade')} had a wrong result`]),
     ...(rounds.length === upgrades ? [] : [`${countText(upgrades - rounds.length)} were not tried`]),
     ...(counts.answered === 0 ? ['nothing was answered'] : []),
   ]
@@ -47,8 +47,8 @@ export function roundText({ isRight, seconds, said }: Round, timeline: Timeline)
   const became = isRight
     ? took
       ? `${took}, and the old one was gone after ${end}.`
-      : `It was refused after ${end}, and the old version went on.`
-    : `${took ? `${took}. ` : ''}After ${end} it is not as it should be: ${said}.`
+      : `It was refused after ${end}; the old version continued to serve.`
+    : `${took ? `${took}. ` : ''}Wrong result after ${end}: ${said}.`
   return [became, answersText(timeline), failuresText(timeline)].join(' ')
 }
 
@@ -95,8 +95,6 @@ export function pictureText(timeline: Timeline): string {
     ...(failed.length === 0 ? ['No failure.'] : failed),
     ...(timeline.unmarked === 0
       ? []
-      : [
-          `${countText(timeline.unmarked)} answers do not say which version they come from, and are shown by their time.`,
-        ]),
+      : [`${countText(timeline.unmarked)} answers do not show which version sent them; they are drawn by their time.`]),
   ].join(' ')
 }

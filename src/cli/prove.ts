@@ -66,7 +66,7 @@ export async function prove(script: string, args: readonly string[], options: Pr
     const proof = await Promise.race([run, interrupt.comes])
     if (typeof proof === 'string') {
       run.catch(() => {})
-      note(`nothing is proved: it was interrupted (${proof})`)
+      note(`interrupted (${proof}): nothing is proved`)
       return 128 + constants.signals[proof]
     }
     if (options.json === true) tellAsJson(proof, report)
@@ -164,14 +164,12 @@ async function proveRunning(
 function introduction(target: Target, webSockets: Target | undefined, options: ProveOptions, workers: number) {
   const { upgrades, clients } = options
   return [
-    `${clients} clients ask for ${target.text}, each on one keep-alive connection, and never retry.`,
+    `${clients} clients request ${target.text}, each on one keep-alive connection, and never retry.`,
     ...(webSockets === undefined
       ? []
-      : [
-          `${clients} more hold a WebSocket at ${webSockets.text}, ping it, and come back when they are told to (1012).`,
-        ]),
-    ...(workers === 1 ? [] : [`${workers} workers serve, and each upgrade is to replace all of them, or none.`]),
-    `Meanwhile the program is upgraded ${upgrades} times: to itself, and every second time to a version that exits, hangs or crashes.`,
+      : [`${clients} more hold a WebSocket at ${webSockets.text}, ping it, and reconnect when told to (1012).`]),
+    ...(workers === 1 ? [] : [`${workers} workers serve; each upgrade must replace all of them, or none.`]),
+    `Meanwhile the program is upgraded ${upgrades} times to itself, every second time as a version that exits, hangs or crashes.`,
     reconnectText(target, options.moveTls === true),
   ]
 }

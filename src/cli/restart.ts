@@ -6,7 +6,7 @@ import type { Started } from '../service-parts.ts'
 import type { StopOptions } from './end-silent.ts'
 import { ifNotRunning, silentOwners, which } from './find-service.ts'
 import { demandKeeper, keepChanges } from './keep.ts'
-import { exitCodes, note, paint, print, printJson } from './output.ts'
+import { exitCodes, note, print, printDone, printJson, withVerdict } from './output.ts'
 import { type AgainOptions, type Changes, changesOf, checkCommand } from './program.ts'
 import { recordFor, servesText, startFrom, startProgram } from './start.ts'
 import { endAll } from './stop.ts'
@@ -28,11 +28,11 @@ export async function restart(name: string | undefined, options: RestartOptions)
   const { retyped, record } = changesOf(before, [], options)
   const command = nextCommand(before, retyped)
   checkCommand(command)
-  if (isDead) note(`${client.name} is not running: its last process was killed or has crashed`)
+  if (isDead) note(`${client.name} is not running: its last process was killed or crashed`)
   else await endAll(client, options)
   const isKnown = environment !== undefined
   if (!isKnown && options.updateEnv !== true) {
-    note(`the environment of the start of ${client.name} is not known: it gets that of this command`)
+    note(`the environment in which ${client.name} was started is unknown: it gets the environment of this command`)
   }
   const env = isKnown && options.updateEnv !== true ? environment : process.env
   const again = { name: client.name, command, record: { ...program, ...record, name: client.name } }
@@ -60,15 +60,24 @@ export async function restartKept(
     ...(killAfter !== undefined && { killAfter }),
     ...keepChanges(before, options),
   }
-  const what = `${client.name} is restarting: until it serves again; clients wait`
-  const now = (await waitingFor(what, client.ask('POST /restart', asked))) as Status
+  const what = `restarting ${client.name}; clients wait until it serves`
+  const restarted = waitingFor(what, client.ask('POST /restart', asked)).catch(async (error: unknown) => {
+    throw options.json === true ? error : withVerdict(error, await verdictOn(client))
+  })
+  const now = (await restarted) as Status
   if (options.json === true) printJson(now)
   else {
-    print(`${paint('green', client.name)} ${servesText(now)}`)
+    printDone(`${client.name} ${servesText(now)}`)
     print(`  ${[whatRuns(now), nodeText(now.node, before)].join(', ')}`)
   }
   tellDoubts(client.name, now, before)
   return exitCodes.done
+}
+
+async function verdictOn(client: Client): Promise<string> {
+  const now = await client.status().catch(() => undefined)
+  const serves = now === undefined ? 'no process serves yet, clients wait' : `generation ${now.generation} serves`
+  return `not restarted: ${serves}. Full log: cook-daemon logs ${client.name}`
 }
 
 type Found = Omit<Started, 'environment'> & {

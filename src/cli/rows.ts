@@ -58,10 +58,10 @@ export function isUnknown(state: State): state is Unknown {
 
 function cellsOf(state: State): string[] {
   if (isUnknown(state))
-    return ['-', '-', state.phase, state.why === undefined ? (state.unit ?? 'was never started') : 'cannot be asked']
+    return ['-', '-', state.phase, state.why === undefined ? (state.unit ?? 'was never started') : 'cannot be reached']
   const generation = String(state.generation)
   if (isDown(state)) return ['-', generation, state.phase, downText(state)]
-  const told = state.phase === 'silent' ? [state.phase, 'does not answer'] : numbers(state as Status)
+  const told = state.phase === 'silent' ? [state.phase, 'does not respond'] : numbers(state as Status)
   return [String(state.pid), generation, ...told]
 }
 

@@ -32,7 +32,7 @@ export async function runProgram(program: Program, options: StartOptions, env = 
   tellDoubts(program.name, program)
   if (process.pid === 1) {
     process.stderr.write(
-      'cook-daemon: as pid 1 this process reaps its workers, but not what they leave: use an init (docker run --init, shareProcessNamespace of a pod) for a program that starts others\n',
+      'cook-daemon: as pid 1 this process reaps its workers, but not orphaned processes: if the program starts others, use an init (docker run --init, or shareProcessNamespace in a pod)\n',
     )
   }
   // That it can be opened is known before anything is started.

@@ -37,7 +37,7 @@ async function statesOf({ folder }: Place): Promise<readonly State[]> {
 async function statesOfOther(place: OthersPlace): Promise<readonly State[]> {
   const { names } = place
   if (names.length === 0) return []
-  let why = 'what is there does not answer as a service'
+  let why = 'what answered is not a cook-daemon'
   const answer = await listAsOwner(place).catch((error: unknown) => {
     why = messageOf(error)
   })

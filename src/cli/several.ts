@@ -44,10 +44,10 @@ export async function startMeant(
     )
   const down = await downNames()
   if (down.length === 0) {
-    throw new UsageError('what is to be started? Name a program, or describe services in a cook.config.json')
+    throw new UsageError('nothing to start: name a program, or describe services in a cook.config.json')
   }
   if (down.length === 1 && down[0] !== undefined) return startKnown(down[0], options)
-  throw new UsageError(`which one? These are down: ${down.join(', ')}; all means each of them`)
+  throw new UsageError(`several services are down; name one, or all: ${down.join(', ')}`)
 }
 
 /** In the foreground there is one. */
@@ -55,7 +55,7 @@ export async function runMeant(script: string, args: readonly string[], options:
   const found = isConfigName(script) ? await findDescribed([script, ...args], options) : undefined
   if (found === undefined) return run(script, args, options)
   const names = found.services.map(({ name }) => name)
-  if (names.length > 1) throw new UsageError(`which one? ${found.file} has ${names.join(', ')}, and run is for one`)
+  if (names.length > 1) throw new UsageError(`run takes one service; ${found.file} has ${names.join(', ')}: name one`)
   const [one] = described(found, options)
   if (one === undefined || 'refused' in one) return one === undefined ? exitCodes.usage : refusal(one).run()
   const keep = options.keep === true ? { keep: true } : {}

@@ -16,7 +16,7 @@ import { findRunDirectory, logPath, runDirectory } from '../process/run-dir.ts'
 import { workerAlone } from './down.ts'
 import { ifNotRunning } from './find-service.ts'
 import { checkRotation, isNameTaken, keeperPlan, keepOptionsOf, startKeeper } from './keep.ts'
-import { exitCodes, paint, print, printJson, tell, UsageError } from './output.ts'
+import { exitCodes, paint, print, printDone, printJson, tell, UsageError, withVerdict } from './output.ts'
 import {
   type AgainOptions,
   changesOf,
@@ -61,7 +61,8 @@ export async function startProgram(program: Program, options: StartOptions, agai
   } catch (error) {
     // Two at once: the other one has won.
     const other = isNameTaken(error) ? await client.status().catch(() => undefined) : undefined
-    return other === undefined ? tell(error) : tellRunning(other, program)
+    if (other !== undefined) return tellRunning(other, program)
+    return tell(isJson ? error : withVerdict(error, `not started. Full log: ${logFile}`))
   } finally {
     closeSync(log)
   }
@@ -69,7 +70,7 @@ export async function startProgram(program: Program, options: StartOptions, agai
   const status = await client.status().catch(ifNotRunning)
   if (isJson) printJson(status ?? { name, logFile })
   else {
-    print(`${paint('green', name)} ${status === undefined ? unmanaged : servesText(status)}, log ${logFile}`)
+    printDone(`${name} ${status === undefined ? unmanaged : servesText(status)}, log ${logFile}`)
     print(`  ${[whatRuns(status ?? program), nodeText(status?.node, again.before)].filter(Boolean).join(', ')}`)
     for (const { text } of status?.warnings ?? []) print(paint('yellow', `warning: ${text}`))
   }
@@ -87,11 +88,13 @@ async function startAlone(program: Program, lack: CookError, options: StartOptio
   const { logFile, log } = openLogOf(program, undefined)
   try {
     await waitingFor(startText(program), launch(withLog(program, logFile), { log, options, again }))
+  } catch (error) {
+    throw isJson ? error : withVerdict(error, `not started. Full log: ${logFile}`)
   } finally {
     closeSync(log)
   }
   if (isJson) printJson({ name: program.name, logFile })
-  else print(`${paint('green', program.name)} ${unmanaged}, log ${logFile}\n  ${whatRuns(program)}`)
+  else printDone(`${program.name} ${unmanaged}, log ${logFile}\n  ${whatRuns(program)}`)
   tellDoubts(program.name, program)
   return exitCodes.done
 }
@@ -131,7 +134,7 @@ type Launch = {
 /** Under a keeper, unless that is not wanted. */
 export async function launch(program: Program, { folder, log, options, again }: Launch): Promise<void> {
   if (options.keep === false && options.workers !== undefined)
-    throw new UsageError('--workers needs a keeper: leave out --no-keep, or --workers')
+    throw new UsageError('--workers needs a keeper: remove --no-keep or --workers')
   if (options.keep === false) return launchDaemon({ ...planFor(program, again.env), output: [log, log] })
   const env = again.env ?? process.env
   return startKeeper(keeperPlan(program, { folder, env, options: again.keep ?? keepOptionsOf(options) }), log)
@@ -150,12 +153,12 @@ function withLog(program: Program, logFile: string): Program {
 }
 
 function startText({ name, record: { waitReady, noListen } }: Program): string {
-  const until = waitReady || noListen ? 'it says that it is ready' : 'it listens'
-  return `${name} is starting: until ${until}`
+  const goal = waitReady || noListen ? 'reports that it is ready' : 'listens'
+  return `starting ${name}; waiting until it ${goal}`
 }
 
 /** A program of the verbs alone says that it is up, and has no control socket. */
-const unmanaged = 'is up, but opened no control socket: the other commands do not reach it'
+const unmanaged = 'is up, but has no control socket: the other commands cannot reach it'
 
 export function servesText({ pid, generation, listeners }: Status): string {
   const addresses = listeners.map(({ address }) => address).join(', ')
@@ -168,8 +171,8 @@ export function tellRunning(running: Status, { name, command }: Program): number
   const values = { name, why: `pid ${pid}, generation ${generation}, ${whatRuns(running)}` }
   const { message } = new CookError('ERR_COOK_NAME_TAKEN', values)
   const advice = isSameScript(running.command, command)
-    ? `To replace it by what is on disk now: cook-daemon upgrade ${name}`
-    : `It is another program than ${command.args[0]}: choose another name for this one with --name`
+    ? `To replace it with what is on disk now: cook-daemon upgrade ${name}`
+    : `It runs another program than ${command.args[0]}: choose another name with --name`
   return tell(new Error(`${message}. ${advice}`))
 }
 

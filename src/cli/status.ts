@@ -56,7 +56,7 @@ function restartRows(restarts: Restarts, lastExit: LastExit | undefined): string
   const { crash, hang, memory } = restarts
   const words = lastExit?.words.replace(/^\. /, '').trimEnd()
   return [
-    ['restarts', `${crash} after a crash, ${hang} since it hung, ${memory} for memory`],
+    ['restarts', `${crash} after a crash, ${hang} after a hang, ${memory} for memory`],
     ...(lastExit === undefined ? [] : [['last exit', lastExitText(lastExit)]]),
     ...(words ? words.split('\n').map((line) => ['', line]) : []),
   ]
@@ -76,7 +76,7 @@ function keeperRows({ keeper, workers = [], release }: Status): string[][] {
 }
 
 function releaseRows(release: Status['release']): string[][] {
-  return release === undefined ? [] : [['release', `${release.script}, which a restart after a crash starts`]]
+  return release === undefined ? [] : [['release', `${release.script} (started again after a crash)`]]
 }
 
 function workerRows({
@@ -129,9 +129,9 @@ function statusText(told: Status): string {
 }
 
 function listenerRows({ address, name, connections, fault, stays }: ListenerStatus): string[][] {
-  const what = stays === true ? 'stays with this process at an upgrade' : name
+  const what = stays === true ? 'stays with this process during an upgrade' : name
   const row = ['listens on', `${address} (${what}, ${connections} open)`]
-  return fault === undefined ? [row] : [row, ['', paint('red', `no client finds it there: ${fault}`)]]
+  return fault === undefined ? [row] : [row, ['', paint('red', `clients cannot reach it: ${fault}`)]]
 }
 
 function lastUpgradeRows({ lastUpgrade }: Status): string[][] {

@@ -10,7 +10,7 @@ import { userOf } from '../node/users.ts'
 import { noteStopped } from './down.ts'
 import { type End, endSilent, type StopOptions, untilEnded } from './end-silent.ts'
 import { silentOwners, which } from './find-service.ts'
-import { exitCodes, paint, print, printJson } from './output.ts'
+import { exitCodes, printDone, printJson } from './output.ts'
 import { waitingFor } from './waiting.ts'
 
 export async function stop(name: string | undefined, options: StopOptions): Promise<number> {
@@ -18,7 +18,7 @@ export async function stop(name: string | undefined, options: StopOptions): Prom
   const before = client.owners()
   try {
     const { pid, wasKilled, answered } = await waitingFor(
-      `${client.name} is stopping: until it has finished what it accepted`,
+      `stopping ${client.name}; waiting until it has finished what it accepted`,
       endAll(client, options),
     )
     noteStopped(client.name)
@@ -27,7 +27,7 @@ export async function stop(name: string | undefined, options: StopOptions): Prom
     if (options.json === true) printJson(others.length === 0 ? json : { ...json, others: others.map(identityOf) })
     if (others.length > 0) throw new Error(othersText(client, pid, others))
     if (options.json !== true) {
-      print(`${paint('green', client.name)} has stopped${wasKilled ? ', and had to be killed' : ''}`)
+      printDone(wasKilled ? `${client.name} was killed: it did not stop in time` : `${client.name} has stopped`)
     }
     return exitCodes.done
   } finally {
@@ -112,7 +112,7 @@ async function endNext(client: Client, generation: number, options: StopOptions)
     if (error.code !== 'ERR_COOK_NO_ANSWER') throw error
     const { name, path } = client
     throw new Error(
-      `all that is known of ${name} has ended, but something still holds ${path}: most likely a new version that was being started, and does not respond either (ss -xlp, or lsof, shows its pid)`,
+      `all known processes of ${name} have exited, but another process still holds ${path}: most likely a new version that was starting and does not respond (ss -xlp or lsof shows its pid)`,
       { cause: error },
     )
   }

@@ -41,7 +41,9 @@ async function plansMeant(script: string | undefined, args: readonly string[], o
   }
   const found = await findDescribed(script === undefined ? [] : [script, ...args], others)
   if (found !== undefined) return plansOfFile(found, options)
-  throw new UsageError('what is to be a unit? Name a program or a service, or describe services in a cook.config.json')
+  throw new UsageError(
+    'nothing to make a unit for: name a program or a service, or describe services in a cook.config.json',
+  )
 }
 
 function filesOf(plan: UnitPlan): readonly UnitFile[] {

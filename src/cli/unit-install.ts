@@ -5,7 +5,7 @@ import { clientOf } from '../control/client.ts'
 import type { Unit } from '../host/unit.ts'
 import { attempt } from '../node/sessions.ts'
 import { runDirectory } from '../process/run-dir.ts'
-import { exitCodes, note, paint, print, tell, UsageError } from './output.ts'
+import { exitCodes, note, print, printDone, tell, UsageError } from './output.ts'
 import { foreignUnit, unitFolders, writeUnit } from './unit-files.ts'
 import type { UnitOptions } from './unit-options.ts'
 import { isSystemdHere } from './units.ts'
@@ -30,18 +30,18 @@ type Systemctl = { readonly command: string; readonly isUser: boolean; (...args:
 /** Throws where there is no systemd, or none for us. */
 function managerOf(isUser: boolean): Systemctl {
   if (!isSystemdHere()) {
-    throw new Error('systemd does not run here, and nothing was installed: without --install the unit is printed')
+    throw new Error('systemd does not run here; nothing was installed. Without --install, the unit is printed')
   }
   if (!isUser && process.geteuid?.() !== 0) {
     throw new UsageError(
-      '--install needs root: its units are those of the machine. With sudo, or --user-manager for the systemd of this user',
+      '--install needs root to write units of the machine: use sudo, or --user-manager for the systemd of this user',
     )
   }
   const words = isUser ? ['--user'] : []
   const systemctl = (...args: readonly string[]) => runs('systemctl', [...words, '--no-pager', ...args])
   if (isUser) {
     const { isDone, text } = systemctl('show', '--property=Version')
-    if (!isDone) throw new Error(`the systemd of this user does not answer, and nothing was installed: ${text}`)
+    if (!isDone) throw new Error(`the systemd of this user does not respond; nothing was installed: ${text}`)
   }
   return Object.assign(systemctl, { command: ['systemctl', ...words].join(' '), isUser })
 }
@@ -68,7 +68,7 @@ function demandOurs(file: string, folders: ReturnType<typeof unitFolders>, syste
   const foreign = foreignUnit(file, folders) ?? (loaded === '' || loaded === own ? undefined : loaded)
   if (foreign === undefined) return
   throw new UsageError(
-    `there is a unit ${file} already that cook-daemon has not written: ${foreign}. Nothing was installed; choose another name with --name`,
+    `the unit ${file} exists and was not written by cook-daemon: ${foreign}. Nothing was installed; choose another name with --name`,
   )
 }
 
@@ -90,7 +90,7 @@ function install({ plan, files }: Unit, folder: string, isStartedAlready: boolea
   const wasActive = systemctl('is-active', '--quiet', service).isDone
   const changed = files.filter((file) => writeUnit(folder, file))
   for (const { file } of files) {
-    print(`${join(folder, file)}  ${changed.some((one) => one.file === file) ? 'written' : 'is as it was'}`)
+    print(`${join(folder, file)}  ${changed.some((one) => one.file === file) ? 'written' : 'unchanged'}`)
   }
   const step = (what: string, ...args: readonly string[]): boolean => {
     const { isDone, text } = systemctl(...args)
@@ -100,21 +100,21 @@ function install({ plan, files }: Unit, folder: string, isStartedAlready: boolea
   }
   const isKnown = systemctl('daemon-reload')
   if (!isKnown.isDone) return tell(new Error(`${command} daemon-reload failed: ${isKnown.text}`))
-  if (!step(`${all.join(', ')}  enabled: it is started at boot`, 'enable', ...all)) return exitCodes.failed
+  if (!step(`${all.join(', ')}  enabled: starts at boot`, 'enable', ...all)) return exitCodes.failed
   if (isStartedAlready) {
     note(
-      `${name} runs already, by cook-daemon start, and was left alone: the unit was not started. To let systemd have it: cook-daemon stop ${name} && ${command} start ${all.toReversed().join(' ')}`,
+      `${name} already runs, started by cook-daemon start, so the unit was not started. To move it to systemd: cook-daemon stop ${name} && ${command} start ${all.toReversed().join(' ')}`,
     )
     return exitCodes.done
   }
   if (wasActive) {
-    print(`${paint('green', '✓')} ${name} runs under systemd already, and was not touched`)
-    if (changed.length > 0) note(`what has changed in the unit counts from the next: ${command} restart ${name}`)
+    printDone(`${name} already runs under systemd, and was not changed`)
+    if (changed.length > 0) note(`the changes of the unit take effect at the next restart: ${command} restart ${name}`)
     tellNext(name, systemctl)
     return exitCodes.done
   }
   const begin = Math.floor(Date.now() / 1000)
-  print(`starting ${name}; it may take as long as it may take to serve, ${plan.times.readyTimeout / 1000} s`)
+  print(`starting ${name}; it has ${plan.times.readyTimeout / 1000} s to become ready`)
   // Its listeners first: from then on clients wait.
   for (const file of sockets === undefined ? [service] : [`${name}.socket`, service]) {
     const { isDone } = systemctl('start', file)
@@ -122,7 +122,7 @@ function install({ plan, files }: Unit, folder: string, isStartedAlready: boolea
   }
   const state = systemctl('show', '--value', '--property=StatusText', service).text
   const pid = systemctl('show', '--value', '--property=MainPID', service).text
-  print(`${paint('green', '✓')} ${name} runs under systemd (keeper pid ${pid})${state && `: ${state}`}`)
+  printDone(`${name} runs under systemd (keeper pid ${pid})${state && `: ${state}`}`)
   tellNext(name, systemctl)
   return exitCodes.done
 }
@@ -146,7 +146,7 @@ function tellFailed(name: string, file: string, begin: number, systemctl: System
   const why = said.isDone && said.text !== '' ? said.text : systemctl('status', '--full', file).text
   return tell(
     new Error(
-      `${file} did not start:\n${why}\nThe unit stays, is enabled, and systemd tries again every second. To look: ${command} status ${name}. To take it back: ${command} disable --now ${name}`,
+      `${file} did not start:\n${why}\nThe unit stays enabled, and systemd tries again every second. To see its state: ${command} status ${name}. To undo: ${command} disable --now ${name}`,
     ),
   )
 }
@@ -156,9 +156,9 @@ function linger(): void {
   const { username } = userInfo()
   if (runs('loginctl', ['show-user', '--value', '--property=Linger', username]).text === 'yes') return
   const { isDone, text } = runs('loginctl', ['enable-linger'])
-  if (isDone) print(`lingering is on for ${username}: the service starts at boot, and stays after logout`)
+  if (isDone) print(`lingering is on for ${username}: the service starts at boot and survives logout`)
   else
     note(
-      `lingering could not be turned on for ${username}, so the service ends at logout and does not start at boot: ${text}. As root: loginctl enable-linger ${username}`,
+      `lingering could not be enabled for ${username}, so the service ends at logout and does not start at boot: ${text}. As root: loginctl enable-linger ${username}`,
     )
 }

@@ -29,7 +29,7 @@ export async function planOfKnown({ plan, release }: ServiceRecord, options: Uni
   const all = { ...knownOptions(command, record, plan.options), ...options, name }
   const [script = '', ...args] = command.args
   const program = programOf(script, args, startOptions(all))
-  if (record.logFile !== undefined) note(`${name}: its output will be in the journal, and not in ${record.logFile}`)
+  if (record.logFile !== undefined) note(`${name}: its output goes to the journal, not to ${record.logFile}`)
   tellEnvironment(name, release.environment)
   return planOf(program, all, { ...wordsOf(program, all), args })
 }
@@ -37,7 +37,7 @@ export async function planOfKnown({ plan, release }: ServiceRecord, options: Uni
 export async function plansOfFile(found: Found, options: UnitOptions) {
   const { env, socket } = options
   if (Array.isArray(socket) && found.services.length > 1) {
-    throw new UsageError('--socket with an address is for one service: name it behind the configuration')
+    throw new UsageError('--socket with an address is for one service: name it after the configuration')
   }
   const { name: _, uid, gid, socket: __, ...typed } = options
   const plans: UnitPlan[] = []
@@ -50,7 +50,7 @@ export async function plansOfFile(found: Found, options: UnitOptions) {
     const { name, program } = one
     const said = { uid: one.options.uid, gid: one.options.gid }
     if (said.uid !== undefined && uid !== undefined && uid !== said.uid) {
-      throw new UsageError(`--uid ${uid}: ${found.file} says that ${name} is run by ${said.uid}`)
+      throw new UsageError(`--uid ${uid}: ${found.file} already sets uid ${said.uid} for ${name}`)
     }
     const words = [...(env === undefined ? [] : ['--env', env]), ...optionWords(typed)]
     plans.push(
@@ -100,7 +100,7 @@ async function planOf(program: Program, options: UnitOptions, words: Words): Pro
   const link = linkTo(command.cwd)
   if (link !== undefined) {
     note(
-      `the unit runs ${command.cwd} itself, and a deploy that switches ${link.path} changes nothing for it. To follow that: --cwd ${link.through}`,
+      `the unit runs ${command.cwd}, so a deploy that switches ${link.path} has no effect on it. To follow the symlink: --cwd ${link.through}`,
     )
   }
   const { readyTimeout, drainTimeout, lameDuck } = { ...defaults, ...record }
@@ -168,12 +168,12 @@ function checkPlaces(paths: readonly string[]): void {
     const folder = cleaned.find((one) => path.startsWith(`${one}/`))
     if (folder !== undefined) {
       throw new UsageError(
-        `${path} lies in ${folder}, which is emptied and which the unit does not see: move it to a folder that stays, as below /srv`,
+        `${path} is in ${folder}, which is cleaned up and which the unit cannot see: move it to a permanent folder, for example below /srv`,
       )
     }
     if (path.split('/').includes('_npx')) {
       throw new UsageError(
-        `${path} lies in the cache of npx, which npm empties: install it with the program (npm install cook-daemon)`,
+        `${path} is in the npx cache, which npm empties: install it with the program (npm install cook-daemon)`,
       )
     }
   }
@@ -201,5 +201,5 @@ const usual =
 function tellEnvironment(name: string, environment: Readonly<Record<string, string>>): void {
   const names = Object.keys(environment).filter((one) => !usual.test(one))
   if (names.length === 0) return
-  note(`${name} runs with variables of the shell that started it, which its unit does not have: ${names.join(', ')}`)
+  note(`${name} runs with variables from the shell that started it; its unit does not have them: ${names.join(', ')}`)
 }

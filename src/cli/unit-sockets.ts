@@ -16,12 +16,12 @@ export function socketsOf(
   if (typed !== true) return typed.map(socketAt)
   if (running === undefined) {
     throw new UsageError(
-      `--socket: ${name} does not run, so nobody knows where it listens. Name each address: --socket 8080, --socket 127.0.0.1:8080, --socket /run/${name}/${name}.sock or --socket udp:5353`,
+      `--socket: ${name} does not run, so its addresses are unknown. Name each address: --socket 8080, --socket 127.0.0.1:8080, --socket /run/${name}/${name}.sock or --socket udp:5353`,
     )
   }
   const sockets = running.listeners.flatMap(({ address, stays }) => (stays === true ? [] : [socketAt(address)]))
   if (sockets.length > 0) return sockets
-  throw new UsageError(`--socket: ${name} listens on no port and no path; UDP sockets are named: --socket udp:5353`)
+  throw new UsageError(`--socket: ${name} listens on no port and no path. For a UDP socket, name it: --socket udp:5353`)
 }
 
 /** Before anything else: the word behind --socket may be a program. */

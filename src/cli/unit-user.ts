@@ -12,7 +12,7 @@ import { checkForUser, userOf } from './user.ts'
 export function unitUser(script: string, { userManager, uid, gid }: UnitOptions): UnitUser {
   if (userManager === true) {
     if (uid === undefined && gid === undefined) return { kind: 'manager' }
-    throw new UsageError('--uid and --gid are for a unit of the machine: the manager of a user starts it as that user')
+    throw new UsageError('--uid and --gid are for units of the machine: a user manager starts services as its own user')
   }
   if (gid !== undefined && !isGroup(gid)) throw new UsageError(`--gid: there is no group ${gid}`)
   if (uid !== undefined) {
@@ -25,12 +25,12 @@ export function unitUser(script: string, { userManager, uid, gid }: UnitOptions)
     const user = nameOfUser(String(owner))
     if (user !== undefined) return { kind: 'named', user, group: gid }
     throw new UsageError(
-      `${script} belongs to user ${owner}, who does not exist: name one with --uid, or give it to root`,
+      `${script} belongs to user ${owner}, who does not exist: name a user with --uid, or make root its owner`,
     )
   }
   if (gid === undefined) return { kind: 'dynamic' }
   throw new UsageError(
-    '--gid needs --uid here: the script belongs to root, so the unit has a user and a group of its own',
+    '--gid needs --uid here: the script belongs to root, so systemd gives the unit its own user and group',
   )
 }
 
@@ -49,7 +49,7 @@ export function demandReadable(
   const closed = paths.flatMap((path) => [path, realpathSync(path)]).find(isClosed)
   if (closed === undefined) return
   throw new UsageError(
-    `the user of the unit (DynamicUser=) could not read ${closed}, or not enter a folder above it: change its mode, move it, as to /srv, or name a user with --uid`,
+    `the user of the unit (DynamicUser=) cannot read ${closed} or enter a folder above it: change the mode, move it (for example to /srv), or name a user with --uid`,
   )
 }
 

@@ -97,7 +97,7 @@ type Options = { readonly follow?: boolean; readonly lines: number; readonly pat
 export async function journal(unit: Unit, { follow, lines, path, slot }: Options): Promise<number> {
   if (slot !== undefined) {
     throw new UsageError(
-      `--slot: the journal does not know slots. Each line has the pid of its process, and status shows those of the slots: journalctl ${matchesOf(unit).join(' ')} _PID=PID`,
+      `--slot: the journal has no slots. Each line has the pid of its process, and status shows the pid of each slot: journalctl ${matchesOf(unit).join(' ')} _PID=PID`,
     )
   }
   if (path === true) {

@@ -6,7 +6,7 @@ import { nextCommand } from '../process/command.ts'
 import { openRunDirectory } from '../process/run-dir.ts'
 import { ifNotRunning, which } from './find-service.ts'
 import { keepChanges, replaceKeeper } from './keep.ts'
-import { exitCodes, note, paint, print, printJson, UsageError } from './output.ts'
+import { exitCodes, note, paint, print, printDone, printJson, UsageError, withVerdict } from './output.ts'
 import { type Changes, changesOf, nameOf, type Program, programOf, type StartOptions } from './program.ts'
 import { restartKept } from './restart.ts'
 import { linkLog, start } from './start.ts'
@@ -40,7 +40,7 @@ export async function upgrade(
     const status = await client.status()
     return upgradeRunning(client, status, options, () => changesOf(status.command, args, options))
   }
-  if (orStart === true) throw new UsageError('--or-start needs the program to start, where no configuration names it')
+  if (orStart === true) throw new UsageError('--or-start needs the program to start, unless a configuration names it')
   const meant = name ?? nameOf(orStart)
   const client = await which(meant)
   const running = await client.status().catch(ifNotRunning)
@@ -56,11 +56,24 @@ function demandSame(running: Status, meant: Program, options: StartOptions, isNa
   const next = nextCommand(running.command, retyped)
   if (isSameProgram(next, meant.command, isNamed)) return
   throw new UsageError(
-    `${running.name} runs another program, and was not upgraded: it runs ${whatRuns(running)}, and --or-start names ${whatRuns(meant)}. Choose another name for that, or stop ${running.name} first`,
+    `${running.name} was not upgraded: it runs ${whatRuns(running)}, another program than ${whatRuns(meant)} of --or-start. Choose another name, or stop ${running.name} first`,
   )
 }
 
 export async function upgradeRunning(
+  client: Client,
+  first: Status,
+  options: UpgradeCommandOptions,
+  changes: () => Changes,
+): Promise<number> {
+  try {
+    return await replaceVersion(client, first, options, changes)
+  } catch (error) {
+    throw options.json === true ? error : withVerdict(error, await verdictOn(error, client, first, options))
+  }
+}
+
+async function replaceVersion(
   client: Client,
   first: Status,
   options: UpgradeCommandOptions,
@@ -97,7 +110,7 @@ export async function upgradeRunning(
   let served = 0
   let last: Progress | undefined
   const warned = new Set<string>()
-  for await (const progress of progressOf(client, before, request)) {
+  for await (const progress of client.progress('upgrade', request)) {
     if (progress.type === 'serves') {
       latest = progress
       served++
@@ -123,7 +136,7 @@ export async function upgradeRunning(
   if (!isJson) {
     // What came behind the end of the old version, or was not waited for.
     for (const { text } of now?.warnings ?? []) if (!warned.has(text)) print(warningText(text))
-    print(
+    printDone(
       servesText(
         client.name,
         { ...serves, ...(count > 1 && now && { generation: now.generation, pid: now.pid }) },
@@ -134,7 +147,7 @@ export async function upgradeRunning(
   }
   if (now === undefined) return exitCodes.done
   if (whatRuns(now) !== whatRuns({ command: next }))
-    note(`${client.name} runs ${whatRuns(now)}: that was changed while it started`)
+    note(`${client.name} runs ${whatRuns(now)}: the symlink changed while it started`)
   tellDoubts(client.name, now, before)
   return exitCodes.done
 }
@@ -144,12 +157,12 @@ function tellOfUnit({ name, pid }: Status): void {
   const unit = unitOfMain(pid)
   if (unit === undefined) return
   note(
-    `${name} is the main process of the unit ${unit.name}, and --no-wait returns while the new process is still a child of the old one: systemd does not count it as its own child then, and the next stop kills it at once, with all that it was answering. Leave out --no-wait in ExecReload=`,
+    `${name} is the main process of the unit ${unit.name}. With --no-wait, the new process is still a child of the old one when the command returns; systemd then does not accept it as its own, and the next stop kills it at once, with its requests. Remove --no-wait from ExecReload=`,
   )
 }
 
 function onInterrupt(): void {
-  const text = '\nthe upgrade goes on without you: cook-daemon status shows how it ends\n'
+  const text = '\nthe upgrade continues: cook-daemon status shows its result\n'
   process.stderr.write(text, () => process.exit(130))
 }
 
@@ -163,29 +176,24 @@ function isOfSystemd(): boolean {
  * has ended.
  */
 function onStop(): void {
-  process.stderr.write('the unit is being stopped, and the upgrade with it\n', () => process.exit(exitCodes.done))
+  process.stderr.write('the unit is being stopped, so the upgrade is aborted\n', () => process.exit(exitCodes.done))
 }
 
 type Serves = Progress & { readonly type: 'serves' }
 
-/** Of several workers: an error of one says what serves, and where its log is. */
-async function* progressOf(
-  client: Client,
-  before: Status,
-  request: { readonly isRolling?: boolean },
-): AsyncGenerator<Progress> {
-  try {
-    yield* client.progress('upgrade', request)
-  } catch (error) {
-    if (!(error instanceof RemoteError) || error.slot === undefined) throw error
-    const { code, message, slot } = error
-    const now = await client.status().catch(() => before)
-    const what = request.isRolling
-      ? 'not all workers were upgraded'
-      : `not upgraded: generation ${now.generation} still serves, nothing was lost`
-    const help = `${what}. Full log: cook-daemon logs ${client.name} --slot ${slot}`
-    throw new RemoteError({ type: 'error', code, message, help })
-  }
+/** The last line of an upgrade that failed: what serves now, and where the log is. */
+async function verdictOn(error: unknown, client: Client, before: Status, options: UpgradeCommandOptions) {
+  const { slot, code } = error instanceof RemoteError ? error : {}
+  const log = `Full log: cook-daemon logs ${client.name}${slot === undefined ? '' : ` --slot ${slot}`}`
+  if (options.rolling === true && slot !== undefined) return `not all workers were upgraded. ${log}`
+  const now = await client.status().catch(() => undefined)
+  if (now === undefined) return `not upgraded. ${log}`
+  const isSame = code !== 'ERR_COOK_SUCCESSOR_LOST' && String(pidsOf(now)) === String(pidsOf(before))
+  return `not upgraded: generation ${now.generation} ${isSame ? 'still serves, nothing was lost' : 'serves'}. ${log}`
+}
+
+function pidsOf({ pid, workers }: Status): readonly (number | undefined)[] {
+  return workers?.map((worker) => worker.pid) ?? [pid]
 }
 
 /** The daemon ended in the middle: whoever serves now is looked for. */
@@ -212,5 +220,5 @@ function servesText(
 ): string {
   const addresses = (now?.listeners ?? []).map(({ address }) => address).join(', ')
   const node = now === undefined || now.node === before.node ? '' : `, ${nodeText(now.node, before)}`
-  return `${paint('green', '✓')} ${name} serves generation ${generation}${addresses && ` on ${addresses}`} (pid ${pid})${node}`
+  return `${name} serves generation ${generation}${addresses && ` on ${addresses}`} (pid ${pid})${node}`
 }

@@ -14,7 +14,7 @@ type Options = { readonly uid?: string; readonly gid?: string }
 /** Undefined: it stays whoever starts it. Throws a usage error. */
 export function userOf({ uid, gid }: Options): UserRecord | undefined {
   if (uid === undefined) {
-    if (gid !== undefined) throw new UsageError('--gid needs --uid: the user whose group it is to be')
+    if (gid !== undefined) throw new UsageError('--gid needs --uid')
     return undefined
   }
   if (process.geteuid?.() !== 0) return demandSelf(uid, gid)
@@ -22,15 +22,16 @@ export function userOf({ uid, gid }: Options): UserRecord | undefined {
   try {
     user = findUser(uid)
   } catch (error) {
-    throw new UsageError(`--uid ${uid}: root cannot become that user here: ${messageOf(error)}`)
+    throw new UsageError(`--uid ${uid}: root cannot switch to that user here: ${messageOf(error)}`)
   }
   if (user === undefined) throw new UsageError(`--uid: there is no user ${uid}`)
-  if (user.uid === 0) throw new UsageError('--uid: root is who starts it already. Leave it out, or name another user')
+  if (user.uid === 0)
+    throw new UsageError('--uid: the program already runs as root. Remove --uid, or name another user')
   const group = gid === undefined ? user.gid : findGroup(gid)
   if (group === undefined) {
     throw new UsageError(
       gid === undefined
-        ? `--uid ${uid}: no user has this number, so that its group must be named: --gid`
+        ? `--uid ${uid}: no user has this number, so its group must be named with --gid`
         : `--gid: there is no group ${gid}`,
     )
   }
@@ -48,9 +49,9 @@ export function foundAgain({ uid, gid, name }: UserRecord): UserRecord | undefin
 function demandSelf(uid: string, gid: string | undefined): undefined {
   const [ownUid, ownGid] = [process.geteuid?.(), process.getegid?.()]
   const isOwn = uid === String(ownUid) || uid === nameOf()
-  if (!isOwn) throw new UsageError(`--uid ${uid}: only root can start a program as another user`)
+  if (!isOwn) throw new UsageError(`--uid ${uid}: only root can run a program as another user`)
   if (gid !== undefined && attempt(() => findGroup(gid)) !== ownGid) {
-    throw new UsageError(`--gid ${gid}: only root can start a program with another group than its own, ${ownGid}`)
+    throw new UsageError(`--gid ${gid}: only root can run a program with another group than its own (${ownGid})`)
   }
 }
 

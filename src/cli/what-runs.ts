@@ -61,7 +61,7 @@ export function tellDoubts(name: string, now: Running, before?: Running): void {
 /** What ran before runs on the same Node, and this command on another. */
 export function otherNode(name: string, { node, command }: Running, before?: Running): string | undefined {
   if (before === undefined || node === undefined || node === process.version || node !== before.node) return undefined
-  return `${name} runs on node ${node} (${command.execPath}), but this command on ${process.version}. To change it: --node ${process.execPath}`
+  return `${name} runs on node ${node} (${command.execPath}), this command on ${process.version}. To change that: --node ${process.execPath}`
 }
 
 /**
@@ -73,11 +73,11 @@ export function twoReleases(now: Running, old: Running = now): string | undefine
   const before = pathsOf(old)
   const folder = pinned(cwd, [script, before.script])
   if (folder !== undefined) {
-    return `the program is run through the symlink ${folder.link}, but in ${cwd.typed}, which a deploy does not change: its files there (.env) stay those of that release. To follow the symlink: --cwd ${folder.through}`
+    return `the program is run through the symlink ${folder.link}, but its working directory ${cwd.typed} does not follow it: after a deploy, files there (.env) are still those of this release. To follow the symlink: --cwd ${folder.through}`
   }
   const file = pinned(script, [cwd, before.cwd])
   if (file === undefined) return undefined
-  return `the working directory follows the symlink ${file.link}, but the script ${script.typed} does not: a deploy does not change it. Start it as ${file.through}`
+  return `the working directory follows the symlink ${file.link}, but the script ${script.typed} does not, so a deploy has no effect on it. Start it as ${file.through}`
 }
 
 /** How `path`, in which there is no symlink, would be typed through that of one of the others. */

@@ -72,12 +72,12 @@ async function answerOf(child: ChildProcess, deadline: number): Promise<string> 
   try {
     return await new Promise<string>((done, fail) => {
       const failed = (why: string) => fail(new ConfigFault(why))
-      timer = setTimeout(() => failed(`its code did not end within ${deadline / 1000} s, and was killed`), deadline)
+      timer = setTimeout(() => failed(`its code did not finish within ${deadline / 1000} s and was killed`), deadline)
       child.once('error', ({ message }) => failed(`its code could not be run: ${message}`))
       let how: string | undefined
       const ended = () => {
         if (how !== undefined && channel.readableEnded)
-          failed(`its code has ended before it gave a configuration: ${how}`)
+          failed(`its code exited before it returned a configuration: ${how}`)
       }
       child.once('exit', (code, signal) => {
         how = exitWords({ code, signal })
@@ -100,11 +100,11 @@ function valueIn(line: string): unknown {
   try {
     answer = JSON.parse(line)
   } catch {
-    throw new ConfigFault('its code has written to descriptor 3, which is for its answer')
+    throw new ConfigFault('its code wrote to descriptor 3, which is reserved for the configuration')
   }
   if (answer.error !== undefined) {
     // The frames of Node itself say nothing of the file.
-    throw new ConfigFault(`its code has thrown: ${answer.error.replace(/\n +at .*\bnode:internal.*/g, '')}`)
+    throw new ConfigFault(`its code threw: ${answer.error.replace(/\n +at .*\bnode:internal.*/g, '')}`)
   }
   if (answer.value === undefined) throw new ConfigFault('its code exports no object')
   return answer.value

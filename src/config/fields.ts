@@ -43,7 +43,7 @@ const duration: Kind = {
 }
 const size: Kind = {
   read: bytesOf,
-  what: 'a size as "512M" or "2G", or a number of bytes',
+  what: 'a size such as "512M" or "2G", or a number of bytes',
   schema: {
     anyOf: [
       { type: 'string', pattern: sizePattern },
@@ -83,17 +83,17 @@ const workers: Kind = {
 }
 const name: Kind = {
   read: such((value) => isDaemonName(value)),
-  what: `a name of letters, digits, '.', '_' and '-', at most 64, that begins with a letter or digit, and is not ${everyService}`,
+  what: `a name of 1 to 64 letters, digits, '.', '_' and '-' that begins with a letter or digit and is not ${everyService}`,
   schema: { type: 'string', pattern: '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$', not: { const: everyService } },
 }
 const variables: Kind = {
   read: readVariables,
-  what: 'an object of strings, numbers, true or false, by the names of variables',
+  what: 'an object with strings, numbers, true or false, by the names of variables',
   schema: { type: 'object', additionalProperties: { type: ['string', 'number', 'boolean'] } },
 }
 const environments: Kind = {
   read: readEnvironments,
-  what: 'an object of such objects as env takes, by the names of environments',
+  what: 'an object of env objects, by the names of environments',
   schema: { type: 'object', additionalProperties: { $ref: '#/definitions/service/properties/env' } },
 }
 
@@ -103,40 +103,49 @@ type Name = Exclude<keyof ServiceConfig, 'mayListen'>
 
 /** In the order in which they are shown. */
 export const serviceFields: Readonly<Record<Name, Field>> = {
-  name: { kind: name, says: 'Name of the service. Without it, that of the script without its extension.' },
+  name: { kind: name, says: "Name of the service. Default: the script's name without its extension." },
   script: { kind: text, says: 'The program, relative to cwd.' },
   args: { kind: texts, says: 'Arguments of the program.' },
-  cwd: { kind: text, says: 'Working directory, relative to the folder of this file. Without it, that folder.' },
+  cwd: { kind: text, says: 'Working directory, relative to the folder of this file. Default: that folder.' },
   node: { kind: text, says: 'The Node that runs it: a path, or a name in $PATH.' },
   nodeArgs: { kind: texts, says: 'Arguments for Node itself.' },
-  workers: { kind: workers, says: 'How many workers: a number, or "max" for one on each core. 1 without it.' },
-  env: { kind: variables, says: 'Variables that are added to the environment of the command.' },
-  environments: { kind: environments, says: 'Variables that are added by --env NAME, by that name.' },
+  workers: { kind: workers, says: 'Number of workers, or "max": one for each core. Default: 1.' },
+  env: { kind: variables, says: 'Variables added to the environment of the command.' },
+  environments: { kind: environments, says: 'Variables added by --env NAME, by that name.' },
   log: { kind: text, says: 'File for stdout and stderr, relative to cwd.' },
-  logMaxSize: { kind: size, says: 'Size at which the log is rotated, as "50M".' },
-  logKeep: { kind: count, says: 'How many rotated logs are kept.' },
+  logMaxSize: { kind: size, says: 'Size at which the log is rotated, for example "50M".' },
+  logKeep: { kind: count, says: 'Number of rotated logs to keep.' },
   pidFile: { kind: text, says: 'File for the pid of the keeper, relative to cwd.' },
-  waitReady: { kind: flag, says: "The program says itself when it is ready: process.send('ready')." },
-  noListen: { kind: flag, says: 'It has no server: it is up when it says so, or has lived for 3 s.' },
-  keep: { kind: flag, says: 'False: without a keeper, and a crash stays down.' },
-  moveConnections: { kind: flag, says: 'False: connections close with their next answer instead of moving.' },
-  moveTls: { kind: flag, says: 'Connections of TLS 1.3 move too: their keys go to the new version.' },
+  waitReady: { kind: flag, says: "The program reports that it is ready: process.send('ready')." },
+  noListen: { kind: flag, says: 'It has no server: it is ready when it reports so, or after 3 s.' },
+  keep: { kind: flag, says: 'False: without a keeper; nothing restarts it after a crash.' },
+  moveConnections: { kind: flag, says: 'False: connections close after their next answer instead of moving.' },
+  moveTls: { kind: flag, says: 'TLS 1.3 connections move too: their keys go to the new process.' },
   moveTlsFor: {
     kind: duration,
-    says: 'Time after which one that has moved ends with its next answer, in milliseconds. 300000 without it.',
+    says: 'Time after which a moved TLS connection closes after its next answer, in milliseconds. Default: 300000.',
   },
-  readyTimeout: { kind: duration, says: 'Time until it must serve, in milliseconds. 60000 without it.' },
-  drainTimeout: { kind: duration, says: 'Time to finish what was accepted, in milliseconds. 30000 without it.' },
+  readyTimeout: { kind: duration, says: 'Time it has to become ready, in milliseconds. Default: 60000.' },
+  drainTimeout: { kind: duration, says: 'Time it has to finish what it accepted, in milliseconds. Default: 30000.' },
   lameDuck: {
     kind: duration,
-    says: 'At SIGTERM: how long it still serves and sends its clients elsewhere, in milliseconds. 0 without it.',
+    says: 'At SIGTERM: time in which it still serves and sends its clients elsewhere, in milliseconds. Default: 0.',
   },
-  admin: { kind: admin, says: 'Port for /livez, /readyz and /metrics: a number, or "HOST:PORT". None without it.' },
-  overlap: { kind: duration, says: 'How long both versions accept at an upgrade, in milliseconds. 0 without it.' },
-  hangTimeout: { kind: duration, says: 'Its event loop must turn within this time, in milliseconds, or it is killed.' },
-  maxMemory: { kind: size, says: 'Above this size, as "512M", it is replaced by an upgrade to itself.' },
-  uid: { kind: account, says: 'As root: the user as whom it serves. Only its first start is root, until it is ready.' },
-  gid: { kind: account, says: 'With uid: the group. Without it, that of the user.' },
+  admin: { kind: admin, says: 'Port for /livez, /readyz and /metrics: a number, or "HOST:PORT". Default: none.' },
+  overlap: {
+    kind: duration,
+    says: 'Time in which both versions accept during an upgrade, in milliseconds. Default: 0.',
+  },
+  hangTimeout: {
+    kind: duration,
+    says: 'It is killed and restarted if its event loop is blocked for this long, in milliseconds. Default: never.',
+  },
+  maxMemory: {
+    kind: size,
+    says: 'It is upgraded to itself when it uses more memory than this size, for example "512M". Default: never.',
+  },
+  uid: { kind: account, says: 'As root: the user to serve as. Only the first start is root, until it is ready.' },
+  gid: { kind: account, says: 'With uid: the group. Default: the group of the user.' },
 }
 
 /** Throws a `ConfigFault` that names the field. */
@@ -148,7 +157,7 @@ export function readService(fields: Readonly<Record<string, unknown>>): ServiceC
     }
     if (value !== undefined) read[field] = readField(field as Name, value)
   }
-  if (read.script === undefined) throw new ConfigFault('script is missing: which program it runs')
+  if (read.script === undefined) throw new ConfigFault('script is missing: the program to run')
   return read as ServiceConfig
 }
 

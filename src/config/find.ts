@@ -25,7 +25,7 @@ export function findConfig(folder: string): string | undefined {
     const found = names.filter((name) => fileAt(join(folder, name)) !== undefined)
     if (found.length > 1) {
       throw new ConfigFault(
-        `it is one of ${found.length} in ${folder}: ${found.join(', ')}; name the one that is meant, or remove the others`,
+        `${folder} has ${found.length} of them: ${found.join(', ')}; name one, or remove the others`,
       )
     }
     if (found[0] !== undefined) return join(folder, found[0])

@@ -14,7 +14,7 @@ import { ConfigFault, type Configuration } from './service.ts'
 /** `owner`: who may write in it besides this user and root; its code runs as that user. */
 export async function loadConfiguration(file: string, owner?: OtherOwner): Promise<Configuration> {
   try {
-    if (fileAt(file) === undefined) throw new ConfigFault('there is no such file')
+    if (fileAt(file) === undefined) throw new ConfigFault('no such file')
     const fault = faultOfSource(file, owner)
     if (fault !== undefined) throw new CookError('ERR_COOK_CONFIG_OWNER', { file, why: fault })
     const value = extname(file) === '.json' ? readJson(file) : await evaluate(file, owner)
@@ -35,7 +35,7 @@ function readJson(file: string): unknown {
   try {
     return JSON.parse(text.replace(/^\uFEFF/, ''))
   } catch (error) {
-    throw new ConfigFault(`it is not JSON, which has no comments: ${messageOf(error)}`)
+    throw new ConfigFault(`it is not valid JSON (JSON has no comments): ${messageOf(error)}`)
   }
 }
 

@@ -48,9 +48,9 @@ function ofScript(runner: string, words: readonly string[], manifest: Package | 
   const behind = isRun ? others : words.slice(1)
   const args = behind[0] === '--' ? behind.slice(1) : runner === 'npm' ? [] : behind
   const isPlain = name !== '' && !name.startsWith('-') && (behind.length === 0 || args.length > 0)
-  if (!isPlain) return `${typed} starts a program in a process of its own; name the file that Node runs`
+  if (!isPlain) return `${typed} starts a program in a child process; name the file that Node runs`
   const line = manifest?.scripts?.[name]
-  if (line === undefined) return `${typed} runs the script "${name}" of package.json, and there is none`
+  if (line === undefined) return `${typed} runs the script "${name}", which package.json does not have`
   const found = needsShell(line) || depth >= deepest ? otherText([line]) : commandOf(wordsOf(line), manifest, depth + 1)
   if (typeof found !== 'string') return { ...found, args: [...found.args, ...args] }
   return depth > 0 ? found : `${typed} runs: ${line}\n${found}`
@@ -60,7 +60,7 @@ function otherText(words: readonly string[]): string {
   const [command = ''] = wordsOf(words[0] ?? '')
   const isBare = /^[\w@.-]+$/.test(command) && !['sh', 'bash', 'npx', 'node'].includes(command)
   const hint = isBare
-    ? ` If ${command} is a program for Node: script: 'node_modules/.bin/${command}', and the rest as args`
+    ? ` If ${command} is a program for Node, use script: 'node_modules/.bin/${command}' and put the rest in args`
     : ''
   return `It is not the command "node FILE": name the file that Node runs as script.${hint}`
 }

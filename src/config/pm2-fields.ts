@@ -11,10 +11,10 @@ type Pm2Field = {
 
 const never = () => false
 const ifFalse = (value: unknown) => value === false
-const pauses = 'the pause after a crash grows by itself, from 100 ms to 30 s'
-const monitoring = 'GET /metrics of the control socket is for Prometheus; nothing is put into the program'
-const watching = 'files are not watched: cook-daemon upgrade after a change, or node --watch while you develop'
-const plainLog = 'the log has what the program writes, as it writes it: let its logger add the time'
+const pauses = 'the pause after a crash grows automatically, from 100 ms to 30 s'
+const monitoring = 'use GET /metrics of the control socket (Prometheus); nothing is injected into the program'
+const watching = 'files are not watched: run cook-daemon upgrade after a change, or node --watch in development'
+const plainLog = 'the log contains exactly what the program writes: let its logger add the time'
 
 export const pm2Fields: Readonly<Record<string, Pm2Field>> = {
   name: {},
@@ -45,45 +45,45 @@ export const pm2Fields: Readonly<Record<string, Pm2Field>> = {
   disable_trace: { instead: '', asks: never },
   username: { instead: '', asks: never },
   windowsHide: { instead: '', asks: never },
-  vizion: { instead: 'status shows the release, a folder, and no commit', asks: (value) => value === true },
+  vizion: { instead: 'status shows the folder of the release, not its commit', asks: (value) => value === true },
   merge_logs: {
     aliases: ['combine_logs'],
     instead: 'cook-daemon logs shows the logs of all workers as one',
     asks: never,
   },
   instance_var: {
-    instead: 'a worker finds its number in NODE_APP_INSTANCE',
+    instead: 'the number of a worker is in NODE_APP_INSTANCE',
     asks: (value) => value !== 'NODE_APP_INSTANCE',
   },
-  increment_var: { instead: 'a worker finds its number in NODE_APP_INSTANCE' },
+  increment_var: { instead: 'the number of a worker is in NODE_APP_INSTANCE' },
   watch: { instead: watching },
   ignore_watch: { instead: watching },
   watch_options: { instead: watching },
   watch_delay: { instead: watching },
   cron_restart: {
     aliases: ['cron'],
-    instead: 'a crontab or a timer of systemd calls cook-daemon upgrade',
+    instead: 'call cook-daemon upgrade from a crontab or a systemd timer',
     asks: (value) => String(value ?? 0) !== '0',
   },
-  max_restarts: { instead: 'a service is never given up: after ten crashes in a row it is tried every 30 s' },
-  min_uptime: { instead: 'a worker has come up for good when it has served for 10 s' },
+  max_restarts: { instead: 'restarts are not limited: after ten crashes in a row, one every 30 s' },
+  min_uptime: { instead: 'a worker counts as stable after it has served for 10 s' },
   restart_delay: { instead: pauses },
   exp_backoff_restart_delay: { instead: pauses },
-  stop_exit_codes: { instead: 'an exit that nobody asked for is a crash, whatever its code' },
-  autostart: { instead: 'every service of the file is started; name those that are meant', asks: ifFalse },
+  stop_exit_codes: { instead: 'every unexpected exit is a crash, whatever its code' },
+  autostart: { instead: 'every service of the file is started; to start some, name them', asks: ifFalse },
   time: { instead: plainLog },
   log_date_format: { instead: plainLog },
   log_type: { instead: plainLog, asks: (value) => value !== 'raw' },
   namespace: { instead: `${envHome} keeps groups of services apart`, asks: (value) => value !== 'default' },
-  name_prefix: { instead: 'the name is all of the name' },
-  append_env_to_name: { instead: 'the name is all of the name' },
-  filter_env: { instead: 'env -u NAME cook-daemon start leaves a variable out' },
+  name_prefix: { instead: 'a service has only its name' },
+  append_env_to_name: { instead: 'a service has only its name' },
+  filter_env: { instead: 'to leave a variable out: env -u NAME cook-daemon start' },
   shutdown_with_message: { instead: 'a program is stopped by SIGTERM' },
-  kill_retry_time: { instead: 'a stop waits for the end itself', asks: never },
-  treekill: { instead: 'a child that is to outlive the program is started with { detached: true }', asks: ifFalse },
-  force: { instead: 'no two services have one name' },
-  post_update: { instead: 'your deploy script runs it, before cook-daemon upgrade' },
-  install_url: { instead: 'install it before the start' },
+  kill_retry_time: { instead: 'stop watches the process itself', asks: never },
+  treekill: { instead: 'start a child that must outlive the program with { detached: true }', asks: ifFalse },
+  force: { instead: 'two services cannot have the same name' },
+  post_update: { instead: 'run it in your deploy script, before cook-daemon upgrade' },
+  install_url: { instead: 'install it before start' },
   write: { instead: 'the file is only read' },
   trace: { instead: monitoring },
   v8: { instead: monitoring },

@@ -31,7 +31,7 @@ export function pm2Apps(value: unknown): readonly unknown[] | undefined {
 export function readPm2(value: unknown, apps: readonly unknown[], around: Surroundings): Configuration {
   const missed = new Missed()
   if (isFields(value) && value.deploy !== undefined)
-    missed.add('deploy', 'your own deploy script ends with cook-daemon upgrade')
+    missed.add('deploy', 'end your own deploy script with cook-daemon upgrade')
   const services = apps.map((app, at) => {
     if (!isFields(app)) throw new ConfigFault(`app ${at + 1}: must be an object`)
     const { name, fields } = fieldsOf(app, at, missed)
@@ -54,14 +54,14 @@ class Missed {
   readonly #by = new Map<string, string[]>()
 
   add(field: string, instead: string, app?: string): void {
-    const text = `${field} is not offered: ${instead}`
+    const text = `${field} is not supported: ${instead}`
     const apps = this.#by.get(text) ?? []
     if (app !== undefined) apps.push(app)
     this.#by.set(text, apps)
   }
 
   unknown(field: string, app: string): void {
-    const text = `${field} is not a field that is known, and is not used`
+    const text = `${field} is an unknown field, and is ignored`
     this.#by.set(text, [...(this.#by.get(text) ?? []), app])
   }
 
@@ -164,7 +164,7 @@ type Program = NodeCommand & {
 
 function programOf(app: App, cwd: string, around: Surroundings): Program {
   const script = textOf(app, 'script')
-  if (script === undefined) throw new ConfigFault('script is missing: which program it runs')
+  if (script === undefined) throw new ConfigFault('script is missing: the program to run')
   const [first = ''] = wordsOf(script)
   const isRunner = runners.includes(first)
   if (!/\s/.test(script) && !isRunner) return { script, args: [], nodeArgs: [], env: {}, takesArgs: true }
@@ -172,7 +172,7 @@ function programOf(app: App, cwd: string, around: Surroundings): Program {
   const found = needsShell(script) ? undefined : commandOf(line, around.packageIn(cwd))
   if (found === undefined || typeof found === 'string') {
     throw new Refusal(
-      `${line.join(' ')} is not a program that can be upgraded. ${found ?? 'It is a line for a shell: name the file that Node runs as script'}`,
+      `${line.join(' ')} cannot be upgraded. ${found ?? 'It is a line for a shell: name the file that Node runs as script'}`,
     )
   }
   return { ...found, takesArgs: first !== script }
@@ -197,7 +197,7 @@ function interpreterOf(app: App): string | undefined {
   const isVersion = typed.startsWith('node@')
   throw new Refusal(
     isVersion
-      ? `the interpreter ${typed} is looked for by nobody: name the path of that Node`
+      ? `the interpreter ${typed} is not looked up: name the path of that Node`
       : `the interpreter ${typed} is not Node, and only programs for Node can be upgraded`,
   )
 }
@@ -246,7 +246,7 @@ function sizeOf(value: unknown): unknown {
   try {
     return readField('maxMemory', value)
   } catch {
-    throw new ConfigFault('max_memory_restart must be a size as "512M", or a number of bytes')
+    throw new ConfigFault('max_memory_restart must be a size such as "512M", or a number of bytes')
   }
 }
 

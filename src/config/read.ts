@@ -21,7 +21,8 @@ function readOwn(value: unknown): Configuration {
   const { $schema: _, services, ...others } = value
   if (Object.keys(value).length === 0) throw new ConfigFault('it has neither services nor apps')
   const [other] = Object.keys(others)
-  if (other !== undefined) throw new ConfigFault(`${other} is not a field of a configuration, which has services`)
+  if (other !== undefined)
+    throw new ConfigFault(`${other} is not a field of a configuration; its only field is services`)
   if (!Array.isArray(services)) throw new ConfigFault('services must be an array')
   return { services: services.map(serviceAt), notes: [] }
 }

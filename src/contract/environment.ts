@@ -223,7 +223,7 @@ export function readStart(env: Readonly<Record<string, string | undefined>>): St
   }
   const launchFd = link === undefined ? linkFd : firstHandleFd + link.handles.length
   if (launch !== undefined && launch.fd !== launchFd) {
-    throw broken(envLaunch, `it names descriptor ${launch.fd}, but it must be ${launchFd} by ${envLink}`)
+    throw broken(envLaunch, `it names descriptor ${launch.fd}, but ${envLink} requires ${launchFd}`)
   }
   return { stage, ...(link && { link }), ...(launch && { launch }) }
 }
@@ -317,12 +317,12 @@ function linkFault(link: Fields): string | undefined {
   if (!isCount(link.protocol) || link.protocol < 1) return 'its protocol is not a version'
   if (typeof link.nonce !== 'string' || link.nonce === '') return 'it has no nonce'
   if (!isIdentity(link.predecessor)) return 'it has no predecessor'
-  if (!isKeeper(link.keeper)) return 'it has a wrong record of its keeper'
+  if (!isKeeper(link.keeper)) return 'its record of the keeper is invalid'
   // The first one of all has a keeper before it.
   const least = isFields(link.keeper) && link.keeper.pid === link.predecessor[0] ? 1 : 2
   if (!isCount(link.generation) || link.generation < least) return `its generation must be ${least} or more`
   if (!Array.isArray(link.handles)) return 'it has no list of handles'
-  if (!isTyped(link.typed)) return 'it has a wrong record of what was typed'
+  if (!isTyped(link.typed)) return 'its record of the command is invalid'
   return link.handles.every(isHandleRecord) ? undefined : 'it contains an invalid handle'
 }
 
@@ -363,7 +363,7 @@ export function isWhole(name: string): boolean {
 function launchFault(launch: Fields): string | undefined {
   if (!isCount(launch.fd) || launch.fd < linkFd) return 'it has no descriptor'
   if (typeof launch.waitReady !== 'boolean') return 'it has no waitReady'
-  if (!isTyped(launch.typed)) return 'it has a wrong record of what was typed'
+  if (!isTyped(launch.typed)) return 'its record of the command is invalid'
   return Array.isArray(launch.close) && launch.close.every(isCount)
     ? undefined
     : 'it has no list of descriptors to close'

@@ -228,7 +228,7 @@ function reasonOf(failure: Failure): string {
     'said-no': 'it refused to start',
     timeout: 'it timed out',
     broken: 'the link broke',
-    idle: 'it has not opened all listeners, and nothing is left to do that would',
+    idle: 'it has not opened all listeners, and has nothing left to do',
     stopped: 'the upgrade was stopped',
     others: 'another worker of the service could not be replaced',
   }

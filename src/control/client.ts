@@ -59,7 +59,7 @@ const absence = 3_000
 
 /**
  * For the daemon of a name in a run directory. Its methods reject with `ERR_COOK_NOT_RUNNING`,
- * `ERR_COOK_STANDS_STILL` if its process is known and says nothing, `ERR_COOK_NO_ANSWER` if
+ * `ERR_COOK_UNRESPONSIVE` if its process is known and says nothing, `ERR_COOK_NO_ANSWER` if
  * something else is wrong at the socket, and what the daemon answers.
  */
 export function clientOf(folder: string, name: string, wait: number = patience): Client {
@@ -76,9 +76,9 @@ export function clientOf(folder: string, name: string, wait: number = patience):
       if (owner !== undefined) {
         const who = whoText(
           owner,
-          isAbsent ? `it has no control socket at ${path}, and does not put it back` : undefined,
+          isAbsent ? `it has no control socket at ${path}, and does not restore it` : undefined,
         )
-        throw new CookError('ERR_COOK_STANDS_STILL', { name, who })
+        throw new CookError('ERR_COOK_UNRESPONSIVE', { name, who })
       }
       if (isAbsent) await removeAllLeftovers(folder, name, lastDeadOwner(folder, name))
       throw error
@@ -243,9 +243,9 @@ function isSilence(error: unknown): boolean {
 
 /** What a process does that does not come to answer. */
 const doings: Readonly<Record<string, string>> = {
-  R: 'its event loop is blocked: it runs without a pause',
+  R: 'its event loop is blocked: it uses the CPU all the time',
   D: 'it waits in the kernel for a disk or a network file system',
-  T: 'it is stopped by a signal (SIGCONT lets it go on)',
+  T: 'it is stopped by a signal (SIGCONT resumes it)',
   t: 'it is stopped by a debugger',
 }
 

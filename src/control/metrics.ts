@@ -13,16 +13,20 @@ export function metricsText(status: Status): string {
     for (const [value, labels = {}] of samples) lines.push(`cook_daemon_${name}${labelsText(labels)} ${value}`)
   }
   const { name, version, node, pid, memory } = status
-  metric('info', 'gauge', 'What runs.', [[1, { name, version, node, pid: String(pid) }]])
-  metric('ready', 'gauge', '1 if new clients may be sent here, as /readyz says.', [[status.ready ? 1 : 0]])
-  metric('generation', 'gauge', '1 for the first start, one more for each successor.', [[status.generation]])
+  metric('info', 'gauge', 'Name, version, Node and pid of the service.', [
+    [1, { name, version, node, pid: String(pid) }],
+  ])
+  metric('ready', 'gauge', '1 if new clients may be sent here (same as /readyz).', [[status.ready ? 1 : 0]])
+  metric('generation', 'gauge', 'Generation that serves: 1 for the first start, one more for each upgrade.', [
+    [status.generation],
+  ])
   metric(
     'phase',
     'gauge',
-    'Where the daemon is in its life: 1 for that phase.',
+    'Phase of the service: 1 for the current one.',
     phases.map((phase) => [phase === status.phase ? 1 : 0, { phase }]),
   )
-  metric('start_time_seconds', 'gauge', 'When this process started, since the epoch.', [
+  metric('start_time_seconds', 'gauge', 'Start time of this process, in seconds since the epoch.', [
     [Date.parse(status.startedAt) / 1000],
   ])
   metric('upgrades_total', 'counter', 'Upgrades since the first start, by outcome.', [
@@ -32,43 +36,43 @@ export function metricsText(status: Status): string {
   metric(
     'last_upgrade_seconds',
     'gauge',
-    'From the start of the last upgrade to its commit or failure.',
+    'Time from the start of the last upgrade to its commit or failure, in seconds.',
     lastUpgrade === undefined ? [] : [[lastUpgrade.seconds, { outcome: lastUpgrade.outcome }]],
   )
   metric(
     'last_upgrade_timestamp_seconds',
     'gauge',
-    'When the last upgrade ended, since the epoch.',
+    'End of the last upgrade, in seconds since the epoch.',
     lastUpgrade === undefined ? [] : [[lastUpgrade.at / 1000]],
   )
   metric(
     'last_upgrade_connections',
     'gauge',
-    'What became of the connections of the old version, once it has drained.',
+    'Connections of the old version at its last drain, by outcome.',
     Object.entries(lastUpgrade?.connections ?? {}).map(([fate, count]) => [count, { fate: snakeCase(fate) }]),
   )
   metric(
     'last_upgrade_drain_seconds',
     'gauge',
-    'From the commit until the drain of the old version came to each of its points.',
+    'Time from the commit to each point of the drain of the old version, in seconds.',
     Object.entries(lastUpgrade?.drain ?? {}).map(([point, ms = 0]) => [ms / 1000, { point: snakeCase(point) }]),
   )
   metric(
     'connections',
     'gauge',
-    'Connections that are open, by listener.',
+    'Open connections, by listener.',
     status.listeners.map(({ name: listener, connections }) => [connections, { listener }]),
   )
   metric(
     'generation_connections',
     'gauge',
-    'Connections that are open, by generation: those that drain too.',
+    'Open connections, by generation, draining ones included.',
     generations.map((one) => [one.connections, labelsOf(one)]),
   )
   metric(
     'resident_memory_bytes',
     'gauge',
-    'Resident memory, by generation.',
+    'Resident memory in bytes, by generation.',
     generations.map((one) => [one.memory, labelsOf(one)]),
   )
   const workers = status.workers ?? []
@@ -77,25 +81,25 @@ export function metricsText(status: Status): string {
   metric(
     'worker_up',
     'gauge',
-    '1 for a worker that serves.',
+    '1 if the worker serves.',
     bySlot(({ state }) => (state === 'serving' ? 1 : 0)),
   )
   metric(
     'worker_connections',
     'gauge',
-    'Connections that are open, by worker.',
+    'Open connections, by worker.',
     bySlot(({ connections }) => connections),
   )
   metric(
     'worker_resident_memory_bytes',
     'gauge',
-    'Resident memory, by worker.',
+    'Resident memory in bytes, by worker.',
     bySlot(({ memory: bytes }) => bytes),
   )
   metric(
     'worker_restarts_total',
     'counter',
-    'How often the keeper has started a worker again, by reason.',
+    'Restarts of workers by the keeper, by reason.',
     workers.flatMap(({ slot, restarts }) =>
       Object.entries(restarts).map(([reason, times]): Sample => [times, { slot: String(slot), reason }]),
     ),
@@ -103,7 +107,7 @@ export function metricsText(status: Status): string {
   metric(
     'worker_last_exit_timestamp_seconds',
     'gauge',
-    'When a worker ended last that was not replaced, since the epoch, by how.',
+    'Last unexpected exit of a worker, in seconds since the epoch, by exit code or signal.',
     workers.flatMap(({ slot, lastExit }): Sample[] => {
       if (lastExit === undefined) return []
       const how = { code: String(lastExit.code ?? ''), signal: lastExit.signal ?? '' }
@@ -113,17 +117,17 @@ export function metricsText(status: Status): string {
   metric(
     'release_went_back',
     'gauge',
-    '1 while an old release serves, since the last one crashed again and again.',
+    '1 while an old release serves because the latest one crashed repeatedly.',
     status.release === undefined ? [] : [[status.release.wentBack ? 1 : 0]],
   )
   metric(
     'keeper_resident_memory_bytes',
     'gauge',
-    'Resident memory of the keeper.',
+    'Resident memory of the keeper, in bytes.',
     status.keeper === undefined ? [] : [[status.keeper.memory]],
   )
-  metric('warnings', 'gauge', 'Warnings that status shows.', [[status.warnings?.length ?? 0]])
-  metric('heap_used_bytes', 'gauge', 'Memory of live JavaScript objects.', [[memory.heapUsed]])
+  metric('warnings', 'gauge', 'Number of warnings that status shows.', [[status.warnings?.length ?? 0]])
+  metric('heap_used_bytes', 'gauge', 'Used JavaScript heap, in bytes.', [[memory.heapUsed]])
   return `${lines.join('\n')}\n`
 }
 

@@ -66,7 +66,7 @@ async function route(service: Service, request: IncomingMessage, response: Serve
       // Of several workers one has started the next keeper, and the others come to that.
       const { path } = objectIn(await readBody(request))
       if (service.keeper === undefined || typeof path !== 'string' || !path.startsWith('/'))
-        throw new CookError('ERR_COOK_CONTROL', { why: 'there is no keeper to join, or no path' })
+        throw new CookError('ERR_COOK_CONTROL', { why: 'no keeper to join, or no path' })
       await service.keeper.join(path)
       send(response, 'application/json', '{}\n')
       return
@@ -96,7 +96,7 @@ export type RequestedUpgrade = DaemonUpgradeOptions & { readonly program?: Progr
 export function upgradeOptions(asked: object): RequestedUpgrade {
   const wrong = (why: string) => new CookError('ERR_COOK_CONTROL', { why })
   const other = Object.keys(asked).find((option) => !(told as readonly string[]).includes(option))
-  if (other !== undefined) throw wrong(`there is no option ${other}, but ${told.join(', ')}`)
+  if (other !== undefined) throw wrong(`unknown option ${other}; the options are ${told.join(', ')}`)
   const { program = {}, isHeld: _, ...options } = asked as RequestedUpgrade
   checkDaemonUpgradeOptions(options)
   checkProgram(program)
@@ -116,7 +116,7 @@ export function objectIn(body: string): Readonly<Record<string, unknown>> {
   try {
     asked = JSON.parse(body)
   } catch (cause) {
-    throw wrong('the body is not JSON', cause)
+    throw wrong('the body is not valid JSON', cause)
   }
   if (!isFields(asked)) throw wrong('the body is not an object')
   return asked

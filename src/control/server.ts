@@ -98,7 +98,7 @@ export function beforeUser(service: Service, user: number): void {
 function goWithout(service: Service, { message }: CookError): void {
   // Said once: each generation would find it so.
   if (service.generation > 1) return
-  const text = `${message}. The service has no control socket: signals alone reach it`
+  const text = `${message}. The service has no control socket: only signals reach it`
   service.emit({ type: 'warning', about: 'control', text })
 }
 

@@ -55,7 +55,7 @@ export class Spares {
   /** Lets a server that has stopped accepting listen again, on the same socket. */
   async listenAgain(name: string, server: Server, backlog: number | undefined): Promise<void> {
     const handle = this.take(name)
-    if (handle === undefined) throw new Error(`there is no second handle of the listener ${name}`)
+    if (handle === undefined) throw new Error(`the listener ${name} has no second handle`)
     await listening(server, () => server.listen(whereToListen(handle), backlog))
   }
 

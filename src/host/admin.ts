@@ -57,10 +57,10 @@ async function answer(view: AdminView, request: IncomingMessage, response: Serve
   const { method, url = '' } = request
   const [path] = url.split('?')
   if (path !== '/livez' && path !== '/readyz' && path !== '/metrics') {
-    send(response, 404, 'there is /livez, /readyz and /metrics\n')
+    send(response, 404, 'not found: try /livez, /readyz or /metrics\n')
   } else if (method !== 'GET' && method !== 'HEAD') {
     response.setHeader('allow', 'GET, HEAD')
-    send(response, 405, 'GET and HEAD alone\n')
+    send(response, 405, 'only GET and HEAD are allowed\n')
   } else if (path === '/metrics') {
     const text = metricsText(withoutPaths(await view.status()))
     response.setHeader('content-type', 'text/plain; version=0.0.4; charset=utf-8')

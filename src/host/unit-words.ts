@@ -8,8 +8,7 @@ export class UnitFault extends Error {}
  * no backslash, however they are written.
  */
 export function execLine([program = '', ...args]: readonly string[]): string {
-  if (/["'\\]/.test(program))
-    throw new UnitFault(`${program} has a quote or a backslash in it: systemd starts no such program`)
+  if (/["'\\]/.test(program)) throw new UnitFault(`${program} contains a quote or a backslash: systemd cannot start it`)
   return [quoted(withPercents(program)), ...args.map((arg) => quoted(withPercents(arg).replaceAll('$', '$$$$')))].join(
     ' ',
   )
@@ -20,7 +19,7 @@ export function value(text: string): string {
   demandPlain(text)
   // Spaces around it would be lost, and a backslash at the end takes the next line along.
   if (text !== text.trim() || text.endsWith('\\')) {
-    throw new UnitFault(`${JSON.stringify(text)} begins or ends with what a unit cannot hold`)
+    throw new UnitFault(`${JSON.stringify(text)} begins or ends with a character that a unit cannot contain`)
   }
   return text.replaceAll('%', '%%')
 }
@@ -37,5 +36,7 @@ function quoted(word: string): string {
 
 function demandPlain(text: string): void {
   if (!/[\p{Cc}\p{Noncharacter_Code_Point}]/u.test(text)) return
-  throw new UnitFault(`${JSON.stringify(text)} has a line break or another control character, which a unit cannot hold`)
+  throw new UnitFault(
+    `${JSON.stringify(text)} contains a line break or another control character, which a unit cannot contain`,
+  )
 }

@@ -42,7 +42,7 @@ export type UnitFile = { readonly file: string; readonly text: string }
 export type Unit = { readonly plan: UnitPlan; readonly files: readonly UnitFile[] }
 
 /** The first line of what is ours. */
-export const unitMark = '# Written by `cook-daemon systemd`, which replaces this file as long as this line stands.'
+export const unitMark = '# Written by `cook-daemon systemd`, which replaces this file as long as this line is in it.'
 
 /** A reason, of one line or several, and the lines that it stands above. */
 type Part = readonly [why: string, ...lines: readonly string[]]
@@ -58,7 +58,7 @@ function serviceText(plan: UnitPlan): string {
   const { name } = plan
   const command = plan.user.kind === 'manager' ? 'systemctl --user' : 'systemctl'
   return unit(
-    [unitMark, `# Changes of your own belong in a drop-in: ${command} edit ${name}`],
+    [unitMark, `# Put your own changes in a drop-in: ${command} edit ${name}`],
     ['Unit', aboutService(plan)],
     ['Service', [...lifeOf(plan), ...environmentOf(plan), ...userOf(plan), ...hardeningOf(plan)]],
     ['Install', [installed(plan)]],
@@ -66,12 +66,13 @@ function serviceText(plan: UnitPlan): string {
 }
 
 function aboutService({ name, user, sockets }: UnitPlan): readonly Part[] {
-  const part: Part[] = [['What systemctl status shows.', `Description=${name}, a Node server kept by cook-daemon`]]
+  const part: Part[] = [['Shown by systemctl status.', `Description=${name}, a Node server run by cook-daemon`]]
   if (user.kind !== 'manager') {
-    part.push(['Interfaces and firewall are set up first. It does not wait for a connection.', 'After=network.target'])
+    part.push(['Start after interfaces and firewall are set up, without waiting to be online.', 'After=network.target'])
   }
-  if (sockets !== undefined) part.push(['Its listeners are opened first, and handed to it.', `Requires=${name}.socket`])
-  part.push(['systemd never gives it up: what it needs, as a database, may come later.', 'StartLimitIntervalSec=0'])
+  if (sockets !== undefined)
+    part.push(['systemd opens its listeners first and passes them to it.', `Requires=${name}.socket`])
+  part.push(['systemd never stops trying: a database that it needs may start later.', 'StartLimitIntervalSec=0'])
   return part
 }
 
@@ -79,44 +80,44 @@ function lifeOf({ name, run, reload, times }: UnitPlan): readonly Part[] {
   const { readyTimeout, drainTimeout, lameDuck, overlap } = times
   const start = seconds(readyTimeout + overlap + drainTimeout) + margin
   return [
-    ['It has started when it serves, and not before; the keeper says so.', 'Type=notify'],
-    ['The keeper says it by a child of its own, systemd-notify.', 'NotifyAccess=all'],
+    ['It counts as started only when it serves; the keeper notifies systemd.', 'Type=notify'],
+    ['The keeper notifies through a child process, systemd-notify.', 'NotifyAccess=all'],
     [
-      `The keeper is the main process: its pid stays the same through all upgrades, and it starts a worker
-that crashes again. --cwd: so that each upgrade follows symlinks in the path anew.`,
+      `The keeper is the main process: its pid stays the same through all upgrades, and it restarts a
+worker that crashes. --cwd lets each upgrade follow symlinks in the path anew.`,
       `ExecStart=${execLine(run)}`,
     ],
     [
-      `A reload is an upgrade. It fails, with the reason, if the new version does not come up, and the old
-one serves on. --update-env: a changed environment counts from then on.`,
+      `A reload is an upgrade. If the new version does not start, the reload fails with the reason, and
+the old version still serves. With --update-env, it applies a changed environment.`,
       `ExecReload=${execLine(reload)}`,
     ],
     [
-      `KillMode= is not set: by default systemd stops keeper and workers at once, and they know that this
-is one stop. What was accepted is finished.`,
+      `KillMode= is not set: by default systemd signals the keeper and the workers at the same time, and
+they handle it as one stop. Accepted requests are finished.`,
     ],
     [
-      'The control socket and what is known of the service; nobody else may look in.',
+      'For the control socket and the record of the service; only its user may enter.',
       `RuntimeDirectory=${unitFolder(name)}`,
       'RuntimeDirectoryMode=0700',
     ],
     [
-      `Of a start, and of a reload too: ready timeout (${seconds(readyTimeout)} s), overlap (${seconds(overlap)} s), drain timeout (${seconds(drainTimeout)} s)
+      `For a start or a reload: ready timeout (${seconds(readyTimeout)} s), overlap (${seconds(overlap)} s), drain timeout (${seconds(drainTimeout)} s)
 and ${margin} s.`,
       `TimeoutStartSec=${start}`,
     ],
     [
-      `Lame duck (${seconds(lameDuck)} s), drain timeout and ${margin} s. A program that sets longer ones itself needs more.`,
+      `Lame duck (${seconds(lameDuck)} s), drain timeout and ${margin} s. Raise it if the program itself sets longer ones.`,
       `TimeoutStopSec=${seconds(lameDuck + drainTimeout) + margin}`,
     ],
     [
-      'If the keeper is killed, or no worker comes up any more; not after a stop.',
+      'Restart if the keeper is killed or no worker starts anymore, but not after a stop.',
       'Restart=on-failure',
       'RestartSec=1',
     ],
-    ['The keeper says every 20 s that it lives; one that hangs is killed, and started again.', 'WatchdogSec=60'],
-    ['A worker that is killed for lack of memory is for the keeper to start again.', 'OOMPolicy=continue'],
-    ['The name before its lines in the journal, instead of node.', `SyslogIdentifier=${name}`],
+    ['The keeper reports every 20 s that it is alive; one that hangs is killed and restarted.', 'WatchdogSec=60'],
+    ['The keeper itself restarts a worker that the kernel kills for lack of memory.', 'OOMPolicy=continue'],
+    ['Its name in the journal, instead of node.', `SyslogIdentifier=${name}`],
   ]
 }
 
@@ -124,8 +125,8 @@ function environmentOf({ name, user }: UnitPlan): readonly Part[] {
   const file = user.kind === 'manager' ? `%E/cook-daemon/${name}.env` : `/etc/default/${name}`
   return [
     [
-      `The environment of the program, if the file is there: NAME=value in each line. Nothing of the shell
-that has made this unit is in it.${user.kind === 'manager' ? ' %E is ~/.config.' : ''}`,
+      `The environment of the program, if the file exists: NAME=value on each line. Variables of the
+shell that made this unit are not in it.${user.kind === 'manager' ? ' %E is ~/.config.' : ''}`,
       `EnvironmentFile=-${file}`,
     ],
   ]
@@ -136,39 +137,39 @@ function userOf({ user, hasLowPort, sockets, name }: UnitPlan): readonly Part[] 
   if (user.kind === 'dynamic') {
     return [
       [
-        `A user that exists while it runs, and owns nothing: the program's files belong to root. For files
-that it has to keep, StateDirectory=${name} gives it /var/lib/${name}.`,
+        `A user that exists only while the service runs, and owns nothing: the files of the program belong
+to root. For files that it must keep, StateDirectory=${name} gives it /var/lib/${name}.`,
         'DynamicUser=yes',
       ],
       ...portsOf(hasLowPort, sockets),
     ]
   }
   const group = user.group === undefined ? [] : [`Group=${value(user.group)}`]
-  if (isRoot(user)) return [['Root, as --uid said.', 'User=root', ...group]]
-  return [['Nothing of it runs as root.', `User=${value(user.user)}`, ...group], ...portsOf(hasLowPort, sockets)]
+  if (isRoot(user)) return [['Root, as set with --uid.', 'User=root', ...group]]
+  return [['No part of it runs as root.', `User=${value(user.user)}`, ...group], ...portsOf(hasLowPort, sockets)]
 }
 
 function portsOf(hasLowPort: boolean | undefined, sockets: UnitPlan['sockets']): readonly Part[] {
   const [none, one] = ['CapabilityBoundingSet=', 'CapabilityBoundingSet=CAP_NET_BIND_SERVICE']
   const ambient = 'AmbientCapabilities=CAP_NET_BIND_SERVICE'
   if (sockets === undefined && hasLowPort === true)
-    return [['Of the rights of root, the one to listen on a port below 1024.', ambient, one]]
-  const rest = ['None of the rights of root.', none] as const
+    return [['The only capability of root: listen on a port below 1024.', ambient, one]]
+  const rest = ['No capability of root.', none] as const
   if (sockets !== undefined || hasLowPort === false) return [rest]
   return [rest, ['To listen on a port below 1024, remove the # before both lines:', `#${ambient}`, `#${one}`]]
 }
 
 function hardeningOf({ user, isInHome }: UnitPlan): readonly Part[] {
   const seccomp: readonly Part[] = [
-    ['No more rights by a program with the setuid bit.', 'NoNewPrivileges=yes'],
+    ['No privileges through setuid programs.', 'NoNewPrivileges=yes'],
     [
-      'No files with that bit, no real-time scheduling, no other personality of the kernel.',
+      'No setuid files, no real-time scheduling, no other kernel personality.',
       'RestrictSUIDSGID=yes',
       'RestrictRealtime=yes',
       'LockPersonality=yes',
     ],
     [
-      'No containers of its own. A browser (Chromium) needs them for its sandbox: remove the line then.',
+      'No namespaces. A browser (Chromium) needs them for its sandbox: remove this line for one.',
       'RestrictNamespaces=yes',
     ],
     [
@@ -176,25 +177,25 @@ function hardeningOf({ user, isInHome }: UnitPlan): readonly Part[] {
       'RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK',
     ],
     [
-      'System calls of this machine, as services need them; others fail.',
+      'Only native system calls that services use; others fail.',
       'SystemCallArchitectures=native',
       'SystemCallFilter=@system-service',
       'SystemCallErrorNumber=EPERM',
     ],
-    ['No MemoryDenyWriteExecute=: V8 compiles to memory that it then runs; Node would not start.'],
+    ['No MemoryDenyWriteExecute=: V8 compiles code at run time, and Node would not start.'],
   ]
   if (user.kind === 'manager') return seccomp
   const strict = user.kind === 'dynamic'
   return [
     strict
-      ? ['It can write in its runtime directory and its /tmp alone.', 'ProtectSystem=strict']
-      : ['/usr, /boot and /etc cannot be written to.', 'ProtectSystem=full'],
+      ? ['It can write only to its runtime directory and its /tmp.', 'ProtectSystem=strict']
+      : ['/usr, /boot and /etc are read-only.', 'ProtectSystem=full'],
     isInHome
-      ? ['No ProtectHome=: something that it runs lies in a home.']
-      : ['Homes are empty to it.', 'ProtectHome=yes'],
-    ['A /tmp and a /dev of its own, without hardware.', 'PrivateTmp=yes', 'PrivateDevices=yes'],
+      ? ['No ProtectHome=: a part of it is in a home directory.']
+      : ['Home directories appear empty.', 'ProtectHome=yes'],
+    ['A private /tmp, and a private /dev without hardware.', 'PrivateTmp=yes', 'PrivateDevices=yes'],
     [
-      'Settings, modules and log of the kernel, control groups, clock and host name are not its own.',
+      'No access to kernel settings, modules and log, control groups, clock and host name.',
       ...['KernelTunables', 'KernelModules', 'KernelLogs', 'ControlGroups', 'Clock', 'Hostname'].map(
         (what) => `Protect${what}=yes`,
       ),
@@ -205,8 +206,8 @@ function hardeningOf({ user, isInHome }: UnitPlan): readonly Part[] {
 
 function installed({ user }: UnitPlan): Part {
   return user.kind === 'manager'
-    ? ['With the manager of this user: at boot, if lingering is on.', 'WantedBy=default.target']
-    : ['At boot.', 'WantedBy=multi-user.target']
+    ? ['Start with the manager of this user: at boot if lingering is on.', 'WantedBy=default.target']
+    : ['Start at boot.', 'WantedBy=multi-user.target']
 }
 
 function socketText({ name, user }: UnitPlan, sockets: readonly UnitSocket[]): string {
@@ -214,18 +215,18 @@ function socketText({ name, user }: UnitPlan, sockets: readonly UnitSocket[]): s
   const command = user.kind === 'manager' ? 'systemctl --user' : 'systemctl'
   const part: Part[] = [
     [
-      `systemd listens here, and the service finds its listeners by these addresses. They stay open while
-it restarts: clients wait, and none is refused.`,
+      `systemd listens here, and the service finds its listeners by these addresses. They stay open during
+a restart: clients wait, and none is refused.`,
       ...sockets.map(({ kind, address }) => `Listen${kind === 'stream' ? 'Stream' : 'Datagram'}=${value(address)}`),
     ],
   ]
   if (hasPath) part.push(['Who may connect to a path: SocketUser=, SocketGroup= and this.', 'SocketMode=0660'])
-  part.push(['A service that does not come up must not close its listeners.', 'TriggerLimitIntervalSec=0'])
+  part.push(['A service that fails to start must not close its listeners.', 'TriggerLimitIntervalSec=0'])
   return unit(
-    [unitMark, `# Changes of your own belong in a drop-in: ${command} edit ${name}.socket`],
-    ['Unit', [['What systemctl status shows.', `Description=${name}: its listeners`]]],
+    [unitMark, `# Put your own changes in a drop-in: ${command} edit ${name}.socket`],
+    ['Unit', [['Shown by systemctl status.', `Description=${name}: its listeners`]]],
     ['Socket', part],
-    ['Install', [['At boot.', 'WantedBy=sockets.target']]],
+    ['Install', [['Start at boot.', 'WantedBy=sockets.target']]],
   )
 }
 

@@ -126,7 +126,7 @@ export class KeeperControl {
       this.#server = this.#makeServer()
       await this.#listen()
     } catch (error) {
-      say(`its control socket could not be put back: ${messageOf(error)}`)
+      say(`the control socket could not be restored: ${messageOf(error)}`)
     }
   }
 
@@ -230,8 +230,7 @@ export class KeeperControl {
   async #renew(body: string, response: ServerResponse): Promise<void> {
     const { execPath, file } = objectIn(body)
     if (this.#keeper.plan.options.isRun === true) {
-      const why =
-        'this keeper is in the foreground, and whoever waits for it would take its end for that of the service'
+      const why = 'this keeper runs in the foreground, and its end would look like the end of the service'
       throw new CookError('ERR_COOK_CONTROL', { why })
     }
     const serving = this.#keeper.first?.serving
@@ -240,7 +239,7 @@ export class KeeperControl {
     if (typeof execPath !== 'string' || typeof file !== 'string')
       throw new CookError('ERR_COOK_CONTROL', { why: 'execPath and file are missing' })
     if (!isTrusted(serving)) {
-      const why = 'its worker is not root any more, and could start no keeper of root: stop the service, and start it'
+      const why = 'its worker has given up root and cannot start a keeper as root: stop the service, then start it'
       throw new CookError('ERR_COOK_CONTROL', { why })
     }
     // One that is blocked, or is being replaced, would start no other.

@@ -64,7 +64,7 @@ function failed(worker: Worker, { end, seen }: Conversation, isShown: boolean): 
   const words = seen + (isShown ? '' : worker.words || lastWords(dying, ''))
   switch (failure?.why) {
     case 'said-no':
-      return new CookError('ERR_COOK_DAEMON_SAID_NO', { pid, reason: failure.reason })
+      return new CookError('ERR_COOK_DAEMON_FAILED', { pid, reason: failure.reason })
     case 'timeout':
       return new CookError('ERR_COOK_DAEMON_TIMEOUT', { pid, goal: 'ready', ms: failure.ms, words })
     default: {

@@ -78,7 +78,7 @@ export class Health {
     if (!isDue || serving === undefined || !this.#keeper.mayReplaceForMemory()) return
     this.#wasAbove = false
     this.#keeper.say(
-      `the worker has ${megabytes(resident)} of memory, more than ${megabytes(maxMemory)}: it is replaced by itself`,
+      `the worker uses ${megabytes(resident)} of memory, more than ${megabytes(maxMemory)}: upgrading it to itself`,
     )
     this.#keeper.countMemory()
     this.#keeper.renew()

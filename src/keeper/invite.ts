@@ -25,7 +25,7 @@ export async function invite(place: Place, folder: string): Promise<boolean> {
       await ask(place, folder, owner)
       return true
     } catch (error) {
-      if (tries === 0) place.say(`its worker, pid ${owner.pid}, could not be taken up yet: ${messageOf(error)}`)
+      if (tries === 0) place.say(`its worker (pid ${owner.pid}) could not be adopted yet: ${messageOf(error)}`)
     }
     await new Promise((done) => setTimeout(done, pauses[Math.min(tries, pauses.length - 1)]))
   }

@@ -311,7 +311,7 @@ export class Keeper implements Home {
         this.onWish(worker, message.options)
         return
       case 'failed':
-        this.say(`the worker could not be replaced by itself: ${message.why}`, place)
+        this.say(`the worker could not be upgraded to itself: ${message.why}`, place)
         for (const one of this.hearing) one.failed?.(place)
         return
     }
@@ -351,7 +351,7 @@ export class Keeper implements Home {
 
   /** All have to come up: the others end, and then the keeper. */
   #fail({ firstFault, number }: Place): void {
-    const { error = new Error('it did not come up'), code = 1 } = firstFault ?? {}
+    const { error = new Error('it did not start'), code = 1 } = firstFault ?? {}
     if (this.all.length > 1) error.message = `slot ${number}: ${error.message}`
     this.#failed ??= { code: code || 1, error }
     this.isStopping = true

@@ -28,17 +28,17 @@ type Crash = { readonly reason: keyof Restarts; readonly inRow: number; readonly
 /** Undefined: it was said often enough. */
 export function crashText(lastExit: LastExit | undefined, { reason, inRow, hasFailed }: Crash): string | undefined {
   const how = lastExit === undefined ? 'was not started' : `pid ${lastExit.pid}, ${exitWords(lastExit)}`
-  const what = reason === 'hang' ? 'its event loop did not turn, and it was killed' : how
-  if (!hasFailed) return `the worker has ended unasked (${what}); it is started again`
+  const what = reason === 'hang' ? 'its event loop was blocked, and it was killed' : how
+  if (!hasFailed) return `the worker exited unexpectedly (${what}); restarting it`
   if (inRow !== saidEach && inRow % 2 !== 0) return undefined
-  return `the worker has ended unasked ${inRow} times in a row (${what}); it is tried every 30 s`
+  return `the worker exited unexpectedly ${inRow} times in a row (${what}); trying again every 30 s`
 }
 
 /** Once: it holds for each worker of each version. */
 export const clusterText =
-  'the program uses node:cluster: cluster.isPrimary is false in each worker, and what it does in a primary alone is not run'
+  'the program uses node:cluster: cluster.isPrimary is false in each worker, so code for the primary does not run'
 
 /** Until the next version that somebody asks for. */
 export function backText({ command: { args } }: Release): string {
-  return `it went back to the release before, ${args[0]}: the one after it crashed or did not come up`
+  return `went back to the previous release, ${args[0]}: the newer one crashed or did not start`
 }

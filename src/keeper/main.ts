@@ -62,7 +62,7 @@ async function takeUp({ name, folder, slot, generation, pid }: Attach): Promise<
     place.attach(watchEnd(new Worker(identity, { generation, release }, process, place.events)))
   }
   const keeper = await keep({ ...record.plan, file, options }, attach, { isServing: true })
-  say(`this keeper (pid ${identify()[0]}) has taken up the worker, pid ${pid}`)
+  say(`this keeper (pid ${identify()[0]}) has adopted the worker (pid ${pid})`)
   const others = keeper.all.filter((place) => place.number !== slot)
   for (const place of others) void invite(place, folder).then((isThere) => isThere || keeper.resume([place]))
   await leave(keeper)

@@ -229,7 +229,7 @@ export class Place {
           this.#timer = setTimeout(() => this.step({ type: 'overdue' }), this.#readyTimeout).unref()
           break
         case 'kill':
-          this.say('nobody has taken over from the worker that has ended: what else runs of the service is killed')
+          this.say('the worker has exited, and no process took over: the other processes of the service are killed')
           for (const { identity } of this.workers.values()) killSession(identity)
           break
         case 'crashed':
@@ -289,7 +289,7 @@ export class Place {
       this.firstFault = { error: fault, code: exitCodeOf(worker?.exited) }
       // It had come up, and another one is started by now.
       if (start !== this.#starts) return
-      if (!this.isFirst) this.say(`generation ${generation} did not come up: ${messageOf(fault)}`)
+      if (!this.isFirst) this.say(`generation ${generation} did not start: ${messageOf(fault)}`)
       this.#tellRestarted(fault)
       this.step({ type: 'failed', now: performance.now() })
     }

@@ -74,7 +74,7 @@ export class Recorder {
       this.#fault = ''
     } catch (error) {
       const { code = messageOf(error) } = error as NodeJS.ErrnoException
-      if (code !== this.#fault) say(`its record could not be written: ${messageOf(error)}`)
+      if (code !== this.#fault) say(`the record of the service could not be written: ${messageOf(error)}`)
       this.#fault = code
     }
   }

@@ -18,7 +18,7 @@ export function releaseOf(command: Command, typed: TypedRecord, environment: Rel
 export function commandOf({ command, typed }: Release): Command {
   const [file, ...args] = command.args
   if (file === undefined || (existsSync(command.cwd) && existsSync(file))) return command
-  say(`${file} is not there any more: it is started as it was typed`)
+  say(`${file} no longer exists: starting the path as it was typed`)
   return { ...command, cwd: typed.cwd, args: [resolve(typed.cwd, typed.script ?? file), ...args] }
 }
 

@@ -30,7 +30,7 @@ const piece = Buffer.allocUnsafeSlow(64 * 1024)
 /** What is copied in one turn of the event loop, in bytes, and at most before the cut. */
 const inOneTurn = 1024 * 1024
 const mostAtOnce = 16 * inOneTurn
-const tooFast = 'it is written faster than it can be copied'
+const tooFast = 'it is written to faster than it can be copied'
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = constants
 
 /** Whose logs they are; the plan changes with upgrades. */
@@ -137,7 +137,7 @@ function faultOfLog(path: string, fd: number): string | undefined {
   const first = Buffer.alloc(1)
   // What the kernel fills up, in front of a place that a cut has not moved.
   const isHole = readSync(fd, first, 0, 1, 0) === 1 && first[0] === 0
-  return isHole ? 'a process writes into it that has not opened it to append (O_APPEND)' : undefined
+  return isHole ? 'a process writes to it without O_APPEND' : undefined
 }
 
 /** A copy of a log, made beside it under a name that nobody reads. */
@@ -178,7 +178,7 @@ class LogCopy {
   moveTo(path: string, keep: number): void {
     // Others may rotate it too, and have cut it or put another one in its place.
     const isSame = statPath(path)?.id === this.#id && statOf(this.#log).size >= this.#size
-    if (!isSame || statPath(this.#path)?.id !== statOf(this.#fd).id) throw new Error('something else has rotated it')
+    if (!isSame || statPath(this.#path)?.id !== statOf(this.#fd).id) throw new Error('another program rotated it')
     const before: string[] = []
     for (let name = rotatedLog(path, 1); statPath(name) !== undefined; name = rotatedLog(path, before.length + 1)) {
       const fault = statPath(name)?.isFile === true ? faultAt(name) : 'it is not a file'

@@ -83,8 +83,8 @@ export class Scale implements Hearing {
     const { error } = failed.firstFault ?? {}
     for (const place of added.filter(({ isDown }) => isDown)) keeper.remove(place)
     await this.#shrink(before)
-    throw Object.assign(error ?? new Error('it did not come up'), {
-      message: `slot ${failed.number}: ${messageOf(error)}. As before, ${before} worker${before === 1 ? ' serves' : 's serve'}`,
+    throw Object.assign(error ?? new Error('it did not start'), {
+      message: `slot ${failed.number}: ${messageOf(error)}. ${before} worker${before === 1 ? ' serves' : 's serve'}, as before`,
     })
   }
 

@@ -59,10 +59,10 @@ export class KeeperStatus {
     try {
       return { place, found: await clientOf(folder, workerName(name, place.number), patience).status() }
     } catch (error) {
-      if (!(error instanceof CookError) || error.code !== 'ERR_COOK_STANDS_STILL') return { place }
+      if (!(error instanceof CookError) || error.code !== 'ERR_COOK_UNRESPONSIVE') return { place }
       // It is told by the name of the service.
-      const { who } = (error as CookError<'ERR_COOK_STANDS_STILL'>).values
-      return { place, fault: new CookError('ERR_COOK_STANDS_STILL', { name, who: this.#at(place, String(who)) }) }
+      const { who } = (error as CookError<'ERR_COOK_UNRESPONSIVE'>).values
+      return { place, fault: new CookError('ERR_COOK_UNRESPONSIVE', { name, who: this.#at(place, String(who)) }) }
     }
   }
 

@@ -75,7 +75,7 @@ export class Together implements Hearing {
       this.#keeper.isUnited = true
       this.#onServed()
       for (const slot of missing) {
-        const text = `slot ${slot} has not taken over: ${messageOf(this.#fault?.error)}. It is tried again`
+        const text = `slot ${slot} has not taken over: ${messageOf(this.#fault?.error)}. Trying again`
         this.#keeper.say(text)
         this.#onProgress({ type: 'warning', ms: this.#ms, at: Date.now(), about: `slot ${slot}`, text })
       }
@@ -97,7 +97,7 @@ export class Together implements Hearing {
     const served = [...this.#places.keys()].filter((one) => !missing.includes(one))
     if (served.length > 0) {
       this.#keeper.isUnited = false
-      error.message += `. Slots ${served.join(', ')} run the new version, ${missing.join(', ')} the old one: the next upgrade decides`
+      error.message += `. Slots ${served.join(', ')} run the new version, slots ${missing.join(', ')} the old one, until the next upgrade`
     }
     return error
   }

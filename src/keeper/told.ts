@@ -14,7 +14,7 @@ export function tellManager(keeper: Keeper, manager: Manager): () => Promise<voi
   const notifier = new Notifier(
     manager,
     () => (isUp ? stateOf(keeper) : { text: 'starting' }),
-    (why) => say(`systemd does not hear how the service is: systemd-notify: ${why}`),
+    (why) => say(`systemd could not be notified: systemd-notify: ${why}`),
   )
   const changed = () => notifier.changed()
   keeper.hearing.add({ changed, touched: changed })
@@ -47,7 +47,7 @@ function servesText({ all, first, generation, restarts, lastExit }: Keeper): str
   const again = crashes > 0 ? `, ${crashes} restarts after crashes` : ''
   if (first !== undefined) return `generation ${generation} serves${count}${again}`
   const how = lastExit === undefined ? '' : ` (${exitWords(lastExit)})`
-  return `no worker serves${how}; clients wait until one is started again${again}`
+  return `no worker serves${how}; clients wait until one is restarted${again}`
 }
 
 function besides({ serving, workers, number, home }: Place): string[] {

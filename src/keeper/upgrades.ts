@@ -105,10 +105,9 @@ export class Upgrades implements Hearing {
       await this.upgrade(wishOf(worker, upgradeOptions(options)), {}, () => {})
       // Of all it is the one that could not be replaced.
       const isThere = this.#keeper.all.some(({ serving }) => serving === worker)
-      if (isThere)
-        worker.station.send({ type: 'wishFailed', why: 'this worker could not be replaced, which is tried again' })
+      if (isThere) worker.station.send({ type: 'wishFailed', why: 'this worker could not be replaced; trying again' })
     } catch (error) {
-      this.#keeper.say(`the upgrade that the program asked for has failed: ${messageOf(error)}`)
+      this.#keeper.say(`the upgrade requested by the program failed: ${messageOf(error)}`)
       worker.station.send({ type: 'wishFailed', why: messageOf(error) })
     }
   }

@@ -18,6 +18,6 @@ export async function openWorkerControl({ held, plan }: Home, slot: number): Pro
   server.unref()
   const handle = listenerHandle(server)
   const inode = handle && statDescriptor(handle.fd)?.ino
-  if (handle === undefined || inode === undefined) throw new Error(`${path} was closed as soon as it was opened`)
+  if (handle === undefined || inode === undefined) throw new Error(`${path} was closed immediately after it was opened`)
   held.hold(slot, { name: controlName, kind: 'unix', inode, ...bound }, handle)
 }

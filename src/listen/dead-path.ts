@@ -14,7 +14,7 @@ export async function clearDead(file: string): Promise<void> {
   const answer = await knock(file)
   if (answer === 'ENOENT') return
   if (answer !== 'ECONNREFUSED') {
-    const why = answer === 'connected' ? 'a living process listens there' : `connecting to it gave ${answer}`
+    const why = answer === 'connected' ? 'another process listens there' : `connecting to it gave ${answer}`
     throw new CookError('ERR_COOK_PATH_IN_USE', { path: file, why })
   }
   removeDead(file, stat)

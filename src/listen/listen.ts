@@ -36,7 +36,7 @@ export async function listen(service: Service, server: Server, options: ListenOp
   if (isTls(server)) service.tls?.watch(server)
   try {
     await (inherited === undefined ? open(service, server, options) : listenOn(service, server, inherited, options))
-    if (!server.listening) throw new Error('it was closed as soon as it listened')
+    if (!server.listening) throw new Error('it was closed immediately after it listened')
     if (inherited === undefined) holdWhileRoot(service, server)
     service.handles.addListening(name, kind, server)
   } catch (cause) {

@@ -14,10 +14,10 @@ export function pathFault(service: Service, server: Server): string | undefined 
   const own = pathOf(service, server)
   switch (own && lossOf(own)) {
     case 'removed':
-      if (own?.isActivated === true) return 'its file was removed; a restart of its socket unit makes it again'
-      return 'its file was removed; the next upgrade makes it again'
+      if (own?.isActivated === true) return 'its file was removed; a restart of its socket unit restores it'
+      return 'its file was removed; the next upgrade restores it'
     case 'replaced':
-      return 'another file is in its place, and is left as it is'
+      return 'another file is in its place, and is not touched'
     default:
       return undefined
   }

@@ -129,7 +129,7 @@ function startAs({ uid, gid, groups }: UserRecord, { file, args }: Start, env: N
   if (groups.every((group) => group === gid)) return { file, args, env, uid, gid }
   const tool = setpriv.find((path) => existsSync(path))
   if (tool === undefined) {
-    throw new Error(`its user is in more than one group, for which setpriv of util-linux is missing`)
+    throw new Error(`its user is in more than one group, which needs setpriv (util-linux)`)
   }
   const isPlain = ([name]: readonly [string, unknown]) => !believed.test(name)
   const entries = Object.entries(env).filter(([, value]) => value !== undefined)

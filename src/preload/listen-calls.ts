@@ -62,7 +62,7 @@ export function watchListens(service: Service, readiness: Readiness) {
   /** On a descriptor or handle, or an abstract socket: only the program knows where it is from. */
   function warnOfOther(server: Server): void {
     const where = placeOf(server.address()).replace('\0', '@') || 'a descriptor'
-    const text = `the server at ${where} was opened on a descriptor, a handle or an abstract socket: no upgrade hands it over`
+    const text = `the server at ${where} was opened on a descriptor, a handle or an abstract socket: upgrades cannot hand it over`
     service.emit({ type: 'warning', about: 'listener', text })
   }
 

@@ -60,7 +60,7 @@ export function watchReadiness(service: Service, start: () => Promise<void>): Re
     const listens = [...open.values()].flatMap(({ elsewhere }) => elsewhere ?? [])
     const parts = [
       names.length > 0 &&
-        `the program ${listens.length > 0 ? `listens on ${listens.join(' and ')}, and ` : ''}has not opened ${names.join(' and ')}, ${service.isFirstStart ? 'which is held for it' : 'where the old version listens (upgrade with --release to let that go)'}`,
+        `the program ${listens.length > 0 ? `listens on ${listens.join(' and ')}, and ` : ''}has not opened ${names.join(' and ')}, ${service.isFirstStart ? 'which the service holds for it' : 'where the old version listens (to give that up, upgrade with --release)'}`,
       waitReady && !hasSaid && 'the program has not sent "ready"',
       !waitReady && !hasOpened && (noListen ? 'it has not sent "ready"' : 'no server of the program listens'),
     ]

@@ -33,7 +33,7 @@ export function takeActivation(env: Record<string, string | undefined>): Activat
   if (!isCount(count)) throw new CookError('ERR_COOK_ACTIVATION', { why: `${envListenFds} is ${JSON.stringify(fds)}` })
   if (pid !== `${process.pid}`) {
     const who = pid === undefined ? `${envListenPid} is missing` : `they are for pid ${pid}`
-    const text = `systemd has opened ${count} sockets, but not for this process (pid ${process.pid}): ${who}. A shell in ExecStart= must start it with exec`
+    const text = `systemd has opened ${count} sockets, but not for this process (pid ${process.pid}): ${who}. A shell in ExecStart= must run it with exec`
     return { handles: [], doubts: count === 0 ? [] : [text] }
   }
   const found = socketsByInode()
@@ -69,5 +69,5 @@ function inet({ address, port = 0 }: FoundSocket) {
 
 /** What nobody has asked for. */
 export function unaskedText(places: readonly string[]): string {
-  return `systemd listens on ${places.join(' and ')} for this service, but the program does not: clients there wait for ever`
+  return `systemd listens on ${places.join(' and ')} for this service, but the program does not: clients there wait forever`
 }

@@ -129,7 +129,7 @@ export async function spawned(spawn: () => ChildProcess): Promise<ChildProcess> 
  */
 export function spawnFault(command: Command, cause: unknown): string {
   const isLost = command.execPath.startsWith('/') && !existsSync(command.execPath)
-  return directoryFault(command.cwd) ?? (isLost ? 'there is no such file' : messageOf(cause))
+  return directoryFault(command.cwd) ?? (isLost ? 'no such file' : messageOf(cause))
 }
 
 function directoryFault(cwd: string): string | undefined {
@@ -147,7 +147,7 @@ function directoryFault(cwd: string): string | undefined {
 export function servedWords(served: Served | undefined): string {
   if (served === undefined) return ''
   const { pid, command, address } = served
-  return `. It listened nowhere itself: a process that it had started did, on ${address} (pid ${pid}: ${command}). Start that program instead`
+  return `. It did not listen itself, but a child process did, on ${address} (pid ${pid}: ${command}). Start that program instead`
 }
 
 function exitOf(child: ChildProcess): Promise<string> {
@@ -181,7 +181,7 @@ async function refused(child: ChildProcess, identity: Identity, word: Word): Pro
   await exitOf(child)
   clearTimeout(timer)
   return new CookError(
-    'ERR_COOK_DAEMON_SAID_NO',
+    'ERR_COOK_DAEMON_FAILED',
     { pid: identity[0], reason: word.reason ?? '' },
     // Our own no has a help of its own.
     { cause: causeOf(word), help: word.code === undefined ? undefined : (helpOf(word.code) ?? '') },

@@ -66,7 +66,7 @@ function openFolder(folder: string): void {
   const stat = statTarget(folder)
   if (stat?.isFolder !== true) throw new Error('it is not a directory')
   if (!isTrusted(stat.uid)) throw new Error(`it belongs to user ${stat.uid}`)
-  if ((stat.mode & 0o022) !== 0) throw new Error('others can write in it')
+  if ((stat.mode & 0o022) !== 0) throw new Error('others can write to it')
 }
 
 /** Of one worker of several: `web.log` is the log of the service, `web@0.log` that of a worker. */

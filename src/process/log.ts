@@ -42,7 +42,7 @@ function openTrusted(file: string, mayMake: boolean): OpenLog {
       path = resolve(dirname(path), readlinkSync(path))
       continue
     }
-    if (stat === undefined && !mayMake) throw new Error(`${path} is not there`)
+    if (stat === undefined && !mayMake) throw new Error(`${path} does not exist`)
     try {
       return { fd: openFile(path, stat), path }
     } catch (error) {
@@ -51,7 +51,7 @@ function openTrusted(file: string, mayMake: boolean): OpenLog {
       if (stat === undefined && (error as NodeJS.ErrnoException).code === 'ENOENT') throw error
     }
   }
-  throw new Error(`${file} is a symlink that leads to no file`)
+  throw new Error(`${file} is a dangling symlink`)
 }
 
 function openFile(path: string, stat: Stat | undefined): number {
@@ -88,13 +88,13 @@ export function faultOfLog(logFile: string | undefined): string | undefined {
   if (open?.isFile !== true) return undefined
   const path = pathOf(1)?.replace(/ \(deleted\)$/, '')
   const name = logFile ?? path ?? 'stdout'
-  const anew = logFile === undefined ? '' : '; the next upgrade opens it anew'
-  if (open.nlink === 0) return `the log ${name} was deleted, and what this process writes is lost${anew}`
+  const anew = logFile === undefined ? '' : '; the next upgrade reopens it'
+  if (open.nlink === 0) return `the log ${name} was deleted; the output of this process is lost${anew}`
   const named = logFile === undefined ? open : statTarget(logFile)
   // Not to see it is not to miss it.
   if (named === undefined && isHandedOnLog()) return undefined
   if (named?.id !== open.id) {
-    return `the log ${name} was moved, and this process still writes into ${path ?? 'that file'}${anew}`
+    return `the log ${name} was moved; this process still writes to ${path ?? 'that file'}${anew}`
   }
   return isFull(name) ? `the log ${name} cannot be written: no space left on its file system` : undefined
 }

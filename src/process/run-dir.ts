@@ -98,7 +98,7 @@ export function findRunDirectory(env: Environment): string | CookError {
 }
 
 /** What an image that is read-only needs. */
-const nowhereElse = `, and no tmpfs that can be written in is at ${foldersInMemory.join(' or ')}`
+const nowhereElse = `, and there is no writable tmpfs at ${foldersInMemory.join(' or ')}`
 
 /** Makes this very folder, if somebody has removed it. */
 export function makeRunDirectory(folder: string): void {
@@ -125,7 +125,7 @@ function fault(stat: ReturnType<typeof lstatSync> & object): string | undefined 
   const self = process.getuid?.()
   if (stat.uid !== self) return `it belongs to user ${stat.uid}, not to this user (${self})`
   const mode = (Number(stat.mode) & 0o777).toString(8).padStart(4, '0')
-  return (Number(stat.mode) & 0o022) === 0 ? undefined : `others can write in it (its mode is ${mode})`
+  return (Number(stat.mode) & 0o022) === 0 ? undefined : `others can write to it (its mode is ${mode})`
 }
 
 /** Whether this process may write there: it may have been root's, and root given up. */

@@ -25,11 +25,11 @@ export function faultOf(file: string, stat: Stat, mayHaveNames = false): string 
   const isHis = !isShared && stat.uid === folder.uid && stat.isFile
   if (!isTrusted(stat.uid) && !isHis) {
     const what = stat.isSymlink ? 'it is a symlink that' : 'it'
-    return `${what} belongs to user ${stat.uid}, and others than this user and root can write in its folder`
+    return `${what} belongs to user ${stat.uid}, and users other than this one and root can write to its folder`
   }
   // A folder has as many names as it has folders in it.
   const hasNames = stat.nlink > 1 && stat.isFile && !mayHaveNames
-  return hasNames ? 'it has a hard link, and others can write in its folder' : undefined
+  return hasNames ? 'it has a hard link, and others can write to its folder' : undefined
 }
 
 /** Whether a user is this one or root: nobody else is believed. */
@@ -74,7 +74,7 @@ export function faultAbove(folder: string): string | undefined {
     const stat = statSync(at)
     if (!isTrusted(stat.uid)) return `${at} above it belongs to user ${stat.uid}`
     const ofOthers = stat.gid === process.getegid?.() ? 0o002 : 0o022
-    if ((stat.mode & ofOthers) !== 0 && (stat.mode & sticky) === 0) return `others can write in ${at} above it`
+    if ((stat.mode & ofOthers) !== 0 && (stat.mode & sticky) === 0) return `others can write to ${at} above it`
     if (at === dirname(at)) return undefined
   }
 }
@@ -90,7 +90,7 @@ export type OtherOwner = { readonly uid: number; readonly gid: number }
  * on the way can be changed or exchanged by him. Of root nobody else's group is believed either.
  */
 export function faultOfSource(file: string, other?: OtherOwner, links = 0): string | undefined {
-  if (links > mostLinks) return `${file} leads in a circle`
+  if (links > mostLinks) return `${file} is a symlink loop`
   for (let at = resolve(file); ; at = dirname(at)) {
     const stat = statPath(at)
     if (stat === undefined) return `${at} does not exist`
@@ -100,7 +100,7 @@ export function faultOfSource(file: string, other?: OtherOwner, links = 0): stri
       if (fault !== undefined) return fault
     } else {
       const isOpen = (stat.mode & othersOf(stat, other)) !== 0
-      if (isOpen && !(stat.isFolder && (stat.mode & sticky) !== 0)) return `others can write in ${at}`
+      if (isOpen && !(stat.isFolder && (stat.mode & sticky) !== 0)) return `others can write to ${at}`
       // In a folder such as /tmp anybody may give another user's file a second name.
       if (stat.isFile && stat.nlink > 1 && (statSync(dirname(at)).mode & 0o022) !== 0) return `${at} has a hard link`
     }

@@ -28,7 +28,7 @@ export function explainPort(error: NodeJS.ErrnoException & { readonly port?: num
   const { user } = program ?? {}
   const isPort = error.code === 'EACCES' && error.port !== undefined && error.port > 0
   if (!isPort || user === undefined || process.geteuid?.() === 0) return
-  const text = `${error.message}. This process never was root, but ${userText(user)} from its start on: a port below 1024 that the first version did not open is opened by a new start (stop and start), or by systemd (socket activation)`
+  const text = `${error.message}. This process was started as ${userText(user)}, not as root. A port below 1024 that the first version did not open needs a new start (stop, then start), or systemd (socket activation)`
   const { stack, message } = error
   // Node prints the one that was made with the error.
   if (stack !== undefined) error.stack = stack.replace(message, () => text)

@@ -181,7 +181,7 @@ class KeeperLine implements KeeperEnd {
     const giveUp = (fault: string) => this.#settle(id, { fault })
     const stopped = () => giveUp('the upgrade was stopped')
     signal.addEventListener('abort', stopped)
-    const stopWaiting = patientTimer(patience, () => giveUp(`its keeper has not responded for ${patience / 1000} s`))
+    const stopWaiting = patientTimer(patience, () => giveUp(`its keeper did not respond for ${patience / 1000} s`))
     const { identity, end, fault } = await spawn.started.promise
     stopWaiting()
     signal.removeEventListener('abort', stopped)
@@ -310,7 +310,7 @@ class KeeperLine implements KeeperEnd {
     this.#failures++
     const why = this.#whyAlone()
     if (why !== undefined) {
-      writeToLog(`the keeper is gone; this process serves on, and ${why}`)
+      writeToLog(`the keeper has exited; this process still serves, and ${why}`)
       this.#absence?.resolve()
       this.#absence = undefined
       return
@@ -318,7 +318,7 @@ class KeeperLine implements KeeperEnd {
     try {
       await this.#startKeeper()
     } catch (error) {
-      writeToLog(`the keeper is gone, and another one could not be started: ${messageOf(error)}`)
+      writeToLog(`the keeper has exited, and another one could not be started: ${messageOf(error)}`)
       void this.#restart()
     }
   }
@@ -326,10 +326,10 @@ class KeeperLine implements KeeperEnd {
   /** Why it starts no other keeper; undefined: it does. */
   #whyAlone(): string | undefined {
     const { isUnit, folder } = this.#how ?? {}
-    if (isUnit === true && this.#renew === undefined) return 'the unit decides what comes next'
+    if (isUnit === true && this.#renew === undefined) return 'its unit decides what happens next'
     // One that has given up root could not be heard where the service is looked for.
     if (folder === undefined || mayWriteIn(folder)) return undefined
-    return 'is not root, which alone could start another one: end it (cook-daemon stop), and start the service again'
+    return 'cannot start another one, because it is not root: run cook-daemon stop, then start the service again'
   }
 
   /** It is a child of ours until this process is replaced under it, which is what it does first. */
@@ -339,7 +339,7 @@ class KeeperLine implements KeeperEnd {
     // Does that not go, then what it was before may.
     this.#renew = undefined
     const { name = state.program?.name ?? '', folder } = this.#how ?? {}
-    if (how === undefined || !existsSync(how.file)) throw new Error('its program is not there any more')
+    if (how === undefined || !existsSync(how.file)) throw new Error('its program no longer exists')
     const command = keeperCommand(how.execPath, how.file)
     const { NODE_OPTIONS: _, ...env } = state.environment
     const child = await spawned(() => system.spawn(command, { env, stdio: ['ignore', 1, 2, 'ipc'] }))
@@ -351,7 +351,7 @@ class KeeperLine implements KeeperEnd {
     this.#station = this.#open(child)
     child.unref()
     child.once('message', (answer: { readonly message?: unknown }) => {
-      writeToLog(`another keeper could not take this process up: ${String(answer.message)}`)
+      writeToLog(`another keeper could not adopt this process: ${String(answer.message)}`)
     })
     child.send({ attach: { name, folder, slot: this.slot, generation, pid: process.pid } }, () => {})
   }

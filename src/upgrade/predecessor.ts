@@ -198,9 +198,9 @@ function failed(
       return new CookError('ERR_COOK_SUCCESSOR_EXITED', { who, how, words, self })
     }
     case 'said-no':
-      return new CookError('ERR_COOK_SUCCESSOR_SAID_NO', { pid, reason: failure.reason || 'no reason given', self })
+      return new CookError('ERR_COOK_SUCCESSOR_FAILED', { pid, reason: failure.reason || 'no reason given', self })
     case 'idle':
-      return listenersMissing('it has nothing left to do that would open it')
+      return listenersMissing('it has nothing left to do, so it will not open it')
     case 'timeout': {
       const { ms, step } = failure
       const isElsewhere = end.dying === undefined && listens.length > 0 && missing.length > 0
@@ -216,7 +216,7 @@ function failed(
       return new CookError('ERR_COOK_OTHERS_FAILED', { who, self })
     case 'stopped': {
       const isStopping = upgrading?.stop.signal.aborted === true
-      const why = isStopping ? 'the service is being stopped' : 'its caller aborted it'
+      const why = isStopping ? 'because the service is being stopped' : 'by its caller'
       return new CookError('ERR_COOK_STOPPED', { why, who, self })
     }
   }

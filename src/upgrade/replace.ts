@@ -191,7 +191,7 @@ function reopenedLog(service: Service): number | undefined {
   } catch (error) {
     if (isHandedOnLog()) return undefined
     // Its folder is gone or full: no reason to refuse an upgrade, since our own log is still open.
-    const text = `the new version writes where this one does, since the log could not be opened anew: ${messageOf(error)}`
+    const text = `the new version writes to the old log file, because the log could not be reopened: ${messageOf(error)}`
     service.emit({ type: 'warning', about: 'log', text })
     return undefined
   }

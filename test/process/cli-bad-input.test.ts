@@ -34,13 +34,13 @@ test('what is typed in the place of a program is a usage error that says what to
     [['run', 'yarn'], so],
     [['start', 'pnpm', '--', 'run', 'prod'], /The script "prod" of its package\.json is: next start\n/],
     [['start', '.'], so],
-    [['start', 'folder'], /folder is a folder without an index\.js, and without a main/],
+    [['start', 'folder'], /folder is a folder with neither an index\.js nor a main/],
     [['start', 'ecosystem.config.cjs'], /ecosystem\.config\.cjs cannot be used: it has neither services nor apps/],
     [['start', 'package.json'], /configuration file, not a program/],
     [['start', 'server.sh'], /server\.sh is a script for \/bin\/sh, not a program for Node\./],
     [['start', process.execPath], /is a binary, not a program for Node\./],
     [['start', 'app.js', '--node-arg=--watch'], /--node-arg --watch cannot be used: it restarts the program/],
-    [['run', 'app.js', '--node-arg', '-e'], /--node-arg -e cannot be used: it runs a text/],
+    [['run', 'app.js', '--node-arg', '-e'], /--node-arg -e cannot be used: it runs code/],
   ]
   for (const [typed, why] of cases) {
     const { code, stdout, stderr } = await operator.types(typed)
@@ -144,7 +144,7 @@ test('a run directory that is a symlink or writable for others is refused by eve
   }
   mkdirSync(lab.path('run'))
   chmodSync(lab.path('run'), 0o770)
-  await refused(/the run directory \S+ cannot be used: others can write in it \(its mode is 0770\)/)
+  await refused(/the run directory \S+ cannot be used: others can write to it \(its mode is 0770\)/)
   rmSync(lab.path('run'), { recursive: true })
   mkdirSync(lab.path('mine'), { mode: 0o700 })
   symlinkSync('mine', lab.path('run'))
@@ -229,7 +229,7 @@ test('of two starts at once one wins, and the other says who', async () => {
   assert.match(await operator.asks('app'), /^one /)
 })
 
-test('of two upgrades at once the second is refused, and an upgrade whose command is interrupted goes on', async () => {
+test('of two simultaneous upgrades the second is refused, and an upgrade whose command is interrupted continues', async () => {
   await using lab = await Lab.open()
   await using operator = new Operator(lab)
   writeProgram(lab, 'app.mjs', 'one')
@@ -245,7 +245,7 @@ test('of two upgrades at once the second is refused, and an upgrade whose comman
   const shown = first.stderr === null ? '' : text(first.stderr)
   first.kill('SIGINT')
   assert.deepEqual(await within('its end', once(first, 'exit')), [130, null])
-  assert.match(await shown, /the upgrade goes on without you/)
+  assert.match(await shown, /the upgrade continues: cook-daemon status/)
   assert.equal((await operator.status('app')).phase, 'upgrading')
   socket.destroy()
   gate.close()

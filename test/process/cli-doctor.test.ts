@@ -56,7 +56,7 @@ test('doctor finds a release that is gone, a service without a keeper, one that 
   renameSync(lab.path('releases/1'), lab.path('releases/gone'))
   const [gone] = (await found(operator, 'web')).filter(({ level }) => level === 'fault')
   assert.equal(gone?.check, 'release')
-  assert.match(gone?.text ?? '', /releases\/1\/app\.mjs is gone: after a crash nothing can start$/)
+  assert.match(gone?.text ?? '', /releases\/1\/app\.mjs is gone: it cannot be restarted after a crash$/)
   renameSync(lab.path('releases/gone'), lab.path('releases/1'))
   assert.deepEqual(
     (await found(operator, 'web')).filter(({ level }) => level === 'fault'),
@@ -72,7 +72,7 @@ test('doctor finds a release that is gone, a service without a keeper, one that 
   process.kill(pid, 'SIGSTOP')
   try {
     const [silent] = await found(operator, 'alone')
-    assert.deepEqual([silent?.level, silent?.text], ['fault', 'it does not answer'])
+    assert.deepEqual([silent?.level, silent?.text], ['fault', 'it does not respond'])
   } finally {
     process.kill(pid, 'SIGCONT')
   }
@@ -103,7 +103,7 @@ createServer((_, response) => response.end('one')).listen(0, '127.0.0.1')`,
     assert.match(findings[1]?.text ?? '', /^pid \d+ has \d+ of 100$/)
     const { code, stdout } = await operator.types(['doctor', 'app'], { before: limit })
     assert.equal(code, 1)
-    assert.match(stdout, /! open files +at most 100 a process/)
+    assert.match(stdout, /! open files +at most 100 per process/)
     await operator.does(['stop', 'app'])
   } finally {
     rmSync(folder, { recursive: true })

@@ -43,14 +43,14 @@ async function isWorkedWith(lab: Lab, operator: Operator, command: string, befor
   const folder = lab.makeFolder('elsewhere')
   writeFileSync(`${folder}/app.cjs`, plain)
   const does = (...args: string[]) => run(lab, folder, command, [...before, ...args])
-  assert.match(await does('start', 'app.cjs'), /^app serves on 127\.0\.0\.1:\d+/)
+  assert.match(await does('start', 'app.cjs'), /^✓ app serves on 127\.0\.0\.1:\d+/)
   const first = await operator.status('app')
   assert.equal(await operator.asks('app'), String(first.pid))
   assert.match(await does('upgrade', 'app'), /app serves generation 2/)
   const second = await operator.status('app')
   assert.notEqual(second.pid, first.pid)
   assert.deepEqual(second.listeners[0]?.address, first.listeners[0]?.address)
-  assert.equal(await does('stop'), 'app has stopped\n')
+  assert.equal(await does('stop'), '✓ app has stopped\n')
 }
 
 const typed = `import { createServer, type ServerResponse } from 'node:http'

@@ -98,7 +98,7 @@ function modeOf(path: string): number {
   return statSync(path).mode & 0o777
 }
 
-test('root has its logs in /var/log, not in /run, systemd and a home of its own go before, and a state folder that others can write in is passed over', async () => {
+test('root has its logs in /var/log, not in /run, systemd and a home of its own go before, and a state folder that others can write to is passed over', async () => {
   await using lab = await Lab.open()
   assert.equal(logFolders({}, '/run/cook-daemon', 0)[0], '/var/log/cook-daemon')
   assert.equal(logFolders({ XDG_STATE_HOME: '/x/state' }, undefined, 1000)[0], '/x/state/cook-daemon')
@@ -116,11 +116,11 @@ test('root has its logs in /var/log, not in /run, systemd and a home of its own 
   chmodSync(given, 0o777)
   assert.deepEqual(open(), {
     file: `${state}/web.log`,
-    fault: `${given} cannot be used for logs: others can write in it`,
+    fault: `${given} cannot be used for logs: others can write to it`,
   })
   rmSync(state, { recursive: true })
   writeFileSync(state, '')
-  assert.match(String(open().fault), /others can write in it; .*state\/cook-daemon cannot be used for logs: /)
+  assert.match(String(open().fault), /others can write to it; .*state\/cook-daemon cannot be used for logs: /)
   assert.equal(open().file, `${run}/web.log`)
 })
 

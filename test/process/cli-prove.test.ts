@@ -16,7 +16,7 @@ test('cook-daemon prove upgrades a program of the user to good and bad versions 
   assert.deepEqual(kinds, ['good', 'exits', 'good', 'hangs', 'good', 'crashes'])
   assert.match(
     stdout,
-    /\nproved: \d+ requests answered, 0 failed, 0 connections opened again, 0 upgrades not as they should\n$/,
+    /\nproved: \d+ requests answered, 0 failed, 0 connections opened again, 0 upgrades with a wrong result\n$/,
   )
   assert.deepEqual(leftIn(lab), [])
 })
@@ -30,10 +30,10 @@ await new Promise(() => {})`
   writeProgram(lab, 'app.mjs', 'one', losing)
   const args = ['app.mjs', '--upgrades', '1', '--clients', '10', '--json']
   const people = await proves(lab, operator, args.slice(0, -1))
-  assert.match(people.stdout, /^upgrade 1 \(good\): \d+ requests failed: (ECONNRESET|half an answer)\n/m)
+  assert.match(people.stdout, /^upgrade 1 \(good\): \d+ requests failed: (ECONNRESET|incomplete answer)\n/m)
   assert.match(
     people.stdout,
-    /^(ECONNRESET|half an answer): the connection was cut: mostly an answer that takes longer than --drain-timeout/m,
+    /^(ECONNRESET|incomplete answer): the connection was cut: usually an answer takes longer than --drain-timeout/m,
   )
   assert.match(people.stdout, /^NOT PROVED: /m)
   const { code, stdout } = await proves(lab, operator, args)
@@ -72,11 +72,11 @@ await new Promise(() => {})`
   assert.equal(code, 0, stdout + stderr)
   assert.match(
     stdout,
-    /^5 clients ask for https:\/\/127\.0\.0\.1:\d+\/, each on one keep-alive connection, and never retry\.\n/,
+    /^5 clients request https:\/\/127\.0\.0\.1:\d+\/, each on one keep-alive connection, and never retry\.\n/,
   )
   assert.match(
     stdout,
-    /connects again, once for each good upgrade\.\nproved: \d+ requests answered, 0 failed, 5 connections/,
+    /reconnects, once for each good upgrade\.\nproved: \d+ requests answered, 0 failed, 5 connections/,
   )
 })
 
@@ -107,7 +107,7 @@ await new Promise(() => {})`
   ]) {
     const { code, stderr } = await proves(lab, operator, [...args, ...wrong])
     assert.equal(code, 2)
-    assert.match(stderr, /there is no such listener, but: web \(127\.0\.0\.1:\d+\), admin \(\S+\/admin\)/)
+    assert.match(stderr, /no such listener; the program has: web \(127\.0\.0\.1:\d+\), admin \(\S+\/admin\)/)
   }
   assert.deepEqual(leftIn(lab), [])
 })
@@ -142,7 +142,7 @@ test('cook-daemon prove of a path that is not there, fails, or is never answered
     refused(['app.mjs', '--path', '/404'], /answered 404 before any upgrade.*--path/),
     refused(['app.mjs', '--path', '/503'], /answered 503 before any upgrade/),
     refused(['raw.mjs'], /speaks neither HTTP .* nor HTTPS/),
-    refused(['deaf.mjs'], /listens nowhere/),
+    refused(['deaf.mjs'], /does not listen anywhere/),
   ])
   assert.deepEqual(leftIn(lab), [])
 })

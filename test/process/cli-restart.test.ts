@@ -65,7 +65,7 @@ describe('a restart', { concurrency: 3 }, () => {
       await eventually('its end', () => isGone([status.pid, status.startTime]) || undefined)
       assert.equal((await operator.types(['status', 'app'])).code, 3)
       const again = await operator.types(['restart', 'app'], { env: { SECRET: 'second' } })
-      assert.match(again.stderr, /^cook-daemon: app is not running: its last process was killed or has crashed/)
+      assert.match(again.stderr, /^cook-daemon: app is not running: its last process was killed or crashed/)
       assert.equal(again.code, 0)
       assert.deepEqual(await told(operator), before)
       await operator.does(['stop', 'app'])

@@ -34,7 +34,7 @@ server.removeAllListeners('request').on('request', (request, response) => {
 
 // They wait for a silence to be long enough, most of the time.
 describe('a daemon that does not answer', { concurrency: 3 }, () => {
-  test('status, list and logs say that a daemon is in an endless loop, and stop ends it', async () => {
+  test('status, list and logs show that a daemon is in an endless loop, and stop ends it', async () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
     writeProgram(lab, 'app.mjs', 'one', looping)
@@ -59,7 +59,7 @@ describe('a daemon that does not answer', { concurrency: 3 }, () => {
     const told = { name: 'app', pid: daemon.pid, startTime: daemon.startTime, generation: 1, phase: 'silent' }
     assert.deepEqual(JSON.parse(statusJson.stdout), told)
     assert.deepEqual([list.code, JSON.parse(listJson.stdout)], [0, [told]])
-    assert.match(list.stdout, new RegExp(`^app +${daemon.pid} +1 +silent +does not answer$`, 'm'))
+    assert.match(list.stdout, new RegExp(`^app +${daemon.pid} +1 +silent +does not respond$`, 'm'))
     assert.deepEqual([logs.code, logs.stdout], [0, 'one serves\n'])
     const stopped = await operator.types(['stop', 'app', '--kill-after', '1000'])
     assert.equal(stopped.stderr, '')
@@ -68,12 +68,12 @@ describe('a daemon that does not answer', { concurrency: 3 }, () => {
         .split('\n')
         .map((line) => line.replace(/^ +\d+\.\d{3} s {2}/, '').replace(/since \S+:/, 'since then:')),
       [
-        `app does not answer: pid ${daemon.pid}, generation 1, since then: its event loop is blocked: it runs without a pause`,
+        `app does not respond: pid ${daemon.pid}, generation 1, since then: its event loop is blocked: it uses the CPU all the time`,
         `SIGTERM to pid ${daemon.pid}`,
         'SIGKILL in 1 s',
         `SIGKILL to pid ${daemon.pid}`,
         'gone',
-        'app has stopped, and had to be killed',
+        '✓ app was killed: it did not stop in time',
         '',
       ],
     )
@@ -196,7 +196,7 @@ describe('a daemon that does not answer', { concurrency: 3 }, () => {
     await using operator = new Operator(lab)
     writeProgram(lab, 'app.mjs', 'one', "process.on('SIGTERM', () => { for (;;) {} })")
     await operator.does(['start', '--no-keep', 'app.mjs'])
-    assert.match(await operator.does(['stop', '--kill-after', '300']), /^app has stopped, and had to be killed\n$/)
+    assert.match(await operator.does(['stop', '--kill-after', '300']), /^✓ app was killed: it did not stop in time\n$/)
   })
 
   test('the record of the owner is written when the socket changes hands, for nobody else to read, and goes with its process', async () => {
@@ -330,7 +330,7 @@ describe('a daemon that does not answer', { concurrency: 3 }, () => {
     writeFileSync(lab.path('run', `app.${pid}.owner`), JSON.stringify({ ...record, place: placeOfPids() }))
     const { code, stderr } = await operator.types(['stop', 'app', '--kill-after', '10000'])
     // The socket is this test's, and still says nothing.
-    assert.match(stderr, /all that is known of app has ended, but something still holds \S+app\.sock/)
+    assert.match(stderr, /all known processes of app have exited, but another process still holds \S+app\.sock/)
     assert.equal(code, 1)
     assert.equal(system.startTime(pid), undefined)
   })

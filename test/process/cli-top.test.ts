@@ -218,7 +218,7 @@ test('a service that does not answer is shown as silent, and delays no other', a
   process.kill(pid, 'SIGSTOP')
   try {
     const text = await operator.does(['top', '--once', '--interval', '100'])
-    assert.match(text, /^alone +silent +1 +\d+ .*does not answer\napp +ready +1 /m)
+    assert.match(text, /^alone +silent +1 +\d+ .*does not respond\napp +ready +1 /m)
   } finally {
     process.kill(pid, 'SIGCONT')
   }

@@ -53,8 +53,8 @@ test('at a terminal a start that takes longer says what it waits for, and how lo
   await operator.status('app')
   const cleared = '\r\u001b[K'
   const parts = stdout.split(cleared)
-  assert.match(parts.at(-2) ?? '', /^ +\d\.\d s {2}app is starting: until it listens$/)
-  assert.match(parts.at(-1) ?? '', /^app serves on /)
+  assert.match(parts.at(-2) ?? '', /^ +\d\.\d s {2}starting app; waiting until it listens$/)
+  assert.match(parts.at(-1) ?? '', /^✓ app serves on /)
 })
 
 test('an exception that ends a version is printed once, behind the sentence that says who serves', async () => {
@@ -64,12 +64,21 @@ test('an exception that ends a version is printed once, behind the sentence that
   await operator.does(['start', 'app.mjs'])
   const long = `/* ${'x'.repeat(500)} */`
   writeFileSync(lab.path('app.mjs'), `console.log('connecting'); ${long} throw new Error('no database')`)
-  for (const [typed, sentence] of [
-    [['upgrade', 'app'], /exit code 1\. The old version \(pid \d+\) still serves\. It printed:\n {2}connecting\n/],
-    [['start', 'app.mjs', '--name', 'other'], /exit code 1\. It printed:\n {2}connecting\n/],
+  for (const [typed, sentence, verdict] of [
+    [
+      ['upgrade', 'app'],
+      /exit code 1\. The old version \(pid \d+\) still serves\. It printed:\n {2}connecting\n/,
+      /✗ not upgraded: /,
+    ],
+    [
+      ['start', 'app.mjs', '--name', 'other'],
+      /exit code 1\. It printed:\n {2}connecting\n/,
+      /✗ not started\. Full log: \S+\/run\/other\.log/,
+    ],
   ] as const) {
     const { stderr } = await operator.types(typed)
     assert.match(stderr, sentence)
+    assert.match(stderr.split('\n').at(-2) ?? '', verdict)
     assert.equal(stderr.split('Error: no database').length, 2, stderr)
     assert.equal(stderr.split('\n').filter((line) => line.length > 250).length, 0, stderr)
   }

@@ -21,10 +21,10 @@ test('cook-daemon start returns when the program serves, and stop when nothing o
   assert.equal(started.code, 0, started.stderr)
   assert.match(
     started.stdout,
-    /^app serves on 127\.0\.0\.1:\d+ \(pid \d+, generation 1\), log .*\/run\/app\.log\n {2}app\.mjs in \S+, node v\S+\n$/,
+    /^✓ app serves on 127\.0\.0\.1:\d+ \(pid \d+, generation 1\), log .*\/run\/app\.log\n {2}app\.mjs in \S+, node v\S+\n$/,
   )
   assert.match(await operator.asks('app'), /^one /)
-  assert.match(await operator.does(['stop', 'app']), /^app has stopped\n$/)
+  assert.match(await operator.does(['stop', 'app']), /^✓ app has stopped\n$/)
   assert.equal(existsSync(operator.socket('app')), false)
   const again = await operator.types(['stop', 'app'])
   assert.deepEqual([again.code, again.stdout], [3, ''])
@@ -46,7 +46,7 @@ server.removeAllListeners('request').on('request', (_, response) => {
   const client = await HttpConnection.open(portOf(await operator.status('app')))
   const asked = client.ask()
   await operator.untilAsked('app')
-  assert.equal(await operator.does(['stop']), 'app has stopped\n')
+  assert.equal(await operator.does(['stop']), '✓ app has stopped\n')
   assert.equal((await asked).body, '1')
   client.socket.destroy()
 })
@@ -68,7 +68,7 @@ daemon.onDrain(() => late.end('late'))`,
   const client = await HttpConnection.open(portOf(status))
   const asked = client.ask()
   await operator.untilAsked('app')
-  assert.equal(await operator.does(['stop']), 'app has stopped\n')
+  assert.equal(await operator.does(['stop']), '✓ app has stopped\n')
   assert.equal((await asked).body, 'late')
   client.socket.destroy()
 })
@@ -128,7 +128,7 @@ test('cook-daemon upgrade shows each step with its time, and ends when the new v
   client.socket.destroy()
 })
 
-test('cook-daemon upgrade exits with 1 and says why when the new version fails, and the old one serves on', async () => {
+test('cook-daemon upgrade exits with 1 and prints the reason when the new version fails, and the old one still serves', async () => {
   await using lab = await Lab.open()
   await using operator = new Operator(lab)
   writeProgram(lab, 'app.mjs', 'one')
@@ -138,9 +138,14 @@ test('cook-daemon upgrade exits with 1 and says why when the new version fails, 
   assert.equal(code, 1)
   assert.match(stderr, /^cook-daemon: the new version \(pid \d+\) exited before it was ready: exit code 1/)
   assert.match(stderr, /no database here/)
+  assert.match(
+    stderr,
+    /\n✗ not upgraded: generation 1 still serves, nothing was lost\. Full log: cook-daemon logs app\n$/,
+  )
   assert.match(await operator.asks('app'), /^one /)
   const json = await operator.types(['upgrade', 'app', '--json'])
   assert.equal(json.code, 1)
+  assert.doesNotMatch(json.stderr, /✗/)
   const { upgrades, lastUpgrade } = await operator.status('app')
   assert.deepEqual([upgrades.failed, lastUpgrade?.code], [2, 'ERR_COOK_SUCCESSOR_EXITED'])
 })
@@ -261,7 +266,7 @@ test('status and list tell people and scripts of every daemon', async () => {
   await operator.does(['start', 'app.mjs', '--name', 'two'])
   const which = await operator.types(['status'])
   assert.equal(which.code, 2)
-  assert.match(which.stderr, /which one\? There are one, two/)
+  assert.match(which.stderr, /several services run; name one: one, two/)
   const all = JSON.parse(await operator.does(['list', '--json'])) as { name: string }[]
   assert.deepEqual(
     all.map(({ name }) => name),
@@ -379,7 +384,7 @@ createServer((socket) => socket.on('data', () => process.exit())).listen('${lab.
 })
 `,
   )
-  assert.match(await operator.does(['start', '--no-keep', 'verbs.mjs']), /^verbs is up, but opened no control socket/)
+  assert.match(await operator.does(['start', '--no-keep', 'verbs.mjs']), /^✓ verbs is up, but has no control socket/)
   assert.equal((await operator.types(['status', 'verbs'])).code, 3)
   const socket = connect(lab.path('verbs.sock'))
   socket.write('end')

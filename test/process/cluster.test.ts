@@ -129,7 +129,7 @@ else {
       assert.equal(lines.split(start).length - 1, 2, lines)
       assert.equal(lines.split(end).length - 1, 2, lines)
     }
-    assert.doesNotMatch(logOf(lab), /ended unasked/)
+    assert.doesNotMatch(logOf(lab), /exited unexpectedly/)
   })
 
   test(
@@ -157,7 +157,7 @@ require('node:http').createServer((request, response) => {
           return (crashes === index + 1 && workers.every(({ state }) => state === 'serving')) || undefined
         })
         assert.notEqual(await operator.asks('app'), pid)
-        assert.match(logOf(lab), /ended unasked \(pid \d+, exit code 0\)/)
+        assert.match(logOf(lab), /exited unexpectedly \(pid \d+, exit code 0\)/)
       }
     },
   )
@@ -195,7 +195,7 @@ createServer((request, response) => {
     const said = (path: string) => operator.asks('app', path)
     assert.equal(await said('/isPrimary'), 'undefined false')
     const refused = (verb: string) =>
-      `ERR_COOK_CLUSTER_PRIMARY ${verb} needs a primary of node:cluster, and under --workers there is none; nothing was started or sent`
+      `ERR_COOK_CLUSTER_PRIMARY ${verb} needs the primary of node:cluster, and a service with --workers has none; nothing was started or sent`
     for (const name of ['fork', 'setupPrimary', 'setupMaster']) {
       assert.equal(await said(`/${name}`), refused(`cluster.${name}()`))
     }
@@ -220,7 +220,10 @@ createServer((request, response) => {
     )
     const { code, stderr } = await operator.types(['start', 'app.cjs', '--workers', '2'])
     assert.equal(code, 1)
-    assert.match(stderr, /cluster\.setupPrimary\(\) needs a primary of node:cluster, and under --workers there is none/)
+    assert.match(
+      stderr,
+      /cluster\.setupPrimary\(\) needs the primary of node:cluster, and a service with --workers has none/,
+    )
     assert.match(stderr, /Give it the file that serves/)
   })
 
@@ -278,7 +281,7 @@ describe('without --workers', () => {
     primaryAndWorkers(lab)
     const { code, stderr } = await operator.types(['start', 'app.mjs'])
     assert.equal(code, 1)
-    assert.match(stderr, /the program uses node:cluster, which needs --workers, and no worker was started/)
+    assert.match(stderr, /the program uses node:cluster, which needs --workers; no worker was started/)
     assert.match(stderr, /cook-daemon start --workers N/)
   })
 

@@ -58,14 +58,14 @@ const traps: Readonly<Record<string, { readonly lay: Trap; readonly words: RegEx
   },
   'others can write': {
     lay: ({ file }) => chmodSync(file, 0o646),
-    words: /others can write in \S+\/cook\.config/,
+    words: /others can write to \S+\/cook\.config/,
   },
   'its group can write': {
     lay: ({ file }) => {
       chownSync(file, 0, nobody)
       chmodSync(file, 0o664)
     },
-    words: /others can write in \S+\/cook\.config/,
+    words: /others can write to \S+\/cook\.config/,
   },
   'lies in a folder of another user': {
     lay: ({ folder }) => chownSync(folder, nobody, nobody),
@@ -73,7 +73,7 @@ const traps: Readonly<Record<string, { readonly lay: Trap; readonly words: RegEx
   },
   'lies in a folder in which others can write': {
     lay: ({ folder }) => chmodSync(folder, 0o777),
-    words: /others can write in \S+-can-write/,
+    words: /others can write to \S+-can-write/,
   },
   'is a symlink to a file of another user': {
     lay: ({ folder, file }) => {
@@ -117,7 +117,7 @@ test(
         if (what !== 'belongs to another user') continue
         for (const typed of [['start'], ['status']]) {
           const { code: exit, stdout, stderr } = await operator.types(typed, { cwd: place.folder })
-          assert.match(stderr, /is not read, since another user decides what it says: /)
+          assert.match(stderr, /was not read, because another user can change it: /)
           assert.match(stderr, words)
           assert.deepEqual([exit, stdout, existsSync(place.mark)], [1, '', false])
         }
@@ -139,7 +139,7 @@ test(
     assert.equal(faultOfSource(file), undefined)
     // A link that leads in a circle is no file.
     symlinkSync('loop', lab.path('loop'))
-    assert.match(faultOfSource(lab.path('loop')) ?? '', /leads in a circle/)
+    assert.match(faultOfSource(lab.path('loop')) ?? '', /is a symlink loop/)
   },
 )
 
@@ -176,5 +176,5 @@ test('a user who is not root takes a configuration of their own and of root, and
   writeFileSync(lab.path('own/cook.config.json'), '{}')
   assert.equal(faultOfSource(lab.path('own/cook.config.json')), undefined)
   chmodSync(lab.path('own'), 0o777)
-  assert.match(faultOfSource(lab.path('own/cook.config.json')) ?? '', /others can write in/)
+  assert.match(faultOfSource(lab.path('own/cook.config.json')) ?? '', /others can write to/)
 })

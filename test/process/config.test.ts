@@ -120,15 +120,15 @@ test('all means every service of the run directory, several names mean those, an
   await using operator = new Operator(lab)
   write(lab, { 'web.js': web, 'jobs.js': jobs })
   refused(await operator.types(['status', 'all']), /no service is running/, 3)
-  refused(await operator.types(['start']), /what is to be started\? Name a program/)
+  refused(await operator.types(['start']), /nothing to start: name a program/)
   refused(await operator.types(['start', 'all']), /no service is down/, 3)
   refused(
     await operator.types(['start', 'web.js', '--name', 'all']),
-    /all means every service, and is the name of none/,
+    /all means every service, and cannot be the name of one/,
   )
   await operator.does(['start', 'web.js'])
   await operator.does(['start', 'jobs.js', '--no-listen'])
-  refused(await operator.types(['upgrade']), /which one\? There are jobs, web/)
+  refused(await operator.types(['upgrade']), /several services run; name one: jobs, web/)
   assert.equal(tableIn(await operator.does(['upgrade', 'all'])).length, 2)
   const { code, stdout } = await operator.types(['restart', 'web', 'nobody', 'jobs'])
   assert.deepEqual([code, tableIn(stdout)[1]], [1, 'nobody  no service named nobody is running'])
@@ -145,14 +145,14 @@ test('what is wrong with a file is said before anything is started: file, servic
   write(lab, { 'web.js': web, 'app.py': '' })
   const one = { name: 'web', script: 'web.js' }
   const cases: readonly (readonly [content: string | object, why: RegExp])[] = [
-    ['{ services: [] }', /the configuration \S+\/cook\.config\.json cannot be used: it is not JSON/],
+    ['{ services: [] }', /the configuration \S+\/cook\.config\.json cannot be used: it is not valid JSON/],
     [
       { services: [one, { ...one, name: 'b', prot: 80 }] },
       /cook\.config\.json cannot .* service b: prot is not a field/,
     ],
     [{ services: [one, { name: 'b', script: 'b.js' }] }, /cannot be used: service b: there is no program \S+\/b\.js/],
     [{ services: [one, { ...one, name: 'b', cwd: 'b' }] }, /service b: the working directory \S+\/b does not exist/],
-    [{ services: [one, { ...one, name: 'b', node: 'nod' }] }, /service b: --node nod: there is no such program/],
+    [{ services: [one, { ...one, name: 'b', node: 'nod' }] }, /service b: --node nod: no such program/],
   ]
   for (const [content, why] of cases) {
     write(lab, { 'cook.config.json': content })
@@ -160,15 +160,18 @@ test('what is wrong with a file is said before anything is started: file, servic
   }
   write(lab, { 'cook.config.json': { services: [one, { ...one, name: 'b' }] } })
   refused(await operator.types(['start', 'cook.config.json', 'c']), /has no service c: it has web, b/)
-  refused(await operator.types(['start', '--env', 'production']), /--env production: no service has .*; there is none/)
+  refused(
+    await operator.types(['start', '--env', 'production']),
+    /--env production: no service has .*; the environments are: none/,
+  )
   refused(await operator.types(['start', '--log', 'x.log']), /--log is for one program/)
-  refused(await operator.types(['start', 'none.config.cjs']), /none\.config\.cjs cannot be used: there is no such file/)
+  refused(await operator.types(['start', 'none.config.cjs']), /none\.config\.cjs cannot be used: no such file/)
   refused(
     await operator.types(['start', 'b']),
     /For a service of cook\.config\.json: cook-daemon start cook\.config\.json b/,
   )
   write(lab, { 'cook.config.mjs': '' })
-  refused(await operator.types(['start']), /cook\.config\.json, cook\.config\.mjs; name the one that is meant/)
+  refused(await operator.types(['start']), /cook\.config\.json, cook\.config\.mjs; name one/)
   assert.equal(await operator.does(['list']), 'no service is running\n')
 })
 
@@ -212,9 +215,9 @@ test('an ecosystem.config.js of PM2 is started as it is: what is for another int
   })
   const { code, stdout, stderr } = await operator.types(['start', '--env', 'production'])
   assert.equal(code, 1, stderr)
-  assert.match(stderr, /web: watch is not offered: files are not watched/)
-  assert.match(stderr, /web: prot is not a field that is known/)
-  assert.match(stderr, /deploy is not offered/)
+  assert.match(stderr, /web: watch is not supported: files are not watched/)
+  assert.match(stderr, /web: prot is an unknown field/)
+  assert.match(stderr, /deploy is not supported/)
   assert.match(stderr, /mail-jobs has listened nowhere in its first 3 s, and counts as .*noListen/)
   assert.doesNotMatch(stderr, /again has listened nowhere/)
   assert.match(stderr, /tool was not started: the interpreter python is not Node/)
@@ -257,9 +260,9 @@ export default new Promise((done) => setImmediate(() => done({ services: ${servi
   const pid = Number(await operator.asks('web'))
   assert.ok(!existsSync(`/proc/${pid}`) || process.platform !== 'linux')
   const cases: Readonly<Record<string, RegExp>> = {
-    'throws.config.cjs': /throws\.config\.cjs cannot be used: its code has thrown: Error: no secrets here/,
-    'exits.config.js': /its code has ended before it gave a configuration: exit code 3/,
-    'writes.config.cjs': /written to descriptor 3/,
+    'throws.config.cjs': /throws\.config\.cjs cannot be used: its code threw: Error: no secrets here/,
+    'exits.config.js': /its code exited before it returned a configuration: exit code 3/,
+    'writes.config.cjs': /wrote to descriptor 3/,
   }
   for (const [file, why] of Object.entries(cases)) refused(await operator.types(['start', file]), why)
 })
@@ -276,11 +279,11 @@ test('a configuration that never ends is killed with what it has started, and sa
   })
   await assert.rejects(
     evaluate(lab.path('hangs.config.cjs'), undefined, 4_000),
-    /did not end within 4 s, and was killed/,
+    /did not finish within 4 s and was killed/,
   )
   await assert.rejects(
     evaluate(lab.path('waits.config.mjs'), undefined, 300),
-    /did not end within 0\.3 s, and was killed/,
+    /did not finish within 0\.3 s and was killed/,
   )
   const pid = Number(lab.read('pid'))
   await eventually('the end of what it has started', () => !isThere(pid) || undefined)
@@ -350,7 +353,7 @@ test('run takes one service of a file', async () => {
   await using lab = await Lab.open()
   await using operator = new Operator(lab)
   write(lab, { 'web.js': web, 'jobs.js': jobs, 'cook.config.json': two })
-  refused(await operator.types(['run', 'cook.config.json']), /which one\? \S+ has web, jobs, and run is for one/)
+  refused(await operator.types(['run', 'cook.config.json']), /run takes one service; \S+ has web, jobs/)
   const child = operator.begins(['run', 'cook.config.json', 'web', '--env', 'production'])
   await eventually('its service', () =>
     operator.asks('web').then(

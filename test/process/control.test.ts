@@ -269,9 +269,9 @@ test('wrong requests are told what is wrong, and what is too large or too slow e
   }
   await wrong('GET /', 404, /GET \/ does not exist/)
   await wrong('DELETE /status', 404, /ERR_COOK_CONTROL/)
-  await wrong('POST /upgrade', 400, /is not JSON/, '{')
+  await wrong('POST /upgrade', 400, /is not valid JSON/, '{')
   await wrong('POST /upgrade', 400, /is not an object/, '[]')
-  await wrong('POST /upgrade', 400, /there is no option umask/, { umask: 0 })
+  await wrong('POST /upgrade', 400, /unknown option umask/, { umask: 0 })
   await wrong('POST /upgrade', 400, /readyTimeout/, { readyTimeout: -1 })
   await wrong('POST /upgrade', 400, /cwd must be an absolute path/, { cwd: 'current' })
   await wrong('POST /upgrade', 400, /drainTimeout/, { program: { drainTimeout: '5' } })
@@ -324,7 +324,7 @@ test('a run directory that is a symlink, a file or writable for others, and a na
   chmodSync(third.path('run'), 0o777)
   await assert.rejects(startNamed(three), {
     code: 'ERR_COOK_RUN_DIR',
-    message: /others can write in it \(its mode is 0777\)/,
+    message: /others can write to it \(its mode is 0777\)/,
   })
   chmodSync(third.path('run'), 0o700)
   for (const name of ['../web', 'a/b', '.web', '', 'x'.repeat(65), 'a b']) {
@@ -346,7 +346,7 @@ test('a symlink and a living stranger in the place of the socket are refused, an
   await once(stranger, 'listening')
   await assert.rejects(
     daemon.run(({ open }) => open({ name: 'other' }).then(() => {})),
-    { code: 'ERR_COOK_NAME_TAKEN', message: /a living process listens there/ },
+    { code: 'ERR_COOK_NAME_TAKEN', message: /another process listens there/ },
   )
   stranger.close()
 })

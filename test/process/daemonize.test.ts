@@ -158,10 +158,7 @@ test('the launcher of a daemon that says no tells the reason', async () => {
     await cook.notifyUpgradeDone(false, 'the port is taken')
     setImmediate(() => process.exit())
   })
-  assert.match(
-    await failure(lab, launcher, 'ERR_COOK_DAEMON_SAID_NO'),
-    /could not start \(pid \d+\): the port is taken/,
-  )
+  assert.match(await failure(lab, launcher, 'ERR_COOK_DAEMON_FAILED'), /could not start \(pid \d+\): the port is taken/)
 })
 
 test('a daemon that says no and does not end is ended', async () => {
@@ -169,7 +166,7 @@ test('a daemon that says no and does not end is ended', async () => {
   const launcher = launch(lab, { waitReady: true })
   const daemon = await lab.next()
   await daemon.run(({ cook }) => cook.notifyUpgradeDone(false, 'but I stay'))
-  await failure(lab, launcher, 'ERR_COOK_DAEMON_SAID_NO')
+  await failure(lab, launcher, 'ERR_COOK_DAEMON_FAILED')
   await daemon.gone
 })
 

@@ -562,7 +562,7 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     old.kill('SIGUSR2')
     const young = await lab.next()
     old.kill(signal)
-    assert.match(String((await failure(old)).error), /the upgrade was aborted, since the service is being stopped/)
+    assert.match(String((await failure(old)).error), /the upgrade was aborted because the service is being stopped/)
     await young.gone
     await old.gone
   })
@@ -576,7 +576,7 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     young.run(({ serve }) => serve()).catch(() => {})
     await phase(old, 'overlapping')
     old.kill(signal)
-    assert.match(String((await failure(old)).error), /the upgrade was aborted, since the service is being stopped/)
+    assert.match(String((await failure(old)).error), /the upgrade was aborted because the service is being stopped/)
     await young.gone
     await old.gone
   })

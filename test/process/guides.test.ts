@@ -59,7 +59,10 @@ test('docs/first-upgrade.md: its commands do what it says, and its client keeps 
     done.map(({ code }) => code),
     [0, 0, 1, 0, 0],
   )
-  assert.match(done[0]?.stdout ?? '', new RegExp(`^app serves on \\[::\\]:${port} \\(pid \\d+, generation 1\\), log `))
+  assert.match(
+    done[0]?.stdout ?? '',
+    new RegExp(`^✓ app serves on \\[::\\]:${port} \\(pid \\d+, generation 1\\), log `),
+  )
   assert.match(done[1]?.stdout ?? '', /1 connection moved, 0 finished, 0 closed, 0 cut.*app serves generation 2 on /s)
   assert.match(done[2]?.stderr ?? '', /still serves\. It printed:\n.*this version is broken/s)
   assert.match(answers.join(''), /^version 1, process (\d+)\nversion 2, process (?!\1)\d+\n$/)

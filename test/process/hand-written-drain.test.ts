@@ -10,7 +10,7 @@ import { eventually } from '../support/waiting.ts'
 
 const upgrades = 5
 
-test('our clients can see a loss: 100 of them on keep-alive connections lose requests when a server drains with server.close()', async () => {
+test('the test clients notice losses: 100 of them on keep-alive connections lose requests when a server shuts down with server.close()', async () => {
   await using lab = await Lab.open()
   let current = await lab.start('hand-written-drain')
   const port = Number(await current.event('listening'))

@@ -297,7 +297,7 @@ test('after three failed upgrades, each undone by restoreInheritFiles(), the fou
         cook.addInheritTcpListener('more', kept.server)
         await cook.upgrade({ stage: 'daemon', script, args: ['no'] }).finally(cook.restoreInheritFiles)
       }, fixturePath('bad-version')),
-      { code: 'ERR_COOK_SUCCESSOR_SAID_NO' },
+      { code: 'ERR_COOK_SUCCESSOR_FAILED' },
     )
     assert.equal(await ask({ port, host: '127.0.0.1' }), String(old.pid))
   }

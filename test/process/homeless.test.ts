@@ -102,7 +102,7 @@ test(
     }
     const named = types(lab, ['start', 'app.cjs', '--log', 'logs/log', '--pid', 'logs/pid'], '/')
     assert.equal(await named.ended(), 0, named.output())
-    assert.match(named.output(), /is up, but opened no control socket/)
+    assert.match(named.output(), /is up, but has no control socket/)
     process.kill(Number(lab.read('logs/pid')), 'SIGTERM')
     await eventually(
       'its end',

@@ -16,14 +16,14 @@ function volume(podman: Podman, at: string, mode = 0o700, owner = 12_345): reado
 
 const home = ['--env', 'COOK_DAEMON_HOME=/run/cook']
 
-for (const what of ['a folder of another user', 'a symlink', 'a folder that others can write in'] as const) {
+for (const what of ['a folder of another user', 'a symlink', 'a folder that others can write to'] as const) {
   test(`a run directory in memory is never ${what}: the next place is taken`, inContainersOnHost, async () => {
     await using podman = await openContainers()
     const tmp = volume(podman, '/tmp', 0o1777, 0)
     const trap = podman.path('volume/cook-daemon-12345')
     if (what === 'a symlink') symlinkSync('/dev/shm', trap)
     else mkdirSync(trap)
-    if (what === 'a folder that others can write in') {
+    if (what === 'a folder that others can write to') {
       chownSync(trap, 12_345, 12_345)
       chmodSync(trap, 0o777)
     }
@@ -92,7 +92,7 @@ test(
 
 for (const [what, mode, owner, why] of [
   ['belongs to another user', 0o755, 0, /\/run\/cook cannot be used: it belongs to user 0, not to this user \(12345\)/],
-  ['others can write in', 0o777, 12_345, /\/run\/cook cannot be used: others can write in it/],
+  ['others can write to', 0o777, 12_345, /\/run\/cook cannot be used: others can write to it/],
 ] as const) {
   test(
     `a volume for the run directory that ${what} is refused, and nothing is started`,

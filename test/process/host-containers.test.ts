@@ -93,10 +93,7 @@ test(
   async () => {
     await using podman = await openContainers()
     await starts(podman, [...readOnly, '--read-only-tmpfs=false', `${memory},ro`])
-    await untilLogged(
-      podman,
-      'no tmpfs that can be written in is at /tmp or /dev/shm. The service has no control socket',
-    )
+    await untilLogged(podman, 'there is no writable tmpfs at /tmp or /dev/shm. The service has no control socket')
     await podman.does(['kill', '--signal', 'USR2', 'web'])
     await untilLogged(podman, 'v1 serves', 2)
     await podman.does(['stop', '--time', '30', 'web'], 60_000)
@@ -176,7 +173,8 @@ test(
     await using podman = await openContainers()
     const orphan = `spawn('sh', ['-c', 'node -p "\\'orphan ends\\'" &'], { stdio: 'inherit' })`
     writeApp(podman, 'v1', orphan)
-    const doubt = /as pid 1 this process reaps its workers, but not what they leave: use an init/
+    const doubt =
+      /as pid 1 this process reaps its workers, but not orphaned processes: if the program starts others, use an init/
     for (const [options, isReaped] of [
       [readOnly, false],
       [[...readOnly, '--init'], true],

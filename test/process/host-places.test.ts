@@ -40,7 +40,7 @@ test(
     assert.equal((await lab.does(`${bin} logs app -n 1`)).trim().split('\n').length, 1)
     assert.equal(await lab.does(`${bin} logs --path`), 'the journal, unit app.service: journalctl --unit=app.service\n')
     const slot = await lab.runs(`${bin} logs app --slot 0`)
-    assert.deepEqual([slot.code, /the journal does not know slots/.test(slot.stderr)], [2, true])
+    assert.deepEqual([slot.code, /the journal has no slots/.test(slot.stderr)], [2, true])
     // What comes behind, until it is interrupted.
     const followed = await lab.does(
       `${bin} logs app -f -n 0 >/run/followed & follow=$!

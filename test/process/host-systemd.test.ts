@@ -34,7 +34,7 @@ test(
     await lab.does('chown -R lab: /srv/web/releases/2')
     // Typed in the folder behind the link, as npm and deploy agents do it.
     const pinned = await lab.runs(cook('systemd app.cjs', '/srv/web/releases/1'))
-    assert.match(pinned.stderr, /switches \/srv\/web\/current changes nothing for it.* --cwd \/srv\/web\/current$/m)
+    assert.match(pinned.stderr, /switches \/srv\/web\/current has no effect on it.* --cwd \/srv\/web\/current$/m)
     const config = JSON.stringify({
       services: [
         { name: 'one', script: 'app.cjs' },
@@ -153,15 +153,15 @@ test('what cannot be a unit is refused with a reason, and nothing is written', u
     ['systemd /srv/web/orphan.cjs', /belongs to user 4242, who does not exist/],
     ['systemd /root/app/app.cjs', /could not read \/root\/app\/app\.cjs/],
     ['systemd app.cjs --uid lab --cwd /root/app', /the user lab \(7100:7100\) cannot read the program: EACCES/],
-    ['systemd app.cjs --name "a b"', /is not a name/],
+    ['systemd app.cjs --name "a b"', /is not a valid name/],
     ['systemd app.cjs --name all', /means every service/],
-    ['systemd', /what is to be a unit\?/],
+    ['systemd', /nothing to make a unit for/],
     ['systemd nothing-here', /there is no program/],
-    ['systemd app.cjs --socket', /does not run, so nobody knows where it listens/],
+    ['systemd app.cjs --socket', /does not run, so its addresses are unknown/],
     ['systemd --socket app.cjs', /--socket app\.cjs: it must be a port/],
     ['systemd app.cjs --socket localhost:80', /--socket localhost:80: it must be a port/],
     ['systemd app.cjs --socket 70000', /--socket 70000: it must be a port/],
-    ['systemd app.cjs --user-manager --uid lab', /--uid and --gid are for a unit of the machine/],
+    ['systemd app.cjs --user-manager --uid lab', /--uid and --gid are for units of the machine/],
     ["systemd app.cjs -- $'a\\nb'", /line break or another control character/],
     ['systemd app.cjs --name mine --install', /unit mine\.service already .*\/etc\/systemd\/system\/mine\.service/],
     ['systemd app.cjs --name masked --install', /unit masked\.service already/],
@@ -170,7 +170,7 @@ test('what cannot be a unit is refused with a reason, and nothing is written', u
   await Promise.all(refused.map(([words, reason]) => refuses(cook(words), reason)))
   await refuses(
     'cd /srv && node /root/.npm/_npx/1/node_modules/cook-daemon/dist/bin/cook-daemon.js systemd alone.cjs',
-    /lies in the cache of npx/,
+    /is in the npx cache/,
   )
   const asLab = await lab.runs(cook('systemd app.cjs --install'), { user: 'lab' })
   assert.match(asLab.stderr, /--install needs root/)
@@ -201,7 +201,7 @@ test(
     )
     const changed = await lab.runs(cook('systemd app.cjs --name web --socket 127.0.0.1:8080 --install'))
     assert.equal(changed.code, 0)
-    assert.match(changed.stderr, /counts from the next: systemctl restart web/)
+    assert.match(changed.stderr, /take effect at the next restart: systemctl restart web/)
     assert.deepEqual((await asks())[1], worker)
     assert.equal(await lab.shows('web', 'MainPID'), keeper)
 
@@ -242,12 +242,12 @@ test(
     const printed = await lab.runs(`export WORD=x; ${cook('systemd web --socket')}`)
     assert.match(printed.stdout, /^ListenStream=127\.0\.0\.1:8080$/m)
     assert.match(printed.stdout, /run \/srv\/web\/current\/app\.cjs --name web --keep --cwd \/srv\/web\/current$/m)
-    assert.match(printed.stderr, /in the journal, and not in /)
+    assert.match(printed.stderr, /goes to the journal, not to /)
     const { code, stderr } = await lab.runs(cook('systemd web --install'))
     assert.equal(code, 0)
     assert.match(
       stderr,
-      /web runs already, by cook-daemon start, .* cook-daemon stop web && systemctl start web\.service/,
+      /web already runs, started by cook-daemon start, .* cook-daemon stop web && systemctl start web\.service/,
     )
     assert.equal(await lab.does('systemctl is-enabled web; systemctl is-active web || true'), 'enabled\ninactive\n')
     assert.equal(await lab.does('curl --silent 127.0.0.1:8080'), before)
@@ -278,7 +278,7 @@ test(
       /\/home\/lab\/\.config\/systemd\/user\/app\.service {2}written[\s\S]*systemctl --user reload app/,
     )
     // In this machine nobody can make them linger.
-    assert.match(stderr, /lingering could not be turned on for lab.* loginctl enable-linger lab/)
+    assert.match(stderr, /lingering could not be enabled for lab.* loginctl enable-linger lab/)
     assert.match(await lab.does('curl --silent 127.0.0.1:8080'), /^v1 \d+ 7100 $/)
     await lab.does(
       'sed -i s/v1/v2/ ~/app.cjs; systemctl --user reload app; [[ $(curl --silent 127.0.0.1:8080) = v2* ]]',

@@ -8,7 +8,7 @@ import { keepAliveClients } from '../support/load/keep-alive-clients.ts'
 import { webSocketClients } from '../support/load/web-socket-clients.ts'
 import { upgradeBySignal } from '../support/steps.ts'
 
-test('30 upgrades under 100 keep-alive clients, 20 that connect for each request and 100 WebSockets: nothing fails, is refused or reset, and nobody reconnects', async () => {
+test('30 upgrades under 100 keep-alive clients, 20 that connect for each request and 100 WebSockets: no request fails, no connection is refused or reset, and no client reconnects', async () => {
   const count = takesAll ? 100 : 30
   await using lab = await Lab.open()
   let server = await lab.start('web-socket-server')

@@ -40,6 +40,6 @@ await serve(createServer((_, response) => response.end(text)), { host: '127.0.0.
   })
   assert.deepEqual(fourth.listeners[0]?.address, third.listeners[0]?.address)
   assert.equal(await operator.asks('app'), 'another file')
-  assert.match(readFileSync(lab.path('run/app.log'), 'utf8'), /has ended unasked .*exit code unknown/)
+  assert.match(readFileSync(lab.path('run/app.log'), 'utf8'), /exited unexpectedly .*exit code unknown/)
   await operator.does(['stop', 'app'])
 })

@@ -131,7 +131,7 @@ describe('the keeper itself', { concurrency: 3 }, () => {
     mkdirSync(lab.path('run/app.service'))
     system.kill(keeperOf(before), 'SIGKILL')
     await using clients = new Witnesses(port)
-    const refused = () => logOf(lab).split('another keeper could not take this process up').length - 1
+    const refused = () => logOf(lab).split('another keeper could not adopt this process').length - 1
     await eventually('two that were refused', () => refused() >= 2 || undefined)
     await clients.untilMore()
     assert.ok(refused() <= 3, logOf(lab))

@@ -43,7 +43,7 @@ const obeys = `server.prependListener('request', (request) => {
 })`
 
 describe('a service with a keeper', { concurrency: 3 }, () => {
-  test('a worker that is killed is started again: nobody is refused or hangs, and lost is only what it was answering', async () => {
+  test('a worker that is killed is restarted: no client is refused or hangs, and only the requests it was answering are lost', async () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
     writeProgram(lab, 'app.mjs', 'one')
@@ -90,7 +90,7 @@ describe('a service with a keeper', { concurrency: 3 }, () => {
     assert.match(told, /1 after a crash/)
     assert.match(told, /exit code 0 \(pid \d+, \d{4}-/)
     assert.match(told, /my last words/)
-    assert.match(logOf(lab), /cook-daemon: the worker has ended unasked \(pid \d+, exit code 0\); it is started again/)
+    assert.match(logOf(lab), /cook-daemon: the worker exited unexpectedly \(pid \d+, exit code 0\); restarting it/)
   })
 
   test('what a worker that crashes has started ends too, and what the next one starts stays', async () => {
@@ -132,10 +132,10 @@ appendFileSync(${JSON.stringify(file)}, spawn('sleep', ['3600'], { stdio: 'ignor
     writeProgram(lab, 'r2/app.mjs', 'two')
     await crash(operator)
     assert.match(await operator.asks('app'), /^two /)
-    assert.match(logOf(lab), /r1\/app\.mjs is not there any more: it is started as it was typed/)
+    assert.match(logOf(lab), /r1\/app\.mjs no longer exists: starting the path as it was typed/)
   })
 
-  test('a release that crashes 1.5 s after it listens, twice, gives its place to the one before it; status and log say so', async () => {
+  test('a release that crashes twice, 1.5 s after it listens, is replaced by the previous one; status and log show it', async () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
     for (const release of ['r1', 'r2']) mkdirSync(lab.path(release))
@@ -152,7 +152,7 @@ appendFileSync(${JSON.stringify(file)}, spawn('sleep', ['3600'], { stdio: 'ignor
     assert.equal(release?.script, lab.path('r1/app.mjs'))
     assert.equal(workers?.[0]?.restarts.crash, 2)
     assert.match(workers?.[0]?.lastExit?.words ?? '', /no cache left/)
-    assert.match(logOf(lab), new RegExp(`it went back to the release before, ${lab.path('r1/app.mjs')}`))
+    assert.match(logOf(lab), new RegExp(`went back to the previous release, ${lab.path('r1/app.mjs')}`))
     assert.deepEqual([...clients.of('refused'), ...clients.of('hung')], [])
   })
 
@@ -171,13 +171,13 @@ appendFileSync(${JSON.stringify(file)}, spawn('sleep', ['3600'], { stdio: 'ignor
         ({ words }) => words.includes('app.mjs') && !words.includes('cook-daemon.js'),
       )
       most = Math.max(most, workers.length)
-      return countOf(logOf(lab), 'has ended unasked') >= 5 || undefined
+      return countOf(logOf(lab), 'exited unexpectedly') >= 5 || undefined
     })
     assert.ok(most <= 1, `${most} at once`)
     const lines = logOf(lab)
       .split('\n')
       .filter((line) => line.includes('cook-daemon: '))
-    assert.ok(lines.length <= 2 * countOf(logOf(lab), 'has ended unasked') + 1, lines.join('\n'))
+    assert.ok(lines.length <= 2 * countOf(logOf(lab), 'exited unexpectedly') + 1, lines.join('\n'))
     const { workers, pid, phase } = await operator.status('app')
     assert.ok(['waiting', 'starting'].includes(workers?.[0]?.state ?? ''), workers?.[0]?.state)
     // Nobody is to signal a process that is not there: the pid is that of the service.
@@ -209,7 +209,7 @@ appendFileSync(${JSON.stringify(file)}, spawn('sleep', ['3600'], { stdio: 'ignor
     const { workers, pid } = await untilServes(operator, 2)
     assert.notEqual(pid, before.pid)
     assert.deepEqual([workers?.[0]?.restarts.hang, workers?.[0]?.restarts.crash], [1, 0])
-    assert.match(logOf(lab), /its event loop did not turn, and it was killed/)
+    assert.match(logOf(lab), /its event loop was blocked, and it was killed/)
     assert.match(await operator.asks('app'), /^one /)
   })
 
@@ -223,7 +223,7 @@ appendFileSync(${JSON.stringify(file)}, spawn('sleep', ['3600'], { stdio: 'ignor
     assert.equal(workers?.[0]?.restarts.memory, 1)
     await clients.untilAnswered(new RegExp(`^one ${(await operator.status('app')).pid}$`))
     assert.deepEqual(await clients.stop(), [])
-    assert.match(logOf(lab), /the worker has \d+ MB of memory, more than 20 MB: it is replaced by itself/)
+    assert.match(logOf(lab), /the worker uses \d+ MB of memory, more than 20 MB: upgrading it to itself/)
   })
 
   test('a restart keeps the listeners: nobody is refused; one that does not come up goes back to what ran, and says why', async () => {
@@ -316,7 +316,7 @@ process.on('SIGHUP', () => daemon.stop().then(() => process.exit(0)))`,
     }
     assert.equal((await operator.status('app')).pid, before.pid)
     system.kill(workerOf(before), 'SIGKILL')
-    await eventually('a start that failed', () => countOf(logOf(lab), 'did not come up') >= 2 || undefined)
+    await eventually('a start that failed', () => countOf(logOf(lab), 'did not start') >= 2 || undefined)
     const ended = await operator.types(['status', 'app'])
     assert.match(ended.stdout, /waiting|starting|down/)
     writeProgram(lab, 'app.mjs', 'again')
@@ -364,7 +364,7 @@ process.on('SIGHUP', () => daemon.stop().then(() => process.exit(0)))`,
     await crash(operator)
     await crash(operator)
     assert.match(await operator.asks('app'), /^one /)
-    assert.equal(countOf(lab.read('log'), 'its record could not be written'), 1, lab.read('log'))
+    assert.equal(countOf(lab.read('log'), 'the record of the service could not be written'), 1, lab.read('log'))
     disk.empty()
     await crash(operator)
     const { restarts } = JSON.parse(readFileSync(lab.path('run/app.service'), 'utf8'))

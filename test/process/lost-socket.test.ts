@@ -56,7 +56,7 @@ describe('what a process has by its name', { concurrency: 3 }, () => {
     })
     const third = await operator.status('app')
     const stopped = await without(['stop', 'app'])
-    assert.deepEqual([stopped.code, stopped.stdout], [0, 'app has stopped\n'])
+    assert.deepEqual([stopped.code, stopped.stdout], [0, '✓ app has stopped\n'])
     assert.equal(isAlive([third.pid, third.startTime]), false)
   })
 
@@ -100,7 +100,7 @@ describe('what a process has by its name', { concurrency: 3 }, () => {
     first.kill('SIGCONT')
     const { hook, error } = (await first.event('hook-failed')) as { hook: string; error: string }
     assert.equal(hook, 'control')
-    assert.match(error, /a service named web is already running: .* a living process listens there/)
+    assert.match(error, /a service named web is already running: .* another process listens there/)
     await second.run(({ kept }) => void kept.daemon?.gone.then(() => setImmediate(() => process.exit(0))))
     const { code, stderr } = await operator.types(['stop', 'web'])
     assert.equal(code, 1)
@@ -151,7 +151,7 @@ describe('what a process has by its name', { concurrency: 3 }, () => {
     rmSync(socketOf(lab))
     const { hook, error } = (await daemon.event('hook-failed')) as { hook: string; error: string }
     assert.equal(hook, 'control')
-    assert.match(error, /run directory .* cannot be used: others can write in it/)
+    assert.match(error, /run directory .* cannot be used: others can write to it/)
     chmodSync(lab.path('run'), 0o700)
     const { pid } = await eventually('its socket', () => statusOf(socketOf(lab)).catch(() => undefined))
     assert.equal(pid, daemon.pid)

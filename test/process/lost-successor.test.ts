@@ -251,7 +251,7 @@ const unmodified = (onRequest: string) => `
   })
   server.listen(0, '127.0.0.1', () => given.serving(server))`
 
-test('a new version of an unmodified program that crashes at its first request, while the old one finishes its last, gives the service back', async () => {
+test('when a new version of an unmodified program crashes at its first request while the old one finishes its last, the old one takes the service back', async () => {
   const folder = newFolder()
   await using program = await UnmodifiedProgram.start('scripted.mjs', { folder, env: { LINES: unmodified('') } })
   const { port, pid } = program

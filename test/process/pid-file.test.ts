@@ -50,7 +50,7 @@ test('after a failed upgrade the pid file names the old process', async () => {
   await using lab = await Lab.open()
   const old = await lab.start()
   await writePid(old, lab)
-  await assert.rejects(failedUpgrade(old), { code: 'ERR_COOK_SUCCESSOR_SAID_NO' })
+  await assert.rejects(failedUpgrade(old), { code: 'ERR_COOK_SUCCESSOR_FAILED' })
   assert.equal(lab.read('pid'), `${old.pid}\n`)
 })
 
@@ -73,7 +73,7 @@ test('a failed upgrade tells its own reason, even if the folder of the pid file 
   const folder = lab.makeFolder('run')
   await writePid(old, lab, 'run/pid')
   rmSync(folder, { recursive: true })
-  await assert.rejects(failedUpgrade(old), { code: 'ERR_COOK_SUCCESSOR_SAID_NO' })
+  await assert.rejects(failedUpgrade(old), { code: 'ERR_COOK_SUCCESSOR_FAILED' })
 })
 
 test('a failed upgrade leaves a pid file alone that names another living process by then', async () => {
@@ -82,7 +82,7 @@ test('a failed upgrade leaves a pid file alone that names another living process
   const old = await lab.start()
   await writePid(old, lab)
   writeFileSync(lab.path('pid'), `${stranger.pid}\n`)
-  await assert.rejects(failedUpgrade(old), { code: 'ERR_COOK_SUCCESSOR_SAID_NO' })
+  await assert.rejects(failedUpgrade(old), { code: 'ERR_COOK_SUCCESSOR_FAILED' })
   assert.equal(lab.read('pid'), `${stranger.pid}\n`)
 })
 
@@ -194,7 +194,7 @@ test('a relative path is one from the working directory of the call', async () =
     cook.writePid('pid')
     process.chdir('elsewhere')
   })
-  await assert.rejects(failedUpgrade(puppet), { code: 'ERR_COOK_SUCCESSOR_SAID_NO' })
+  await assert.rejects(failedUpgrade(puppet), { code: 'ERR_COOK_SUCCESSOR_FAILED' })
   assert.equal(readFileSync(lab.path('pid'), 'utf8'), `${puppet.pid}\n`)
   assert.deepEqual(readdirSync(lab.path('elsewhere')), [])
 })

@@ -40,7 +40,7 @@ for (const chain of chains) {
     for (const [at, args] of later.entries()) {
       const refused = await beginReplace(lab, old, { args })
       refused.young.run(sayNo).catch(() => {})
-      await assert.rejects(refused.upgrading, { code: 'ERR_COOK_SUCCESSOR_SAID_NO', message: /I do not like it/ })
+      await assert.rejects(refused.upgrading, { code: 'ERR_COOK_SUCCESSOR_FAILED', message: /I do not like it/ })
       assert.deepEqual(await askAll(idle), [answerOf(old)])
 
       const busy = await HttpConnection.open(port)
@@ -82,7 +82,7 @@ for (const stage of ['daemon', 'parent'] as const) {
   test(`a new version that does not speak the old one's protocol any more says so, and the old one serves (stage ${stage})`, async () => {
     await using lab = await Lab.open()
     const { old, port, upgrading } = await beginUpgrade(lab, ['the present version', 'a much later one'], stage)
-    await assert.rejects(upgrading, { code: 'ERR_COOK_SUCCESSOR_SAID_NO', message: /deploy a version between/ })
+    await assert.rejects(upgrading, { code: 'ERR_COOK_SUCCESSOR_FAILED', message: /deploy a version between/ })
     assert.match(lab.read('log'), /ERR_COOK_PROTOCOL/)
     assert.equal(await ask({ port, host: '127.0.0.1' }), String(old.pid))
   })

@@ -58,7 +58,7 @@ function ask(port: number, agent: Agent | false): Promise<string | undefined> {
   return new Promise((done) => {
     get({ port, host: '127.0.0.1', agent }, (response) => {
       response.resume().on('error', (error) => done(error.message))
-      response.on('end', () => done(response.complete ? undefined : 'half an answer'))
+      response.on('end', () => done(response.complete ? undefined : 'incomplete answer'))
     }).on('error', (error) => done(error.message))
   })
 }

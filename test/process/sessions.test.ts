@@ -86,9 +86,9 @@ createServer().listen(process.cwd() + '/' + process.pid + '.pipe')`
       const { code, stderr } = await operator.types(['start', 'app.mjs', '--ready-timeout', '2500'])
       const { identity, port } = await wrapped.found('first')
       assert.equal(code, 1)
-      const listened = `It listened nowhere itself: a process that it had started did, on 127.0.0.1:${port} (pid ${identity[0]}: node server.cjs first)`
+      const listened = `It did not listen itself, but a child process did, on 127.0.0.1:${port} (pid ${identity[0]}: node server.cjs first)`
       assert.ok(stderr.includes(listened), stderr)
-      assert.ok(stderr.includes('was killed, with what it had started'), stderr)
+      assert.ok(stderr.includes('was killed with its child processes'), stderr)
       assert.equal(isGone(identity), true)
     },
   )
@@ -138,7 +138,7 @@ createServer().listen(process.cwd() + '/' + process.pid + '.pipe')`
     await operator.does(['start', 'app.mjs'])
     const { identity } = await wrapped.found('first')
     assert.equal(isAlive(identity), true)
-    assert.match(await operator.does(['stop', 'app', '--kill-after', '100']), /had to be killed/)
+    assert.match(await operator.does(['stop', 'app', '--kill-after', '100']), /was killed: it did not stop in time/)
     assert.equal(isGone(identity), true)
   })
 })

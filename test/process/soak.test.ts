@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { soak } from '../support/soak.ts'
 
-test('26 upgrades under load, every third version a bad one: no request fails, nobody reconnects, and the last generation has the descriptors, environment and memory of the tenth', {
+test('26 upgrades under load, every third version a bad one: no request fails, no client reconnects, and the last generation has the descriptors, environment and memory of the tenth', {
   skip: process.platform !== 'linux' && 'what a process holds is read from /proc',
 }, async () => {
   const result = await soak({ upgrades: 26 })

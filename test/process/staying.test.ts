@@ -115,7 +115,7 @@ test('status and upgrade show which listener stays with the old version', async 
   const port = await passivePort(client)
   assert.match(
     await operator.does(['status']),
-    new RegExp(`127.0.0.1:${port} \\(stays with this process at an upgrade`),
+    new RegExp(`127.0.0.1:${port} \\(stays with this process during an upgrade`),
   )
   assert.match(await operator.does(['upgrade']), new RegExp(`127.0.0.1:${port} stays with the old process`))
   client.socket.destroy()

@@ -192,7 +192,7 @@ test(
     // All that it has made is that user's, and was made by that user.
     for (const file of ['web.sock', 'web.service']) assert.equal(statSync(`${folder}/${file}`).uid, nobody)
     const stopped = await machine.types(['stop', 'web'])
-    assert.deepEqual([stopped.code, stopped.stdout], [0, 'web has stopped\n'])
+    assert.deepEqual([stopped.code, stopped.stdout], [0, '✓ web has stopped\n'])
     assert.equal(isGone(folder, 'web'), true)
     const down = await machine.types(['status', 'web'])
     assert.deepEqual([down.code, /stopped/.test(down.stdout)], [3, true], down.stdout + down.stderr)
@@ -218,7 +218,7 @@ test(
     await machine.starts(unit, 'ours', 0)
     await machine.starts(others, 'web', other)
     const one = await machine.types(['status'])
-    assert.deepEqual([one.code, one.stderr], [2, 'cook-daemon: which one? There are mine, ours, web\n'])
+    assert.deepEqual([one.code, one.stderr], [2, 'cook-daemon: several services run; name one: mine, ours, web\n'])
     const upgraded = await machine.types(['upgrade', 'all', '--json'])
     assert.equal(upgraded.code, 0, upgraded.stderr)
     for (const [folder, name] of [
@@ -256,7 +256,7 @@ test(
     chownSync(`${others}/third.service`, other, other)
     const two = await machine.types(['stop', 'third'])
     assert.deepEqual([two.code, two.stdout], [2, ''])
-    assert.match(two.stderr, /There is a third in .*\/run\/cook-daemon-web \(user 65533\)/)
+    assert.match(two.stderr, /there is a third in .*\/run\/cook-daemon-web \(user 65533\)/)
     assert.match(two.stderr, /\/run\/second \(user nobody\).* COOK_DAEMON_HOME=\/run/)
     const chosen = await machine.types(['stop', 'mine'], { env: { COOK_DAEMON_HOME: '/run/second' } })
     assert.deepEqual([chosen.code, isGone(second, 'mine'), isGone(own, 'mine')], [0, true, false], chosen.stderr)
@@ -371,11 +371,11 @@ test(
     for (const args of [['status', 'web'], ['upgrade', 'all'], ['stop']]) {
       const { code, stdout, stderr } = await machine.types(args)
       assert.deepEqual([code, stdout], [1, ''], args.join(' '))
-      assert.match(stderr, /belongs to user 65534, who cannot reach \S+cook-daemon\.js; nothing was done/)
+      assert.match(stderr, /belongs to user 65534, who cannot access \S+cook-daemon\.js; nothing was done/)
       assert.match(stderr, /systemctl reload/)
     }
     const { code, stdout, stderr } = await machine.types(['list'])
-    assert.match(stdout, /web +nobody +\/run\/cook-daemon-web +- +- +unknown +cannot be asked/)
+    assert.match(stdout, /web +nobody +\/run\/cook-daemon-web +- +- +unknown +cannot be reached/)
     assert.match(stderr, /cannot reach/)
     assert.equal(code, 0)
     assert.equal((await machine.status(folder, 'web')).pid, status.pid)
@@ -444,7 +444,7 @@ test(
       process.argv[1] = lay(machine, code)
       return within('the end of the child', listAsOwner(place, patience))
     }
-    await assert.rejects(asked('setInterval(() => {}, 1000)', 300), /did not answer/)
+    await assert.rejects(asked('setInterval(() => {}, 1000)', 300), /did not respond/)
     // One that has left its session holds the pipe.
     const leaves = `const { pid } = require('node:child_process').spawn('sleep', ['60'], { detached: true, stdio: 'inherit' })
       console.error(pid)

@@ -17,15 +17,20 @@ type Failing = { readonly what: string; readonly args: readonly string[]; readon
 /** What the fault matrix does not have: kills, loops, garbage and a closed link are there. */
 const versions: readonly Failing[] = [
   { what: 'exits', args: ['exit', '3'], code: 'ERR_COOK_SUCCESSOR_EXITED', text: /exited before it was ready/ },
-  { what: 'says no', args: ['no'], code: 'ERR_COOK_SUCCESSOR_SAID_NO', text: /refused to start: the database is down/ },
+  { what: 'says no', args: ['no'], code: 'ERR_COOK_SUCCESSOR_FAILED', text: /refused to start: the database is down/ },
   {
     what: 'says no and stays',
     args: ['no-and-stay'],
-    code: 'ERR_COOK_SUCCESSOR_SAID_NO',
+    code: 'ERR_COOK_SUCCESSOR_FAILED',
     text: /refused to start: I stay/,
   },
   { what: 'never answers', args: ['hang'], code: 'ERR_COOK_SUCCESSOR_TIMEOUT', text: /after 4 s and was killed/ },
-  { what: 'is killed right after its yes', args: ['yes-and-kill'], code: 'ERR_COOK_SUCCESSOR_EXITED', text: /exited/ },
+  {
+    what: 'is killed right after it reported ready',
+    args: ['yes-and-kill'],
+    code: 'ERR_COOK_SUCCESSOR_EXITED',
+    text: /exited/,
+  },
   {
     what: 'stops right after its yes',
     args: ['yes-and-stop'],
@@ -54,7 +59,7 @@ for (const stage of ['daemon', 'parent'] as const) {
   const way = stage === 'parent' ? 'the way of the original Go API' : 'the direct way'
   for (const { what, args, code, text } of versions) {
     if (stage === 'parent' && !takesAll && !parentExamples.includes(what)) continue
-    test(`a new version that ${what} costs nothing and its predecessor says why, ${way}`, async () => {
+    test(`a new version that ${what} costs nothing and the old process reports why, ${way}`, async () => {
       await using lab = await Lab.open()
       const old = await lab.start('puppet', { args: ['--daemonize={"logFile":"log"}'] })
       const port = await openListener(old)
@@ -72,7 +77,7 @@ for (const stage of ['daemon', 'parent'] as const) {
   }
 }
 
-test('nobody meets a new version before its commit: one that listens, and then fails, has cost nothing', async () => {
+test('no client reaches a new version before its commit: one that listens and then fails costs nothing', async () => {
   await using lab = await Lab.open()
   const old = await lab.start()
   const port = await old.run(({ start }) => start())
@@ -109,7 +114,7 @@ test('a version that cannot be started costs nothing: bad binary, bad working di
   const port = await openListener(old)
   writeFileSync(lab.path('no-program'), 'not executable')
   const cases: readonly [UpgradeOptions, string, RegExp][] = [
-    [{ execPath: lab.path('no-node') }, 'ERR_COOK_SUCCESSOR_SPAWN', /: there is no such file\./],
+    [{ execPath: lab.path('no-node') }, 'ERR_COOK_SUCCESSOR_SPAWN', /: no such file\./],
     [{ execPath: lab.path('no-program') }, 'ERR_COOK_SUCCESSOR_SPAWN', /EACCES/],
     [{ cwd: lab.path('no-folder') }, 'ERR_COOK_SUCCESSOR_SPAWN', /working directory .* does not exist/],
     [{ script: lab.path('no-script.js') }, 'ERR_COOK_SUCCESSOR_EXITED', /Cannot find module/],

@@ -90,7 +90,7 @@ test('a handle that nobody claims is closed when the new process takes over', as
   )
 })
 
-test('with an overlap, a new version that dies in it has cost nothing', async () => {
+test('a new version that dies during the overlap costs nothing', async () => {
   await using lab = await Lab.open()
   const old = await lab.start()
   const port = await openListener(old)

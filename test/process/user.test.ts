@@ -284,11 +284,11 @@ test('a user that cannot be, or cannot run the program, is a usage error, and no
   await using operator = new Operator(lab)
   writeApp(lab)
   const wrong: readonly (readonly [options: { readonly uid?: string; readonly gid?: string }, why: RegExp])[] = [
-    [{ uid: 'root' }, /root is who starts it already/],
-    [{ uid: '0' }, /root is who starts it already/],
+    [{ uid: 'root' }, /the program already runs as root/],
+    [{ uid: '0' }, /the program already runs as root/],
     [{ gid: String(user.gid) }, /--gid needs --uid/],
     [{ uid: user.name, gid: 'no-such-group' }, /there is no group no-such-group/],
-    [{ uid: '3999999999' }, /its group must be named: --gid/],
+    [{ uid: '3999999999' }, /its group must be named with --gid/],
     [{ uid: '4294967295' }, /there is no user 4294967295/],
   ]
   for (const [options, why] of wrong) assert.throws(() => userOf(options), why)
@@ -329,7 +329,7 @@ test('who is not root can name themselves, and nobody else', asRootInMatrix, asy
     return { code, stderr: await stderr }
   }
   const other = await types('start', 'app.cjs', '--uid', 'nobody')
-  assert.deepEqual([other.code, /only root can start a program as another user/.test(other.stderr)], [2, true])
+  assert.deepEqual([other.code, /only root can run a program as another user/.test(other.stderr)], [2, true])
   const own = await types('start', 'app.cjs', '--uid', user.name)
   assert.equal(own.code, 0, own.stderr)
   assert.deepEqual(traced(lab, 'line'), [his()])
@@ -346,7 +346,7 @@ test('a port that only root may open, in a later version, fails with what to do'
   writeApp(lab, "1, '127.0.0.1'")
   const { code, stderr } = await operator.types(['upgrade', 'app'])
   assert.equal(code, 1)
-  assert.match(stderr, /EACCES.*is opened by a new start \(stop and start\), or by systemd \(socket activation\)/)
+  assert.match(stderr, /EACCES.*needs a new start \(stop, then start\), or systemd \(socket activation\)/)
   await operator.does(['stop', 'app'])
 })
 
@@ -421,13 +421,13 @@ test(
     writeApp(lab)
     await operator.does(['start', 'app.cjs', '--uid', user.name])
     const refused = await operator.types(['upgrade', 'app', '--keeper'])
-    assert.deepEqual([refused.code, /stop the service, and start it/.test(refused.stderr)], [1, true])
+    assert.deepEqual([refused.code, /stop the service, then start it/.test(refused.stderr)], [1, true])
     await operator.does(['upgrade', 'app'])
     const before = await operator.status('app')
     process.kill(before.keeper?.pid ?? 0, 'SIGKILL')
     await eventually(
       'its word in the log',
-      () => /the keeper is gone.*cook-daemon stop/.exec(lab.read('run/app.log')) ?? undefined,
+      () => /the keeper has exited.*cook-daemon stop/.exec(lab.read('run/app.log')) ?? undefined,
     )
     const [response] = await once(get({ port: portOf(before), host: '127.0.0.1' }), 'response')
     assert.equal(await text(response), answerOf(before.pid))
@@ -440,7 +440,7 @@ test(
       const { stderr } = await operator.types(words)
       assert.match(
         stderr,
-        new RegExp(`keeper of app is gone; its worker \\(pid ${before.pid}\\) serves on`),
+        new RegExp(`keeper of app has exited; its worker \\(pid ${before.pid}\\) still serves`),
         words.join(' '),
       )
     }

@@ -94,7 +94,7 @@ describe('what is wrong', { concurrency: 3 }, () => {
     mkdirSync(lab.path('logs'))
     await operator.does(['start', 'app.cjs', '--name', 'x', '--log', 'logs/x.log'])
     renameSync(lab.path('logs'), lab.path('old'))
-    assert.match(await operator.does(['upgrade', 'x']), /could not be opened anew: .*logs\/x\.log/)
+    assert.match(await operator.does(['upgrade', 'x']), /could not be reopened: .*logs\/x\.log/)
     for (const text of await words(operator, 'x')) assert.match(text, /logs\/x\.log was moved.*old\/x\.log/)
   })
 
@@ -195,7 +195,10 @@ await serve(createServer((_, response) => response.end('x')), { host: '127.0.0.1
     assert.match(lab.read('run/x.log'), told)
     for (const text of await words(operator, 'x')) assert.match(text, told)
     // An abstract socket of Linux is nobody's to hand over.
-    assert.match(String(textsOf(await operator.status('x'))), /server at @cook-test-\d+ .* no upgrade hands it over/)
+    assert.match(
+      String(textsOf(await operator.status('x'))),
+      /server at @cook-test-\d+ .* upgrades cannot hand it over/,
+    )
   })
 
   test('a successor that was lost is told by the log and status of the old version, which serves again', async () => {
@@ -217,7 +220,7 @@ await serve(createServer((_, response) => response.end('x')), { host: '127.0.0.1
     const young = await operator.status('x')
     assert.notEqual(young.pid, pid)
     process.kill(young.pid, 'SIGKILL')
-    const told = /generation 2\) died right after it had taken over/
+    const told = /generation 2\) crashed right after it took over/
     await eventually('the old one again', async () => {
       const status = await operator.status('x').catch(() => undefined)
       return status?.pid === pid && textsOf(status).length > 0 ? status : undefined

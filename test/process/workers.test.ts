@@ -80,7 +80,7 @@ async function tellsWhatMoved(operator: Operator): Promise<string> {
 describe('several workers', { concurrency: 3 }, () => {
   for (const isServing of [false, true]) {
     const what = isServing ? 'a program that calls serve()' : 'an unmodified program'
-    test(`four workers of ${what} know their slots; upgrade after upgrade under load nobody fails, and nobody connects again`, {
+    test(`four workers of ${what} know their slots; in upgrade after upgrade under load no request fails and no client reconnects`, {
       skip: isServing && onlyInMatrix.skip,
     }, async () => {
       await using lab = await Lab.open()
@@ -129,7 +129,7 @@ describe('several workers', { concurrency: 3 }, () => {
     })
   }
 
-  test('a new version that fails in any one slot costs nothing: exit code 1, the slot and its last words, and every pid as before', async () => {
+  test('a new version that fails in any one slot costs nothing: exit code 1, the slot and its last output are printed, and every pid stays the same', async () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
     const env = { ELSEWHERE: `${await freePort()}` }
@@ -222,7 +222,7 @@ describe('several workers', { concurrency: 3 }, () => {
     },
   )
 
-  test('SIGKILL of one of four: nobody is refused or hangs, lost is only what it was answering, and it comes back in its slot', async () => {
+  test('SIGKILL of one of four workers: no client is refused or hangs, only the requests it was answering are lost, and it is restarted in its slot', async () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
     let status = await begin(lab, operator, 4)
@@ -272,7 +272,7 @@ describe('several workers', { concurrency: 3 }, () => {
     assert.deepEqual(await bodiesOf(now), ['two 0', 'two 1', 'two 2'])
   })
 
-  test('workers come and go under load: nobody fails, nobody connects again, and a slot keeps its number and its process', async () => {
+  test('workers are added and removed under load: no request fails, no client reconnects, and a slot keeps its number and its process', async () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
     let status = await begin(lab, operator, 4)
@@ -337,7 +337,7 @@ describe('several workers', { concurrency: 3 }, () => {
       const { code, stderr } = await operator.types(['scale', 'app', '4'])
       assert.equal(code, 1)
       assert.match(stderr, /slot 2: [\s\S]*port 8081 is taken/)
-      assert.match(stderr, /As before, 2 workers serve/)
+      assert.match(stderr, /\. 2 workers serve, as before\n[\s\S]*\n✗ not scaled\. Full log: cook-daemon logs app\n$/)
       const now = await untilSettled(lab, operator, 2)
       assert.deepEqual(pidsOf(now), pidsOf(before))
       await loads.untilMore()
@@ -546,6 +546,7 @@ await serve(server, { path: ${JSON.stringify(path)}, prepare })
       const { code, stderr } = await operator.types(['restart', 'app'])
       assert.equal(code, 1)
       assert.match(stderr, /no database here/)
+      assert.match(stderr, /\n✗ not restarted: .+ Full log: cook-daemon logs app\n$/)
       const now = await untilSettled(lab, operator, 3, ({ release }) => release?.script === lab.path('r1/app.mjs'))
       assert.deepEqual(await untilBodies(now, 'one'), ['one 0', 'one 1', 'one 2'])
       await clients.untilMore()
@@ -610,7 +611,7 @@ await serve(server, { path: ${JSON.stringify(path)}, prepare })
       assert.deepEqual(await untilBodies(now, 'one'), ['one 0', 'one 1', 'one 2'])
       assert.match(
         (await operator.status('app')).warnings?.map(({ text }) => text).join('\n') ?? '',
-        /went back to the release before/,
+        /went back to the previous release/,
       )
       await clients.stop()
       assert.deepEqual([...clients.of('refused'), ...clients.of('hung')], [])
@@ -644,7 +645,7 @@ await serve(server, { path: ${JSON.stringify(path)}, prepare })
       assert.deepEqual([pidsOf(now)[0], pidsOf(now)[2]], [pidsOf(before)[0], pidsOf(before)[2]])
       await loads.untilMore()
       await loads.assertNothingLost(() => logsOf(lab))
-      assert.match(logsOf(lab), /slot 1: the worker has \d+ MB of memory, more than 350 MB: it is replaced by itself/)
+      assert.match(logsOf(lab), /slot 1: the worker uses \d+ MB of memory, more than 350 MB: upgrading it to itself/)
     },
   )
 

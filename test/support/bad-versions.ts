@@ -28,14 +28,14 @@ export function badVersions(takenPort: number): readonly [BadVersion, ...BadVers
     { what: 'exits with 0', args: ['exit', '0'], ...ends },
     { what: 'exits with 1', args: ['exit', '1'], ...ends },
     { what: 'throws', args: ['throw'], ...ends },
-    { what: 'says no', args: ['no'], code: 'ERR_COOK_SUCCESSOR_SAID_NO' },
+    { what: 'says no', args: ['no'], code: 'ERR_COOK_SUCCESSOR_FAILED' },
     { what: 'never answers', args: ['hang'], ...hangs },
     { what: 'is killed', args: ['kill'], ...ends },
     { what: 'loops for ever', args: ['loop'], ...hangs },
     { what: 'writes garbage on the link', args: ['garbage'], ...breaks },
     { what: 'closes the link', args: ['close-link'], ...ends },
     { what: 'wants a port that is taken', args: ['port', String(takenPort)], ...ends },
-    { what: 'is killed right after its yes', args: ['yes-and-kill'], ...ends },
+    { what: 'is killed right after it reported ready', args: ['yes-and-kill'], ...ends },
     { what: 'dies in its overlap', options: { overlap: 20_000 }, ...ends },
   ]
 }

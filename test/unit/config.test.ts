@@ -259,14 +259,14 @@ test('what PM2 offers and this does not is named once for all apps, with what to
     deploy: {},
   })
   assert.equal(notes.length, 5)
-  assert.match(notes[0] ?? '', /^deploy is not offered: /)
-  assert.match(notes[1] ?? '', /^a, b: watch is not offered: .*cook-daemon upgrade/)
-  assert.match(notes[2] ?? '', /^a, b: cron_restart is not offered: .*crontab/)
-  assert.match(notes[3] ?? '', /^a, b: ignore_watch is not offered/)
-  assert.match(notes[4] ?? '', /^b: treekill is not offered: .*detached/)
+  assert.match(notes[0] ?? '', /^deploy is not supported: /)
+  assert.match(notes[1] ?? '', /^a, b: watch is not supported: .*cook-daemon upgrade/)
+  assert.match(notes[2] ?? '', /^a, b: cron_restart is not supported: .*crontab/)
+  assert.match(notes[3] ?? '', /^a, b: ignore_watch is not supported/)
+  assert.match(notes[4] ?? '', /^b: treekill is not supported: .*detached/)
   assert.deepEqual(app({ instances: 1, max_restart: 3, x_y: 1 }).notes, [
-    'web: max_restart is not a field that is known, and is not used',
-    'web: x_y is not a field that is known, and is not used',
+    'web: max_restart is an unknown field, and is ignored',
+    'web: x_y is an unknown field, and is ignored',
   ])
   assert.match(app({ out_file: 'a.log', error_file: 'b.log' }).notes[0] ?? '', /^web: error_file .* one file, a\.log$/)
 })
@@ -327,9 +327,9 @@ test('npm start is the node command that package.json names, or is refused with 
   const refused = (line: string) => String(app({ script: line }).refused)
   assert.match(refused('npm run next'), /npm run next runs: next start\n.*script: 'node_modules\/\.bin\/next'/)
   assert.match(refused('npm run shell'), /npm run shell runs: node a\.js && node b\.js\n/)
-  assert.match(refused('npm run none'), /runs the script "none" of package\.json, and there is none/)
+  assert.match(refused('npm run none'), /runs the script "none", which package\.json does not have/)
   assert.match(refused('npm run round'), /npm run round runs: npm run round/)
-  assert.match(refused('npm --prefix x start'), /starts a program in a process of its own/)
+  assert.match(refused('npm --prefix x start'), /starts a program in a child process/)
   assert.match(refused('npx next start'), /name the file that Node runs/)
 })
 

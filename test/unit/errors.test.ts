@@ -34,7 +34,7 @@ test('every failed upgrade says who serves now', () => {
   assert.ok(failures.length >= 6)
   for (const code of failures) assert.match(make(code).message, /\(pid <self>\) (still serves|serves again)/, code)
   assert.match(make('ERR_COOK_REFUSED').message, /The old process still serves/)
-  assert.match(make('ERR_COOK_UPGRADED').message, /its successor serves now/)
+  assert.match(make('ERR_COOK_UPGRADED').message, /the new process serves now/)
 })
 
 test('a value that looks like a placeholder stays as it is', () => {

@@ -82,9 +82,9 @@ test('a report replaces a report and nothing else, and is there whole with the m
     execFileSync('mkfifo', [at('pipe')])
     for (const [name, why] of [
       ['folder', /it is a folder/],
-      ['app.js', /there is a file that prove has not written/],
+      ['app.js', /the file there was not written by prove/],
       ['link', /it is a symlink/],
-      ['pipe', /it is not a plain file/],
+      ['pipe', /it is not a regular file/],
       ['none/page.html', /none is not a folder/],
     ] as const) {
       assert.throws(() => checkReport(at(name)), why)

@@ -129,10 +129,7 @@ test('whoever has opened the log to append writes on at its start; one who has n
   const before = logs.all
   await logs.rotation.look()
   assert.deepEqual(logs.all, before)
-  assert.match(
-    logs.said.join(),
-    /web\.log could not be rotated: a process writes into it that has not opened it to append/,
-  )
+  assert.match(logs.said.join(), /web\.log could not be rotated: a process writes to it without O_APPEND/)
 })
 
 /** What may stand where the log or what was rotated should be, and why it is not touched. */

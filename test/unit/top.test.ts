@@ -67,7 +67,7 @@ test('top tells an upgrade that it only looks at: its begin, what is left in the
   const old = { ...self, phase: 'draining', connections: 15 }
   const next = { ...self, generation: 4, pid: 4712 }
   const drains = lineOf({ generation: 4, pid: 4712, generations: [old, next], connections: 25 })
-  assert.equal(drains, '3 → 4  switched; 25 of 40 connections have left the old version')
+  assert.equal(drains, '3 → 4  switched; 25 of 40 connections moved')
   const connections = { handedOver: 38, served: 2, closed: 0, cut: 0 }
   const lastUpgrade = { outcome: 'succeeded', generation: 4, at: Date.now(), seconds: 0.84, connections }
   const end = lineOf({ generation: 4, generations: [next], lastUpgrade })

@@ -55,7 +55,7 @@ test('a new version hears what went wrong in the upgrade, but for what it sees i
 
 test('the names that are reserved are no listeners of a program, and an event that is in order warns of nothing', () => {
   assert.equal(warningOf({ type: 'unclaimed', names: ['cook:control'] }), undefined)
-  assert.match(String(warningOf({ type: 'unclaimed', names: ['cook:control', 'web'] })?.text), /^closed web, /)
+  assert.match(String(warningOf({ type: 'unclaimed', names: ['cook:control', 'web'] })?.text), /^closed web: /)
   assert.equal(warningOf({ type: 'phase', phase: 'ready', generation: 1 }), undefined)
   assert.match(String(warningOf({ type: 'predecessor-killed', pid: 7 })?.text), /pid 7\) was killed/)
 })

@@ -29,7 +29,8 @@ test('a script in its working directory is said in short, and any other with bot
 test('a working directory in the release of a script behind a symlink is doubted, of the new release and of the old one', () => {
   const at = (release: string, cwd: string) =>
     running('/srv/current/dist/app.js', cwd, { script: `/srv/releases/${release}/dist/app.js`, cwd })
-  const doubt = /symlink \/srv\/current, but in \/srv\/releases\/5\/dist, .* --cwd \/srv\/current\/dist$/
+  const doubt =
+    /symlink \/srv\/current, but its working directory \/srv\/releases\/5\/dist .* --cwd \/srv\/current\/dist$/
   assert.match(twoReleases(at('5', '/srv/releases/5/dist')) ?? '', doubt)
   assert.match(twoReleases(at('6', '/srv/releases/5/dist'), at('5', '/srv/releases/5/dist')) ?? '', doubt)
   assert.equal(twoReleases(at('5', '/srv/releases/50')), undefined)
@@ -43,7 +44,7 @@ test('the version of Node is said with the one before it, and one that the comma
   const old = { ...current, node: 'v18.0.0' }
   assert.equal(
     otherNode('web', old, old),
-    `web runs on node v18.0.0 (/opt/node/bin/node), but this command on ${process.version}. To change it: --node ${process.execPath}`,
+    `web runs on node v18.0.0 (/opt/node/bin/node), this command on ${process.version}. To change that: --node ${process.execPath}`,
   )
   assert.equal(otherNode('web', current, current), undefined)
   // It was changed just now.

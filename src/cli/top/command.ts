@@ -16,7 +16,7 @@ const forever = 2 ** 31 - 1
 const patience = 250
 
 export async function top({ once, json, interval: typed }: Options): Promise<number> {
-  if (json === true && once !== true) throw new UsageError('--json is for --once: a live view is for people')
+  if (json === true && once !== true) throw new UsageError('--json needs --once')
   const interval = Math.max(shortest, typed)
   if (once === true) return showOnce(interval, json === true)
   const { stdin, stdout } = process

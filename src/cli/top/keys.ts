@@ -14,13 +14,13 @@ export type Action =
 
 export const helpLines = [
   '↑ ↓  k j    choose a service or a worker',
-  'u           upgrade the service to what is on disk now',
-  '+  -        one worker more, or less',
-  'l           follow its log; of a worker only what that one writes',
-  's           stop the service, after a question',
+  'u           upgrade the service to the version on disk',
+  '+  -        add or remove a worker',
+  'l           follow its log; on a worker, the log of that worker',
+  's           stop the service, after confirmation',
   'Esc  c      close the output below',
   '?           this help',
-  'q  ^C       quit; a command that goes on ends without this view',
+  'q  ^C       quit; a running command continues',
 ] as const
 
 export function keyLine(hasOutput: boolean): string {
@@ -67,13 +67,13 @@ function commandOf(input: string, row: Row): Action | undefined {
       return { type: 'command', words: ['logs', name, '-f', '-n', '50', ...own], row }
     }
     case 's':
-      return { type: 'command', words: ['stop', name], row, question: `stop ${name}? Nobody serves then. y/n` }
+      return { type: 'command', words: ['stop', name], row, question: `stop ${name}? No process will serve. y/n` }
     default:
       return undefined
   }
 }
 
 function scaleTo(row: Row, count: number): Action {
-  if (row.workers === 0) return { type: 'refused', why: `how many workers ${row.name} has is not known` }
+  if (row.workers === 0) return { type: 'refused', why: `the number of workers of ${row.name} is unknown` }
   return { type: 'command', words: ['scale', row.name, String(count)], row }
 }

@@ -82,7 +82,7 @@ class Asked {
     this.name = name
     this.place = place
     this.#client = clientOf(place.folder, name, wait)
-    this.#last = { name, phase: 'unknown', why: 'has not answered yet' }
+    this.#last = { name, phase: 'unknown', why: 'has not responded yet' }
   }
 
   /** Undefined: it has not answered what it was asked before. */

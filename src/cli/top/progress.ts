@@ -32,7 +32,7 @@ export class Progress {
       const left = older.reduce((sum, one) => sum + one.connections, 0)
       const of = Math.max(this.#open, left)
       const old = Math.max(...older.map((one) => one.generation))
-      const counts = `${of - left} of ${of} connections have left the old version`
+      const counts = `${of - left} of ${of} connections moved`
       return { line: `${old} → ${generation}  switched; ${counts}`, tone: 'moving' }
     }
     return lastUpgrade === undefined ? undefined : endLine(lastUpgrade, status.workers?.length ?? 1)

@@ -123,7 +123,7 @@ function restCells(state: Exclude<State, Status>, cpu: Look['cpu']): Cells {
   if (isUnknown(state)) return { phase: state.phase, note: state.why ?? state.unit ?? 'was never started' }
   const gen = String(state.generation)
   if (isDown(state)) return { phase: state.phase, gen, note: downText(state) }
-  return { phase: state.phase, gen, pid: String(state.pid), cpu: cpuText(cpu.get(state.pid)), note: 'does not answer' }
+  return { phase: state.phase, gen, pid: String(state.pid), cpu: cpuText(cpu.get(state.pid)), note: 'does not respond' }
 }
 
 function serviceCells(status: Status, cpu: Look['cpu']): Cells {
@@ -175,7 +175,7 @@ function phaseTone(phase: string): Tone | undefined {
 }
 
 function unreadable({ name, place }: Seen, user: string | undefined): Row {
-  const cells = { name, ...(user !== undefined && { user }), phase: 'unknown', note: 'its answer is not a status' }
+  const cells = { name, ...(user !== undefined && { user }), phase: 'unknown', note: 'its response is not a status' }
   const key = keyOf(place, name)
   return { key, service: key, name, place, workers: 0, isChoosable: true, tone: 'bad', cells }
 }

@@ -97,7 +97,7 @@ function Top({ interval, look, screen }: View & { readonly screen: Screen }) {
         })
       case 'close':
         if (isHelp) return setHelp(false)
-        if (job?.code === undefined && job?.isLooking === false) return tell(`${job.title} goes on`)
+        if (job?.code === undefined && job?.isLooking === false) return tell(`${job.title} is still running`)
         running.current?.leave()
         running.current = undefined
         return setJob(undefined)
@@ -105,7 +105,7 @@ function Top({ interval, look, screen }: View & { readonly screen: Screen }) {
         return tell(action.why)
       default:
         if (job !== undefined && job.code === undefined && !job.isLooking)
-          return tell(`${job.title} goes on: wait for its end`)
+          return tell(`${job.title} is still running: wait until it ends`)
         return action.question === undefined ? begin(action) : ask({ text: action.question, choice: action })
     }
   }
