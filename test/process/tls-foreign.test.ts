@@ -1,15 +1,17 @@
-/** Clients that are not Node's go on over TLS through upgrades: each asks on one connection alone. */
+/** Clients that are not Node's go on over TLS through upgrades, each on the connection that it has. */
 import assert from 'node:assert/strict'
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import type { WebSocketServerPlan } from '../fixtures/web-socket-server.ts'
 import { makeCertificate } from '../support/certificate.ts'
+import { drained, type Program, replace } from '../support/daemons.ts'
 import { takesAll } from '../support/extent.ts'
 import { Lab, type Puppet } from '../support/lab.ts'
 import { upgradeBySignal } from '../support/steps.ts'
-import { within } from '../support/waiting.ts'
+import { eventually, within } from '../support/waiting.ts'
 
 type Client = {
   readonly name: string
@@ -57,7 +59,7 @@ const clients: readonly Client[] = [
 ]
 
 for (const { name, command, args } of clients) {
-  const isThere = spawnSync(command, ['--version']).error === undefined
+  const isThere = isInstalled(command)
   test(`${name} asks on one connection through three upgrades, and is answered by each version`, {
     skip: (!takesAll && 'npm run test:matrix runs it') || (!isThere && `${command} is not installed`),
   }, async () => {
@@ -93,6 +95,96 @@ for (const { name, command, args } of clients) {
     }
     if (command === 'openssl') assert.equal(said.match(/HTTP\/1\.1 200 OK/g)?.length, asking?.asked)
   })
+}
+
+/** Each program answers with its pid, and tells of each connection that it accepts itself. */
+const telling: Program = ({ fs, onRequest, serve, tell }) => {
+  const options = { key: fs.readFileSync('key.pem'), cert: fs.readFileSync('cert.pem') }
+  const server = process.getBuiltinModule('node:https').createServer(options, onRequest)
+  server.on('connection', () => tell('accepted'))
+  return serve({ moveTls: true }, server)
+}
+
+test('wrk is answered through four upgrades, without an error, and nothing connects again', {
+  skip: (!takesAll && 'npm run test:matrix runs it') || (!isInstalled('wrk') && 'wrk is not installed'),
+}, async (t) => {
+  await using lab = await Lab.open()
+  makeCertificate(lab)
+  let server = await lab.start()
+  const port = Number(await server.run(telling))
+  const all = [server]
+  const count = 20
+  const args = ['-t1', `-c${count}`, '-d600s', '--timeout', '60s', `https://127.0.0.1:${port}/`]
+  const child = spawn('wrk', args, { stdio: ['ignore', 'pipe', 'pipe'] })
+  try {
+    const ended = once(child, 'close')
+    const [output, errors] = [text(child.stdout), text(child.stderr)]
+    const accepted = () => all.flatMap(({ events }) => events.filter(({ event }) => event === 'accepted')).length
+    await eventually('all its connections', () => accepted() >= count || undefined)
+    let moved = 0
+    for (let upgrades = 0; upgrades < 4; upgrades++) {
+      const next = await replace(lab, server, telling)
+      const { tls, closed, cut } = await drained(server)
+      assert.deepEqual([closed, cut, tls?.stayed], [0, 0, {}])
+      moved += tls?.moved ?? 0
+      all.push(next)
+      server = next
+    }
+    child.kill('SIGINT')
+    await within('the end of wrk', ended)
+    const said = `${await output}${await errors}`
+    // Neither line is there if nothing is to be told.
+    assert.doesNotMatch(said, /Socket errors|Non-2xx/, said)
+    assert.match(said, /[1-9]\d* requests in/)
+    // One is wrk's own first look.
+    assert.ok(accepted() <= count + 1, `${accepted()} connections were accepted`)
+    assert.equal(moved, 4 * count)
+    t.diagnostic(/\d+ requests in/.exec(said)?.[0] ?? '')
+  } finally {
+    child.kill('SIGKILL')
+  }
+})
+
+const goModule = fileURLToPath(new URL('../../../test/fixtures/go', import.meta.url))
+
+test("Go's net/http, half of its clients resumed, is answered by each of five versions, on one connection each", {
+  skip: (!takesAll && 'npm run test:matrix runs it') || (!isInstalled('go', 'version') && 'go is not installed'),
+}, async (t) => {
+  await using lab = await Lab.open()
+  makeCertificate(lab)
+  const paths = { GOCACHE: lab.path('go-cache'), GOPATH: lab.path('go-path') }
+  const env = { ...process.env, ...paths, GOFLAGS: '-mod=mod', GOPROXY: 'off', GOTOOLCHAIN: 'local' }
+  execFileSync('go', ['build', '-o', lab.path('client'), '.'], { cwd: goModule, env })
+  const plan: WebSocketServerPlan = { isSecure: true, serve: { moveTls: true } }
+  let server = await lab.start('web-socket-server', { env: { WEB_SOCKET_SERVER: JSON.stringify(plan) } })
+  const { port } = (await server.event('serving')) as { port: number }
+  const count = 20
+  const child = spawn(lab.path('client'), [String(port), String(count)], { stdio: ['pipe', 'pipe', 'inherit'] })
+  try {
+    const ended = once(child, 'close')
+    const output = text(child.stdout)
+    await within('a first answer to Go', once(child.stdout, 'data'))
+    let moved = 0
+    for (let upgrades = 0; upgrades < 4; upgrades++) {
+      const { young, report } = await upgradeBySignal(lab, server)
+      moved += report.tls?.moved ?? 0
+      assert.deepEqual([report.cut, report.closed, report.tls?.stayed], [0, 0, {}])
+      server = young
+    }
+    child.stdin.end()
+    await within('the end of Go', ended)
+    const { answers, failed, connections, resumed, generations } = JSON.parse((await output).replace('asking\n', ''))
+    assert.deepEqual([failed, connections, resumed], [[], count, count / 2])
+    assert.deepEqual(Object.keys(generations).sort(), ['1', '2', '3', '4', '5'])
+    assert.equal(moved, 4 * count)
+    t.diagnostic(`${answers} answers`)
+  } finally {
+    child.kill('SIGKILL')
+  }
+})
+
+function isInstalled(command: string, question = '--version'): boolean {
+  return spawnSync(command, [question]).error === undefined
 }
 
 /** One request after the other, without reading. */
