@@ -72,7 +72,7 @@ export async function bundle() {
       cluster: 'src/preload/cluster.ts',
       // For both: a program that does not want it never reads it.
       tls: 'src/tls/moves.ts',
-      'mark-answers': 'src/preload/mark-answers.ts',
+      proved: 'src/preload/proved.ts',
     },
     external: ['./program.cjs', './worker.cjs', './cluster.cjs'],
   })

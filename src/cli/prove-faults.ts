@@ -1,4 +1,4 @@
-/** What makes a version of a program no good, and one that says which it is: modules before it. */
+/** What makes a version of a program no good, and what each that is proved has before it. */
 import { join } from 'node:path'
 import { envProveVersion } from '../contract/environment.ts'
 import { ownPackage } from './program.ts'
@@ -25,13 +25,12 @@ export type Environment = Readonly<Record<string, string | undefined>>
 export function environmentOf(kind: Kind, environment: Environment, version: number | undefined): Environment {
   const before = environment.NODE_OPTIONS === undefined ? [] : [environment.NODE_OPTIONS]
   // Not --import, by which Node's loader of ES modules would load the program too, and know less.
-  const marks = version === undefined ? [] : [`--require ${quoted(join(ownPackage(), 'dist/bundle/mark-answers.cjs'))}`]
+  const proved = `--require ${quoted(join(ownPackage(), 'dist/bundle/proved.cjs'))}`
   const harm = kind === 'good' ? [] : [`--import=data:text/javascript,${encodeURIComponent(faults[kind])}`]
-  const options = [...before, ...marks, ...harm]
   return {
     ...environment,
-    ...(options.length > 0 && { NODE_OPTIONS: options.join(' ') }),
-    ...(version !== undefined && { [envProveVersion]: String(version) }),
+    NODE_OPTIONS: [...before, proved, ...harm].join(' '),
+    [envProveVersion]: version === undefined ? '' : String(version),
   }
 }
 

@@ -63,6 +63,7 @@ export async function upgradeTo(kind: Kind, version: number, proving: Proving): 
   } catch (error) {
     said.push(
       messageOf(error)
+        .replace(/^(slot \d+): /, '$1, ')
         .replace(/ \([^()]*\)/g, '')
         .split(/[.:]/)[0] ?? '',
     )

@@ -17,6 +17,8 @@ export type TargetOptions = {
 export type Target = {
   /** In words. */
   readonly text: string
+  /** The port that the program asked for, where it got another one. */
+  readonly takenPort?: number | undefined
   readonly isTls: boolean
   readonly request: RequestOptions
 }
@@ -24,7 +26,8 @@ export type Target = {
 /** Rejects if there is no such listener, or no answer to build upon. */
 export async function targetOf(listeners: readonly ListenerStatus[], options: TargetOptions): Promise<Target> {
   const path = absolute(options.path)
-  const { name, address } = chosen(listeners, options)
+  const listener = chosen(listeners, options)
+  const { name, address } = listener
   const where = address.startsWith('/') ? { socketPath: address } : tcp(address)
   const host = options.host ?? ('host' in where ? `${where.host}:${where.port}` : 'localhost')
   const request = { ...where, path, headers: { host } }
@@ -48,7 +51,7 @@ export async function targetOf(listeners: readonly ListenerStatus[], options: Ta
       `${text} answered ${answer} before any upgrade, so nothing can be proved with it. Choose with --path what the program answers${options.host === undefined ? ', or set the Host header with --host' : ''}`,
     )
   }
-  return { text, isTls, request }
+  return { text, takenPort: takenPort(listener), isTls, request }
 }
 
 /**
@@ -85,7 +88,7 @@ function textOf(protocol: string, { host, port, socketPath, path }: RequestOptio
 function chosen(listeners: readonly ListenerStatus[], { listener, port }: TargetOptions): ListenerStatus {
   const fits = (one: ListenerStatus) =>
     (listener === undefined || one.name === listener || one.address === listener) &&
-    (port === undefined || one.address.endsWith(`:${port}`))
+    (port === undefined || one.address.endsWith(`:${port}`) || takenPort(one) === port)
   // Without a word it is the first one with a port, as a server's own comes before what it listens
   // on beside that.
   const found = listeners.filter(fits)
@@ -93,6 +96,12 @@ function chosen(listeners: readonly ListenerStatus[], { listener, port }: Target
   if (first !== undefined) return first
   if (listeners.length === 0) throw new Error('the program is up, but does not listen anywhere')
   throw new UsageError(`no such listener; the program has: ${namesOf(listeners)}`)
+}
+
+/** Names of unnamed listeners have the port in them that the program asked for. */
+function takenPort({ name, address }: ListenerStatus): number | undefined {
+  const asked = Number(/^tcp:.*:(\d+)$/.exec(name)?.[1] ?? 0)
+  return asked === 0 || address.endsWith(`:${asked}`) ? undefined : asked
 }
 
 function namesOf(listeners: readonly ListenerStatus[]): string {

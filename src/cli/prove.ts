@@ -163,7 +163,9 @@ async function proveRunning(
 
 function introduction(target: Target, webSockets: Target | undefined, options: ProveOptions, workers: number) {
   const { upgrades, clients } = options
+  const { takenPort } = target
   return [
+    ...(takenPort === undefined ? [] : [`Port ${takenPort} is in use, so the program listens on another one here.`]),
     `${clients} clients request ${target.text}, each on one keep-alive connection, and never retry.`,
     ...(webSockets === undefined
       ? []

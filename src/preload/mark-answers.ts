@@ -1,13 +1,9 @@
-/** Before a program that is proved: its answers say in a header which version they come from. */
+/** The answers of a program that is proved say in a header which version they come from. */
 import { subscribe } from 'node:diagnostics_channel'
 import type { ServerResponse } from 'node:http'
-import { envProveVersion, proveHeader } from '../contract/environment.ts'
+import { proveHeader } from '../contract/environment.ts'
 
-const version = process.env[envProveVersion]
-// Its children are no versions of it.
-delete process.env[envProveVersion]
-
-if (version !== undefined) {
+export function markAnswers(version: string): void {
   subscribe('http.server.request.start', (message) => {
     try {
       mark((message as { readonly response: ServerResponse }).response, version)

@@ -1,8 +1,10 @@
 /** `cook-daemon prove`: a program that keeps its promise, and one that does not. */
 import assert from 'node:assert/strict'
+import { writeFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { makeCertificate } from '../support/certificate.ts'
-import { Operator, writeProgram } from '../support/command.ts'
+import { Operator, portOf, writeProgram } from '../support/command.ts'
+import { freePort } from '../support/free-port.ts'
 import { Lab } from '../support/lab.ts'
 import { leftIn, proves } from '../support/prove.ts'
 
@@ -46,6 +48,31 @@ await new Promise(() => {})`
     failed,
   )
   assert.deepEqual(leftIn(lab), [])
+})
+
+test('cook-daemon prove runs beside the service itself: where its port is in use, the program gets another one', async () => {
+  await using lab = await Lab.open()
+  await using operator = new Operator(lab)
+  const port = await freePort()
+  const where = `{ host: '127.0.0.1', port: ${port} }`
+  const programs = {
+    'plain.cjs': `require('node:http').createServer((_, response) => response.end('one')).listen(${port}, '127.0.0.1')`,
+    'serve.mjs': `import { createServer } from 'node:http'
+import { serve } from '${operator.library}'
+await serve(createServer((_, response) => response.end('one')), ${where})`,
+  }
+  for (const [file, source] of Object.entries(programs)) writeFileSync(lab.path(file), source)
+  await operator.does(['start', 'plain.cjs'])
+  for (const file of Object.keys(programs)) {
+    const args = [file, '--port', String(port), '--upgrades', '2', '--clients', '5']
+    const { code, stdout, stderr } = await proves(lab, operator, args)
+    assert.equal(code, 0, stdout + stderr)
+    assert.ok(stdout.startsWith(`Port ${port} is in use, so the program listens on another one here.\n`), stdout)
+    assert.match(stdout, /5 clients request http:\/\/127\.0\.0\.1:\d+\//)
+    assert.ok(!stdout.includes(`:${port}/`), stdout)
+  }
+  const status = await operator.status('plain')
+  assert.deepEqual([status.generation, portOf(status)], [1, port])
 })
 
 test('cook-daemon prove of a program that does not come up says why and leaves nothing', async () => {

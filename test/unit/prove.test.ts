@@ -125,7 +125,7 @@ const server = createServer((request, response) => {
   server.close()
 })
 process.on('uncaughtException', () => {})`
-  const module = fileURLToPath(new URL('../../bundle/mark-answers.cjs', import.meta.url))
+  const module = fileURLToPath(new URL('../../bundle/proved.cjs', import.meta.url))
   const output = execFileSync(process.execPath, ['--require', module, '-e', program], {
     env: { ...process.env, COOK_DAEMON_PROVE_VERSION: '7' },
     encoding: 'utf8',
