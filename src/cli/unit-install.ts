@@ -130,7 +130,7 @@ function install({ plan, files }: Unit, folder: string, isStartedAlready: boolea
 function tellNext(name: string, { command, isUser }: Systemctl): void {
   const journal = isUser ? 'journalctl --user' : 'journalctl'
   print(`  the next deploy  ${command} reload ${name}
-  how it is        ${command} status ${name}
+  its state        ${command} status ${name}
   its output       ${journal} -u ${name} -f`)
 }
 

@@ -145,8 +145,8 @@ test('what cannot be a unit is refused with a reason, and nothing is written', u
     assert.deepEqual([was, stdout], [code, ''], words)
   }
   const refused: readonly (readonly [words: string, reason: RegExp])[] = [
-    ['systemd /tmp/app/app.cjs', /lies in \/tmp, which is emptied/],
-    ['systemd app.cjs --cwd /tmp/app', /lies in \/tmp, which is emptied/],
+    ['systemd /tmp/app/app.cjs', /is in \/tmp, which is cleaned up/],
+    ['systemd app.cjs --cwd /tmp/app', /is in \/tmp, which is cleaned up/],
     ['systemd app.cjs --uid nobody-of-this-name', /no user nobody-of-this-name/],
     ['systemd app.cjs --uid lab --gid no-such-group', /no group no-such-group/],
     ['systemd app.cjs --gid lab', /--gid needs --uid/],
@@ -195,10 +195,7 @@ test(
     assert.equal(await lab.does('ls -A /etc/systemd/system | grep "^\\." || true'), '')
 
     // Once more, and then with another unit: what runs goes on.
-    assert.match(
-      await lab.does(cook('systemd app.cjs --name web --install')),
-      /is as it was\n[\s\S]*✓ web runs .* already/,
-    )
+    assert.match(await lab.does(cook('systemd app.cjs --name web --install')), /unchanged\n[\s\S]*✓ web already runs/)
     const changed = await lab.runs(cook('systemd app.cjs --name web --socket 127.0.0.1:8080 --install'))
     assert.equal(changed.code, 0)
     assert.match(changed.stderr, /take effect at the next restart: systemctl restart web/)
