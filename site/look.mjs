@@ -154,6 +154,14 @@ async function walkOnDesktop(page, origin) {
 
 async function walkOnPhone(page, origin) {
   await page.setViewportSize(phone)
+  await page.goto(`${origin}/index.html`, { waitUntil: 'networkidle' })
+  const isHidden = await page.evaluate(() => {
+    const [menu, commands] = ['.VPNav', '.hero-commands'].map((one) =>
+      document.querySelector(one).getBoundingClientRect(),
+    )
+    return commands.top < menu.bottom
+  })
+  if (isHidden) faults.push('index.html on a phone: the commands are under the menu')
   await page.goto(`${origin}/limits.html`, { waitUntil: 'networkidle' })
   await page.click('.VPLocalNav button.menu')
   await page.click('.VPSidebar a:has-text("Errors")')

@@ -3,7 +3,7 @@ import theme from 'vitepress/theme-without-fonts'
 import { h } from 'vue'
 import './style.css'
 
-const commands = ['npx cook-daemon start app.js', 'npx cook-daemon upgrade app', 'npx cook-daemon stop app']
+const commands = ['npm install cook-daemon', 'npx cook-daemon start app.js', 'npx cook-daemon upgrade app']
 
 export default {
   extends: theme,
