@@ -48,12 +48,12 @@ export function benchmarksPage(result: Result, scaling: Scaling): string {
 
 <!-- Generated from docs/benchmarks/results.json and scaling.json by \`npm run docs\`, up to the single measurements; the words are in bench/report/. -->
 
-Every number before the [single measurements](#single-measurements) comes from two commands, and the page and its pictures are made from what they write:
+cook-daemon and other ways to upgrade, under the same load, and how an upgrade scales. Every number before the [single measurements](#single-measurements) comes from two commands; a third makes the page and its pictures from their results:
 
 \`\`\`sh
-npm run bench              # this project beside others: writes docs/benchmarks/results.json
-npm run bench:scaling      # how an upgrade grows: writes docs/benchmarks/scaling.json
-npm run docs               # makes this page, the pictures and the table of the README from both
+npm run bench              # this project and others: writes docs/benchmarks/results.json
+npm run bench:scaling      # how an upgrade scales: writes docs/benchmarks/scaling.json
+npm run docs               # makes this page, the pictures and the README's part from both
 \`\`\`
 
 ${comparison(result)}
@@ -67,9 +67,9 @@ function comparison(result: Result): string {
   return `## Upgrades under the same load
 
 ${plan.upgrades} upgrades, ${plan.every / 1_000} s apart, under ${plan.keepAlive} clients on keep-alive connections, ${plan.single} clients that open a connection for each request, and ${plan.webSockets} WebSockets that
-echo. The clients wait 10 to 40 ms between two requests (WebSockets 50 to 150 ms), never retry, check every byte, and open a connection anew when they have lost one, so that the load stays the same. Six requests of a
-hundred are such that a drain has to wait for them: answers in pieces, bodies of up to 1 MiB, and answers that take up to 300 ms. The service is the same program in all systems, in one process, and the
-clients run in a process of their own. Numbers: ${runsWords(plan.runs)}, in parentheses the least and the most.
+echo. The clients wait 10 to 40 ms between two requests (WebSockets 50 to 150 ms), never retry, check every byte, and open a new connection when they have lost one, so that the load stays the same. Six of a hundred
+requests make a drain wait: answers in pieces, bodies of up to 1 MiB, and answers that take up to 300 ms. The service is the same program in all systems, in one process; the
+clients run in another process. Numbers are ${runsWords(plan.runs)}, with minimum and maximum in parentheses.
 
 \`${result.command}\`, ${machineWords(machine)}. ${busyWords(machine)}
 
@@ -77,8 +77,8 @@ clients run in a process of their own. Numbers: ${runsWords(plan.runs)}, in pare
 
 ### What clients lose
 
-A request has failed if its connection was refused, reset or closed before the whole answer was there, or if there was no answer in 10 s. A connection that is closed between two requests costs a client
-a new one, and no request, unless the client was sending at that moment. ${overloadWords(all)}
+A request has failed if its connection was refused, reset or closed before the whole answer had arrived, or if there was no answer within 10 s. When a connection is closed between two requests, the client needs
+a new one, but loses no request, unless it was sending at that moment. ${overloadWords(all)}
 
 ${table(
   [
@@ -105,8 +105,8 @@ ${missingWords(missing)}![Answers by version through ${plan.upgrades} upgrades: 
 
 ### How long it takes
 
-Milliseconds. An upgrade begins with what an operator does (a signal, or the start of a command, whose own start is part of it), the new version is there with its first answer, and the old one is gone when its
-process is. The longest gap is the longest time in which no keep-alive client got an answer; it and the percentiles are those of small requests on keep-alive connections, steady and from the first upgrade to the last.
+In milliseconds. An upgrade begins with the operator's signal or command (its start included). The first two columns are the times until the first answer of the new version and until the
+old process has exited. The longest gap is the longest time in which no keep-alive client got an answer. Gap and percentiles are those of small requests on keep-alive connections, without upgrades and from the first upgrade to the last.
 
 ${table(
   ['', 'first answer of the new version', 'old version gone', 'longest gap: steady, upgrades', 'p50', 'p99', 'p99.9'],
@@ -123,8 +123,8 @@ ${table(
 
 ### What it costs
 
-Memory of all processes together, in MB: the proportional set size, in which what several processes share counts in parts. At rest, before there was any load, and under load after the last upgrade, with the versions that have not gone.
-Throughput is that of 10 connections that ask without a pause, beside the same program alone, which serves by turns with it: 1 is as fast.
+Memory of all processes together, in MB, as proportional set size (shared memory counts in parts): at rest before any load, and under load after the last upgrade, including old versions that have not exited.
+Throughput is that of 10 connections without pauses, relative to the same program alone, measured alternately: 1 is as fast.
 
 ${table(
   ['', 'memory at rest', 'after the upgrades', 'throughput'],
@@ -135,9 +135,9 @@ ${table(
 
 ${betterWords(all)}
 
-All serve with one process here: several, and crashes, are [further down](#several-workers). What no number here shows: nginx and HAProxy end TLS, spread load over machines, and keep
-a client's connection through an upgrade of the program behind them if only the program, and not their configuration, changes (a fixed list of backends and health checks: not measured). Their reload is measured here since it is what a change of
-their own configuration costs.
+All systems serve with one process here; for several workers and crashes see [below](#several-workers). The numbers do not show that nginx and HAProxy terminate TLS, balance load over machines, and keep
+connections of clients through an upgrade of the program behind them if their configuration does not change (a fixed list of backends with health checks: not measured). Their reload is measured because a change of
+their own configuration needs it.
 
 ### How each was set up
 
@@ -146,10 +146,10 @@ ${systems.map(setupOf).join('\n')}
 }
 
 function growth(scaling: Scaling): string {
-  return `## How an upgrade grows
+  return `## How an upgrade scales
 
-One number grows, the others stay small: no connection, one listener, no state. Each number is ${scaling.rounds === 1 ? 'that of one upgrade' : `the median of ${scaling.rounds} upgrades`}. Times in milliseconds: until the new version owns the service, and from then on until the old one has nothing left.
-Memory in MB of resident pages: by how much the old process grows on the way, and what the new one has afterwards. The last line says what the numbers do: the exponent is the slope of the logarithms of what is above the smallest number, 1 is linear.
+One parameter grows, the others stay small: no connection, one listener, no state. Each number is ${scaling.rounds === 1 ? 'that of one upgrade' : `the median of ${scaling.rounds} upgrades`}. Times are in milliseconds: until the new version owns the service, and from then on until the old one has nothing left.
+Memory is resident, in MB: the growth of the old process during the upgrade, and the size of the new one afterwards. The last line has the curve: the exponent is the slope of the logarithms above the smallest number; 1 is linear.
 
 \`${scaling.command}\`, ${machineWords(scaling.machine)}. ${busyWords(scaling.machine)}
 
@@ -171,7 +171,7 @@ ${pointTable('state', scaling.state, bytes)}
 
 ### Upgrades before it
 
-One chain, with two clients that ask all the time: none of their requests failed, and none reconnected. Each line is the median of the last upgrades before it, at most ten, until the old process was gone.
+One chain of upgrades, with two clients that request continuously: none of their requests failed, and none reconnected. Each line is the median of the last upgrades before it, at most ten, until the old process was gone.
 
 ${table(
   ['upgrades', 'time of an upgrade', 'memory of the last', 'its descriptors'],
@@ -285,7 +285,7 @@ function betterWords(all: readonly Measured[]): string {
     const lines = whereOthersAreBetter(one, others).map((line) => `- ${line}`)
     return lines.length === 0 ? `${one.title}: nowhere.` : `${one.title}:\n\n${lines.join('\n')}`
   })
-  return `By more than the spread of both: the worst run of the other is better than the best of ours by 5 % or more.\n\n${parts.join('\n\n')}`
+  return `Only differences beyond the spread: the worst run of the other is at least 5 % better than our best.\n\n${parts.join('\n\n')}`
 }
 
 function setupOf(system: SystemResult): string {

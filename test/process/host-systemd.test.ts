@@ -151,7 +151,7 @@ test('what cannot be a unit is refused with a reason, and nothing is written', u
     ['systemd app.cjs --uid lab --gid no-such-group', /no group no-such-group/],
     ['systemd app.cjs --gid lab', /--gid needs --uid/],
     ['systemd /srv/web/orphan.cjs', /belongs to user 4242, who does not exist/],
-    ['systemd /root/app/app.cjs', /could not read \/root\/app\/app\.cjs/],
+    ['systemd /root/app/app.cjs', /cannot read \/root\/app\/app\.cjs/],
     ['systemd app.cjs --uid lab --cwd /root/app', /the user lab \(7100:7100\) cannot read the program: EACCES/],
     ['systemd app.cjs --name "a b"', /is not a valid name/],
     ['systemd app.cjs --name all', /means every service/],
@@ -163,9 +163,9 @@ test('what cannot be a unit is refused with a reason, and nothing is written', u
     ['systemd app.cjs --socket 70000', /--socket 70000: it must be a port/],
     ['systemd app.cjs --user-manager --uid lab', /--uid and --gid are for units of the machine/],
     ["systemd app.cjs -- $'a\\nb'", /line break or another control character/],
-    ['systemd app.cjs --name mine --install', /unit mine\.service already .*\/etc\/systemd\/system\/mine\.service/],
-    ['systemd app.cjs --name masked --install', /unit masked\.service already/],
-    ['systemd app.cjs --name systemd-journald --install', /unit systemd-journald\.service already/],
+    ['systemd app.cjs --name mine --install', /unit mine\.service exists .*\/etc\/systemd\/system\/mine\.service/],
+    ['systemd app.cjs --name masked --install', /unit masked\.service exists/],
+    ['systemd app.cjs --name systemd-journald --install', /unit systemd-journald\.service exists/],
   ]
   await Promise.all(refused.map(([words, reason]) => refuses(cook(words), reason)))
   await refuses(

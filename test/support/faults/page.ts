@@ -27,19 +27,19 @@ export function faultsPage(): string {
     soak(),
     '## The steps\n',
     lines(
-      ['step', 'the new version has come so far'],
+      ['step', 'progress of the new version'],
       Object.entries(steps).map(([step, words]) => [`\`${step}\``, words]),
     ),
     '## What clients see\n',
-    'At most, in one word in the tables:\n',
-    lines(['word', 'what'], Object.entries(losses)),
+    'The worst case, as one word in the tables:\n',
+    lines(['word', 'lost at most'], Object.entries(losses)),
     '## The new version has the fault\n',
     ...sections('new'),
     '## The old version has the fault\n',
-    'The step is still that of the new version: this is what happens to it when the old one fails meanwhile.\n',
+    'The step is that of the new version: this is what happens when the old one fails at that time.\n',
     ...sections('old'),
     '## The way of the original Go API\n',
-    "With `daemonize()` and `stage: 'parent'` a process stands between the two. SIGKILL, where the rest is as above:\n",
+    "With `daemonize()` and `stage: 'parent'` there is a process between the two. Results of SIGKILL; everything else is as above:\n",
     parentSection(),
     '## Notes\n',
     noteOrder.map((note, index) => `${index + 1}. ${notes[note]}\n`).join(''),
@@ -51,20 +51,20 @@ function intro(): string {
 
 <!-- Generated from test/support/faults/table.ts by \`npm run docs\`; change it there. test/process/faults-*.test.ts hold cells to this table. -->
 
-Each of the ${count} cells is a test, of which \`npm test\` runs an example of each fault and \`npm run test:matrix\` all: two real processes, one of which has the fault at that step of an upgrade, with 30 keep-alive clients and two that open a connection for each
-request, none of which retries. In **every** cell somebody serves, no client is refused, and afterwards exactly one process of the two is left, with no zombie, no file and no descriptor more than
-before; the pid file names it (but for note ${noteOrder.indexOf('pidFile') + 1}), and the next upgrade succeeds without a client's noticing.
+What clients lose when one side fails, at each step of an upgrade. Each of the ${count} cells is a test; \`npm test\` runs an example of each fault, and \`npm run test:matrix\` all. Two real processes run, one of which has the fault at that step, under 30 keep-alive clients and two that open a connection for each
+request; none retries. In **every** cell one process serves, no client is refused, and afterwards exactly one of the two processes is left, without an additional zombie, file or
+descriptor. The pid file names it (except in note ${noteOrder.indexOf('pidFile') + 1}), and the next upgrade succeeds unnoticed by clients.
 
-The cells run the direct way (\`serve()\`, \`createDaemon()\`, the command line). What \`upgrade()\` says is what it rejects with, or that it succeeds; events are those of \`onEvent\`, beside the phases.
+The cells run the direct way (\`serve()\`, \`createDaemon()\`, the command line). "\`upgrade()\`" is its rejection, or that it succeeds; events are those of \`onEvent\`, without the phases.
 `
 }
 
 function soak(): string {
   return `## A thousand upgrades in a row
 
-\`npm run soak\` (2 x AMD EPYC, Linux 6.18, Node 20.20, beside other work): 1,000 upgrades that succeeded and 499 to versions that failed in twelve ways, in 4,321 s, under 30 keep-alive clients, 10 more on a Unix path, 8
-that connect for each request, and 20 WebSockets. 1,807,890 requests, none failed, and nobody reconnected; connections moved 60,292 times. Generation 1,001 had the descriptors and the environment of
-generation 10, and 1.3 % more memory (66.7 MB against 65.8, resident after two full collections). Each run of the tests does 50 of them.
+\`npm run soak\` (2 x AMD EPYC, Linux 6.18, Node 20.20, with other work): 1,000 upgrades that succeeded and 499 to versions that failed in twelve ways, in 4,321 s, under 30 keep-alive clients, 10 more on a Unix path, 8
+that connect for each request, and 20 WebSockets. Of 1,807,890 requests none failed, and no client reconnected; connections moved 60,292 times. Generation 1,001 had the same descriptors and environment as
+generation 10, and 1.3 % more memory (66.7 MB against 65.8, resident after two full collections).
 `
 }
 
@@ -93,13 +93,13 @@ function rowsOf(cells: (typeof table)[Side][Step]): readonly (readonly string[])
   return [...rows.values()].map(({ names, words }) => [names.join('; '), ...words])
 }
 
-const head = ['fault', 'serves', '`upgrade()` says', 'events', 'clients see']
+const head = ['fault', 'serves', '`upgrade()`', 'events', 'clients see']
 
 function parentSection(): string {
   const body = (['new', 'old'] as const).flatMap((side) =>
     Object.entries(parentTable[side]).map(([step, cell]) => [`${side} version, \`${step}\``, ...cellWords(cell)]),
   )
-  return lines(['who is killed, and when', ...head.slice(1)], body)
+  return lines(['killed process, and step', ...head.slice(1)], body)
 }
 
 function cellWords(cell: Cell | Skip): readonly string[] {

@@ -5,16 +5,16 @@
 
 /** How far the new version has come. */
 export const steps = {
-  spawn: 'its process is there, and Node has not started yet',
-  boot: 'its program runs, and has not called this library yet',
-  hello: 'the first call has said `hello`',
-  claim: 'it has taken the listener, and does not listen yet',
-  listen: 'it listens, and the old one alone accepts',
-  state: 'it has asked for state, and the old version is about to give it',
-  done: 'it has said that it is up; both accept, here for 0.3 s of `overlap`',
-  handover: 'the commit is over, and connections move: five have',
-  drain: 'the old version accepts no more, and has one long request to finish',
-  exit: 'the old version has said `bye`',
+  spawn: 'its process exists, Node has not started yet',
+  boot: 'its program runs, but has not called this library yet',
+  hello: 'the first call has sent `hello`',
+  claim: 'it has claimed the listener, but does not listen yet',
+  listen: 'it listens, and only the old one accepts',
+  state: 'it has asked for state, and the old version is about to send it',
+  done: 'it has reported ready; both accept, here for 0.3 s of `overlap`',
+  handover: 'after the commit, connections move: five have moved',
+  drain: 'the old version has stopped accepting, and has one long request to finish',
+  exit: 'the old version has sent `bye`',
 } as const
 export type Step = keyof typeof steps
 
@@ -41,16 +41,12 @@ export type Side = 'old' | 'new'
  */
 export const losses = {
   nothing: 'nothing',
-  accepted:
-    'the end of one-request connections that the new version had accepted beside the old one, one of each client at most',
-  closed:
-    'the end of new connections: a process without a free descriptor accepts them and the system closes them, as without any upgrade',
-  moved:
-    'the end of connections that had moved, and of those on their way, 32 at most; nothing that the old version still had',
-  stayed: 'the end of connections that the old version still had; nothing that had moved',
-  noRoom:
-    'the end of connections that the old version still had, and of new ones: the new version has no descriptor for either',
-  old: 'the end of the connections of the old version',
+  accepted: 'one-request connections that the new version accepted during the overlap, at most one for each client',
+  closed: 'new connections: a process without a free descriptor cannot keep them, as without any upgrade',
+  moved: 'connections that had moved, and up to 32 on their way; none that the old version still had',
+  stayed: 'connections that the old version still had; none that had moved',
+  noRoom: 'connections that the old version still had, and new ones: the new version has no descriptor for either',
+  old: 'the connections of the old version',
 } as const
 export type Loss = keyof typeof losses
 
@@ -75,25 +71,25 @@ export type Skip = { readonly skip: Note }
 
 export const notes = {
   noProgram:
-    'No line of the program runs yet that could throw: a Node that cannot start ends with an exit code, as in the row of `process.exit(1)`.',
+    'No line of the program runs yet that could throw: a Node that cannot start exits with an exit code, as in the row of `process.exit(1)`.',
   sameDisk:
-    'A disk is full for both: see the new version. Pid file, log and Unix path are on it, and neither a byte nor a name is left.',
-  disk: 'Pid file, log and Unix path are on the full file system, with neither a byte nor a name left. The pid is written over the old one.',
+    'A full disk affects both: see the new version. Pid file, log and Unix path are on it, with no byte and no inode left.',
+  disk: 'Pid file, log and Unix path are on the full file system, with no byte and no inode left. The pid is written over the old one.',
   pidFile:
-    'Without a descriptor the pid file cannot be written: it names the old version until the next upgrade, and the event `hook-failed` says so. If one is free for a moment, it is written, and there is no such event.',
+    'Without a descriptor the pid file cannot be written: it names the old version until the next upgrade, with the event `hook-failed`. If a descriptor becomes free for a moment, the file is written, without the event.',
   owner:
-    'Before the commit the old version is the owner, and the new one never takes the service from a living owner: nobody answers while it loops, as without any upgrade. The moment it is killed, by an operator, a watchdog or the out-of-memory killer, the new version that waits serves.',
+    'Before the commit the old version is the owner, and the new one never takes the service from a living owner: while the old one loops, nobody answers, as without any upgrade. When it is killed, by an operator, a watchdog or the out-of-memory killer, the waiting new version serves at once.',
   stopped:
-    'Time in which the old version is stopped does not count against the new one: the upgrade goes on where it was.',
-  overstays: 'The new version kills it ten seconds after its `drainTimeout`.',
-  stands: 'Five seconds after its `drainTimeout` the old version kills it and takes the service back.',
+    'Time in which the old version is stopped does not count against the new one: the upgrade continues where it was.',
+  overstays: 'The new version kills it 10 s after its `drainTimeout`.',
+  stands: 'The old version kills it 5 s after its `drainTimeout`, and takes the service back.',
   cutLink:
-    'Both live, and neither can tell the other anything any more: the service stays with the new one, and what has not moved ends with the old one.',
+    'Both are alive, but can no longer communicate: the service stays with the new one, and connections that have not moved end with the old one.',
   noRoom:
-    'Here it has none until the old version has given up. Where it has one again before, it gets the connections then: a test of its own in live-http.test.ts shows it.',
+    'Here it has none until the old version gives up. If it has one earlier, it gets the connections then: a test in live-http.test.ts shows that.',
   saidBye:
-    'It has nothing of the service any more and may have work of its own: it is left alone. After a SIGCONT it ends; one that loops is for the operator to kill.',
-  alone: 'The service is the new version alone from here on: its later end is no fault of an upgrade.',
+    'It no longer has anything of the service and may have other work, so it is not killed. After SIGCONT it exits; if it loops, the operator must kill it.',
+  alone: 'From here on the service is only the new version: a later crash is not a fault of the upgrade.',
   sliced: 'The process runs for 10 ms of every 35.',
 } as const
 export type Note = keyof typeof notes
