@@ -53,6 +53,8 @@ const drainTimeout = 5_000
  */
 export function drain({ server, webSockets }: App, how: 'close' | 'soft', done: () => void): void {
   for (const socket of webSockets.clients) socket.close(1001)
+  // A proxy may open another on a connection that it has kept.
+  webSockets.on('connection', (socket) => socket.close(1001))
   if (how === 'close') {
     server.close(done)
   } else {
