@@ -1,9 +1,11 @@
 /**
  * `npm run bench`: this project beside what else replaces a running server, all under the same
- * load. Writes docs/benchmarks/results.json.
+ * load. Writes docs/benchmarks/results.json; with `--workers N`, where each system has N processes
+ * of the program, results-workers.json.
  */
 import './environment.ts'
 import { mkdirSync, writeFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
 import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
@@ -14,13 +16,12 @@ import { measureOnce, type Plan, type Run, step } from './versus/measure.ts'
 import { nodeAlone } from './versus/node-alone.ts'
 import { withCommand, withServe } from './versus/ours.ts'
 import { pm2 } from './versus/pm2.ts'
-import { haproxy, nginx } from './versus/proxies.ts'
+import { proxies } from './versus/proxies.ts'
 import { type Result, resultOf, type SystemResult } from './versus/result.ts'
 import { endAllSites } from './versus/site.ts'
 import type { Availability, System } from './versus/system.ts'
 
-const systems: readonly System[] = [withServe, withCommand, ...nodeAlone, pm2, nginx, haproxy]
-const full: Plan = {
+const full: Omit<Plan, 'workers'> = {
   runs: 3,
   upgrades: 5,
   keepAlive: 100,
@@ -32,7 +33,7 @@ const full: Plan = {
   requests: 10_000,
 }
 /** For the tests: everything happens, and nothing is worth a look. */
-const quick: Plan = {
+const quick: typeof full = {
   runs: 1,
   upgrades: 2,
   keepAlive: 10,
@@ -43,37 +44,47 @@ const quick: Plan = {
   rounds: 1,
   requests: 500,
 }
-const usage = `usage: bench [--systems NAME,…] [--runs N] [--upgrades N] [--quick] [--output FILE]
-systems: ${systems.map(({ name }) => name).join(', ')}`
-
 const { values } = parseArgs({
   options: {
+    workers: { type: 'string', default: '1' },
     systems: { type: 'string' },
     runs: { type: 'string' },
     upgrades: { type: 'string' },
     quick: { type: 'boolean', default: false },
-    output: { type: 'string', default: fileURLToPath(new URL('../../docs/benchmarks/results.json', import.meta.url)) },
+    output: { type: 'string' },
   },
 })
+const workers = values.workers === 'max' ? availableParallelism() : Number(values.workers)
+const systems: readonly System[] = [
+  withServe(workers),
+  withCommand(workers),
+  ...nodeAlone(workers),
+  pm2(workers),
+  ...proxies(workers),
+]
 const sizes = values.quick ? quick : full
 const plan: Plan = {
+  workers,
   ...sizes,
   runs: Number(values.runs ?? sizes.runs),
   upgrades: Number(values.upgrades ?? sizes.upgrades),
 }
+const file = `../../docs/benchmarks/results${workers === 1 ? '' : '-workers'}.json`
+const output = values.output ?? fileURLToPath(new URL(file, import.meta.url))
 const chosen = values.systems?.split(',') ?? systems.map(({ name }) => name)
 if (
-  !(plan.runs >= 1 && plan.upgrades >= 1) ||
+  !(Number.isInteger(workers) && workers >= 1 && plan.runs >= 1 && plan.upgrades >= 1) ||
   !chosen.every((name) => systems.some((system) => system.name === name))
 ) {
-  throw new Error(usage)
+  throw new Error(`usage: bench [--workers N|max] [--systems NAME,…] [--runs N] [--upgrades N] [--quick] [--output FILE]
+systems: ${systems.map(({ name }) => name).join(', ')}`)
 }
 
 await runInterruptibly(async (signal) => {
   const result = await measureAll(signal)
-  mkdirSync(dirname(values.output), { recursive: true })
-  writeFileSync(values.output, textOf(result))
-  console.log(`\n${values.output}`)
+  mkdirSync(dirname(output), { recursive: true })
+  writeFileSync(output, textOf(result))
+  console.log(`\n${output}`)
 }, endAllSites)
 
 async function measureAll(signal: AbortSignal): Promise<Result> {

@@ -19,7 +19,6 @@ const { values } = parseArgs({
     only: { type: 'string' },
     beside: { type: 'string', default: others.join(',') },
     upgrades: { type: 'string', default: '100' },
-    reloads: { type: 'string', default: '3' },
     rounds: { type: 'string', default: '3' },
     requests: { type: 'string', default: '3000' },
     connections: { type: 'string', default: '200' },
@@ -27,7 +26,6 @@ const { values } = parseArgs({
 })
 const sizes: Sizes = {
   upgrades: Number(values.upgrades),
-  reloads: Number(values.reloads),
   rounds: Number(values.rounds),
   requests: Number(values.requests),
   connections: Number(values.connections),
@@ -51,7 +49,7 @@ if (
   !beside.every((name) => others.some((other) => other === name))
 ) {
   throw new Error(`usage: bench:workers [--only ${Object.keys(parts).join(',')}] [--beside ${others.join(',')}]
-  [--upgrades N] [--reloads N] [--rounds N] [--requests N] [--connections N]`)
+  [--upgrades N] [--rounds N] [--requests N] [--connections N]`)
 }
 
 const asked = Object.entries(parts).flatMap(([name, part]) => (chosen.includes(name) ? [part] : []))

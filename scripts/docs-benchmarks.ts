@@ -16,10 +16,11 @@ const [begin, end] = [
 const byHand = '<!-- by hand from here on: `npm run docs` keeps it -->\n'
 
 const result = JSON.parse(read('docs/benchmarks/results.json')) as Result
+const ofWorkers = JSON.parse(read('docs/benchmarks/results-workers.json')) as Result
 const scaling = JSON.parse(read('docs/benchmarks/scaling.json')) as Scaling
 const wanted: Record<string, string> = {
-  'README.md': withPart(read('README.md'), readmePart(result)),
-  'docs/benchmarks.md': `${benchmarksPage(result, scaling)}\n${endOf(read('docs/benchmarks.md'))}`,
+  'README.md': withPart(read('README.md'), readmePart(result, ofWorkers)),
+  'docs/benchmarks.md': `${benchmarksPage(result, ofWorkers, scaling)}\n${endOf(read('docs/benchmarks.md'))}`,
 }
 for (const [path, picture] of Object.entries(picturesOf(result, scaling))) wanted[`docs/${path}`] = picture
 

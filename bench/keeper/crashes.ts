@@ -42,24 +42,24 @@ const systems: readonly Kept[] = [
     title: 'kept, with serve()',
     program: 'with-serve',
     isOurs: true,
-    look: withCommand.look,
+    look: withCommand(1).look,
     async start(site) {
       await cookDaemon(site, ['start', programPath('with-serve'), '--name', 'app'])
       return { upgrade() {}, end: () => cookDaemon(site, ['stop', 'app']) }
     },
   },
-  { ...withCommand, title: 'kept, unmodified program', program: 'unmodified', isOurs: true },
+  { ...withCommand(1), title: 'kept, unmodified program', program: 'unmodified', isOurs: true },
   {
     title: 'started again at once by a loop',
     program: 'unmodified',
     isOurs: false,
-    look: withCommand.look,
+    look: withCommand(1).look,
     start(site) {
       const loop = site.spawn(process.execPath, [again, programPath('unmodified')])
       return { upgrade() {}, end: () => void loop.kill('SIGTERM') }
     },
   },
-  { ...pm2, title: 'PM2, cluster mode', program: 'unmodified', isOurs: false },
+  { ...pm2(1), title: 'PM2, cluster mode', program: 'unmodified', isOurs: false },
 ]
 
 export async function* measureCrashes({ rounds }: Sizes): AsyncGenerator<Row> {
@@ -129,7 +129,7 @@ async function crash(system: Kept): Promise<Crash> {
   const lost = (await within('the last answers of the clients', ends, patience)).flatMap((result) => result.lost)
   const kinds = lost.filter(({ at }) => at >= from).map(({ kind }) => kind)
   // Its pid file is free then.
-  await end()
+  await end([])
   const boot = await plainBoot(site, system.program)
   const busyBoot = await plainBoot(site, system.program, clientsOf)
   return {

@@ -36,7 +36,7 @@ const metrics: readonly Metric[] = [
   { what: 'p99 during upgrades', unit: ' ms', better: 'less', of: ({ upgrades }) => upgrades.p99 },
   { what: 'p99.9 during upgrades', unit: ' ms', better: 'less', of: ({ upgrades }) => upgrades.p999 },
   { what: 'Memory at rest', unit: ' MB', better: 'less', of: ({ memory }) => memory },
-  { what: 'Throughput', unit: ' of the program alone', better: 'more', of: ({ throughput }) => throughput },
+  { what: 'Throughput', unit: ' of what Node alone serves', better: 'more', of: ({ throughput }) => throughput },
 ]
 
 /** Less than this is no difference, however small the spread is: a few runs do not show it all. */

@@ -1,4 +1,5 @@
 /** Numbers of the benchmarks in words. */
+import type { Machine } from '../machine.ts'
 import type { Summary } from '../statistics.ts'
 import { numeral } from './pictures.ts'
 
@@ -14,4 +15,18 @@ export function middle({ median }: Summary): string {
 
 export function list(words: readonly string[]): string {
   return words.length < 2 ? words.join('') : `${words.slice(0, -1).join(', ')} and ${words.at(-1)}`
+}
+
+export function runsWords(runs: number): string {
+  return runs === 1 ? 'one run' : `medians of ${runs} runs`
+}
+
+/** What else ran when the benchmark began, which nobody who reads its numbers can see otherwise. */
+export function busyWords({ busy }: Machine): string {
+  const isBusy = Number.parseFloat(busy) > 25
+  return `Before it began, ${busy} of the processors' time went to other work.${isBusy ? ' Times are long and uneven, and say something beside each other only.' : ''}`
+}
+
+export function machineWords({ cores, kernel, memory, node }: Machine): string {
+  return list([`${cores}, ${memory}`, kernel.replace(/-\S+/, ''), `Node ${node.slice(1)}`]).replace(' and ', ', ')
 }

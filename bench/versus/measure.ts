@@ -15,9 +15,11 @@ import { eventually } from '../../test/support/waiting.ts'
 import type { Felt, LoadPlan, LoadQuestion } from '../programs/versus/load.ts'
 import { monotonic } from './clock.ts'
 import { programPath, Site } from './site.ts'
-import type { Service, System } from './system.ts'
+import { number, type Service, type System } from './system.ts'
 
 export type Plan = Omit<LoadPlan, 'port'> & {
+  /** Processes of the service. */
+  readonly workers: number
   readonly runs: number
   readonly upgrades: number
   /** Milliseconds under load before the first upgrade. */
@@ -37,7 +39,7 @@ export type Run = {
   readonly gone: readonly (number | null)[]
   readonly memory: number
   readonly memoryAfter: number
-  /** Requests a second, those of the program alone being 1. */
+  /** Requests a second, those of the program alone, or of node:cluster, being 1. */
   readonly throughput: readonly number[]
   /** Milliseconds from the begin of the timeline to each trigger. */
   readonly triggers: readonly number[]
@@ -53,7 +55,7 @@ export async function measureOnce(system: System, plan: Plan): Promise<Run> {
   await using site = await Site.open()
   site.deploy('1')
   const service = await system.start(site)
-  let current = (await site.serving()).identity
+  let current: readonly Identity[] = await untilServing(site, '1', plan.workers)
   await sleep(rest)
   const memory = memoryOf(site.processes())
   const load = await startLoad(site, plan)
@@ -63,13 +65,14 @@ export async function measureOnce(system: System, plan: Plan): Promise<Run> {
 
   const upgrades: Upgrade[] = []
   for (let done = 0; done < plan.upgrades; done++) {
-    const upgrade = await upgradeOnce(site, service, current, `${done + 2}`, plan.every)
+    const upgrade = await upgradeOnce(site, service, current, `${done + 2}`, plan)
     upgrades.push(upgrade)
     current = upgrade.young
   }
   const end = monotonic()
   await untilGone(upgrades.at(-1))
-  const moved = monotonic()
+  // What the old ones have sent is read by then.
+  const moved = monotonic() + rest / 2
   await sleep(rest)
   const memoryAfter = memoryOf(site.processes(load.process))
   const gone = upgrades.map(({ at, watch }) => watch.gone && watch.gone - at)
@@ -84,7 +87,7 @@ export async function measureOnce(system: System, plan: Plan): Promise<Run> {
     step,
   })
   const throughput = await measureThroughput(site, plan)
-  await service.end()
+  await service.end(current)
   return {
     felt,
     firstAnswers: triggers.map((at, index) => sinceIfAny(felt.firstAnswers[index + 1], at)),
@@ -96,26 +99,45 @@ export async function measureOnce(system: System, plan: Plan): Promise<Run> {
   }
 }
 
-type Upgrade = { readonly at: number; readonly watch: Watch; readonly young: Identity }
+type Upgrade = {
+  readonly at: number
+  /** When the operator had done it. */
+  readonly done: number
+  readonly watch: Watch
+  readonly young: readonly Identity[]
+}
 
 async function upgradeOnce(
   site: Site,
   service: Service,
-  old: Identity,
+  old: readonly Identity[],
   version: string,
-  every: number,
+  { every, workers }: Plan,
 ): Promise<Upgrade> {
   site.deploy(version)
   const at = monotonic()
   const watch = watchEnd(old)
-  await Promise.all([service.upgrade(old), sleep(every)])
-  // On a machine that has much else to do it may take longer. The old one may answer now and then
-  // until it stops to accept.
-  const young = await eventually(`version ${version} to serve (log: ${site.log()})`, async () => {
-    const one = await site.serving()
-    return one.version === version ? one.identity : undefined
-  })
-  return { at, watch, young }
+  const pause = sleep(every)
+  await service.upgrade(old)
+  const done = monotonic()
+  await pause
+  return { at, done, watch, young: await untilServing(site, version, workers) }
+}
+
+/**
+ * On a machine that has much else to do it may take longer. An old one may answer now and then
+ * until it stops to accept.
+ */
+function untilServing(site: Site, version: string, workers: number): Promise<Identity[]> {
+  const words = `version ${version} to serve in ${number(workers, 'process')}`
+  return eventually(
+    () => `${words} (log: ${site.log()})`,
+    async () => {
+      const one = await site.serving()
+      const running = site.running(version)
+      return one.version === version && running.length === workers ? running : undefined
+    },
+  )
 }
 
 /**
@@ -123,15 +145,18 @@ async function upgradeOnce(
  * more.
  */
 async function untilGone(last: Upgrade | undefined): Promise<void> {
-  while (last?.watch.gone === null && monotonic() - last.at < 7_000) await sleep(20)
+  while (last?.watch.gone === null && monotonic() - last.done < 7_000) await sleep(20)
 }
 
 type Watch = { gone: number | null; end(): void }
 
-/** Notes when a process is gone: a look every few milliseconds, since it is no child of ours. */
-function watchEnd(identity: Identity): Watch {
+/**
+ * Notes when the last of some processes is gone: a look every few milliseconds, since they are no
+ * children of ours.
+ */
+function watchEnd(identities: readonly Identity[]): Watch {
   const looking = setInterval(() => {
-    if (isAlive(identity)) return
+    if (identities.some((one) => isAlive(one))) return
     watch.gone = monotonic()
     watch.end()
   }, 3)
@@ -165,17 +190,22 @@ async function message(child: ChildProcess): Promise<unknown> {
   return value
 }
 
-/** By turns, so that what slows one down slows the other too. */
-async function measureThroughput(site: Site, { rounds, requests }: Plan): Promise<number[]> {
+/**
+ * By turns, so that what slows one down slows the other too. Node alone has several processes by
+ * node:cluster.
+ */
+async function measureThroughput(site: Site, { workers, rounds, requests }: Plan): Promise<number[]> {
   const port = await freePort()
-  const alone = site.spawn(process.execPath, [programPath('unmodified')], { PORT: String(port) })
+  const program = programPath(workers === 1 ? 'unmodified' : 'cluster')
+  const env = { PORT: String(port), BENCH_WORKERS: String(workers) }
+  const alone = site.spawn(process.execPath, [program], env)
   await site.serving(port)
   const ratios: number[] = []
   // The first round lets V8 compile what is hot.
   for (let round = -1; round < rounds; round++) {
     const speeds = [0, 0]
     for (const at of round % 2 === 0 ? [0, 1] : [1, 0])
-      speeds[at] = await perSecond([site.port, port][at] ?? 0, requests)
+      speeds[at] = await perSecond([site.port, port][at] ?? 0, requests, 10 * workers)
     if (round >= 0) ratios.push((speeds[0] ?? 0) / (speeds[1] ?? 0))
   }
   alone.kill('SIGKILL')
@@ -183,10 +213,10 @@ async function measureThroughput(site: Site, { rounds, requests }: Plan): Promis
   return ratios
 }
 
-async function perSecond(port: number, requests: number): Promise<number> {
+async function perSecond(port: number, requests: number, connections: number): Promise<number> {
   const begin = performance.now()
   const url = `http://127.0.0.1:${port}/load?id=1&size=100&place=0`
-  const { errors, non2xx } = await autocannon({ url, connections: 10, amount: requests, sampleInt: 100 })
+  const { errors, non2xx } = await autocannon({ url, connections, amount: requests, sampleInt: 100 })
   if (errors + non2xx > 0) throw new Error(`${errors + non2xx} of ${requests} requests failed`)
   return requests / (performance.now() - begin)
 }

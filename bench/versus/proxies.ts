@@ -1,83 +1,122 @@
 /**
- * nginx and HAProxy in front of one Node process: the new version starts beside the old one, and a
- * reload leads new connections to it.
+ * nginx and HAProxy in front of Node processes, upgraded as teams do today: the new version starts
+ * beside the old one, and a reload leads new connections to it; or, where several processes are
+ * behind, each is restarted on its port, and the configuration stays.
  */
 
 import { type ChildProcess, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { system as os } from '../../src/node/system.ts'
 import { freePort } from '../../test/support/free-port.ts'
 import { eventually } from '../../test/support/waiting.ts'
+import { askHaproxy, haproxyConfiguration, nginxConfiguration } from './proxy-configuration.ts'
 import { programPath, type Site } from './site.ts'
-import type { Service, System } from './system.ts'
+import { number, type Service, type System, signal } from './system.ts'
 
 type Proxy = {
   readonly binary: string
   start(site: Site): ChildProcess
-  configure(site: Site, backend: number): void
+  /** In front of processes on these ports. */
+  configure(site: Site, ports: readonly number[]): void
   reload(site: Site, master: number): Promise<void> | void
 }
 
-const both =
-  'A new Node process starts on another port; when it listens, the configuration names it and is loaded anew; the old Node process gets SIGTERM when the workers of the old configuration are gone, which they are when their last WebSocket is.'
-
-export const nginx = proxySystem(
-  'nginx',
-  'nginx reload, one Node process behind',
-  `\`nginx -s reload\` with \`worker_processes auto\`, \`keepalive\` to the backend, and no \`worker_shutdown_timeout\`, which is the default; connections are not limited in requests. ${both}`,
-  "nginx's pages Controlling nginx, WebSocket proxying and ngx_http_upstream_module",
-  {
-    binary: 'nginx',
-    start: (site) => site.spawn('nginx', ['-p', site.folder, '-c', site.path('nginx.conf')]),
-    configure: (site, backend) => writeFileSync(site.path('nginx.conf'), nginxConfiguration(site, backend)),
-    reload: (site) => site.run('nginx', ['-p', site.folder, '-c', site.path('nginx.conf'), '-s', 'reload']),
-  },
-)
-
-export const haproxy = proxySystem(
-  'haproxy',
-  'HAProxy reload, one Node process behind',
-  `Master-worker mode, SIGUSR2 to the master, listeners handed over (\`expose-fd listeners\`), no \`hard-stop-after\`, which is the default. ${both}`,
-  "HAProxy's Management Guide, Stopping and restarting HAProxy, and its Configuration Manual",
-  {
-    binary: 'haproxy',
-    start: (site) => site.spawn('haproxy', ['-W', '-db', '-f', site.path('haproxy.cfg')]),
-    configure: (site, backend) => writeFileSync(site.path('haproxy.cfg'), haproxyConfiguration(site, backend)),
-    reload: (_, master) => void process.kill(master, 'SIGUSR2'),
-  },
-)
-
-function proxySystem(name: string, title: string, setup: string, documentation: string, proxy: Proxy): System {
-  return {
-    name,
-    title,
-    setup,
-    documentation,
-    look() {
-      const { stdout, stderr, error } = spawnSync(proxy.binary, ['-v'], { encoding: 'utf8' })
-      if (error !== undefined) return { missing: `${proxy.binary} is not installed (apt-get install ${proxy.binary})` }
-      const [found] = /\d+\.\d+\.\d+/.exec(`${stdout}${stderr}`) ?? []
-      return found === undefined ? { missing: `${proxy.binary} -v says no version` } : { version: found }
-    },
-    start: (site) => startBehind(site, proxy),
-  }
+const nginx: Proxy = {
+  binary: 'nginx',
+  start: (site) => site.spawn('nginx', ['-p', site.folder, '-c', site.path('nginx.conf')]),
+  configure: (site, ports) => writeFileSync(site.path('nginx.conf'), nginxConfiguration(site, ports)),
+  reload: (site) => site.run('nginx', ['-p', site.folder, '-c', site.path('nginx.conf'), '-s', 'reload']),
 }
 
-async function startBehind(site: Site, proxy: Proxy): Promise<Service> {
-  proxy.configure(site, await startBackend(site))
+const haproxy: Proxy = {
+  binary: 'haproxy',
+  start: (site) => site.spawn('haproxy', ['-W', '-db', '-f', site.path('haproxy.cfg')]),
+  configure: (site, ports) => writeFileSync(site.path('haproxy.cfg'), haproxyConfiguration(site, ports)),
+  reload: (_, master) => void process.kill(master, 'SIGUSR2'),
+}
+
+export function proxies(workers: number): readonly System[] {
+  const behind = `${number(workers, 'Node process')} behind`
+  const both =
+    workers === 1
+      ? 'A new Node process starts on another port; when it listens, the configuration names it and is loaded anew; the old Node process gets SIGTERM when the workers of the old configuration are gone, which they are when their last WebSocket is.'
+      : `${workers} new Node processes start on other ports; when all listen, the configuration names them and is loaded anew; the old Node processes get SIGTERM when the workers of the old configuration are gone, which they are when their last WebSocket is.`
+  const byReload: readonly System[] = [
+    {
+      name: 'nginx',
+      title: `nginx reload, ${behind}`,
+      setup: `\`nginx -s reload\` with \`worker_processes auto\`, \`keepalive\` to the backend, and no \`worker_shutdown_timeout\`, which is the default; connections are not limited in requests. ${both}`,
+      documentation: "nginx's pages Controlling nginx, WebSocket proxying and ngx_http_upstream_module",
+      look: () => look(nginx),
+      start: (site) => startBehind(site, nginx, workers),
+    },
+    {
+      name: 'haproxy',
+      title: `HAProxy reload, ${behind}`,
+      setup: `Master-worker mode, SIGUSR2 to the master, listeners handed over (\`expose-fd listeners\`), no \`hard-stop-after\`, which is the default. ${both}`,
+      documentation: "HAProxy's Management Guide, Stopping and restarting HAProxy, and its Configuration Manual",
+      look: () => look(haproxy),
+      start: (site) => startBehind(site, haproxy, workers),
+    },
+  ]
+  return workers === 1 ? byReload : [...byReload, ...rolling(workers)]
+}
+
+/** Milliseconds for what is on its way to a server that is to get nothing more. */
+const settling = 1_000
+
+/** No reload: the list of servers stays, so clients keep their connections to the proxy. */
+function rolling(workers: number): readonly System[] {
+  const each = 'The configuration stays; one Node process after the other gets SIGTERM'
+  const then = 'exits, and is started again on its port; when that listens, it is the turn of the next'
+  return [
+    {
+      name: 'nginx-rolling',
+      title: `nginx, ${workers} Node processes restarted by turns`,
+      setup: `Configured as for the reload, with \`max_fails=0\`: whatever a stopped process refuses goes to the next one (\`proxy_next_upstream\`, as it is by default). ${each}, stops accepting, ends each connection with \`Connection: close\` in its next answer and WebSockets with 1001, ${then}.`,
+      documentation: "nginx's pages ngx_http_upstream_module and ngx_http_proxy_module",
+      look: () => look(nginx),
+      start: (site) => startRolling(site, nginx, workers, { BENCH_DRAIN: 'soft' }),
+    },
+    {
+      name: 'haproxy-rolling',
+      title: `HAProxy, ${workers} Node processes drained by turns`,
+      setup: `Configured as for the reload. ${each} a second after \`set server app/app1 state drain\`, drains with \`server.close()\`, closes WebSockets with 1001, ${then}, after \`set server app/app1 state ready\`.`,
+      documentation: "HAProxy's Management Guide, Unix Socket commands",
+      look: () => look(haproxy),
+      start: (site) =>
+        startRolling(site, haproxy, workers, {}, async (at, state) => {
+          await askHaproxy(site, `set server app/app${at + 1} state ${state}`)
+          if (state === 'drain') await sleep(settling)
+        }),
+    },
+  ]
+}
+
+function look({ binary }: Proxy): ReturnType<System['look']> {
+  const { stdout, stderr, error } = spawnSync(binary, ['-v'], { encoding: 'utf8' })
+  if (error !== undefined) return { missing: `${binary} is not installed (apt-get install ${binary})` }
+  const [found] = /\d+\.\d+\.\d+/.exec(`${stdout}${stderr}`) ?? []
+  return found === undefined ? { missing: `${binary} -v says no version` } : { version: found }
+}
+
+async function startBehind(site: Site, proxy: Proxy, workers: number): Promise<Service> {
+  proxy.configure(site, await startBackends(site, workers))
   const master = proxy.start(site)
   const retired: Promise<void>[] = []
   let isOver = false
   return {
     async upgrade(old) {
       const before = childrenOf(master.pid)
-      proxy.configure(site, await startBackend(site))
+      proxy.configure(site, await startBackends(site, workers))
       await proxy.reload(site, master.pid ?? 0)
-      retired.push(retire(before, () => os.kill(old, 'SIGTERM')))
+      retired.push(retire(before, () => signal(old, 'SIGTERM')))
     },
-    async end() {
+    async end(serving) {
       isOver = true
-      os.kill((await site.serving()).identity, 'SIGTERM')
+      signal(serving, 'SIGTERM')
       master.kill('SIGTERM')
       await Promise.all(retired)
     },
@@ -91,73 +130,53 @@ async function startBehind(site: Site, proxy: Proxy): Promise<Service> {
   }
 }
 
-/** Gives its port when it listens. */
-async function startBackend(site: Site): Promise<number> {
-  const port = await freePort()
-  site.spawn(process.execPath, [programPath('unmodified')], { PORT: String(port) })
+async function startRolling(
+  site: Site,
+  proxy: Proxy,
+  workers: number,
+  env: Readonly<Record<string, string>>,
+  tell: (at: number, state: 'drain' | 'ready') => Promise<void> | void = () => {},
+): Promise<Service> {
+  const ports = await Promise.all(Array.from({ length: workers }, freePort))
+  const backends = await Promise.all(ports.map((port) => startBackend(site, port, env)))
+  proxy.configure(site, ports)
+  const master = proxy.start(site)
+  return {
+    async upgrade() {
+      for (const [at, port] of ports.entries()) {
+        await tell(at, 'drain')
+        const old = backends[at]
+        if (old?.kill('SIGTERM')) await once(old, 'exit')
+        backends[at] = await startBackend(site, port, env)
+        await tell(at, 'ready')
+      }
+    },
+    end(serving) {
+      signal(serving, 'SIGTERM')
+      master.kill('SIGTERM')
+    },
+  }
+}
+
+/** Gives their ports when all listen. */
+async function startBackends(site: Site, workers: number): Promise<number[]> {
+  const ports = await Promise.all(Array.from({ length: workers }, freePort))
+  await Promise.all(ports.map((port) => startBackend(site, port)))
+  return ports
+}
+
+/** It listens then. */
+async function startBackend(
+  site: Site,
+  port: number,
+  env: Readonly<Record<string, string>> = {},
+): Promise<ChildProcess> {
+  const child = site.spawn(process.execPath, [programPath('unmodified')], { ...env, PORT: String(port) })
   await site.serving(port)
-  return port
+  return child
 }
 
 function childrenOf(pid: number | undefined): number[] {
   const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim()
   return text === '' ? [] : text.split(' ').map(Number)
-}
-
-function nginxConfiguration(site: Site, backend: number): string {
-  const folders = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((what) => `${what}_temp_path ${what};`)
-  // As root it would become a user who may not enter the folder.
-  const user = process.getuid?.() === 0 ? 'user root;' : ''
-  return `${user}
-daemon off;
-worker_processes auto;
-pid nginx.pid;
-error_log error.log;
-events {
-  worker_connections 4096;
-}
-http {
-  access_log off;
-  ${folders.join('\n  ')}
-  keepalive_requests 1000000;
-  client_max_body_size 2m;
-  map $http_upgrade $connection_upgrade {
-    default upgrade;
-    '' '';
-  }
-  upstream app {
-    server 127.0.0.1:${backend};
-    keepalive 32;
-    keepalive_requests 1000000;
-  }
-  server {
-    listen 127.0.0.1:${site.port};
-    location / {
-      proxy_pass http://app;
-      proxy_http_version 1.1;
-      proxy_set_header Upgrade $http_upgrade;
-      proxy_set_header Connection $connection_upgrade;
-      proxy_set_header Host $host;
-      proxy_read_timeout 1h;
-    }
-  }
-}
-`
-}
-
-function haproxyConfiguration(site: Site, backend: number): string {
-  return `global
-  stats socket ${site.path('haproxy.sock')} mode 600 level admin expose-fd listeners
-defaults
-  mode http
-  timeout connect 5s
-  timeout client 1m
-  timeout server 1m
-  timeout tunnel 1h
-frontend web
-  bind 127.0.0.1:${site.port}
-  default_backend app
-backend app
-  server app1 127.0.0.1:${backend}
-`
 }

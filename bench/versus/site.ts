@@ -54,6 +54,7 @@ export class Site implements AsyncDisposable {
     this.env = {
       ...process.env,
       BENCH_VERSION: this.path('version'),
+      BENCH_STARTED: this.path('started'),
       COOK_DAEMON_HOME: this.path('run'),
       PM2_HOME: this.path('pm2'),
       // Nothing here talks to anybody but this machine.
@@ -132,6 +133,16 @@ export class Site implements AsyncDisposable {
       return answer && startTime !== undefined
         ? { version: answer.version, identity: [answer.pid, startTime] }
         : undefined
+    })
+  }
+
+  /** The living processes of the service that run this version. */
+  running(version: string): Identity[] {
+    const lines = readFileSync(this.path('started'), 'utf8').split('\n')
+    return lines.flatMap((line): Identity[] => {
+      const [started, pid] = line.split(' ')
+      const startTime = started === version ? system.startTime(Number(pid)) : undefined
+      return startTime === undefined ? [] : [[Number(pid), startTime]]
     })
   }
 

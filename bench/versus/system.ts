@@ -1,8 +1,9 @@
 /**
- * What a system of the comparison is: something that starts the service, and replaces it by the
- * version on disk.
+ * What a system of the comparison is: something that starts the service, in one process or in
+ * several, and replaces it by the version on disk.
  */
 import type { Identity } from '../../src/contract/environment.ts'
+import { system as os } from '../../src/node/system.ts'
 import type { Site } from './site.ts'
 
 export type System = {
@@ -21,8 +22,20 @@ export type System = {
 export type Availability = { readonly version: string } | { readonly missing: string }
 
 export type Service = {
-  /** What the operator does, from its start to its end; the old process may outlive it. */
-  upgrade(old: Identity): Promise<void> | void
+  /**
+   * What the operator does, from its start to its end; the old processes, which serve until then,
+   * may outlive it.
+   */
+  upgrade(old: readonly Identity[]): Promise<void> | void
   /** Ends the service in the system's own way; what is left is ended without it. */
-  end(): Promise<void> | void
+  end(serving: readonly Identity[]): Promise<void> | void
+}
+
+export function signal(processes: readonly Identity[], name: NodeJS.Signals): void {
+  for (const one of processes) os.kill(one, name)
+}
+
+/** As a sentence has it. */
+export function number(count: number, one: string): string {
+  return count === 1 ? `one ${one}` : `${count} ${one}${one.endsWith('s') ? 'es' : 's'}`
 }

@@ -7,7 +7,7 @@ import { pause } from '../measure-tail.ts'
 import type { Row } from '../rows.ts'
 import { summarize } from '../statistics.ts'
 import type { Site } from '../versus/site.ts'
-import { clusterClose, ours, type Running, type Sizes, withGroup, withOther, workersOf } from './group.ts'
+import { cluster, ours, type Running, type Sizes, withGroup, withOther, workersOf } from './group.ts'
 
 const workers = 8
 /** Milliseconds for them to become even, and to stay so. */
@@ -30,9 +30,7 @@ export async function* measureEvenness(sizes: Sizes): AsyncGenerator<Row> {
     yield { what: '  failed', unit: '', goal: 0, ...of('failed') }
     yield { what: '  connections lost', unit: '', goal: 0, ...of('ended') }
   }
-  const other = await withOther(clusterClose, sizes, workers, (running, site) =>
-    firstCounts(running, site, connections),
-  )
+  const other = await withOther(cluster, sizes, workers, (running, site) => firstCounts(running, site, connections))
   if (other === undefined) return
   yield { what: 'node:cluster, which deals them out: most / allowed', unit: 'x', ...summarize([other / most]) }
 }

@@ -3,18 +3,16 @@ import { readFileSync } from 'node:fs'
 import type { Identity } from '../../src/contract/environment.ts'
 import { isAlive, system as os } from '../../src/node/system.ts'
 import { statusOf } from '../../test/support/control.ts'
-import { eventually, within } from '../../test/support/waiting.ts'
-import { messageFrom } from '../processes.ts'
-import { cookDaemon } from '../versus/ours.ts'
+import { eventually } from '../../test/support/waiting.ts'
+import { startCluster } from '../versus/node-alone.ts'
+import { cookDaemon, startCommand } from '../versus/ours.ts'
 import { pm2, runPm2, startPm2 } from '../versus/pm2.ts'
-import { programPath, Site, sitesAreOver } from '../versus/site.ts'
-import type { Availability } from '../versus/system.ts'
+import { Site, sitesAreOver } from '../versus/site.ts'
+import type { Availability, Service } from '../versus/system.ts'
 
 export type Sizes = {
   /** Of all workers of this project, one after the other. */
   readonly upgrades: number
-  /** Of each other system. */
-  readonly reloads: number
   readonly rounds: number
   /** Of a measurement of throughput. */
   readonly requests: number
@@ -23,13 +21,10 @@ export type Sizes = {
   readonly beside: readonly string[]
 }
 
-export type Running = {
+export type Running = Service & {
   /** Of whom the workers are children. */
   readonly parent: number
-  /** What the operator does to replace all workers, until they are told that it is done. */
-  upgrade(): Promise<unknown>
   scale?(workers: number): Promise<unknown>
-  end(): Promise<unknown> | unknown
 }
 
 export const others = ['cluster', 'pm2'] as const
@@ -41,66 +36,37 @@ export type Group = {
   start(site: Site, workers: number): Promise<Running>
 }
 
-/** Milliseconds for what a primary reports. */
-const patience = 120_000
-
 export const ours: Group = {
   name: 'ours',
   title: 'cook-daemon',
   look: () => ({ version: process.version }),
   async start(site, workers) {
-    const options = ['--name', 'app', '--wait-ready', '--workers', String(workers)]
-    await cookDaemon(site, ['start', programPath('unmodified'), ...options])
+    const service = await startCommand(site, 'unmodified', ['--workers', String(workers), '--wait-ready'])
     const { keeper } = await statusOf(site.path('run', 'app.sock'))
     if (keeper === undefined) throw new Error('the service has no keeper')
-    return {
-      parent: keeper.pid,
-      upgrade: () => cookDaemon(site, ['upgrade', 'app']),
-      scale: (count) => cookDaemon(site, ['scale', 'app', String(count)]),
-      end: () => cookDaemon(site, ['stop', 'app']),
-    }
+    return { ...service, parent: keeper.pid, scale: (count) => cookDaemon(site, ['scale', 'app', String(count)]) }
   },
 }
 
-export const clusterClose = clusterGroup('node:cluster, server.close()', 'close')
-export const clusterSoft = clusterGroup('node:cluster, Connection: close', 'soft')
+export const cluster: Group = {
+  name: 'cluster',
+  title: 'node:cluster',
+  look: () => ({ version: process.version }),
+  async start(site, workers) {
+    const { primary, ...service } = await startCluster(site, 'close', workers)
+    return { ...service, parent: primary.pid ?? 0 }
+  },
+}
 
 export const pm2Cluster: Group = {
   name: 'pm2',
   title: 'PM2, cluster mode',
-  look: pm2.look,
+  look: () => pm2(1).look(),
   async start(site, workers) {
-    await startPm2(site, workers)
-    return {
-      parent: Number(readFileSync(site.path('pm2', 'pm2.pid'), 'utf8')),
-      upgrade: () => runPm2(site, ['reload', 'app']),
-      scale: (count) => runPm2(site, ['scale', 'app', String(count)]),
-      end: () => runPm2(site, ['kill']),
-    }
+    const service = await startPm2(site, workers)
+    const parent = Number(readFileSync(site.path('pm2', 'pm2.pid'), 'utf8'))
+    return { ...service, parent, scale: (count) => runPm2(site, ['scale', 'app', String(count)]) }
   },
-}
-
-function clusterGroup(title: string, drain: 'close' | 'soft'): Group {
-  return {
-    name: 'cluster',
-    title,
-    look: () => ({ version: process.version }),
-    async start(site, workers) {
-      const env = { BENCH_DRAIN: drain, BENCH_WORKERS: String(workers) }
-      const primary = site.spawn(process.execPath, [programPath('cluster')], env, 'ipc')
-      await within('the workers to listen', messageFrom(primary), patience)
-      return {
-        parent: primary.pid ?? 0,
-        async upgrade() {
-          const reloaded = messageFrom(primary)
-          primary.kill('SIGUSR2')
-          await within('the end of the reload', reloaded, patience)
-        },
-        // The workers of a primary that has ended end by themselves.
-        end: () => primary.kill('SIGTERM'),
-      }
-    },
-  }
 }
 
 /** What was started does not outlive `work`. */
@@ -114,7 +80,7 @@ export async function withGroup<Value>(
   const running = await group.start(site, workers)
   await site.serving()
   const value = await work(running, site)
-  await running.end()
+  await running.end(workersOf(running))
   return value
 }
 

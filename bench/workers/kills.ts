@@ -8,7 +8,7 @@ import { summarize } from '../statistics.ts'
 import type { Site } from '../versus/site.ts'
 import { type Clients, deadline, underClients } from './clients.ts'
 import {
-  clusterClose,
+  cluster,
   type Group,
   ours,
   pm2Cluster,
@@ -26,7 +26,7 @@ const proven = 10_500
 export async function* measureKills(sizes: Sizes): AsyncGenerator<Row> {
   const { rounds } = sizes
   yield* rowsOf(ours, await withGroup(ours, workers, (running, site) => killSome(running, site, rounds)))
-  for (const group of [clusterClose, pm2Cluster]) {
+  for (const group of [cluster, pm2Cluster]) {
     const kills = await withOther(group, sizes, workers, (running, site) => killSome(running, site, rounds))
     if (kills !== undefined) yield* rowsOf(group, kills)
   }

@@ -5,7 +5,7 @@ import { processorTimeOf } from '../belongings.ts'
 import type { Row } from '../rows.ts'
 import { compare, ratio, summarize } from '../statistics.ts'
 import type { Site } from '../versus/site.ts'
-import { clusterClose, type Group, ours, type Sizes, withGroup } from './group.ts'
+import { cluster, type Group, ours, type Sizes, withGroup } from './group.ts'
 
 /** Connections at a time. */
 const atOnce = 40
@@ -61,7 +61,7 @@ async function* beside(workers: number, sizes: Sizes): AsyncGenerator<Row> {
 function withBoth<Value>(workers: number, work: (sites: readonly Site[]) => Promise<Value>): Promise<Value> {
   const within = (group: Group, next: (site: Site) => Promise<Value>) =>
     withGroup(group, workers, (_, site) => next(site))
-  return within(ours, (mine) => within(clusterClose, (other) => work([mine, other])))
+  return within(ours, (mine) => within(cluster, (other) => work([mine, other])))
 }
 
 /** In milliseconds; the processor time is that of all processes, keeper or primary included. */

@@ -1,28 +1,15 @@
 /** What clients lose when all workers are replaced, by a good version and by a bad one. */
 
 import type { Row } from '../rows.ts'
-import { ratio, summarize } from '../statistics.ts'
+import { summarize } from '../statistics.ts'
 import { command } from '../versus/ours.ts'
 import type { Site } from '../versus/site.ts'
 import { underClients } from './clients.ts'
-import {
-  clusterClose,
-  clusterSoft,
-  type Group,
-  ours,
-  pm2Cluster,
-  type Running,
-  type Sizes,
-  untilGone,
-  withGroup,
-  withOther,
-  workersOf,
-} from './group.ts'
+import { ours, type Running, type Sizes, untilGone, withGroup, workersOf } from './group.ts'
 
 const workers = 4
 
-export async function* measureUpgrades(sizes: Sizes): AsyncGenerator<Row> {
-  const { upgrades, reloads } = sizes
+export async function* measureUpgrades({ upgrades }: Sizes): AsyncGenerator<Row> {
   const took: number[] = []
   const { felt, bad } = await withGroup(ours, workers, async (running, site) => ({
     felt: await underClients(site.port, { goOn: false }, async () => {
@@ -43,18 +30,6 @@ export async function* measureUpgrades(sizes: Sizes): AsyncGenerator<Row> {
   yield { what: '  connections lost', unit: '', goal: 0, ...summarize(bad.map((one) => one.ended)) }
   yield { what: '  pids changed', unit: '', goal: 0, ...summarize(bad.map((one) => one.changed)) }
   yield { what: '  exit code of the command is not 1', unit: '', goal: 0, ...summarize(bad.map((one) => one.wrong)) }
-  for (const group of [clusterClose, clusterSoft, pm2Cluster]) {
-    const found = await withOther(group, sizes, workers, (running, site) => reload(running, site, reloads))
-    if (found !== undefined) yield* rowsOf(group, found, summarize(took).median)
-  }
-}
-
-function* rowsOf({ title }: Group, found: readonly Reload[], ourTime: number): Generator<Row> {
-  yield { what: `${title}: failed per reload`, unit: '', ...summarize(found.map(({ lost }) => lost)) }
-  yield { what: '  connections lost per reload', unit: '', ...summarize(found.map(({ ended }) => ended)) }
-  yield { what: '  the command, all workers', unit: 'ms', ...summarize(found.map(({ took }) => took)) }
-  const ratios = found.map(({ took }) => ratio(ourTime, took))
-  yield { what: '  cook-daemon (median) / this', unit: 'x', ...summarize(ratios) }
 }
 
 type Bad = { readonly lost: number; readonly ended: number; readonly changed: number; readonly wrong: number }
@@ -79,27 +54,12 @@ async function upgradeBadly(running: Running, site: Site): Promise<Bad[]> {
   return found
 }
 
-type Reload = { readonly lost: number; readonly ended: number; readonly took: number }
-
-async function reload(running: Running, site: Site, reloads: number): Promise<Reload[]> {
-  const found: Reload[] = []
-  await underClients(site.port, { goOn: true }, async (clients) => {
-    for (let done = 0; done < reloads; done++) {
-      const before = clients.felt()
-      const took = await upgradeAll(running, site, `${done + 2}`)
-      const after = clients.felt()
-      found.push({ lost: after.lost.length - before.lost.length, ended: after.ended - before.ended, took })
-    }
-  })
-  return found
-}
-
 /** In milliseconds, until the operator is told that it is done; the old workers are gone then too. */
 async function upgradeAll(running: Running, site: Site, version: string): Promise<number> {
   const old = workersOf(running)
   site.deploy(version)
   const begin = performance.now()
-  await running.upgrade()
+  await running.upgrade(old)
   const took = performance.now() - begin
   await untilGone(old)
   return took

@@ -2,7 +2,7 @@
  * The service of the comparison, the same in all systems: answers the load over HTTP and
  * WebSockets, and says its version and its pid.
  */
-import { readFileSync } from 'node:fs'
+import { appendFileSync, readFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import { Server as NetServer } from 'node:net'
 import { type WebSocket, WebSocketServer } from 'ws'
@@ -17,14 +17,16 @@ export type App = {
 
 export const port = Number(process.env.PORT)
 export const host = '127.0.0.1'
+export const drainAsTold = process.env.BENCH_DRAIN === 'soft' ? 'soft' : 'close'
 
 /**
  * The version is what is on disk when the process starts, as with any deployment; `bad 2` does not
- * come up in slot 2.
+ * come up in slot 2. Who runs which version is noted: of several processes not each answers soon.
  */
 export function createApp(): App {
   const version = readFileSync(process.env.BENCH_VERSION ?? '', 'utf8')
   if (version === `bad ${process.env.NODE_APP_INSTANCE}`) throw new Error('a bad version')
+  appendFileSync(process.env.BENCH_STARTED ?? '', `${version} ${process.pid}\n`)
   const answer = loadHandler(version)
   const server = createServer((request, response) => {
     response.setHeader('x-pid', process.pid)

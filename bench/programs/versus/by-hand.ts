@@ -3,9 +3,9 @@
  * process, and when that listens the old one drains.
  */
 import { spawn } from 'node:child_process'
-import { createApp, drain, host, port } from './app.ts'
+import { createApp, drain, drainAsTold, host, port } from './app.ts'
 
-const { BENCH_DRAIN = 'close', LISTEN_FD } = process.env
+const { LISTEN_FD } = process.env
 const app = createApp()
 
 process.once('SIGUSR2', () => {
@@ -18,7 +18,7 @@ process.once('SIGUSR2', () => {
   successor.once('message', () => {
     successor.disconnect()
     successor.unref()
-    drain(app, BENCH_DRAIN === 'soft' ? 'soft' : 'close', () => process.exit(0))
+    drain(app, drainAsTold, () => process.exit(0))
   })
 })
 

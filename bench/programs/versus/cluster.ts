@@ -4,7 +4,7 @@
  */
 import cluster, { type Worker } from 'node:cluster'
 import { once } from 'node:events'
-import { createApp, drain, host, port } from './app.ts'
+import { createApp, drain, drainAsTold, host, port } from './app.ts'
 
 /** That of the documentation, in milliseconds. */
 const killAfter = 2_000
@@ -29,7 +29,7 @@ if (cluster.isPrimary) {
   const app = createApp()
   process.on('message', (message) => {
     if (message !== 'shutdown') return
-    drain(app, process.env.BENCH_DRAIN === 'soft' ? 'soft' : 'close', () => process.exit(0))
+    drain(app, drainAsTold, () => process.exit(0))
   })
   app.server.listen(port, host)
 }
