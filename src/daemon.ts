@@ -32,20 +32,19 @@ import { becomeDaemon } from './upgrade/stages.ts'
 
 export type { Daemon, DaemonReport }
 
-/** Which of the processes that serve side by side this one is. */
+/** The place of this process among the workers of a service. */
 export type WorkerPlace = {
-  /** Counted from 0. */
+  /** Number of the slot, from 0. */
   readonly slot: number
-  /** How many there are now. */
+  /** Current number of workers. */
   readonly workers: number
 }
 
 /**
- * Takes up the life of a daemon in this process. With `detach`, becomes one first: the process that
- * is not the daemon exits here, with 0 once the daemon is ready and with 1 and the reason on stderr
- * if it is not. What the operator told the command line goes before the options. Rejects with
- * `ERR_COOK_OPTION` and `ERR_COOK_DAEMON_TWICE`; with a `name` also with `ERR_COOK_NAME_TAKEN` and
- * `ERR_COOK_RUN_DIR`.
+ * Makes this process a daemon that can be upgraded. With `detach`, it first becomes a background
+ * process: the launcher exits here, with 0 once the daemon is ready, or with 1 and the reason on
+ * stderr. Options of the command line override these options. Rejects with `ERR_COOK_OPTION` and
+ * `ERR_COOK_DAEMON_TWICE`; with a `name` also with `ERR_COOK_NAME_TAKEN` and `ERR_COOK_RUN_DIR`.
  */
 export async function createDaemon(options: DaemonOptions = {}): Promise<Daemon> {
   const service = enter('createDaemon()')
@@ -123,7 +122,7 @@ export function serviceOf(daemon: Daemon): Service {
 }
 
 /**
- * A process that serves until its successor does; {@link createDaemon} makes it. One for each
+ * A process that serves until its successor does; made by {@link createDaemon}, once for each
  * process.
  */
 class Daemon {
@@ -144,17 +143,13 @@ class Daemon {
   }
 
   /**
-   * Where this process is in its life. After an upgrade or a stop it is `gone` when everything has
-   * drained.
+   * The phase of this process. After an upgrade or a stop it is `gone` when everything has drained.
    */
   get phase(): Phase {
     return this.#service.phase
   }
 
-  /**
-   * The place of this process among those that serve side by side, counted from 0, and how many
-   * there are; undefined without a keeper.
-   */
+  /** The slot of this process, from 0, and the number of workers; undefined without a keeper. */
   get worker(): WorkerPlace | undefined {
     const { keeper } = this.#service
     return keeper && { slot: keeper.slot, workers: keeper.among.workers }
@@ -166,17 +161,17 @@ class Daemon {
   }
 
   /**
-   * Resolves with what became of the connections when this process has nothing more to do, after an
-   * upgrade or at a stop: end it then. Stays pending while the service comes back because the
-   * successor was lost.
+   * Resolves with the report of the connections when this process has nothing more to do, after an
+   * upgrade or a stop: exit then. Stays pending if the service comes back because the successor was
+   * lost.
    */
   get gone(): Promise<DrainReport> {
     return this.#service.gone.promise
   }
 
   /**
-   * Makes a server listen: on the listener that the predecessor handed over under this name,
-   * otherwise on a new one. Before `ready()`. Any `net.Server` will do: net, http, https, http2.
+   * Makes a server listen: on the listener that the old process handed over under this name,
+   * otherwise on a new one. Before `ready()`. Takes any `net.Server`: net, http, https, http2.
    * Rejects with `ERR_COOK_LISTEN`, `ERR_COOK_OPTION`, `ERR_COOK_HANDLE_NAME`, and for a Unix path
    * with `ERR_COOK_PATH_IN_USE`, `ERR_COOK_PATH_TOO_LONG` and `ERR_COOK_UNIX_PATH`.
    */
@@ -185,12 +180,12 @@ class Daemon {
   }
 
   /**
-   * The predecessor's value of this name, as its `saveState` hook gives it now; undefined if there
-   * is no predecessor, or one without the hook. Before `ready()`. `versions` are those that this
-   * program can read, by default all. Rejects with `ERR_COOK_STATE`, `ERR_COOK_STATE_NAME`,
+   * The value that `saveState` of the old process returns for this name now; undefined if there is
+   * no old process, or it has no `saveState`. Before `ready()`. `versions` are the versions that
+   * this program can read (default: all). Rejects with `ERR_COOK_STATE`, `ERR_COOK_STATE_NAME`,
    * `ERR_COOK_STATE_VERSION`, `ERR_COOK_STATE_LATE`, and with `ERR_COOK_REFUSED` or
-   * `ERR_COOK_PROTOCOL` if the predecessor has given up on this process: let it end the program,
-   * and the old version keeps serving.
+   * `ERR_COOK_PROTOCOL` if the old process has refused this one: let the error end the program, and
+   * the old version still serves.
    */
   async inherited<Type = unknown>(
     name: string,
@@ -206,10 +201,10 @@ class Daemon {
   }
 
   /**
-   * Says that this process serves. Resolves at the commit, from which on it owns the service and
-   * its pid file. Rejects with `ERR_COOK_REFUSED` or `ERR_COOK_PROTOCOL` if the predecessor has
-   * given up on it, and in a first start with `ERR_COOK_PID_FILE` and `ERR_COOK_PID_FILE_TAKEN`:
-   * let that end the program.
+   * Reports that this process is ready. Resolves at the commit, from which on it owns the service
+   * and its pid file. Rejects with `ERR_COOK_REFUSED` or `ERR_COOK_PROTOCOL` if the old process has
+   * refused it, and at a first start with `ERR_COOK_PID_FILE` and `ERR_COOK_PID_FILE_TAKEN`: let
+   * the error end the program.
    */
   ready(): Promise<void> {
     this.#ready ??= ready(this.#service)
@@ -217,32 +212,31 @@ class Daemon {
   }
 
   /**
-   * Replaces this process by its new version. Resolves at the commit; the report's `drained`
+   * Replaces this process with its new version. Resolves at the commit; `drained` of the report
    * resolves when this process has finished what it had accepted. Rejects if the upgrade failed,
    * with the codes of `upgrade()` and with `ERR_COOK_TOO_MANY_GENERATIONS`, `ERR_COOK_NOT_READY`
-   * and `ERR_COOK_STOPPING`: this process keeps serving then.
+   * and `ERR_COOK_STOPPING`.
    */
   upgrade(options: DaemonUpgradeOptions = {}): Promise<DaemonReport> {
     return upgradeService(this.#service, options)
   }
 
   /**
-   * Ends this process's service: stops accepting, finishes what is in flight, closes what is idle;
-   * older generations that still drain do the same, and an upgrade that runs is given up. Called
-   * again, or in a process that drains after an upgrade for the second time, it cuts the rest: but
-   * within a second of another stop, however that was asked for, it is the same stop.
-   * Resolves with what became of the connections; ending the process is left to the caller.
+   * Stops this service: stops accepting, finishes requests in flight, closes idle connections.
+   * Older generations that still drain do the same, and a running upgrade is aborted. A second
+   * call, at least a second after any other stop, cuts the rest. Resolves with the report of the
+   * connections; the caller ends the process.
    */
   stop(): Promise<DrainReport> {
     return stopService(this.#service)
   }
 
   /**
-   * Hands a live connection of the program's own protocol to the successor, with a value that goes
-   * along; call it in an `onDrain` listener. From the call on nothing is read from it here, and
-   * what was read but given to nobody goes along. Resolves to true when the successor has it, false
-   * if it stays here after all. Rejects with `ERR_COOK_HAND_OVER` for a TLS or closed socket, or
-   * outside a drain, and with `ERR_COOK_STATE` for a value that cannot be cloned.
+   * Hands a live connection of the program's own protocol to the successor, with a value; call it
+   * in an `onDrain` listener. From the call on nothing is read from it here; bytes that were read
+   * but not delivered move along. Resolves to true when the successor has it, to false if it stays
+   * here. Rejects with `ERR_COOK_HAND_OVER` for a TLS or closed socket, or outside a drain, and
+   * with `ERR_COOK_STATE` for a value that cannot be cloned.
    */
   async handOver(name: string, socket: Socket, state?: unknown): Promise<boolean> {
     const { departure } = this.#service
@@ -251,16 +245,16 @@ class Daemon {
   }
 
   /**
-   * Takes the connections that the predecessor hands over under a name. The socket is readable and
-   * nothing of it is lost. Before `ready()`.
+   * Receives the connections that the old process hands over under a name. The socket is readable,
+   * and no data is lost. Before `ready()`.
    */
   onHandedOver(name: string, listener: (socket: Socket, state: unknown) => void): void {
     this.#service.receivers.set(`own:${name}`, { take: listener, context: currentContext() })
   }
 
   /**
-   * Called when this process begins to drain, after an upgrade or at a stop: the time to hand over
-   * connections of one's own. What it returns is awaited before the drain ends.
+   * Called when this process begins to drain, after an upgrade or at a stop: hand over connections
+   * of your own protocol here. A returned promise is awaited before the drain ends.
    */
   onDrain(listener: () => unknown): void {
     this.#service.onDrain.push(inContext(listener))

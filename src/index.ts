@@ -1,6 +1,6 @@
 /**
- * What users import from 'cook-daemon'. Every function that is called in a place where the library
- * cannot work says so: `ERR_COOK_PLATFORM`, `ERR_COOK_WORKER_THREAD`, `ERR_COOK_CLUSTER_WORKER`,
+ * What users import from 'cook-daemon'. Every function throws or rejects if the library cannot work
+ * here: `ERR_COOK_PLATFORM`, `ERR_COOK_WORKER_THREAD`, `ERR_COOK_CLUSTER_WORKER`,
  * `ERR_COOK_TWO_COPIES`, `ERR_COOK_ENVIRONMENT`, and under the preload `ERR_COOK_PRELOADED`.
  *
  * @module cook-daemon

@@ -1,4 +1,4 @@
-/** Where a server of a daemon listens, as the program says it. */
+/** Where a server of a daemon listens: the options. */
 
 /** Where a server of a daemon listens: on a port, or on a Unix path. */
 export type ListenOptions = ListenNaming & (PortOptions | PathOptions)
@@ -7,11 +7,11 @@ export type ListenOptions = ListenNaming & (PortOptions | PathOptions)
 export type ListenNaming = {
   /**
    * Name of the listener, for reports and for the next version.
-   * @default its address, as in `tcp:*:8080` or `unix:/run/app.sock`
+   * @default its address, for example `tcp:*:8080` or `unix:/run/app.sock`
    */
   readonly name?: string
   /**
-   * Length of the queue of connections that wait to be accepted, kept over upgrades.
+   * Length of the queue of connections that wait to be accepted; upgrades keep it.
    * @default 511
    */
   readonly backlog?: number
@@ -19,7 +19,7 @@ export type ListenNaming = {
 
 /** A listener on a TCP port. */
 export type PortOptions = {
-  /** TCP port; 0 for a free one. */
+  /** TCP port; 0: any free port. */
   readonly port: number
   /** Address for `port`. @default all, IPv6 and IPv4 */
   readonly host?: string
@@ -33,7 +33,7 @@ export type PortOptions = {
 export type PathOptions = {
   /** Unix path instead of a port. */
   readonly path: string
-  /** File mode for `path`. @default what the umask leaves */
+  /** File mode of `path`, for example `0o660`. @default 0o777 without the umask */
   readonly mode?: number
   /** Not with a path. */
   readonly port?: never

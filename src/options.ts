@@ -1,4 +1,4 @@
-/** Every option of the public functions with its default, and what these give. */
+/** Every option of the public functions with its default, and what these functions return. */
 import type { Socket } from 'node:net'
 import type { Phase } from './contract/phase.ts'
 import type { DrainReport } from './drain-report.ts'
@@ -7,7 +7,7 @@ import type { ListenNaming, PathOptions, PortOptions } from './listen-options.ts
 export type { DrainCounts, DrainReport, DrainTimes, TlsCounts } from './drain-report.ts'
 export type { ListenNaming, ListenOptions, PathOptions, PortOptions } from './listen-options.ts'
 
-/** What holds where nothing else is said; times in milliseconds. */
+/** Default values; times in milliseconds. */
 export const defaults = {
   readyTimeout: 60_000,
   drainTimeout: 30_000,
@@ -19,72 +19,70 @@ export const defaults = {
   stopSignals: ['SIGTERM', 'SIGINT'],
 } as const
 
-/** What {@link daemonize} takes. */
+/** Options of {@link daemonize}. */
 export type DaemonizeOptions = {
   /**
-   * File for stdout and stderr, opened to append, created with mode 0640. A relative path is one
-   * from the launcher's working directory.
+   * File for stdout and stderr, opened to append, created with mode 0640. A relative path is
+   * relative to the working directory of the launcher.
    * @default stdout and stderr go to /dev/null
    */
   readonly logFile?: string
   /**
-   * Working directory of the daemon, which goes there in this call. A relative path is one from the
-   * launcher's.
+   * Working directory of the daemon, set in this call. A relative path is relative to that of the
+   * launcher.
    * @default that of the launcher
    */
   readonly cwd?: string
   /** File mode creation mask of the daemon, for example `0o027`. @default that of the launcher */
   readonly umask?: number
   /**
-   * Variables for the daemon's environment, on top of the launcher's; every later generation has
-   * them too.
+   * Variables added to the environment of the launcher; every later generation has them too.
    * @default none
    */
   readonly env?: Readonly<Record<string, string>>
   /**
-   * The launcher waits until the daemon calls `notifyUpgradeDone()`, which then serves for the
-   * first start too. Without it, it waits only until the daemon has come as far as its first call
-   * into this library.
+   * True: the launcher waits until the daemon calls `notifyUpgradeDone()`, which then also applies
+   * to the first start. False: it waits only until the first call of the daemon into this library.
    * @default false
    */
   readonly waitReady?: boolean
   /**
-   * Time for what is waited for, in milliseconds; then the daemon is killed and `daemonize()`
+   * Time for which the launcher waits, in milliseconds; then the daemon is killed and `daemonize()`
    * rejects.
    * @default 60000
    */
   readonly readyTimeout?: number
 }
 
-/** What {@link upgrade} takes. */
+/** Options of {@link upgrade}. */
 export type UpgradeOptions = {
   /**
-   * How the new version is started. `parent`, that of the original Go API: its program runs, calls
-   * `daemonize()`, and a second process of it becomes the daemon. `daemon`, the direct way: one
-   * boot, and the exit code of a version that fails is known.
+   * How the new version is started. `parent`, as in the original Go API: its program runs, calls
+   * `daemonize()`, and a second process becomes the daemon. `daemon`, the direct way: one boot, and
+   * the exit code of a failed version is known.
    * @default 'parent'
    */
   readonly stage?: 'parent' | 'daemon'
   /**
-   * Time the new version has to say that it is up, in milliseconds; then it is killed and this
-   * process keeps serving.
+   * Time the new version has to report that it is ready, in milliseconds; then it is killed, and
+   * this process still serves.
    * @default 60000
    */
   readonly readyTimeout?: number
   /**
-   * Time between the new version's yes and the commit, in milliseconds. Both accept in it, and a
-   * new version that dies in it has failed.
+   * Time between the readiness of the new version and the commit, in milliseconds. Both accept
+   * during it; a new version that crashes during it has failed.
    * @default 0
    */
   readonly overlap?: number
-  /** Ends the upgrade: the new version is killed, and this process keeps serving. */
+  /** Aborts the upgrade: the new version is killed, and this process still serves. */
   readonly signal?: AbortSignal
   /** The Node binary. @default that of this process */
   readonly execPath?: string
   /** Arguments for Node itself. @default those of this process, without the inspector's */
   readonly execArgv?: readonly string[]
   /**
-   * The program, as an operator would type it: symlinks in it are followed at each upgrade.
+   * The program, as an operator would type it; each upgrade follows symlinks in it.
    * @default what was typed to start this process
    */
   readonly script?: string
@@ -97,46 +95,45 @@ export type UpgradeOptions = {
   readonly cwd?: string
   /**
    * The whole environment.
-   * @default that with which this process was started, not what the program made of it since
+   * @default that with which this process was started, without later changes by the program
    */
   readonly env?: Readonly<Record<string, string | undefined>>
 }
 
 /**
- * What `daemon.upgrade()` takes: that of {@link upgrade}, whose default for `stage` is `'daemon'`
- * here, and more.
+ * Options of `daemon.upgrade()`: those of {@link upgrade}, with `'daemon'` as default of `stage`,
+ * and these.
  */
 export type DaemonUpgradeOptions = UpgradeOptions & {
   /**
-   * Time this process has to finish what it accepted, in milliseconds, for this upgrade.
+   * Time this process has to finish what it accepted, in milliseconds; only for this upgrade.
    * @default that of the daemon
    */
   readonly drainTimeout?: number
   /**
-   * Listeners that a new version which runs unmodified may leave unclaimed; what waits in their
-   * queues is reset.
+   * Listeners that an unmodified new version may give up; connections in their queues are reset.
    * @default none
    */
   readonly release?: readonly string[]
 }
 
-/** What {@link listenUnix} takes. */
+/** Options of {@link listenUnix}. */
 export type ListenUnixOptions = {
-  /** Mode of the file, for example `0o660`: who may connect. @default what the umask leaves */
+  /** Mode of the file, for example `0o660`: who may connect. @default 0o777 without the umask */
   readonly mode?: number
 }
 
 /**
- * Whether live connections move: all, none, or those for which the function returns true; the
+ * Whether live connections move: all, none, or those for which the function returns true. The
  * others close with their next answer.
  */
 export type MoveRule = boolean | ((socket: Socket) => boolean)
 
-/** Which connections of TLS move, beyond those that always do. */
+/** Which additional TLS connections move. */
 export type MoveTlsOptions = {
   /**
-   * Those move too of which a certificate was asked. It goes along, and so does whether it was
-   * trusted: the new version does not check it again.
+   * True: connections on which a client certificate was requested move too. The certificate and
+   * whether it was trusted move along; the new version does not check it again.
    * @default false
    */
   readonly clientCertificates?: boolean
@@ -150,26 +147,26 @@ export type SaveState = Readonly<
       /** Version of the value's shape, for the program that reads it. @default 0 */
       readonly version?: number
       /**
-       * The value now, or a promise of it, which is awaited for `stateTimeout`: anything that
-       * structuredClone takes, at most 64 MiB.
+       * The current value, or a promise of it, awaited for `stateTimeout`: anything that
+       * structuredClone accepts, at most 64 MiB.
        */
       save(): unknown
     }
   >
 >
 
-/** What {@link createDaemon} takes. */
+/** Options of {@link createDaemon}. */
 export type DaemonOptions = {
   /**
-   * Name of the daemon: it opens the control socket of that name in the run directory, through
-   * which the command `cook-daemon` and `curl` find it. No two daemons of one user have the same.
-   * Letters, digits, `.`, `_` and `-`, at most 64.
+   * Name of the service: opens the control socket of that name in the run directory, for the
+   * command `cook-daemon` and `curl`. Two services of one user cannot have the same name. 1 to 64
+   * letters, digits, `.`, `_` and `-`, beginning with a letter or digit; not `all`.
    * @default none, and no control socket
    */
   readonly name?: string
   /**
    * Become a daemon first; see {@link DaemonizeOptions}. The launcher exits when the daemon is
-   * ready, with code 1 if it does not come up.
+   * ready, or with code 1 if it does not start.
    * @default false
    */
   readonly detach?: boolean
@@ -185,57 +182,59 @@ export type DaemonOptions = {
    */
   readonly pidFile?: string
   /**
-   * Time a new version has to call `ready()`, in milliseconds; then it is killed and we keep
-   * serving.
+   * Time a new version has to call `ready()`, in milliseconds; then it is killed, and this process
+   * still serves.
    * @default 60000
    */
   readonly readyTimeout?: number
   /**
-   * Time to finish what was accepted, in milliseconds; what is left then is cut and counted.
+   * Time this process has to finish what it accepted, in milliseconds; then the rest is cut and
+   * counted.
    * @default 30000
    */
   readonly drainTimeout?: number
   /**
    * Time between SIGTERM and the drain, in milliseconds: a lame duck accepts and answers, but each
-   * answer closes its connection, and the phase is `lame`. For pods and load balancers, which send
-   * clients here for a while longer. A second SIGTERM ends it.
+   * answer closes its connection, and the phase is `lame`. For pods and load balancers, which still
+   * send clients here for a while. A second SIGTERM ends it.
    * @default 0
    */
   readonly lameDuck?: number
   /**
-   * Port for probes and Prometheus, as `9464` or `'0.0.0.0:9464'`: it answers GET and HEAD of
-   * `/livez`, `/readyz` and `/metrics`. Without a host it is on 127.0.0.1 alone. An upgrade hands
-   * it on; under a keeper, that has it for all workers.
+   * Port for probes and Prometheus, for example `9464` or `'0.0.0.0:9464'`: it answers GET and HEAD
+   * of `/livez`, `/readyz` and `/metrics`. The host is 127.0.0.1 if not given. An upgrade hands the
+   * port over; with a keeper, the keeper has it for all workers.
    * @default none
    */
   readonly admin?: number | string
   /**
-   * How long both versions accept between the new one's `ready()` and the commit, in milliseconds.
-   * A new version that dies in it is rolled back without a trace.
+   * Time both versions accept between `ready()` of the new one and the commit, in milliseconds. If
+   * the new version crashes during it, the upgrade is rolled back.
    * @default 0
    */
   readonly overlap?: number
   /**
-   * How many generations may be alive at once, the new one included; an upgrade beyond is refused.
+   * Number of generations that may be alive at once, including the new one; a further upgrade is
+   * refused with `ERR_COOK_TOO_MANY_GENERATIONS`.
    * @default 4
    */
   readonly maxGenerations?: number
   /** Whether plain HTTP/1.1 connections move to the successor. @default true */
   readonly moveConnections?: MoveRule
   /**
-   * Whether connections of TLS 1.3 move too: HTTP/1.1, WebSockets with `cook-daemon/ws`, and by
-   * `handOver()`. Their keys go over the link to the new version, and both versions need it;
-   * `docs/tls.md` has what that means, and which connections stay.
+   * Whether TLS 1.3 connections move too: HTTP/1.1, WebSockets with `cook-daemon/ws`, and with
+   * `handOver()`. Their keys go over the link to the new version. Both versions need the option;
+   * see `docs/tls.md` for the consequences and the connections that stay.
    * @default false
    */
   readonly moveTls?: boolean | MoveTlsOptions
   /**
-   * Time after which an HTTP/1.1 connection of TLS that has moved ends with its next answer, in
-   * milliseconds, so that it is one of OpenSSL's again; WebSockets stay.
+   * Time after which a moved HTTPS connection closes with its next answer, in milliseconds, so that
+   * the next one is handled by OpenSSL again; WebSockets stay.
    * @default 300000
    */
   readonly moveTlsFor?: number
-  /** What a successor can ask for with `inherited()`. @default nothing */
+  /** Values that a successor can get with `inherited()`. @default none */
   readonly saveState?: SaveState
   /**
    * Time for a value of `saveState`, in milliseconds; then the successor's `inherited()` rejects.
@@ -243,14 +242,14 @@ export type DaemonOptions = {
    */
   readonly stateTimeout?: number
   /**
-   * At the commit, in the old process: stop what must run once only. What it returns reaches
+   * At the commit, in the old process: stop what must run only once. Its result is passed to
    * `onTakeover`.
    */
   onRelease?(): unknown
   /**
-   * At the commit, in the new process: start it. Called in every generation; in the first, and when
-   * the old one is lost, with undefined. Once more, with undefined, in an old process that takes
-   * the service back from a successor that was lost.
+   * At the commit, in the new process: start it. Called in every generation: with undefined in the
+   * first, and if the old process is lost. Called again, with undefined, in an old process that
+   * takes the service back from a lost successor.
    */
   onTakeover?(value: unknown): unknown
   /** Everything that happens; also on the diagnostics channel `cook-daemon`. */
@@ -260,11 +259,11 @@ export type DaemonOptions = {
 /** What happens to a daemon. */
 export type DaemonEvent =
   | {
-      /** This process moves on in its life. */
+      /** The phase of this process has changed. */
       readonly type: 'phase'
-      /** Where it is now. */
+      /** The new phase. */
       readonly phase: Phase
-      /** Which generation it is. */
+      /** Generation of this process. */
       readonly generation: number
     }
   | {
@@ -279,30 +278,30 @@ export type DaemonEvent =
     } & UpgradeResult)
   | {
       /**
-       * The upgrade failed, and this process keeps serving, but where the error is
-       * `ERR_COOK_UPGRADED` or `ERR_COOK_STOPPING`.
+       * The upgrade failed, and this process still serves, unless the error is `ERR_COOK_UPGRADED`
+       * or `ERR_COOK_STOPPING`.
        */
       readonly type: 'upgrade-failed'
       /** Why: a {@link CookError}. */
       readonly error: Error
     }
   | {
-      /** In the new process: listeners that nobody claimed were closed. */
+      /** In the new process: unclaimed listeners were closed. */
       readonly type: 'unclaimed'
       /** Their names. */
       readonly names: readonly string[]
     }
   | {
       /**
-       * The new process died while this one drained, or stood still until the end of that and was
+       * The new process crashed while this one drained, or hung until the end of the drain and was
        * killed: this one took the service back.
        */
       readonly type: 'successor-lost'
-      /** That of the one that died. */
+      /** Generation of the lost process. */
       readonly generation: number
     }
   | {
-      /** The old process stood still in its drain, long after the end of that, and was killed. */
+      /** The old process hung long after the end of its drain, and was killed. */
       readonly type: 'predecessor-killed'
       /** Its pid. */
       readonly pid: number
@@ -310,22 +309,22 @@ export type DaemonEvent =
   | {
       /** This process has finished what it accepted, after an upgrade or at a stop. */
       readonly type: 'drained'
-      /** What became of its connections. */
+      /** What happened to its connections. */
       readonly report: DrainReport
     }
   | {
-      /** Something is wrong that costs nothing yet. */
+      /** Something is wrong, without a loss so far. */
       readonly type: 'warning'
-      /** `log`, `pidFile`, or another word for what is wrong. */
+      /** Subject: `log`, `pidFile` or another one. */
       readonly about: string
       /** For people. */
       readonly text: string
     }
   | {
       /**
-       * Code of the program threw in a hook; or the pid file could not be written, or a socket not
-       * be opened, when it was too late for a no; or a message was sent on a WebSocket that had
-       * moved. It costs nothing else.
+       * A hook of the program threw; or the pid file could not be written, or a socket not be
+       * opened, when it was too late to refuse; or a message was sent on a WebSocket that had
+       * moved. It has no other effect.
        */
       readonly type: 'hook-failed'
       /** The option or method of the hook, or `pidFile`, `control`, `unixPath` or `listen`. */
@@ -334,40 +333,40 @@ export type DaemonEvent =
       readonly error: Error
     }
 
-/** What the upgrade took, in milliseconds. */
+/** Duration of the phases of an upgrade, in milliseconds. */
 export type UpgradePhases = {
-  /** Starting the process, during which this one stands still. */
+  /** Start of the process, during which this one is blocked. */
   readonly spawn: number
-  /** From then until the new version said hello: the boot of Node and of the program. */
+  /** From then until `hello` of the new version: the boot of Node and of the program. */
   readonly boot: number
-  /** From then until it said that it is up. */
+  /** From then until it reported that it is ready. */
   readonly ready: number
   /** From then until it has taken over. */
   readonly commit: number
 }
 
-/** What an upgrade that succeeded was like; as a string, one line for people. */
+/** Result of a successful upgrade; as a string, one line for people. */
 export type UpgradeResult = {
   /** Process of the new version. */
   readonly pid: number
   /** 1 for the first start, one more for each successor. */
   readonly generation: number
-  /** What took how long, in milliseconds. */
+  /** Duration of each phase, in milliseconds. */
   readonly phases: UpgradePhases
 }
 
-/** Those of serve() that are checked here; serve.ts adds what needs a daemon. */
+/** Options of serve() that are checked here; serve.ts adds what needs a daemon. */
 export type ServingOptions = DaemonOptions &
   // The one listener is named by its address, so that a changed port counts at the next upgrade.
   Pick<ListenNaming, 'backlog'> &
   (PortOptions | PathOptions) & {
-    /** Which signals do what. @default SIGUSR2 upgrades, SIGTERM and SIGINT stop */
+    /** Signals and their effect. @default SIGUSR2 upgrades, SIGTERM and SIGINT stop */
     readonly signals?: {
       // SIGUSR1 is not the default: without a handler Node opens its inspector, and nothing runs
       // the handler under --disable-sigusr1.
-      /** Replaces the process by its new version. @default 'SIGUSR2' */
+      /** Upgrades to the new version. @default 'SIGUSR2' */
       readonly upgrade?: NodeJS.Signals
-      /** Finish what was accepted, and end the process. @default ['SIGTERM', 'SIGINT'] */
+      /** Finish what was accepted, then exit. @default ['SIGTERM', 'SIGINT'] */
       readonly stop?: readonly NodeJS.Signals[]
     }
   }

@@ -8,10 +8,10 @@ import { signalNumbers } from './node/signals.ts'
 import { defaults, type ListenOptions, type ServingOptions, withoutUndefined } from './options.ts'
 
 /**
- * What {@link serve} takes: all of {@link DaemonOptions}, `port`, `host`, `backlog`, `path` and
- * `mode` of {@link ListenOptions}, `prepare`, and `signals`: `upgrade` replaces the process by its
- * new version (default `'SIGUSR2'`), each of `stop` finishes what was accepted and ends it (default
- * `['SIGTERM', 'SIGINT']`).
+ * Options of {@link serve}: all of {@link DaemonOptions}, `port`, `host`, `backlog`, `path` and
+ * `mode` of {@link ListenOptions}, `prepare`, and `signals`: `upgrade` upgrades to the new version
+ * (default `'SIGUSR2'`), each of `stop` finishes what was accepted and exits (default `['SIGTERM',
+ * 'SIGINT']`).
  */
 export type ServeOptions = ServingOptions & {
   /**
@@ -22,10 +22,10 @@ export type ServeOptions = ServingOptions & {
 }
 
 /**
- * Makes a server upgradable: it listens, on the predecessor's listener if there is one, and is
- * ready; SIGUSR2 replaces the process by its new version, with live connections; SIGTERM and SIGINT
- * finish what was accepted and end it. Resolves when this process owns the service; when it has
- * drained, it exits. Rejects with what `createDaemon()`, `listen()` and `ready()` reject with.
+ * Makes a server upgradable: it listens, on the listener of the old process if there is one, and
+ * becomes ready. SIGUSR2 upgrades to the new version, with live connections; SIGTERM and SIGINT
+ * finish what was accepted, then exit. Resolves when this process owns the service; the process
+ * exits when it has drained. Rejects with the errors of `createDaemon()`, `listen()` and `ready()`.
  */
 export async function serve(server: Server, options: ServeOptions): Promise<Daemon> {
   const { prepare, ...checked } = options

@@ -20,7 +20,7 @@ import { becomeDaemon } from '../upgrade/stages.ts'
 
 /** A TCP listener of the predecessor: give it to `server.listen(inherited)`. */
 export type InheritedListener = {
-  /** What it is. */
+  /** Kind of the handle. */
   readonly kind: 'tcp'
   /** The name under which the predecessor registered it. */
   readonly name: string
@@ -35,11 +35,11 @@ export type InheritedListener = {
 }
 
 /**
- * A Unix listener of the predecessor: give it to `server.listen(inherited)`. Node's
- * `server.address()` will not tell the path; this does.
+ * A Unix listener of the predecessor: give it to `server.listen(inherited)`. `server.address()` of
+ * Node does not return its path; `path` has it.
  */
 export type InheritedUnixListener = {
-  /** What it is. */
+  /** Kind of the handle. */
   readonly kind: 'unix'
   /** The name under which the predecessor registered it. */
   readonly name: string
@@ -51,7 +51,7 @@ export type InheritedUnixListener = {
 
 /** A UDP socket of the predecessor: give it to `socket.bind(inherited)`. */
 export type InheritedUdpSocket = {
-  /** What it is. */
+  /** Kind of the handle. */
   readonly kind: 'udp'
   /** The name under which the predecessor registered it. */
   readonly name: string
@@ -67,7 +67,7 @@ export type InheritedUdpSocket = {
 
 /** A plain descriptor of the predecessor, for `node:fs`. */
 export type InheritedFile = {
-  /** What it is. */
+  /** Kind of the handle. */
   readonly kind: 'file'
   /** The name under which the predecessor registered it. */
   readonly name: string
@@ -78,9 +78,9 @@ export type InheritedFile = {
 /**
  * Turns this process into a daemon: `Daemonize()` of the original Go API. Resolves to true in the
  * daemon, and to false in the process that must now exit, which is the launcher, or in an upgrade
- * the process between two daemons. The daemon is a process of its own with a new session, no
- * terminal, and stdin from /dev/null. It is a session leader, so opening a terminal without
- * O_NOCTTY would make that its own: Node has no second fork.
+ * the process between two daemons. The daemon is a new process with its own session, without a
+ * terminal, and with stdin from /dev/null. It is a session leader, so a terminal opened without
+ * O_NOCTTY would become its controlling terminal: Node has no second fork.
  *
  * Rejects only in a process that would exit: `ERR_COOK_DAEMON_SPAWN`, `ERR_COOK_DAEMON_EXITED`
  * (with exit code, signal and last stderr lines), `ERR_COOK_DAEMON_FAILED`,
@@ -94,17 +94,17 @@ export async function daemonize(options: DaemonizeOptions = {}): Promise<boolean
 
 /**
  * True in a process that was started by an upgrade, from its start on: `In_upgrade()` of the
- * original Go API. Throws `ERR_COOK_ENVIRONMENT` if what it was told is broken.
+ * original Go API. Throws `ERR_COOK_ENVIRONMENT` if the environment is broken.
  */
 export function inUpgrade(): boolean {
   return inherits(enter('inUpgrade()', { isQuestion: true }))
 }
 
 /**
- * Claims the TCP listeners that the predecessor registered under a name, in the order in which it
+ * Claims the TCP listeners that the old process registered under a name, in the order in which it
  * added them: `Inherit_TCPListeners(name)` of the original Go API. Give each to
- * `server.listen(inherited)`; both processes accept until the old one closes. A descriptor can be
- * listened on once in a process. Throws `ERR_COOK_NOT_IN_UPGRADE`, `ERR_COOK_UNKNOWN_NAME`,
+ * `server.listen(inherited)`; both processes accept until the old one closes. A process can listen
+ * on a descriptor only once. Throws `ERR_COOK_NOT_IN_UPGRADE`, `ERR_COOK_UNKNOWN_NAME`,
  * `ERR_COOK_STAGE`, `ERR_COOK_ENVIRONMENT`.
  */
 export function inheritTcpListeners(name: string): InheritedListener[] {
@@ -148,10 +148,10 @@ function claim<Kind extends HandleKind>(verb: string, name: string, kind: Kind):
 
 /**
  * Registers a listening server, or a claimed listener, for the next upgrade:
- * `AddInherit_TCPListener(name, l, true)` of the original Go API. Any `net.Server` will do: net,
- * http, https, http2. Several can have one name; the same one twice counts once. The original Go
- * API does not say what its boolean means: here, `replace` first drops what of this kind is
- * registered under the name. Throws `ERR_COOK_NOT_LISTENING`, `ERR_COOK_HANDLE_KIND`,
+ * `AddInherit_TCPListener(name, l, true)` of the original Go API. Takes any `net.Server`: net,
+ * http, https, http2. Several can have the same name; adding the same one twice has no effect. The
+ * original Go API does not define its boolean: here, `replace` first removes everything of this
+ * kind that is registered under the name. Throws `ERR_COOK_NOT_LISTENING`, `ERR_COOK_HANDLE_KIND`,
  * `ERR_COOK_HANDLE_NAME`, `ERR_COOK_CLUSTER_WORKER`.
  */
 export function addInheritTcpListener(name: string, server: Server | InheritedListener, replace = false): void {
@@ -194,9 +194,9 @@ function knowPath(service: Service, server: Server): void {
 }
 
 /**
- * Opens a Unix listener whose path lives through upgrades without a gap: bound under a private name
- * beside the path and published with link(2). The file of a dead process is replaced. Resolves when
- * the server listens; its `address()` gives the path. Rejects with `ERR_COOK_PATH_TOO_LONG`,
+ * Opens a Unix listener whose path survives upgrades without a gap: bound under a private name next
+ * to the path and published with link(2). The file of a dead process is replaced. Resolves when the
+ * server listens; its `address()` returns the path. Rejects with `ERR_COOK_PATH_TOO_LONG`,
  * `ERR_COOK_PATH_IN_USE`, `ERR_COOK_UNIX_PATH`, `ERR_COOK_OPTION`. Not in the original Go API.
  */
 export async function listenUnix(server: Server, path: string, options: ListenUnixOptions = {}): Promise<void> {
@@ -206,13 +206,13 @@ export async function listenUnix(server: Server, path: string, options: ListenUn
 }
 
 /**
- * Starts the new version, hands it what is registered, and waits for its answer: `Upgrade()` of the
- * original Go API. Resolves at the commit: the new version serves, and this process closes its
- * listeners, finishes what it accepted and exits. Rejects if the upgrade failed: nothing of the new
- * version runs any more, and this process keeps serving.
+ * Starts the new version, hands over what is registered, and waits for its answer: `Upgrade()` of
+ * the original Go API. Resolves at the commit: the new version serves, and this process closes its
+ * listeners, finishes what it accepted and exits. Rejects if the upgrade failed: no process of the
+ * new version is left, and this process still serves.
  *
- * The new version is what was typed to start this one, with symlinks followed again, and with the
- * environment of that start.
+ * The new version is the command as typed to start this one, with symlinks followed again, and with
+ * the environment of that start.
  *
  * Rejects with `ERR_COOK_SUCCESSOR_EXITED` (exit code or signal, and its last stderr lines, in the
  * text), `ERR_COOK_SUCCESSOR_FAILED`, `ERR_COOK_SUCCESSOR_TIMEOUT`, `ERR_COOK_SUCCESSOR_SPAWN`,
@@ -231,27 +231,26 @@ export async function upgrade(options: UpgradeOptions = {}): Promise<UpgradeResu
 }
 
 /**
- * Puts the registry back to what it was before anything was added, after an upgrade that failed:
- * `Restore_inherit_files()` of the original Go API. Closes nothing. A process that was handed
- * handles does not have them registered by that: register again what the next upgrade is to hand
- * over.
+ * Empties the registry after a failed upgrade: `Restore_inherit_files()` of the original Go API.
+ * Closes nothing. Inherited handles are not registered automatically: register again what the next
+ * upgrade should hand over.
  */
 export function restoreInheritFiles(): void {
   enter('restoreInheritFiles()').handles.restore()
 }
 
 /**
- * Tells whoever started this process whether it is up: `Notify_upgrade_done(bool)` of the original
- * Go API. In an upgrade that is the predecessor: resolves at the commit, from which on this process
- * owns the service, and handles that nobody claimed are closed. In the first start of a daemon it
- * is the launcher, if that was told to `waitReady`. With `ok` false it resolves when the
- * predecessor has heard it, and this process must end; `reason`, at most 8 KiB, is in its error.
+ * Reports to the process that started this one whether it is ready: `Notify_upgrade_done(bool)` of
+ * the original Go API. In an upgrade that is the old process: resolves at the commit, from which on
+ * this process owns the service; unclaimed handles are closed. At the first start of a daemon it is
+ * the launcher, with its option `waitReady`. With `ok` false it resolves when the old process has
+ * received it, and this process must exit; `reason`, at most 8 KiB, is in its error.
  *
- * In a program that runs under the preload it says that the program is up.
+ * Under the preload it reports that the program is ready.
  *
- * If the predecessor is gone by then, this process goes on and serves. Rejects with
- * `ERR_COOK_REFUSED` (too late: end this process), `ERR_COOK_PROTOCOL`, `ERR_COOK_NOT_IN_UPGRADE`,
- * `ERR_COOK_NOTIFIED_TWICE`, `ERR_COOK_STAGE`, `ERR_COOK_OPTION`, `ERR_COOK_USER`.
+ * If the old process is gone by then, this process serves. Rejects with `ERR_COOK_REFUSED` (too
+ * late: exit), `ERR_COOK_PROTOCOL`, `ERR_COOK_NOT_IN_UPGRADE`, `ERR_COOK_NOTIFIED_TWICE`,
+ * `ERR_COOK_STAGE`, `ERR_COOK_OPTION`, `ERR_COOK_USER`.
  */
 export async function notifyUpgradeDone(ok = true, reason = ''): Promise<void> {
   const verb = 'notifyUpgradeDone()'
@@ -281,10 +280,10 @@ export async function notifyUpgradeDone(ok = true, reason = ''): Promise<void> {
 
 /**
  * Writes this process's pid into a file: `Write_pid(file)` of the original Go API. The file is
- * replaced at once, and one that names another living process than a predecessor is left alone.
- * From here on SIGUSR1 opens no inspector in this process. Throws `ERR_COOK_PID_FILE`,
+ * replaced atomically, but not if it names a living process other than a predecessor. From here on
+ * SIGUSR1 does not open the inspector in this process. Throws `ERR_COOK_PID_FILE`,
  * `ERR_COOK_PID_FILE_TAKEN`, and `ERR_COOK_NOT_COMMITTED` before `notifyUpgradeDone()` has
- * resolved: until then the predecessor owns it.
+ * resolved: until then the old process owns the file.
  */
 export function writePid(file: string): void {
   const verb = 'writePid()'

@@ -3,11 +3,13 @@ import { CookError } from '../errors.ts'
 import { isUser, type UserRecord, variablesOf } from './user.ts'
 
 /**
- * The original Go API's stage: `''` in the launcher, `parent` between two daemons, `daemon` in a
- * daemon.
+ * Name of the variable with the stage of the original Go API: `''` in the launcher, `parent`
+ * between two daemons, `daemon` in a daemon.
  */
 export const ENV_NAME_DAEMON_STAGE = 'COOK_DAEMON_STAGE'
-/** The original Go API's summary of what was handed over, for people: `listen:1,admin:2`. */
+/**
+ * Name of the variable with the summary of what was handed over, for people: `listen:1,admin:2`.
+ */
 export const ENV_NAME_LIVING_UPGRADE = 'COOK_DAEMON_LIVING_UPGRADE'
 /** What the library believes: a {@link LinkRecord}. Its presence alone makes a start an upgrade. */
 export const envLink = 'COOK_DAEMON_LINK'

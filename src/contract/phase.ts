@@ -1,6 +1,6 @@
-/** Where a running daemon is in its life, and the only table of what may follow what. Pure. */
+/** The phases of a daemon, and the only table of what may follow what. Pure. */
 
-/** Where a running daemon is in its life. */
+/** The phase of a daemon. */
 export type Phase = 'starting' | 'ready' | 'upgrading' | 'overlapping' | 'lame' | 'draining' | 'gone'
 
 /** What moves it on. */

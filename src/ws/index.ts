@@ -1,6 +1,6 @@
 /**
- * WebSockets of the `ws` package stay open through an upgrade: they move to the successor, with
- * what the program keeps for each.
+ * WebSockets of the `ws` package stay open through an upgrade: they move to the successor, with the
+ * state that the program keeps for each.
  * @module cook-daemon/ws
  */
 import type { IncomingMessage } from 'node:http'
@@ -18,9 +18,9 @@ export type { WebSocketOptions }
 
 /**
  * Lets the open connections of a `ws` server move to the successor when the daemon is upgraded.
- * Call it in both versions, before `ready()`; with `serve()`, in its `prepare` option. What cannot
- * move is closed with 1012, at a stop everything with 1001. Throws `ERR_COOK_WS` for a `ws` that it
- * does not know, and `ERR_COOK_OPTION`.
+ * Call it in both versions, before `ready()`; with `serve()`, in its `prepare` option. WebSockets
+ * that cannot move are closed with 1012; at a stop all are closed with 1001. Throws `ERR_COOK_WS`
+ * for an unsupported version of `ws` or after `ready()`, and `ERR_COOK_OPTION`.
  */
 export function handOverWebSockets<State = unknown>(
   daemon: Daemon,

@@ -56,7 +56,7 @@ test('each test that docs/failure-modes.md names for a failure mode is there, an
 })
 
 test('each threat that SECURITY.md names has a test, and each test is there', () => {
-  const [, table = ''] = pageText('SECURITY.md').split('## What stands against it')
+  const [, table = ''] = pageText('SECURITY.md').split('## Defences')
   const titles = [...titlesOf('test/process'), ...titlesOf('test/unit')]
   const rows = [...table.matchAll(/^\| (?!-|threat)([^|]+?) +\| [^|]+ \| ([^|]*) \|$/gm)]
   assert.ok(rows.length >= 17)
