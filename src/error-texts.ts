@@ -67,7 +67,7 @@ export const errorTexts = {
   },
   ERR_COOK_DAEMON_EXITED: {
     text: 'the program (pid {pid}) exited before it {goal}: {how}{words}',
-    help: 'Fix the program and start it again. Nothing was left running. Its whole output is in its log; without a logFile a daemon writes to /dev/null.',
+    help: 'Fix the program and start it again.',
   },
   ERR_COOK_DAEMON_FAILED: {
     text: 'the program reported that it could not start (pid {pid}): {reason}',
@@ -127,7 +127,7 @@ export const errorTexts = {
   },
   ERR_COOK_SUCCESSOR_EXITED: {
     text: 'the new version ({who}) exited before it was ready: {how}. The old version (pid {self}) still serves{words}',
-    help: 'Fix the new version and upgrade again. Its whole output is in the log.',
+    help: 'Fix the new version and upgrade again.',
   },
   ERR_COOK_SUCCESSOR_FAILED: {
     text: 'the new version (pid {pid}) refused to start: {reason}. The old version (pid {self}) still serves',

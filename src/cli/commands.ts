@@ -27,8 +27,10 @@ const program = new Command('cook-daemon')
   .addHelpText(
     'after',
     `
-Exit codes: 0 done, 1 failed (what ran still runs), 2 usage error, 3 not running.
-Services are found in $${envHome}, else in $${envRuntime}, /run/cook-daemon (root) or ~/.cook-daemon.
+Exit codes: 0 done, 1 failed (what ran still runs), 2 usage error,
+3 not running.
+Services are found in $${envHome}, else in $${envRuntime},
+/run/cook-daemon (root) or ~/.cook-daemon.
 
 Examples:
   cook-daemon start app.js --name web
@@ -51,11 +53,7 @@ withFileOptions(withStartOptions(program.command('start')))
   .option('--json', 'print the status as JSON')
   .addHelpText(
     'after',
-    examples(
-      'start dist/server.js --name web --log /var/log/web.log -- --port 8080',
-      'start',
-      'start cook.config.json web --env production',
-    ),
+    examples('start dist/server.js --name web -- --port 8080', 'start', 'start cook.config.json web --env production'),
   )
   .action((script, args, options) =>
     later(async () => (await import('./several.ts')).startMeant(script, args, options)),

@@ -85,6 +85,11 @@ export function ifNotRunning(error: unknown): undefined {
   throw error
 }
 
+/** False for a keeper without a worker at this moment. */
+export function servesNow(status: Status | undefined): status is Status {
+  return status !== undefined && status.phase !== 'gone'
+}
+
 export function checkedName(name: string): string {
   if (isDaemonName(name)) return name
   if (name === everyService) throw new UsageError(`${name} means every service, and cannot be the name of one`)

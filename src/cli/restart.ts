@@ -4,7 +4,7 @@ import type { Status } from '../control/status.ts'
 import { nextCommand } from '../process/command.ts'
 import type { Started } from '../service-parts.ts'
 import type { StopOptions } from './end-silent.ts'
-import { ifNotRunning, silentOwners, which } from './find-service.ts'
+import { ifNotRunning, servesNow, silentOwners, which } from './find-service.ts'
 import { demandKeeper, keepChanges } from './keep.ts'
 import { exitCodes, note, print, printDone, printJson, withVerdict } from './output.ts'
 import { type AgainOptions, type Changes, changesOf, checkCommand } from './program.ts'
@@ -76,7 +76,7 @@ export async function restartKept(
 
 async function verdictOn(client: Client): Promise<string> {
   const now = await client.status().catch(() => undefined)
-  const serves = now === undefined ? 'no process serves yet, clients wait' : `generation ${now.generation} serves`
+  const serves = servesNow(now) ? `generation ${now.generation} serves` : 'no process serves yet, clients wait'
   return `not restarted: ${serves}. Full log: cook-daemon logs ${client.name}`
 }
 

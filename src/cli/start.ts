@@ -62,7 +62,7 @@ export async function startProgram(program: Program, options: StartOptions, agai
     // Two at once: the other one has won.
     const other = isNameTaken(error) ? await client.status().catch(() => undefined) : undefined
     if (other !== undefined) return tellRunning(other, program)
-    return tell(isJson ? error : withVerdict(error, `not started. Full log: ${logFile}`))
+    return tell(isJson ? error : withVerdict(error, `not started: nothing was left running. Full log: ${logFile}`))
   } finally {
     closeSync(log)
   }
@@ -89,7 +89,7 @@ async function startAlone(program: Program, lack: CookError, options: StartOptio
   try {
     await waitingFor(startText(program), launch(withLog(program, logFile), { log, options, again }))
   } catch (error) {
-    throw isJson ? error : withVerdict(error, `not started. Full log: ${logFile}`)
+    throw isJson ? error : withVerdict(error, `not started: nothing was left running. Full log: ${logFile}`)
   } finally {
     closeSync(log)
   }

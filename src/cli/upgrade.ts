@@ -4,7 +4,7 @@ import type { Progress, Status } from '../control/status.ts'
 import { untilGone } from '../node/processes.ts'
 import { nextCommand } from '../process/command.ts'
 import { openRunDirectory } from '../process/run-dir.ts'
-import { ifNotRunning, which } from './find-service.ts'
+import { ifNotRunning, servesNow, which } from './find-service.ts'
 import { keepChanges, replaceKeeper } from './keep.ts'
 import { exitCodes, note, paint, print, printDone, printJson, UsageError, withVerdict } from './output.ts'
 import { type Changes, changesOf, nameOf, type Program, programOf, type StartOptions } from './program.ts'
@@ -187,7 +187,7 @@ async function verdictOn(error: unknown, client: Client, before: Status, options
   const log = `Full log: cook-daemon logs ${client.name}${slot === undefined ? '' : ` --slot ${slot}`}`
   if (options.rolling === true && slot !== undefined) return `not all workers were upgraded. ${log}`
   const now = await client.status().catch(() => undefined)
-  if (now === undefined) return `not upgraded. ${log}`
+  if (!servesNow(now)) return `not upgraded: no process serves now. ${log}`
   const isSame = code !== 'ERR_COOK_SUCCESSOR_LOST' && String(pidsOf(now)) === String(pidsOf(before))
   return `not upgraded: generation ${now.generation} ${isSame ? 'still serves, nothing was lost' : 'serves'}. ${log}`
 }

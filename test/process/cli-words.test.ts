@@ -73,7 +73,7 @@ test('an exception that ends a version is printed once, behind the sentence that
     [
       ['start', 'app.mjs', '--name', 'other'],
       /exit code 1\. It printed:\n {2}connecting\n/,
-      /✗ not started\. Full log: \S+\/run\/other\.log/,
+      /✗ not started: nothing was left running\. Full log: \S+\/run\/other\.log/,
     ],
   ] as const) {
     const { stderr } = await operator.types(typed)
