@@ -195,7 +195,7 @@ export type TlsMoves = {
    * Makes what came a connection of this process; undefined if that cannot be. `hooks` are the way
    * back.
    */
-  adopt(tcp: Socket, sealed: string, hooks: TlsHooks): Socket | undefined
+  adopt(handle: object, sealed: string, hooks: TlsHooks): { readonly socket: Socket; readonly tcp: Socket } | undefined
   /** Counts for a drain, from now on. */
   count(): void
   readonly counts: TlsCounts

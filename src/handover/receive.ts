@@ -3,7 +3,7 @@ import type { Socket } from 'node:net'
 import { controlName, type Identity } from '../contract/environment.ts'
 import { type MessageOf, takeoverName } from '../contract/messages.ts'
 import { throwLater } from '../errors.ts'
-import { adoptConnection, connectionOfHandle, layOn, tieConnection } from '../node/connections.ts'
+import { adoptConnection, connectionOf, layOn, tieConnection } from '../node/connections.ts'
 import { isHttp, isTls, type ListenerHandle, listenerHandle } from '../node/listeners.ts'
 import { livesOn } from '../node/processes.ts'
 import { killSession } from '../node/sessions.ts'
@@ -156,7 +156,6 @@ export class Arrivals {
   /** As long as the sender lives, it can take back what does not open here. */
   #adoptTls(id: number, sealed: string, handle: unknown): Socket | undefined {
     if (typeof handle !== 'object' || handle === null) return undefined
-    const tcp = connectionOfHandle(handle)
     const link = this.#link
     const hooks: TlsHooks = {
       proven: (told) => link?.send({ type: 'proven', id }, told),
@@ -164,10 +163,11 @@ export class Arrivals {
       returned: (bytes) => link?.send({ type: 'returned', id, bytes: bytes.toString('base64') }),
       mayReturn: () => link?.isOpen === true,
     }
-    const adopted = this.#service.tls?.adopt(tcp, sealed, hooks)
-    if (adopted === undefined) tcp.destroy()
-    else layOn(adopted, tcp)
-    return adopted
+    const { tls } = this.#service
+    if (tls === undefined) connectionOf(handle).destroy()
+    const adopted = tls?.adopt(handle, sealed, hooks)
+    if (adopted !== undefined) layOn(adopted.socket, adopted.tcp)
+    return adopted?.socket
   }
 }
 

@@ -201,7 +201,35 @@ export function connectionOf(handle: object): Socket {
  */
 export function connectionOfHandle(handle: object): Socket {
   const { Socket } = process.getBuiltinModule('node:net')
-  return new Socket({ handle, pauseOnCreate: true, allowHalfOpen: true } as object)
+  buffer ??= Buffer.allocUnsafeSlow(bufferSize)
+  const reader: Reader = { read() {} }
+  const onread = {
+    buffer,
+    callback(size: number, bytes: Buffer) {
+      reader.read(bytes.subarray(0, size))
+      return true
+    },
+  }
+  const socket = new Socket({ handle, pauseOnCreate: true, allowHalfOpen: true, onread } as object)
+  readers.set(socket, reader)
+  return socket
+}
+
+type Reader = { read(bytes: Buffer): void }
+
+const readers = new WeakMap<Socket, Reader>()
+/** What libuv reads at once, for all connections: whoever reads one takes it in the same turn. */
+let buffer: Buffer | undefined
+const bufferSize = 65_536
+
+/**
+ * Calls `read` with what arrives. Of a connection by its handle that is no chunk of a stream, which
+ * would be made for each: the bytes are only there until `read` returns (net.Socket, `onread`).
+ */
+export function readRaw(socket: Socket, read: (bytes: Buffer) => void): void {
+  const reader = readers.get(socket)
+  if (reader === undefined) socket.on('data', read)
+  else reader.read = read
 }
 
 /**

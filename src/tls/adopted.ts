@@ -1,7 +1,7 @@
 /** A TLS connection that comes from another process: a stream with the face of a TLSSocket. */
 import type { Socket } from 'node:net'
 import { CookError } from '../errors.ts'
-import { startReading, stopReading, takeUnread } from '../node/connections.ts'
+import { readRaw, startReading, stopReading, takeUnread } from '../node/connections.ts'
 import { alert, alertError, type Fault, faultError } from './alerts.ts'
 import { type AdoptedHooks, Claim } from './claim.ts'
 import { TlsFace } from './face.ts'
@@ -61,9 +61,13 @@ export class AdoptedTls extends TlsFace {
     this.#incoming = new Incoming(this.#receiving, state)
     this.#longestRecord = state.longestRecord
     this.#longestSent = state.longestRecord
-    socket.on('data', (bytes) => {
+    readRaw(socket, (bytes) => {
       this.#incoming.add(bytes)
-      this.#read()
+      try {
+        this.#read()
+      } finally {
+        this.#incoming.keep()
+      }
     })
     socket.on('end', () => this.#onEnd())
     socket.on('error', (error) => this.destroy(error))
@@ -199,12 +203,19 @@ export class AdoptedTls extends TlsFace {
     // A listener that takes data at once may come back here.
     if (this.#isReading) return
     this.#isReading = true
-    while (!this.#isHeld && !this.#hasEnded && !this.destroyed) {
-      const arrived = this.#incoming.next()
-      if (arrived === undefined) break
-      this.#onArrived(arrived)
+    let isDone = false
+    try {
+      while (!this.#isHeld && !this.#hasEnded && !this.destroyed) {
+        const arrived = this.#incoming.next()
+        if (arrived === undefined) break
+        this.#onArrived(arrived)
+      }
+      isDone = true
+    } finally {
+      this.#isReading = false
+      // What a listener throws is the program's business: the connection goes on, as Node's does.
+      if (!isDone) process.nextTick(() => this.#read())
     }
-    this.#isReading = false
     if (this.#hasEnded) this.#incoming.take()
     if (this.#claim.isSettled || this.#isHeld || this.destroyed || this.#incoming.waiting === 0) return
     this.#proofTimer ??= setTimeout(() => this.#claim.mayGiveBack && this.#giveBack(), proofTimeout)

@@ -72,6 +72,11 @@ export class Incoming {
     this.#at = 0
   }
 
+  /** What was added and not opened stays when the bytes that were added are gone. */
+  keep(): void {
+    if (this.waiting > 0) this.add(Buffer.from(this.take()))
+  }
+
   /** What was added and not opened: for another process. */
   take(): Buffer {
     const rest = this.#rest.subarray(this.#at)

@@ -2,6 +2,7 @@
 import { constants } from 'node:crypto'
 import type { Server, Socket } from 'node:net'
 import { DEFAULT_MAX_VERSION, TLSSocket } from 'node:tls'
+import { connectionOfHandle } from '../node/connections.ts'
 import { forbidWrites, goOn, handleOf, isTlsAsExpected, tcpHandle, weigh } from '../node/tls-sockets.ts'
 import type { TlsCounts } from '../options.ts'
 import type { TakenTls, TlsHooks, TlsMoves } from '../service-parts.ts'
@@ -200,14 +201,18 @@ class Moves implements TlsMoves {
     this.#stayed.set(why, (this.#stayed.get(why) ?? 0) + 1)
   }
 
-  adopt(tcp: Socket, sealed: string, hooks: TlsHooks): Socket | undefined {
+  adopt(handle: object, sealed: string, hooks: TlsHooks): { socket: Socket; tcp: Socket } | undefined {
+    const tcp = connectionOfHandle(handle)
     const bytes = this.#seal.open(sealed)
     const state = bytes && decodeTlsState(bytes)
     bytes?.fill(0)
-    if (state === undefined) return undefined
+    if (state === undefined) {
+      tcp.destroy()
+      return undefined
+    }
     const adopted = new AdoptedTls(tcp, state, hooks)
     this.#tcp.set(adopted, tcp)
-    return adopted as unknown as Socket
+    return { socket: adopted as unknown as Socket, tcp }
   }
 }
 

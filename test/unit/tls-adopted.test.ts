@@ -10,7 +10,8 @@ import tls from 'node:tls'
 import { inspect } from 'node:util'
 import v8 from 'node:v8'
 import { WebSocket, WebSocketServer } from 'ws'
-import { startReading } from '../../src/node/connections.ts'
+import { connectionOfHandle, startReading } from '../../src/node/connections.ts'
+import { handleOf } from '../../src/node/tls-sockets.ts'
 import { AdoptedTls } from '../../src/tls/adopted.ts'
 import { decodeTlsState, encodeTlsState, type TlsState } from '../../src/tls/state.ts'
 import { type SuiteName, suites } from '../../src/tls/suites.ts'
@@ -269,6 +270,57 @@ test('a connection moves on from process to process, with what was read and not 
       assert.deepEqual(current.told, [])
     }
   })
+})
+
+test('many connections by their handles, cut anywhere, read what is theirs, and go on when a listener throws', async () => {
+  const server = net.createServer({ pauseOnConnect: true })
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  const ends: { client: net.Socket; socket: AdoptedTls; sealer: Sealer; heard: Buffer[] }[] = []
+  try {
+    for (const suite of names) {
+      const accepted = once(server, 'connection') as Promise<[net.Socket]>
+      const client = net.connect((server.address() as net.AddressInfo).port, '127.0.0.1')
+      const [raw] = await within('the connection', accepted)
+      const state = stateOf(suite, { receiveNumbers: [0] })
+      const sealer = new Sealer(suite, state.clientSecret)
+      const { socket } = adopt(connectionOfHandle(handleOf(raw) ?? raw), state)
+      const parts: Buffer[] = []
+      socket.on('data', (part: Buffer) => {
+        parts.push(part)
+        if (part.length === 1) throw new Error('of the program')
+      })
+      ends.push({ client, socket, sealer, heard: parts })
+    }
+    const thrown: unknown[] = []
+    process.setUncaughtExceptionCaptureCallback((error) => thrown.push(error))
+    const wanted = ends.map(() => [] as Buffer[])
+    for (let turn = 0; turn < 60; turn++) {
+      for (const [at, { client, sealer }] of ends.entries()) {
+        const content = Buffer.alloc(turn % 10 === 9 ? 1 : 10 + turn * 7, at + turn)
+        wanted[at]?.push(content)
+        const record = sealer.seal(data, content)
+        // Whole ones, and the begin of the next: what is left of each stands in one buffer first.
+        const cut = turn % 3 === 0 ? record.length : 1 + ((turn * 5) % (record.length - 1))
+        // Now and then several in one piece.
+        if (turn % 20 >= 8) client.cork()
+        else while (client.writableCorked > 0) client.uncork()
+        client.write(record.subarray(0, cut))
+        await new Promise((next) => setImmediate(next))
+        client.write(record.subarray(cut))
+      }
+    }
+    for (const { client } of ends) while (client.writableCorked > 0) client.uncork()
+    const all = (parts: readonly Buffer[] = []) => Buffer.concat(parts)
+    for (const [at, { heard: parts }] of ends.entries()) {
+      await until('all of it', () => all(parts).length === all(wanted[at]).length)
+      assert.ok(all(parts).equals(all(wanted[at])))
+    }
+    assert.equal(thrown.length, 6 * ends.length)
+  } finally {
+    process.setUncaughtExceptionCaptureCallback(null)
+    for (const { client, socket } of ends) [client.destroy(), socket.destroy()]
+    server.close()
+  }
 })
 
 test('a connection on which something is under way does not move', async () => {
