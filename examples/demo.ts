@@ -126,7 +126,7 @@ async function crash(service: Service): Promise<void> {
   story.crashCost = minus(story.losses(), before)
   const { requests, connections } = story.crashCost
   story.tell(
-    `its keeper started it again. Lost: ${requests} requests that had been sent to it; ${connections} idle connections`,
+    `its keeper restarted it. Lost: ${requests} requests that had been sent to it; ${connections} idle connections`,
   )
 }
 

@@ -41,8 +41,8 @@ export function verdict(story: Story): string[] {
     ['connections moved', ...clients.map(() => ''), count(moved)],
     ['requests lost', ...sums(losses.map(({ requests }) => requests))],
     ['longest pause', ...results.map(({ longestGap }) => milliseconds(longestGap))],
-    ['p99 in calm', ...worst(steady)],
-    ['p99 meanwhile', ...worst(busy)],
+    ['p99 without upgrades', ...worst(steady)],
+    ['p99 during upgrades', ...worst(busy)],
   ]
   const lines = rows.map((row) => align(row, [-22, ...row.slice(1).map(() => 16)]))
   return ['', paint('bold', lines[0] ?? ''), ...lines.slice(1), '', ...faults(story), ...ending(story), '', ...next]
@@ -50,7 +50,7 @@ export function verdict(story: Story): string[] {
 
 const next = [
   'Next, with a program of your own:',
-  '  npx cook-daemon prove app.js     the same upgrades, under load that never retries',
+  '  npx cook-daemon prove app.js     the same upgrades, under clients that never retry',
   '  npx cook-daemon start app.js --workers max',
 ]
 
@@ -69,12 +69,12 @@ function ending(story: Story): string[] {
   const lost = requests - crashCost.requests
   const cut = connections - crashCost.connections
   const atCrash =
-    crashCost.requests === 0 ? 'nothing, either' : `the ${crashCost.requests} requests that had been sent to it`
+    crashCost.requests === 0 ? 'nothing lost' : `lost the ${crashCost.requests} requests that had been sent to it`
   const open = `${count(webSocket?.count ?? 0)} messages, each answered in order`
   const lines = [
     `${upgrades} upgrades, one of them to a version that fails: ${lost === 0 && cut === 0 ? 'nothing' : `${lost} requests and ${cut} connections`} lost`,
-    `one process of three killed: ${atCrash}; ${crashCost.connections} idle clients connected again, none was refused`,
-    `the WebSocket ${webSocketFaults === 0 ? `was open all the time: ${open}` : `was closed, or answered wrongly, ${webSocketFaults} times`}`,
+    `one process of three killed: ${atCrash}; ${crashCost.connections} idle clients reconnected, none was refused`,
+    `the WebSocket ${webSocketFaults === 0 ? `stayed open: ${open}` : `was closed, or answered wrongly, ${webSocketFaults} times`}`,
   ]
   return lines.map((line) => (isGood(story) ? paint('green', `✓ ${line}`) : paint('red', `✗ ${line}`)))
 }

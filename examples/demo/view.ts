@@ -96,7 +96,7 @@ function table(story: Story, columns: number): string[] {
 
 function rowOf(story: Story, version: Version, index: number): string {
   const { name, state, moved } = version
-  if (state === 'refused') return paint('red', align([name, 'did not come up'], widths))
+  if (state === 'refused') return paint('red', align([name, 'did not start'], widths))
   const text = align([name, state, count(story.answersBy(version)), index === 0 ? '–' : count(moved)], widths)
   return paint(state === 'serves' ? 'green' : undefined, text)
 }

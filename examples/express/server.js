@@ -1,7 +1,4 @@
-/**
- * An Express app: put it into a server of Node's, and give that to `serve()` in place of
- * `app.listen()`.
- */
+/** An Express app: pass `createServer(app)` to `serve()` instead of calling `app.listen()`. */
 import { createServer } from 'node:http'
 import { serve } from 'cook-daemon'
 import express from 'express'

@@ -1,4 +1,4 @@
-/** A Fastify app: give its server to `serve()` in place of `app.listen()`. */
+/** A Fastify app: pass its server to `serve()` instead of calling `app.listen()`. */
 import { serve } from 'cook-daemon'
 import Fastify from 'fastify'
 

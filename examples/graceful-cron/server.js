@@ -1,6 +1,6 @@
 /**
- * A job that must run in one process only: at an upgrade the old version lets it go, and the new
- * one runs it when it is due next.
+ * A job that must run in one process only: at an upgrade the old version stops it, and the new one
+ * runs it when it is due next.
  */
 import { createServer } from 'node:http'
 import { serve } from 'cook-daemon'

@@ -1,5 +1,5 @@
 /**
- * A plain HTTP server that is replaced, while it runs, by its new version: `kill -s SIGUSR2 <pid>`.
+ * A plain HTTP server that is replaced with its new version while it runs: `kill -s SIGUSR2 <pid>`.
  * Open connections move to it.
  */
 import { createServer } from 'node:http'

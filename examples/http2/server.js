@@ -1,6 +1,6 @@
 /**
- * HTTP/2 over TLS, and HTTP/1.1 for clients without it. At an upgrade sessions are told to go
- * (GOAWAY): open streams finish, new ones begin in the new version.
+ * HTTP/2 over TLS, and HTTP/1.1 for clients without it. At an upgrade sessions get GOAWAY: open
+ * streams finish, new ones begin in the new version.
  */
 import { readFileSync } from 'node:fs'
 import { createSecureServer } from 'node:http2'

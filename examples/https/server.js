@@ -1,6 +1,6 @@
 /**
- * HTTPS. Encrypted connections end with their next answer, and the clients resume their sessions in
- * the new version. Those of TLS 1.3 stay open with `moveTls: true` (docs/tls.md).
+ * HTTPS. Encrypted connections close with their next answer, and clients resume their sessions in
+ * the new version. TLS 1.3 connections stay open with `moveTls: true` (docs/tls.md).
  */
 import { readFileSync } from 'node:fs'
 import { createServer } from 'node:https'

@@ -1,5 +1,5 @@
 /**
- * A line protocol of one's own, `nc localhost <port>`: each line is numbered. Connections move with
+ * A custom line protocol, `nc localhost <port>`: each line is numbered. Connections move with
  * their number and their unfinished line.
  */
 import { createServer } from 'node:net'

@@ -18,10 +18,10 @@ test('the demo shows three workers through upgrades, a version that fails and a 
   assert.deepEqual(await within('the end of the demo', once(demo, 'close'), patience), [0, null], lab.output)
   assert.match(lab.output, /✓ shop serves generation 2 /)
   assert.match(lab.output, / exited before it was ready: exit code 1\..*\n.* {4}Error: ENOENT.*v3-prices\.json/)
-  assert.match(lab.output, /\$ kill -9 \d+ {5}slot \d crashes\n.*its keeper started it again/)
+  assert.match(lab.output, /\$ kill -9 \d+ {5}slot \d crashes\n.*its keeper restarted it/)
   assert.match(lab.output, /✓ 3 upgrades, one of them to a version that fails: nothing lost\n/)
   assert.match(lab.output, /✓ one process of three killed: .*, none was refused\n/)
-  assert.match(lab.output, /✓ the WebSocket was open all the time: \d+ messages, each answered in order\n/)
+  assert.match(lab.output, /✓ the WebSocket stayed open: \d+ messages, each answered in order\n/)
   // Plain lines: nothing but text.
   assert.equal(lab.output.includes('\x1b'), false)
   assert.deepEqual(leftBy(lab), [])
