@@ -50,8 +50,8 @@ export const errorTexts = {
     help: 'Correct the option; nothing was started or changed.',
   },
   ERR_COOK_TLS: {
-    text: 'a TLS connection that came from another process refuses {what}: {why}',
-    help: 'Ask it for nothing else than its data and its addresses, or leave out moveTls: TLS connections then end with their next answer, and come again.',
+    text: 'a TLS connection that was handed over refuses {what}: {why}',
+    help: 'Use only its data and its addresses, or remove moveTls: TLS connections then close with their next answer, and clients reconnect.',
   },
   ERR_COOK_ENVIRONMENT: {
     text: 'the environment variable {variable} is invalid: {why}. Nothing was started, since another process may own the listeners',

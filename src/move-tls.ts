@@ -15,7 +15,7 @@ export function moveTls(service: Service): void {
     clientCertificates: typeof wanted === 'object' && wanted.clientCertificates === true,
     longest,
     onUnavailable(why) {
-      const text = `TLS connections do not move, and end with their next answer: ${why}`
+      const text = `TLS connections do not move, and close with their next answer: ${why}`
       service.emit({ type: 'warning', about: 'moveTls', text })
     },
   })

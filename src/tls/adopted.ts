@@ -51,7 +51,7 @@ export class AdoptedTls extends TlsFace {
    */
   constructor(socket: Socket, state: TlsState, hooks: AdoptedHooks) {
     const why = whyUnavailable()
-    if (why !== undefined) throw new CookError('ERR_COOK_TLS', { what: 'to begin', why })
+    if (why !== undefined) throw new CookError('ERR_COOK_TLS', { what: 'to start', why })
     super(socket, state)
     const suite = suites[state.suite]
     this.#socket = socket
@@ -319,6 +319,6 @@ export class AdoptedTls extends TlsFace {
 }
 
 function hasMoved(): CookError {
-  const why = 'it has moved to another process, which counts the records now'
+  const why = 'it has moved to another process, which now numbers the records'
   return new CookError('ERR_COOK_TLS', { what: 'to send', why })
 }

@@ -60,14 +60,14 @@ const tlsv1: Readonly<Record<number, string>> = {
 }
 
 export function faultError({ reason }: Fault): Error {
-  return sslError(reason, 'the client broke the rules of TLS, and its connection is closed')
+  return sslError(reason, 'the client violated the TLS protocol, and its connection was closed')
 }
 
 /** The client has ended the connection with an alert. */
 export function alertError(number: number): Error {
   const name = sslv3[number] ?? tlsv1[number] ?? `NUMBER_${number}`
   const reason = `${number in sslv3 ? 'SSLV3' : 'TLSV1'}_ALERT_${name}`
-  return sslError(reason, 'the client has closed its TLS connection with an alert')
+  return sslError(reason, 'the client closed its TLS connection with an alert')
 }
 
 /** Programs sort by the code, and know Node's. */

@@ -209,7 +209,7 @@ export abstract class TlsFace extends Duplex {
   enableTrace(): void {}
 
   exportKeyingMaterial(): Buffer {
-    const why = 'the secret for it is of the handshake, and does not move'
+    const why = 'its secret is from the handshake, and does not move'
     throw new CookError('ERR_COOK_TLS', { what: 'exportKeyingMaterial()', why })
   }
 

@@ -24,7 +24,7 @@ export type TlsSettings = {
 
 /** Undefined, and told why, if no connection of this process can move. */
 export function makeTlsMoves({ clientCertificates, longest, onUnavailable }: TlsSettings): TlsMoves | undefined {
-  const strange = () => onUnavailable(`this Node (${process.version}) is not built as the library knows it`)
+  const strange = () => onUnavailable(`this Node (${process.version}) is not built as expected`)
   const why = whyUnavailable()
   if (why !== undefined) onUnavailable(why)
   else if (!isTlsAsExpected()) strange()
@@ -72,7 +72,7 @@ class Moves implements TlsMoves {
   whyNone(servers: readonly Server[]): string | undefined {
     if (servers.some(speaksTls13)) return undefined
     const secure = servers.some((server) => 'setSecureContext' in server)
-    return `needs a server with TLS 1.3: ${secure ? 'TLS 1.2 is the newest here' : 'none here has TLS'}`
+    return `needs a server with TLS 1.3: ${secure ? 'the newest here is TLS 1.2' : 'no server here has TLS'}`
   }
 
   timeLeft(socket: Socket): number {

@@ -66,7 +66,7 @@ test('moveTls without a server that speaks TLS 1.3 is refused before anything is
     plain.run(({ serve }) => serve({ moveTls: true })),
     {
       code: 'ERR_COOK_OPTION',
-      values: { option: 'moveTls', why: 'needs a server with TLS 1.3: none here has TLS' },
+      values: { option: 'moveTls', why: 'needs a server with TLS 1.3: no server here has TLS' },
     },
   )
   const older = await lab.start()
@@ -80,6 +80,6 @@ test('moveTls without a server that speaks TLS 1.3 is refused before anything is
   }
   await assert.rejects(older.run(only12), {
     code: 'ERR_COOK_OPTION',
-    values: { option: 'moveTls', why: 'needs a server with TLS 1.3: TLS 1.2 is the newest here' },
+    values: { option: 'moveTls', why: 'needs a server with TLS 1.3: the newest here is TLS 1.2' },
   })
 })

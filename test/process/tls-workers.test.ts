@@ -58,6 +58,6 @@ test('an unmodified program without TLS starts under --move-tls, and status warn
   const { warnings } = await operator.status('app')
   assert.deepEqual(
     warnings?.map(({ about, text }) => [about, text]),
-    [['moveTls', 'moveTls needs a server with TLS 1.3: none here has TLS']],
+    [['moveTls', 'moveTls needs a server with TLS 1.3: no server here has TLS']],
   )
 })
