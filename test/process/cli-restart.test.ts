@@ -81,7 +81,7 @@ describe('a restart', { concurrency: 3 }, () => {
       writeFileSync(lab.path(`run/app.${pid}.owner`), '{}')
     }
     const { code, stderr } = await operator.types(['restart', 'app'], { env: { SECRET: 'second' } })
-    assert.match(stderr, /the environment of the start of app is not known: it gets that of this command/)
+    assert.match(stderr, /the environment in which app was started is unknown: it gets the environment of this command/)
     assert.equal(code, 0)
     assert.equal((await told(operator)).secret, 'second')
   })
