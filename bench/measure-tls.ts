@@ -8,8 +8,6 @@ import { compare, ratio, summarize } from './statistics.ts'
 
 export type TlsSizes = { readonly rounds: number; readonly requests: number; readonly idle: number }
 
-type Used = { readonly pid: number; readonly cpu: number; readonly memory: number }
-
 const connections = 10
 const program = fileURLToPath(new URL('programs/tls-server.js', import.meta.url))
 
@@ -36,20 +34,20 @@ export async function* measureNative({ rounds, requests }: TlsSizes): AsyncGener
 export async function* measureMoved({ rounds, requests, idle }: TlsSizes): AsyncGenerator<Row> {
   await using server = await open('moves')
   const { port } = server
-  const before = await use(port)
+  const before = await memoryOf(port)
   const moved = new Agent({ keepAlive: true, maxSockets: connections })
   await costOf(port, moved, connections * 3, '/')
   const many = new Agent({ keepAlive: true, maxSockets: idle })
   await Promise.all(Array.from({ length: idle }, () => ask(port, many, '/')))
-  const native = ((await use(port)).memory - before.memory) / idle
+  const native = ((await memoryOf(port)).memory - before.memory) / idle
   process.kill(before.pid, 'SIGUSR2')
-  let young = await use(port)
-  while (young.pid === before.pid) young = await use(port)
+  let young = await cpuOf(port)
+  while (young.pid === before.pid) young = await cpuOf(port)
   // What had been idle there is here by the time at which the old process has left.
   await server.untilLeft
   // A process that has just started needs less: that of one without connections is the measure.
   await using empty = await open('moves')
-  const memory = ((await use(port)).memory - (await use(empty.port)).memory) / idle
+  const memory = ((await memoryOf(port)).memory - (await memoryOf(empty.port)).memory) / idle
   const fresh = new Agent({ keepAlive: true, maxSockets: connections })
   for (const { path, what, goal, share } of [
     { path: '/', what: 'CPU of a small request: moved / native', goal: 1.5, share: 1 },
@@ -73,19 +71,29 @@ export async function* measureMoved({ rounds, requests, idle }: TlsSizes): Async
   for (const agent of [moved, many, fresh]) agent.destroy()
 }
 
-/** Of the server, in microseconds for each request. */
+/**
+ * Of the server, in microseconds for each request. Asked on a connection that is there, and without
+ * a collection: a handshake and a heap that was swept cost more than many requests.
+ */
 async function costOf(port: number, agent: Agent | undefined, count: number, path: string): Promise<number> {
-  const before = await use(port)
+  const before = await cpuOf(port, agent)
   let left = count
   const askOn = async () => {
     while (left-- > 0) await ask(port, agent, path)
   }
   await Promise.all(Array.from({ length: connections }, askOn))
-  return ((await use(port)).cpu - before.cpu) / count
+  return ((await cpuOf(port, agent)).cpu - before.cpu) / count
 }
 
-async function use(port: number): Promise<Used> {
-  return JSON.parse(String(await ask(port, undefined, '/use'))) as Used
+type Cpu = { readonly pid: number; readonly cpu: number }
+type Memory = { readonly pid: number; readonly memory: number }
+
+async function cpuOf(port: number, agent?: Agent): Promise<Cpu> {
+  return JSON.parse(String(await ask(port, agent, '/cpu'))) as Cpu
+}
+
+async function memoryOf(port: number): Promise<Memory> {
+  return JSON.parse(String(await ask(port, undefined, '/memory'))) as Memory
 }
 
 function ask(port: number, agent: Agent | undefined, path: string): Promise<Buffer> {
@@ -107,7 +115,7 @@ async function open(how: 'moves' | 'stays') {
     port,
     untilLeft: once(child, 'exit'),
     async [Symbol.asyncDispose]() {
-      process.kill((await use(port)).pid, 'SIGKILL')
+      process.kill((await cpuOf(port)).pid, 'SIGKILL')
     },
   }
 }
