@@ -4,10 +4,10 @@ import { whereOthersAreBetter } from './better.ts'
 import { numeral } from './pictures.ts'
 import { measuredOf, timelineWords } from './shown.ts'
 import { table } from './table.ts'
-import { busyWords, list, machineWords, middle, runsWords, spread } from './words.ts'
+import { busyWords, isBusy, list, machineWords, middle, runsWords, spread } from './words.ts'
 
 export function withOneProcess(result: Result): string {
-  const { plan, machine } = result
+  const { plan } = result
   const all = measuredOf(result)
   return `## Upgrades under the same load
 
@@ -16,7 +16,7 @@ echo. The clients wait 10 to 40 ms between two requests (WebSockets 50 to 150 ms
 requests make a drain wait: answers in pieces, bodies of up to 1 MiB, and answers that take up to 300 ms. The service is the same program in all systems, in one process; the
 clients run in another process. Numbers are ${runsWords(plan.runs)}, with minimum and maximum in parentheses.
 
-\`${result.command}\`, ${machineWords(machine)}. ${busyWords(machine)}
+${conditions(result)}
 
 ![Failed requests per upgrade, by system: ${all.map(({ title, failed }) => `${title} ${middle(failed)}`).join(', ')}](benchmarks/failures.svg)
 
@@ -58,14 +58,14 @@ ${setups(result)}
 
 /** The same for N processes of each system. */
 export function withWorkers(result: Result): string {
-  const { plan, machine } = result
+  const { plan } = result
   const all = measuredOf(result)
   return `## With several workers
 
 The same program and load, columns and words as [above](#upgrades-under-the-same-load), but ${plan.workers} processes of the program in each system, and ${plan.upgrades} upgrades that replace all of them, at least ${plan.every / 1_000} s apart. An upgrade by hand has one process, so it has no
 row. Load: ${plan.keepAlive} keep-alive clients, ${plan.single} that connect for each request, and ${plan.webSockets} WebSockets. Numbers are ${runsWords(plan.runs)}, with minimum and maximum in parentheses.
 
-\`${result.command}\`, ${machineWords(machine)}. ${busyWords(machine)} ${overloadWords(all)}
+${conditions(result)} ${overloadWords(all)}
 
 ### What clients lose, with several workers
 
@@ -92,6 +92,11 @@ ${betterWords(all)}
 
 ${setups(result)}
 `
+}
+
+function conditions({ command, machine }: Result): string {
+  const failures = isBusy(machine) ? ' More requests fail, and connections are lost, than on a quiet machine.' : ''
+  return `\`${command}\`, ${machineWords(machine)}. ${busyWords(machine)}${failures}`
 }
 
 function losses(result: Result): string {

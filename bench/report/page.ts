@@ -8,7 +8,7 @@ import { withOneProcess, withWorkers } from './comparison.ts'
 import { drawBars, drawGrowth, drawTimeline, numeral } from './pictures.ts'
 import { measuredOf, panelOf, shownOf, timelineWords } from './shown.ts'
 import { table } from './table.ts'
-import { busyWords, machineWords, middle, runsWords, spread } from './words.ts'
+import { busyWords, isBusy, machineWords, middle, runsWords, spread } from './words.ts'
 
 /** By the path in docs/. */
 export function picturesOf(result: Result, scaling: Scaling): Record<string, string> {
@@ -36,9 +36,13 @@ export function picturesOf(result: Result, scaling: Scaling): Record<string, str
 export function readmePart(result: Result, ofWorkers: Result): string {
   const { plan, machine } = result
   const failed = shownOf(ofWorkers).map((system) => `${system.title} ${middle(system.failed)}`)
+  // The numbers of a busy machine, which the page calls so, are not for a page that does not.
+  const several = isBusy(ofWorkers.machine)
+    ? ''
+    : ` Failed requests per upgrade [with ${ofWorkers.plan.workers} workers](docs/benchmarks.md#with-several-workers): ${failed.join('; ')}.`
   return `![Answers by version through ${plan.upgrades} upgrades: ${timelineWords(result)}](docs/benchmarks/timeline.svg)
 
-${plan.upgrades} upgrades under ${plan.keepAlive} keep-alive clients that never retry, ${plan.single} that connect for each request, and ${plan.webSockets} WebSockets: \`${result.command}\`, ${machineWords(machine)}; ${runsWords(plan.runs)}. Failed requests per upgrade [with ${ofWorkers.plan.workers} workers](docs/benchmarks.md#with-several-workers): ${failed.join('; ')}. [How others compare, where another is better, and all other numbers](docs/benchmarks.md).
+${plan.upgrades} upgrades under ${plan.keepAlive} keep-alive clients that never retry, ${plan.single} that connect for each request, and ${plan.webSockets} WebSockets: \`${result.command}\`, ${machineWords(machine)}; ${runsWords(plan.runs)}.${several} [How others compare, where another is better, and all other numbers](docs/benchmarks.md).
 `
 }
 

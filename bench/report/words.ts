@@ -21,10 +21,13 @@ export function runsWords(runs: number): string {
   return runs === 1 ? 'one run' : `medians of ${runs} runs`
 }
 
+export function isBusy({ busy }: Machine): boolean {
+  return Number.parseFloat(busy) > 25
+}
+
 /** What else ran when the benchmark began, which nobody who reads its numbers can see otherwise. */
-export function busyWords({ busy }: Machine): string {
-  const isBusy = Number.parseFloat(busy) > 25
-  return `Before it began, ${busy} of the processors' time went to other work.${isBusy ? ' Times are long and uneven, and say something beside each other only.' : ''}`
+export function busyWords(machine: Machine): string {
+  return `Before it began, ${machine.busy} of the processors' time went to other work.${isBusy(machine) ? ' Times are long and uneven, and say something beside each other only.' : ''}`
 }
 
 export function machineWords({ cores, kernel, memory, node }: Machine): string {
