@@ -376,7 +376,7 @@ test(
     }
     const { code, stdout, stderr } = await machine.types(['list'])
     assert.match(stdout, /web +nobody +\/run\/cook-daemon-web +- +- +unknown +cannot be reached/)
-    assert.match(stderr, /cannot reach/)
+    assert.match(stderr, /cannot access/)
     assert.equal(code, 0)
     assert.equal((await machine.status(folder, 'web')).pid, status.pid)
   },
