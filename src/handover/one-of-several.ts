@@ -2,6 +2,7 @@
 import { keepPathAtClose } from '../listen/unix-path.ts'
 import { adoptChannel } from '../node/channel.ts'
 import { isHttp } from '../node/listeners.ts'
+import { livesOn } from '../node/processes.ts'
 import type { DaemonUpgradeOptions } from '../options.ts'
 import type { Service } from '../service.ts'
 import type { Among, OtherWorker } from '../service-parts.ts'
@@ -103,7 +104,9 @@ export async function give(service: Service, to: OtherWorker, count: number): Pr
   const link = openLink(adoptChannel(to.fd), (event) => {
     mover.onLink(event)
     heard.resolve()
-    if (event.type === 'closed') ended.resolve()
+    if (event.type !== 'closed') return
+    ended.resolve()
+    void livesOn(to.identity).then((lives) => mover.end(!lives))
   })
   const mover = new Mover(link, performance.now() + longestMove, service.tls)
   const late = setTimeout(() => mover.stop(), longestMove)
@@ -117,14 +120,19 @@ export async function give(service: Service, to: OtherWorker, count: number): Pr
       return sockets.map((socket) => ({ name, socket }))
     })
     .slice(0, count)
-  const moves = idle.map(({ name, socket }) => {
+  const moves = idle.map(async ({ name, socket }) => {
     const { bytesRead } = socket
     const isFree = () => socket.bytesRead === bytesRead && socket.writableLength === 0
-    return mover.move(socket, { to: name, idle: idleTime(socket) }, { isFree })
+    const proof = deferred<boolean>()
+    const options = { isFree, onProof: proof.resolve }
+    const moved = await mover.move(socket, { to: name, idle: idleTime(socket) }, options)
+    // Of TLS it may be here again in a moment.
+    return moved === 'moved' && !('encrypted' in socket && (await proof.promise))
   })
   const moved = await Promise.all(moves)
   clearTimeout(late)
+  mover.end(false)
   link.send({ type: 'bye' })
   await ended.promise
-  return moved.filter((one) => one === 'moved').length
+  return moved.filter((isMoved) => isMoved).length
 }

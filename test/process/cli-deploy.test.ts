@@ -116,7 +116,8 @@ describe('a deploy', { concurrency: 3 }, () => {
       await using lab = await Lab.open()
       await using operator = new Operator(lab)
       makeReleases(lab)
-      const pinned = /through the symlink \S+\/current, but its working directory \S+\/releases\/1 .*--cwd \S+\/current\n/
+      const pinned =
+        /through the symlink \S+\/current, but its working directory \S+\/releases\/1 .*--cwd \S+\/current\n/
       const cwd = lab.path('releases/1')
       const started = await operator.types(['start', lab.path('current/app.cjs')], { cwd })
       assert.match(started.stderr, pinned)

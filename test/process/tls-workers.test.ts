@@ -7,6 +7,7 @@ import { Operator, portOf } from '../support/command.ts'
 import { onlyInMatrix } from '../support/extent.ts'
 import { Lab } from '../support/lab.ts'
 import { keepAliveClients } from '../support/load/keep-alive-clients.ts'
+import { TlsClients } from '../support/tls-clients.ts'
 import { eventually } from '../support/waiting.ts'
 
 const handler = new URL('../fixtures/load-server-handler.js', import.meta.url).href
@@ -47,6 +48,37 @@ test(
     })
     const { failures, faults, reconnects } = await load.stop()
     assert.deepEqual([failures, reconnects], [{}, 0], JSON.stringify(faults.slice(0, 3)))
+  },
+)
+
+test(
+  'connections over TLS even out when workers come, those that are silent too, and none is lost',
+  onlyInMatrix,
+  async () => {
+    await using lab = await Lab.open()
+    await using operator = new Operator(lab)
+    writeProgram(lab, 'https')
+    await operator.does(['start', 'app.mjs', '--move-tls', '--workers', '1'])
+    const port = portOf(await operator.status('app'))
+    const count = 60
+    const silent = 20
+    await using clients = new TlsClients()
+    for (let at = 0; at < silent; at++) await clients.open({ port })
+    await using load = keepAliveClients(
+      { host: '127.0.0.1', port, tls: {} },
+      { count, weights: { small: 1 }, pause: [20, 200], silence: { every: 4, most: 1_000 } },
+    )
+    await load.ready
+    await operator.does(['scale', 'app', '3'])
+    await eventually('connections that are even', async () => {
+      const { workers = [] } = await operator.status('app')
+      const counts = workers.map(({ connections }) => connections)
+      const sum = counts.reduce((all, one) => all + one, 0)
+      return (sum === count + silent && counts.every((one) => one <= (1.25 * sum) / 3 + 8)) || undefined
+    })
+    const { faults, failures, reconnects } = await load.stop()
+    assert.deepEqual([faults, failures, reconnects], [[], {}, 0])
+    for (const client of clients.all) assert.equal((await client.ask('/load?id=1&size=0&place=0')).status, 200)
   },
 )
 
