@@ -171,7 +171,7 @@ test(
   inContainersOnHost,
   async () => {
     await using podman = await openContainers()
-    const orphan = `spawn('sh', ['-c', 'node -p "\\'orphan ends\\'" &'], { stdio: 'inherit' })`
+    const orphan = `process.getBuiltinModule('node:child_process').spawn('sh', ['-c', 'node -p "\\'orphan ends\\'" &'], { stdio: 'inherit' })`
     writeApp(podman, 'v1', orphan)
     const doubt =
       /as pid 1 this process reaps its workers, but not orphaned processes: if the program starts others, use an init/
