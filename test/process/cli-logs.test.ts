@@ -187,7 +187,7 @@ test('logs of several workers are shown as one with the slot before each line, t
       .join(''),
   )
   const wrong = await operator.types(['logs', '--slot', '1'])
-  assert.deepEqual([wrong.code, /there are those of slots 0, 11/.test(wrong.stderr)], [2, true])
+  assert.deepEqual([wrong.code, /slot 1 has no log: the slots with a log are 0, 11/.test(wrong.stderr)], [2, true])
   const following = operator.begins(['logs', '-f', '-n', '2'])
   let text = ''
   following.stdout?.setEncoding('utf8').on('data', (part: string) => {

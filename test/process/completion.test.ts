@@ -44,7 +44,7 @@ COMP_WORDS=(${words.join(' ')}); COMP_CWORD=${words.length - 1}; _cook_daemon; p
       const { stdout } = await promisify(execFile)('fish', ['--no-config', '-c', script], options)
       const found = stdout.split('\n').filter(Boolean)
       assert.deepEqual(found.map((one) => one.split('\t')[0]).sort(), [...expected].sort(), line)
-      if (line === 'up') assert.match(found[0] ?? '', /\treplace a daemon by its new version/)
+      if (line === 'up') assert.match(found[0] ?? '', /\treplace a service with its new version/)
     }
   })
 
@@ -60,7 +60,7 @@ COMP_WORDS=(${words.join(' ')}); COMP_CWORD=${words.length - 1}; _cook_daemon; p
     await eventually('the prompt', () => /\nready/.test(output) || undefined)
     shell.stdin.write('cook-daemon forget wo\t; exit\n')
     await within('the end of zsh', ended)
-    assert.match(output, /\nworker is forgotten/)
+    assert.match(output, /\n✓ worker is forgotten/)
   })
 })
 
