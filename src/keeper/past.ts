@@ -10,6 +10,8 @@ export class Past {
   #told = { parts: 0, succeeded: 0 }
   /** Counts when the upgrade of all began that is under way. */
   #begun: UpgradeCounts | undefined
+  /** Why the last one of all failed, and when it began: most workers know only that others did. */
+  #failure: { readonly since: number; readonly code?: string } = { since: 0 }
   /** Of slots that are gone: one that comes again goes on. */
   readonly #restarts = new Map<number, Restarts>()
 
@@ -20,6 +22,11 @@ export class Past {
   /** An upgrade of all workers counts once, although each of them tells of it. */
   begin(): void {
     this.#begun = this.#news.upgrades
+    this.#failure = { since: Date.now() }
+  }
+
+  fail(code: string): void {
+    this.#failure = { ...this.#failure, code }
   }
 
   end(): void {
@@ -47,7 +54,12 @@ export class Past {
     // One of those that took part is gone, and what it has moved is known from it alone.
     if (newest.outcome === 'succeeded' && succeeded === this.#told.succeeded && parts.length < this.#told.parts) return
     if (newest.outcome === 'succeeded') this.#told = { parts: parts.length, succeeded }
-    this.#news = { ...this.#news, last: sumOf(newest, parts) }
+    this.#news = { ...this.#news, last: this.#withCause(sumOf(newest, parts)) }
+  }
+
+  #withCause(last: LastUpgrade): LastUpgrade {
+    const { since, code } = this.#failure
+    return code === undefined || last.outcome !== 'failed' || last.at < since ? last : { ...last, code }
   }
 
   #raise({ succeeded, failed }: UpgradeCounts): void {

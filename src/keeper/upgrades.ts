@@ -83,6 +83,8 @@ export class Upgrades implements Hearing {
       keeper.upgradeFault = undefined
     } catch (error) {
       keeper.upgradeFault = messageOf(error)
+      const code = (error as NodeJS.ErrnoException).code
+      if (code !== undefined) keeper.past.fail(code)
       throw error
     } finally {
       keeper.past.end()

@@ -155,6 +155,9 @@ describe('several workers', { concurrency: 3 }, () => {
       assert.match(stderr, bad.told, words)
       const now = await untilSettled(lab, operator, 4)
       assert.deepEqual(pidsOf(now), pidsOf(before), words)
+      // The others were stopped because of it.
+      const { code: why = '' } = (await operator.status('app')).lastUpgrade ?? {}
+      assert.match(why, /^ERR_COOK_(?!STOPPED|OTHERS_FAILED)/, words)
     }
     await loads.untilMore('one')
     assert.ok(
