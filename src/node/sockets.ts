@@ -28,15 +28,12 @@ export function servedBy(leader: Identity, inherited: readonly number[] = []): S
 /** Whether somebody listens on a TCP port, there or at all addresses, in this network namespace. */
 export function isTcpPortTaken(host: string | undefined, port: number): boolean {
   const everywhere = ['0.0.0.0', '::']
-  const taken = (['tcp', 'tcp6'] as const).flatMap((table) =>
-    rows(`/proc/self/net/${table}`).flatMap((column) => {
-      const [address, number] = partsOf(column[1] ?? '')
-      return column[3] === listens && number === port ? [address] : []
-    }),
+  const taken = [...socketsByInode().values()].filter(
+    (one) => one.kind === 'tcp' && one.isListening && one.port === port,
   )
   if (host === undefined || everywhere.includes(host)) return taken.length > 0
   const own = host === 'localhost' ? ['127.0.0.1', '::1'] : [host]
-  return taken.some((address) => [...everywhere, ...own].includes(address))
+  return taken.some(({ address }) => [...everywhere, ...own].includes(address))
 }
 
 /** Whether anybody listens on a Unix path, in this network namespace. */

@@ -23,6 +23,14 @@ const keeps: Program = ({ fs, onRequest, serve }) => {
   return serve({ moveTls: true, moveConnections: false }, createServer(options, onRequest))
 }
 
+/** The old process lives as long as this is not answered. */
+async function askSlowly(clients: TlsClients, { old, port }: { readonly old: Puppet; readonly port: number }) {
+  const slow = await clients.open({ port })
+  slow.send('/slow')
+  await old.event('asked')
+  return slow
+}
+
 test('connections of each cipher of TLS 1.3, fresh and resumed, stay open through two upgrades, and the new version answers', async () => {
   await using lab = await Lab.open()
   const { old, port } = await startSecure(lab)
@@ -53,10 +61,7 @@ test('half a record that the old version has read already comes back to it: it a
   const { old, port } = await startSecure(lab)
   await using sluice = await Sluice.open(port)
   await using clients = new TlsClients()
-  // The old process lives as long as this is not answered.
-  const slow = await clients.open({ port })
-  slow.send('/slow')
-  await old.event('asked')
+  const slow = await askSlowly(clients, { old, port })
   const client = await clients.open({ port: sluice.port })
   assert.equal((await client.ask()).body, String(old.pid))
   // As many bytes as no counter tells from a whole record.
@@ -127,9 +132,7 @@ test(
     await using lab = await Lab.open()
     const { old, port } = await startSecure(lab)
     await using clients = new TlsClients()
-    const slow = await clients.open({ port })
-    slow.send('/slow')
-    await old.event('asked')
+    const slow = await askSlowly(clients, { old, port })
     const idle = await clients.open({ port })
     const spoken = await clients.open({ port })
     for (const client of [idle, spoken]) await client.ask()
@@ -160,9 +163,7 @@ test(
     await using lab = await Lab.open()
     const { old, port } = await startSecure(lab)
     await using clients = new TlsClients()
-    const slow = await clients.open({ port })
-    slow.send('/slow')
-    await old.event('asked')
+    const slow = await askSlowly(clients, { old, port })
     const silent = await clients.open({ port })
     const spoken = await clients.open({ port })
     for (const client of [silent, spoken]) await client.ask()
@@ -194,9 +195,7 @@ test(
     const { old, port } = await startSecure(lab)
     await using sluice = await Sluice.open(port)
     await using clients = new TlsClients()
-    const slow = await clients.open({ port })
-    slow.send('/slow')
-    await old.event('asked')
+    const slow = await askSlowly(clients, { old, port })
     const client = await clients.open({ port: sluice.port })
     await client.ask()
     sluice.let(44)
@@ -229,9 +228,7 @@ for (const { what, moves } of [
       await using lab = await Lab.open()
       const { old, port } = await startSecure(lab)
       await using clients = new TlsClients()
-      const slow = await clients.open({ port })
-      slow.send('/slow')
-      await old.event('asked')
+      const slow = await askSlowly(clients, { old, port })
       const silent = await clients.open({ port })
       await silent.ask()
       const middle = await replace(lab, old, moves ? secure : keeps)

@@ -22,13 +22,7 @@ type Who = {
 
 test('a WebSocket over TLS of which half a record was read comes back, answers from the old version, and moves then', async () => {
   await using lab = await Lab.open()
-  makeCertificate(lab)
-  const plan: WebSocketServerPlan = {
-    ...{ isSecure: true, waits: 'listener', tellsOfEach: true },
-    serve: { moveTls: true, drainTimeout: 60_000 },
-  }
-  const old = await lab.start('web-socket-server', { env: { WEB_SOCKET_SERVER: JSON.stringify(plan) } })
-  const { port } = (await old.event('serving')) as { port: number }
+  const { old, port } = await startWebSockets(lab)
   await using sluice = await Sluice.open(port)
   using busy = await openSocket(port, '/busy')
   using client = await openSocket(sluice.port, '/room')
@@ -56,13 +50,7 @@ test('a WebSocket over TLS of which half a record was read comes back, answers f
 
 test('a new version that speaks first on a connection of which half a record was read elsewhere loses nothing of it', async () => {
   await using lab = await Lab.open()
-  makeCertificate(lab)
-  const plan: WebSocketServerPlan = {
-    ...{ isSecure: true, waits: 'listener', tellsOfEach: true, pushEvery: 20 },
-    serve: { moveTls: true, drainTimeout: 60_000 },
-  }
-  const old = await lab.start('web-socket-server', { env: { WEB_SOCKET_SERVER: JSON.stringify(plan) } })
-  const { port } = (await old.event('serving')) as { port: number }
+  const { old, port } = await startWebSockets(lab, { pushEvery: 20 })
   await using sluice = await Sluice.open(port)
   using busy = await openSocket(port, '/busy')
   using client = await openSocket(sluice.port, '/room')
@@ -131,6 +119,17 @@ test('handOver() of a TLS connection keeps it open, from version to version', on
     client.destroy()
   }
 })
+
+async function startWebSockets(lab: Lab, more: WebSocketServerPlan = {}) {
+  makeCertificate(lab)
+  const plan: WebSocketServerPlan = {
+    ...{ isSecure: true, waits: 'listener', tellsOfEach: true, ...more },
+    serve: { moveTls: true, drainTimeout: 60_000 },
+  }
+  const old = await lab.start('web-socket-server', { env: { WEB_SOCKET_SERVER: JSON.stringify(plan) } })
+  const { port } = (await old.event('serving')) as { port: number }
+  return { old, port }
+}
 
 async function openSocket(port: number, path: string) {
   const socket = new WebSocket(`wss://127.0.0.1:${port}${path}`, {

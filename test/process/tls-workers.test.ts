@@ -9,6 +9,7 @@ import { Lab } from '../support/lab.ts'
 import { keepAliveClients } from '../support/load/keep-alive-clients.ts'
 import { TlsClients } from '../support/tls-clients.ts'
 import { eventually } from '../support/waiting.ts'
+import { untilEven } from '../support/workers.ts'
 
 const handler = new URL('../fixtures/load-server-handler.js', import.meta.url).href
 
@@ -25,15 +26,19 @@ createServer(options, loadHandler('one')).listen({ host: '127.0.0.1', port: 0 })
   )
 }
 
+async function startSecure(lab: Lab, operator: Operator, workers: number): Promise<number> {
+  writeProgram(lab, 'https')
+  await operator.does(['start', 'app.mjs', '--move-tls', '--workers', String(workers)])
+  return portOf(await operator.status('app'))
+}
+
 test(
   'an unmodified HTTPS program under --move-tls, three workers, upgrades and one worker less: clients that never retry lose nothing',
   onlyInMatrix,
   async () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
-    writeProgram(lab, 'https')
-    await operator.does(['start', 'app.mjs', '--move-tls', '--workers', '3'])
-    const port = portOf(await operator.status('app'))
+    const port = await startSecure(lab, operator, 3)
     const count = 24
     await using load = keepAliveClients({ host: '127.0.0.1', port, tls: {} }, { count, pause: [0, 100] })
     await load.ready
@@ -57,9 +62,7 @@ test(
   async () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
-    writeProgram(lab, 'https')
-    await operator.does(['start', 'app.mjs', '--move-tls', '--workers', '1'])
-    const port = portOf(await operator.status('app'))
+    const port = await startSecure(lab, operator, 1)
     const count = 60
     const silent = 20
     await using clients = new TlsClients()
@@ -70,12 +73,7 @@ test(
     )
     await load.ready
     await operator.does(['scale', 'app', '3'])
-    await eventually('connections that are even', async () => {
-      const { workers = [] } = await operator.status('app')
-      const counts = workers.map(({ connections }) => connections)
-      const sum = counts.reduce((all, one) => all + one, 0)
-      return (sum === count + silent && counts.every((one) => one <= (1.25 * sum) / 3 + 8)) || undefined
-    })
+    await untilEven(operator, { connections: count + silent, workers: 3 })
     const { faults, failures, reconnects } = await load.stop()
     assert.deepEqual([faults, failures, reconnects], [[], {}, 0])
     for (const client of clients.all) assert.equal((await client.ask('/load?id=1&size=0&place=0')).status, 200)

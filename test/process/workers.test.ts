@@ -24,6 +24,7 @@ import {
   type ProgramText,
   pidsOf,
   slotsOf,
+  untilEven,
   untilNobody,
   untilSettled,
   writeWorker,
@@ -365,12 +366,7 @@ describe('several workers', { concurrency: 3 }, () => {
       )
       await load.ready
       await operator.does(['scale', 'app', '3'])
-      await eventually('connections that are even', async () => {
-        const { workers = [] } = await operator.status('app')
-        const counts = workers.map(({ connections }) => connections)
-        const sum = counts.reduce((all, one) => all + one, 0)
-        return (sum === count && counts.every((one) => one <= (1.25 * sum) / counts.length + 8)) || undefined
-      })
+      await untilEven(operator, { connections: count, workers: 3 })
       const { faults, failures, reconnects, connections } = await load.stop()
       assert.deepEqual([faults, failures, reconnects, connections], [[], {}, 0, count])
     },

@@ -110,6 +110,20 @@ export async function untilSettled(
   )
 }
 
+/** Until each of so many workers has its share: 1.25 times the mean and 8 at most. */
+export async function untilEven(
+  operator: Operator,
+  wanted: { readonly connections: number; readonly workers: number },
+): Promise<void> {
+  await eventually('connections that are even', async () => {
+    const { workers = [] } = await operator.status('app')
+    const counts = workers.map(({ connections }) => connections)
+    const sum = counts.reduce((all, one) => all + one, 0)
+    const most = (1.25 * sum) / wanted.workers + 8
+    return (sum === wanted.connections && counts.every((one) => one <= most)) || undefined
+  })
+}
+
 /** What each worker says of itself, by slot. */
 export async function bodiesOf(status: Status): Promise<readonly string[]> {
   await using clients = new Witnesses(portOf(status), 8)
