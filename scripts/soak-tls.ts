@@ -2,15 +2,9 @@
  * `npm run soak:tls`: a hundred upgrades in a row under clients over TLS 1.3 whose connections
  * move, and a verdict. Ends everything that it started.
  */
-import { mkdtempSync, realpathSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { basename, join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { type TlsSoakResult, tlsSoak } from '../test/support/tls-soak.ts'
-import { removeLeftovers } from './leftovers.ts'
-
-/** From one line of progress to the next, in milliseconds. */
-const progressInterval = 10_000
+import { beginSoak } from './soaking.ts'
 
 const { values } = parseArgs({
   options: {
@@ -24,45 +18,25 @@ if (![upgrades, clients].every((number) => Number.isSafeInteger(number) && numbe
   throw new Error('usage: soak:tls [--upgrades N] [--clients N] [--json]; N clients of each kind')
 }
 
-// The name of the folder is also the mark by which everything that this run starts is found again.
-const folder = mkdtempSync(join(realpathSync(tmpdir()), 'cook-'))
-Object.assign(process.env, { COOK_TEST_TMP: folder, TMPDIR: folder })
-const stopped = new AbortController()
-for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-  process.once(signal, () => {
-    say(`${signal}: the upgrade that runs is the last`)
-    stopped.abort()
-    // Whoever does not want to wait for that asks again.
-    process.once(signal, () => void clean().finally(() => process.exit(130)))
-  })
-}
+const run = beginSoak({ upgrades, isJson: values.json })
+const { say, clean, signal } = run
 
 say(`${upgrades} upgrades under ${clients} keep-alive clients of HTTPS and ${clients} WebSockets, half of them resumed`)
-const begin = performance.now()
-let said = begin
-let told = 0
 let result: TlsSoakResult | undefined
 try {
-  result = await tlsSoak({ upgrades, clients, onUpgrade: tellProgress, signal: stopped.signal })
+  result = await tlsSoak({ upgrades, clients, onUpgrade: tellProgress, signal })
 } catch (error) {
   process.stderr.write(`${error instanceof Error ? error.stack : error}\n`)
 }
 const left = await clean()
-const seconds = Math.round((performance.now() - begin) / 1_000)
+const { seconds } = run
 const isProved = result?.faults.length === 0 && left.length === 0 && result.upgrades === upgrades
 if (values.json) process.stdout.write(`${JSON.stringify({ isProved, seconds, ...result, left }, undefined, 2)}\n`)
 else tellResult()
-process.exitCode = stopped.signal.aborted ? 130 : isProved ? 0 : 1
+process.exitCode = signal.aborted ? 130 : isProved ? 0 : 1
 
-function tellProgress({ upgrades: done, answers, moved, faults }: TlsSoakResult): void {
-  for (const fault of faults.slice(told)) say(`fault before upgrade ${done} was over: ${fault}`)
-  told = faults.length
-  if (performance.now() - said < progressInterval) return
-  said = performance.now()
-  const rest = ((said - begin) / done) * (upgrades - done)
-  say(
-    `${done} of ${upgrades} upgrades, ${moved} moves, ${answers} answers, ${told} faults, about ${Math.ceil(rest / 60_000)} min left`,
-  )
+function tellProgress(progress: TlsSoakResult): void {
+  run.tellProgress(progress, `${progress.moved} moves, ${progress.answers} answers`)
 }
 
 function tellResult(): void {
@@ -81,13 +55,4 @@ function tellResult(): void {
   say(
     `\n${isProved ? 'proved' : 'NOT PROVED'}: ${result?.upgrades ?? 0} upgrades in ${seconds} s on ${process.version}`,
   )
-}
-
-function clean(): Promise<readonly string[]> {
-  return removeLeftovers(basename(folder), folder)
-}
-
-function say(text: string): void {
-  // A result as JSON stands alone on stdout.
-  ;(values.json ? process.stderr : process.stdout).write(`${text}\n`)
 }
