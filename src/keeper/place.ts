@@ -260,7 +260,6 @@ export class Place {
     const nonce = randomBytes(16).toString('hex')
     const { home } = this
     const { program, folder, options } = home.plan
-    const readyTimeout = this.#readyTimeout
     const start = ++this.#starts
     let worker: Worker | undefined
     try {
@@ -278,11 +277,10 @@ export class Place {
         this.#endLeft()
       }
       const { stopping: signal } = home
-      const { news } = home.past
       // What goes to the terminal of `run` has been read there.
       const isShown = options.isRun === true && program.logFile === undefined
-      const onReady = () => home.recorder.open()
-      await untilServes(worker, { link, own, readyTimeout, signal, news, isShown, onReady })
+      const asked = { link, own, readyTimeout: this.#readyTimeout, signal, isShown, news: home.past.news }
+      await untilServes(worker, { ...asked, onReady: () => home.recorder.open() })
       this.serves(worker)
     } catch (error) {
       const fault = worker === undefined ? notSpawned(release.command, error) : (error as Error)
@@ -356,14 +354,18 @@ export class Place {
   }
 
   #onExit(worker: Worker, { code, signal }: Exit): void {
-    const { generation, identity, words } = worker
-    if (this.workers.get(generation) === worker) this.workers.delete(generation)
+    const { generation, identity } = worker
+    // Its generation may be another one's by now.
+    if (this.workers.get(generation) !== worker) return
+    // What one that was told to stop has said before is no news.
+    const words = this.isStopping && code === 0 ? '' : worker.words
+    this.workers.delete(generation)
+    for (const other of this.workers.values()) other.passOver()
     this.home.onExit(this, worker)
     this.#spawns.count(worker, 'failed')
     const wasServing = this.#slot.serving?.generation === generation
-    if (wasServing || this.workers.size === 0) {
-      this.lastExit = { generation, pid: identity[0], code, signal, at: Date.now(), words: words.replace(/^\. /, '') }
-    }
+    const lastExit = { generation, pid: identity[0], code, signal, at: Date.now(), words: words.replace(/^\. /, '') }
+    if (wasServing || this.workers.size === 0) this.lastExit = lastExit
     if (wasServing && !this.isStopping) this.#crashed = identity
     this.step({ type: 'exit', generation, now: performance.now() })
   }

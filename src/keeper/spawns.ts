@@ -73,7 +73,9 @@ export class Spawns {
       const release = releaseOf(command, typed, environment)
       try {
         const own = { ...link, predecessor: by.identity, typed }
-        const worker = await this.#place.birth({ link: own, command, release, linkFd: other.fd, log })
+        // A worker that has crashed meanwhile is restarted, and its successor would be a second one.
+        const isWanted = () => by.exited === undefined
+        const worker = await this.#place.birth({ link: own, command, release, linkFd: other.fd, log, isWanted })
         this.#askedBy.set(worker, { by: by.identity, id, before: this.#place.home.past.before })
         const [pid, startTime] = worker.identity
         by.station.send({ type: 'spawned', id, pid, startTime }, one.handle, () => one.close())

@@ -5,7 +5,7 @@ import { type Identity, type LinkRecord, writeStart } from '../contract/environm
 import type { KeeperMessage } from '../contract/keeper-messages.ts'
 import type { Exit } from '../contract/old-side.ts'
 import type { UserRecord } from '../contract/user.ts'
-import { identityOfChild } from '../node/sessions.ts'
+import { identityOfChild, killSession } from '../node/sessions.ts'
 import { signalNumbers } from '../node/signals.ts'
 import { type Command, identify, system } from '../node/system.ts'
 import { spawned } from '../process/launcher.ts'
@@ -37,6 +37,8 @@ export type Birth = {
   readonly log: string | undefined
   /** As whom it runs from its start on; undefined: as the keeper. */
   readonly user: UserRecord | undefined
+  /** Asked once more when it is there. */
+  readonly isWanted?: () => boolean
 }
 
 export class Worker {
@@ -49,7 +51,7 @@ export class Worker {
   /** What became of it, if it has ended. */
   exited: Exit | undefined
   /** Where its output begins, in which log. */
-  readonly #log: { readonly path: string | undefined; readonly offset: number | undefined }
+  #log: { readonly path: string | undefined; readonly offset: number | undefined }
   readonly #hearing: ((exit: Exit) => void)[] = []
 
   constructor(
@@ -92,12 +94,22 @@ export class Worker {
 
   /** What it wrote last, as it goes behind a sentence; empty where its log cannot be read. */
   get words(): string {
-    const { path, offset } = this.#log
+    const { offset } = this.#log
     if (offset === undefined) return ''
+    return this.#inLog((fd) => lastWords(undefined, linesSince({ fd, offset }))) ?? ''
+  }
+
+  /** What is in its log by now is of another process, which has ended. */
+  passOver(): void {
+    if (this.#log.offset !== undefined) this.#log = { ...this.#log, offset: this.#inLog(markLog)?.offset }
+  }
+
+  #inLog<Result>(read: (fd: number) => Result): Result | undefined {
+    const { path } = this.#log
     const fd = path === undefined ? 2 : openOrNothing(path)
-    if (fd === undefined) return ''
+    if (fd === undefined) return undefined
     try {
-      return lastWords(undefined, linesSince({ fd, offset }))
+      return read(fd)
     } finally {
       if (fd !== 2) closeSync(fd)
     }
@@ -117,13 +129,16 @@ export async function giveBirth(birth: Birth, events: WorkerEvents): Promise<Wor
     const child = await spawned(() =>
       system.spawn(command, { env, user, stdio: ['ignore', own ?? 1, own ?? 2, 'ipc', ...fds, linkFd] }),
     )
-    const worker = new Worker(
-      identityOfChild(child),
-      { generation: link.generation, release: birth.release },
-      child,
-      events,
-      { path: own === undefined ? undefined : log, offset, isChild: true },
-    )
+    const identity = identityOfChild(child)
+    if (birth.isWanted?.() === false) {
+      killSession(identity)
+      throw new Error('the process that asked for it has exited')
+    }
+    const worker = new Worker(identity, { generation: link.generation, release: birth.release }, child, events, {
+      path: own === undefined ? undefined : log,
+      offset,
+      isChild: true,
+    })
     child.once('exit', (code, signal) => worker.ended({ code, signal }))
     return worker
   } finally {

@@ -11,6 +11,7 @@ import { FullDisk, noFullDisk } from '../support/full-disk.ts'
 import { Lab } from '../support/lab.ts'
 import { eventually } from '../support/waiting.ts'
 import { Witnesses } from '../support/witnesses.ts'
+import { keeperOf } from '../support/workers.ts'
 
 /** The worker of a service, and never the pid of nobody. */
 function workerOf({ name, pid, startTime, keeper }: Status): readonly [number, string] {
@@ -93,6 +94,41 @@ describe('a service with a keeper', { concurrency: 3 }, () => {
     assert.match(logOf(lab), /cook-daemon: the worker exited unexpectedly \(pid \d+, exit code 0\); restarting it/)
   })
 
+  test('a worker that crashes while its successor is being started gets one successor, which the keeper knows', async () => {
+    await using lab = await Lab.open()
+    await using operator = new Operator(lab)
+    // By then it has asked its keeper for one.
+    const crashes = "process.on('SIGUSR2', () => setTimeout(() => process.kill(process.pid, 'SIGKILL'), 200))"
+    writeProgram(lab, 'app.mjs', 'one', crashes)
+    await operator.does(['start', 'app.mjs'])
+    for (let crashed = 1; crashed <= 3; crashed++) {
+      const before = await operator.status('app')
+      const worker = workerOf(before)
+      const keeper = keeperOf(before)
+      // It hears of both at once: of what was asked for, and of the end.
+      system.kill(keeper, 'SIGSTOP')
+      try {
+        system.kill(worker, 'SIGUSR2')
+        await eventually('its end', () => isGone(worker) || undefined)
+      } finally {
+        system.kill(keeper, 'SIGCONT')
+      }
+      const processes = () => processesOf(lab.folder).map(({ pid }) => pid)
+      let told: Status | undefined
+      await eventually(
+        () => `one worker: ${processes()} ${JSON.stringify(told?.workers)}\n${logOf(lab)}`,
+        async () => {
+          told = await operator.status('app').catch(() => undefined)
+          const [next] = told?.workers ?? []
+          if (next?.state !== 'serving' || next.pid === worker[0]) return undefined
+          return String(processes().sort()) === String([keeper[0], next.pid].sort()) || undefined
+        },
+      )
+      assert.equal(told?.workers?.[0]?.restarts.crash, crashed)
+      assert.match(await operator.asks('app'), /^one /)
+    }
+  })
+
   test('what a worker that crashes has started ends too, and what the next one starts stays', async () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
@@ -113,7 +149,7 @@ appendFileSync(${JSON.stringify(file)}, spawn('sleep', ['3600'], { stdio: 'ignor
     system.kill([second, startTime], 'SIGKILL')
   })
 
-  test('after a refused upgrade a crash brings back the release that ran, although the symlink leads to the bad one', async () => {
+  test('after a refused upgrade a crash brings back the release that ran, although the symlink leads to the bad one, and its last words are its own', async () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
     for (const release of ['r1', 'r2']) mkdirSync(lab.path(release))
@@ -125,8 +161,10 @@ appendFileSync(${JSON.stringify(file)}, spawn('sleep', ['3600'], { stdio: 'ignor
     assert.equal((await operator.types(['upgrade', 'app'])).code, 1)
     await crash(operator)
     assert.match(await operator.asks('app'), /^one /)
-    const { release } = await operator.status('app')
+    const { release, workers } = await operator.status('app')
     assert.equal(release?.script, lab.path('r1/app.mjs'))
+    // The refused version has written them into the same log.
+    assert.equal(workers?.[0]?.lastExit?.words, '')
     // Is that release gone, then what was typed: it is said.
     rmSync(lab.path('r1'), { recursive: true })
     writeProgram(lab, 'r2/app.mjs', 'two')
