@@ -150,7 +150,7 @@ export const errorTexts = {
     help: 'Its keeper upgrades all workers, or none. What served before still serves. The reason is also in the log of the service.',
   },
   ERR_COOK_OTHERS_FAILED: {
-    text: 'the new version ({who}) was refused, because another worker of the service could not be replaced. The old version (pid {self}) still serves',
+    text: 'another worker of the service could not be replaced, so {what}. The old version (pid {self}) still serves',
     help: 'All workers of a service are upgraded, or none. The error of the worker that failed says why.',
   },
   ERR_COOK_WORKER_LOST: {
@@ -166,7 +166,7 @@ export const errorTexts = {
     help: 'Deploy a version of cook-daemon between the two first and upgrade in two steps, or stop the service and start it with the new version.',
   },
   ERR_COOK_STOPPED: {
-    text: 'the upgrade was aborted {why}; the new version ({who}) was killed. The old version (pid {self}) still serves',
+    text: 'the upgrade was aborted {why}; {what}. The old version (pid {self}) still serves',
     help: 'Upgrade again. If the service was stopped, start it.',
   },
   ERR_COOK_REFUSED: {

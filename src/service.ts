@@ -46,6 +46,9 @@ export type Listener = {
 /** Who takes connections of a protocol of the program's own. */
 type Receiver = { readonly take: (socket: Socket, state: unknown) => void; readonly context: Context }
 
+/** Why an upgrade that is in progress is given up. */
+export type StopReason = 'stopping' | 'caller' | 'others' | 'keeper'
+
 /** An upgrade that is in progress. */
 type Upgrading = {
   readonly generation: number
@@ -160,6 +163,11 @@ export class Service {
    */
   get ownsNames(): boolean {
     return !this.hasSuccessor && (this.#phase !== 'starting' || this.predecessor === undefined)
+  }
+
+  /** If an upgrade is in progress: the new version is killed, unless it has been accepted. */
+  stopUpgrade(reason: StopReason): void {
+    this.upgrading?.stop.abort(reason)
   }
 
   /** The program was told to end, and does so by itself. */

@@ -51,8 +51,9 @@ export class Warnings {
     for (const record of records) if (!this.#all.has(record.about)) this.#keep(record)
   }
 
-  /** An upgrade begins. */
+  /** An upgrade begins: that an earlier one has failed is history. */
   beginUpgrade(): void {
+    this.clear('upgrade')
     this.#upgradeBegan = Date.now()
   }
 

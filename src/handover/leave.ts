@@ -73,7 +73,7 @@ export async function stopService(service: Service): Promise<DrainReport> {
 
 export async function giveUpUpgrade(service: Service): Promise<void> {
   while (service.upgrading !== undefined) {
-    service.upgrading.stop.abort()
+    service.stopUpgrade('stopping')
     await service.upgrading.ended
   }
 }

@@ -45,7 +45,7 @@ async function askForAll(
 ): Promise<DaemonReport> {
   const part = deferred<DaemonReport>()
   waiting.set(service, part)
-  const giveUp = () => service.upgrading?.stop.abort()
+  const giveUp = () => service.stopUpgrade('caller')
   signal?.addEventListener('abort', giveUp)
   try {
     // The wish only rejects: this process has its part as all others have.

@@ -100,8 +100,8 @@ export function watchSignals(service: Service): { end(): void } {
  * come to an end.
  */
 function leaveToProgram(service: Service): void {
-  const { upgrading, receiving } = service
+  const { receiving } = service
   service.leaveToProgram()
-  upgrading?.stop.abort()
+  service.stopUpgrade('stopping')
   receiving?.tellStop()
 }

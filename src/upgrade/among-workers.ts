@@ -59,7 +59,10 @@ export class AmongWorkers implements Among {
   /** Whether the others go on, nobody knows any more. */
   lost(): void {
     // One that is alone goes on without a keeper.
-    if (this.isOneOfSeveral) this.#release(false)
+    if (this.isOneOfSeveral) {
+      this.#service.stopUpgrade('keeper')
+      this.#release(false)
+    }
     this.#refuseWish('its keeper is gone')
   }
 
@@ -91,7 +94,7 @@ export class AmongWorkers implements Among {
     this.#hold?.resolve(mayGo)
     if (this.#hold === undefined && !mayGo) {
       this.#isRefused = true
-      this.#service.upgrading?.stop.abort()
+      this.#service.stopUpgrade('others')
     }
     this.#hold = undefined
   }

@@ -11,7 +11,7 @@ import { typedOf } from '../process/command.ts'
 import type { Packed } from '../process/handles.ts'
 import { exitWords, spawned, spawnFault } from '../process/launcher.ts'
 import { lastWords, linesSince, markLog } from '../process/log.ts'
-import type { Service } from '../service.ts'
+import type { Service, StopReason } from '../service.ts'
 import type { Value } from '../service-parts.ts'
 import { sendValue } from './cloned-values.ts'
 import { type Conversation, converse, type OnStep, type Partner } from './conversation.ts'
@@ -125,6 +125,7 @@ async function startPartner(service: Service, version: NewVersion, nonce: string
     pair?.born(partner.identity)
     return partner
   } catch (cause) {
+    if (version.signal.aborted) throw stopped(stopReason(service), 'no new version was started')
     const values = { command: command.execPath, why: spawnFault(command, cause), self: process.pid }
     throw new CookError('ERR_COOK_SUCCESSOR_SPAWN', values, { cause })
   }
@@ -174,7 +175,7 @@ async function saveState(
 
 /** The failure in words. */
 function failed(
-  { upgrading }: Service,
+  service: Service,
   end: OldSide,
   started: number,
   { seen, lines }: { readonly seen: string; readonly lines: string },
@@ -213,11 +214,27 @@ function failed(
     case 'protocol':
       return new CookError('ERR_COOK_PROTOCOL', { why: failure.reason, pid: self })
     case 'others':
-      return new CookError('ERR_COOK_OTHERS_FAILED', { who, self })
     case 'stopped': {
-      const isStopping = upgrading?.stop.signal.aborted === true
-      const why = isStopping ? 'because the service is being stopped' : 'by its caller'
-      return new CookError('ERR_COOK_STOPPED', { why, who, self })
+      const reason = failure.why === 'others' ? 'others' : stopReason(service)
+      return stopped(reason, `the new version (${who}) was killed`)
     }
   }
+}
+
+/** Of an upgrade that was given up. A signal of the caller's own has any reason that they like. */
+function stopReason({ upgrading }: Service): StopReason {
+  const { aborted, reason } = upgrading?.stop.signal ?? {}
+  return aborted === true ? (reason as StopReason) : 'caller'
+}
+
+const stopWords = {
+  stopping: 'because the service is being stopped',
+  keeper: 'because its keeper is gone',
+  caller: 'by its caller',
+}
+
+function stopped(reason: StopReason, what: string): CookError {
+  const values = { what, self: process.pid }
+  if (reason === 'others') return new CookError('ERR_COOK_OTHERS_FAILED', values)
+  return new CookError('ERR_COOK_STOPPED', { ...values, why: stopWords[reason] })
 }

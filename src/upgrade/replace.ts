@@ -64,7 +64,8 @@ export async function replace<Result>(
   } catch (error) {
     if (service.upgrading === own) {
       history.add({ generation, begin, code: (error as CookError).code })
-      service.warnings.add(warningOfError('upgrade', error))
+      // The worker that failed tells it.
+      if ((error as CookError).code !== 'ERR_COOK_OTHERS_FAILED') service.warnings.add(warningOfError('upgrade', error))
       // Whoever hears of the failure may try again at once.
       service.upgrading = undefined
     }

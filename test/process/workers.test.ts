@@ -1,10 +1,11 @@
 /** Several workers under one keeper: all are upgraded as one, and their number changes under load. */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { existsSync, mkdirSync, readdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { describe, test } from 'node:test'
 import type { Status } from '../../src/control/status.ts'
+import { attempt } from '../../src/node/sessions.ts'
 import { system } from '../../src/node/system.ts'
 import { Operator, portOf } from '../support/command.ts'
 import { control } from '../support/control.ts'
@@ -157,8 +158,12 @@ describe('several workers', { concurrency: 3 }, () => {
       const now = await untilSettled(lab, operator, 4)
       assert.deepEqual(pidsOf(now), pidsOf(before), words)
       // The others were stopped because of it.
-      const { code: why = '' } = (await operator.status('app')).lastUpgrade ?? {}
-      assert.match(why, /^ERR_COOK_(?!STOPPED|OTHERS_FAILED)/, words)
+      const { lastUpgrade, warnings = [] } = await operator.status('app')
+      assert.match(lastUpgrade?.code ?? '', /^ERR_COOK_(?!STOPPED|OTHERS_FAILED)/, words)
+      const texts = warnings.map(({ text }) => text).join('\n')
+      assert.match(texts, /^slot \d: /, words)
+      assert.doesNotMatch(texts, /being stopped|another worker/, words)
+      if (!isLate) assert.equal(warnings.length, 1, texts)
     }
     await loads.untilMore('one')
     assert.ok(
@@ -604,8 +609,10 @@ await serve(server, { path: ${JSON.stringify(path)}, prepare })
       switchTo(lab, 'r2')
       await operator.types(['upgrade', 'app', '--no-wait'])
       await clients.untilAnswered(/^two /)
-      const isBack = ({ release }: Status) => release?.script === lab.path('r1/app.mjs')
-      await eventually('the release before', async () => isBack(await operator.status('app')) || undefined)
+      // A slot that was waiting to start the newer one again does so, and is brought back as it serves.
+      const isBack = (status: Status) =>
+        status.release?.script === lab.path('r1/app.mjs') &&
+        pidsOf(status).every((pid) => attempt(() => readFileSync(`/proc/${pid}/cmdline`, 'utf8'))?.includes('/r1/'))
       const now = await untilSettled(lab, operator, 3, isBack)
       assert.deepEqual(await untilBodies(now, 'one'), ['one 0', 'one 1', 'one 2'])
       assert.match(
