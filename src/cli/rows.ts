@@ -25,18 +25,16 @@ export type Seen = { readonly name: string; readonly place: Place; readonly stat
 export function listText(all: readonly Seen[]): string {
   const isSomewhereElse = all.some(({ place }) => !isOwn(place))
   const ordered = [runs, isDown, isUnknown].flatMap((is) => all.filter(({ state }) => is(state)))
-  const where = isSomewhereElse ? ['user', 'folder'] : []
   return table([
-    [
-      ...['name', ...where, 'pid', 'generation', 'phase', 'workers', 'uptime', 'restarts', 'memory', 'connections'],
-      'listens on',
-    ],
+    ['NAME', ...(isSomewhereElse ? ['USER', 'FOLDER'] : []), ...columns],
     ...ordered.map(({ name, place, state }) => {
       const own = isSomewhereElse ? [userOf(place), place.folder] : []
       return [name, ...own, ...cellsOf(state).map(short)]
     }),
   ])
 }
+
+const columns = ['STATE', 'WORKERS', 'GENERATION', 'UPTIME', 'RESTARTS', 'MEMORY', 'LISTENS ON']
 
 /** Whether it runs, though it may not answer. */
 export function runs(state: State): state is Status | Silent {
@@ -56,13 +54,22 @@ export function isUnknown(state: State): state is Unknown {
   return state.phase === 'unknown'
 }
 
+/** What does not fit a column stands behind the last one. */
 function cellsOf(state: State): string[] {
-  if (isUnknown(state))
-    return ['-', '-', state.phase, state.why === undefined ? (state.unit ?? 'was never started') : 'cannot be reached']
+  if (isUnknown(state)) return [state.phase, ...none(columns.length - 1), unknownText(state)]
   const generation = String(state.generation)
-  if (isDown(state)) return ['-', generation, state.phase, downText(state)]
-  const told = state.phase === 'silent' ? [state.phase, 'does not respond'] : numbers(state as Status)
-  return [String(state.pid), generation, ...told]
+  if (isDown(state)) return [state.phase, '-', generation, ...none(columns.length - 3), downText(state)]
+  if (state.phase === 'silent')
+    return [state.phase, '-', generation, ...none(columns.length - 3), `pid ${state.pid} does not respond`]
+  return cellsOfStatus(state as Status)
+}
+
+function none(count: number): string[] {
+  return Array.from({ length: count }, () => '-')
+}
+
+function unknownText({ why, unit }: Unknown): string {
+  return why === undefined ? (unit ?? 'was never started') : 'cannot be reached'
 }
 
 const longestCell = 200
@@ -82,16 +89,16 @@ export function workersText(workers: readonly WorkerStatus[] | undefined): strin
   return `${workers.filter(({ state }) => state === 'serving').length}/${workers.length}`
 }
 
-function numbers(status: Status): string[] {
-  const { uptime, memory, connections, workers = [] } = status
-  const common = [stateText(status), workersText(status.workers), timeText(uptime), restartsText(status)]
+function cellsOfStatus(status: Status): string[] {
+  const { generation, uptime, memory, workers = [] } = status
+  const counts = [workersText(status.workers), String(generation), timeText(uptime), restartsText(status)]
   const notes = workers.length > 1 ? workers.flatMap(noteOf) : []
-  return [...common, bytesText(memory.resident), String(connections), addressesText(status), ...notes]
+  return [stateText(status), ...counts, bytesText(memory.resident), addressesText(status), ...notes]
 }
 
 export function stateText({ phase, workers = [] }: Status): string {
   const states = workers.map((one) => one.state)
-  if (states.every((one) => one === 'serving')) return phase
+  if (states.every((one) => one === 'serving')) return phase === 'ready' ? 'running' : phase
   return states.length > 1 ? 'degraded' : (states[0] ?? phase)
 }
 
@@ -113,6 +120,13 @@ export function drainingOf({ generations, workers = [] }: Status): readonly Gene
 export function noteOf({ slot, state, lastExit }: WorkerStatus): string[] {
   if (state === 'serving') return []
   return [`slot ${slot} ${state}${lastExit === undefined ? '' : `, last: ${lastExitText(lastExit)}`}`]
+}
+
+/** The first line, and of what the process printed last the line with its error. */
+export function warningText(text: string): string {
+  const [first = '', ...rest] = text.split('\n')
+  const error = rest.find((line) => /^\s*(Uncaught )?\w*(Error|Exception)\b/.test(line))?.trim()
+  return error === undefined ? first.replace(/ It printed:$/, '') : `${first} ${error}`
 }
 
 export function sumOf({ crash, hang, memory }: Restarts): number {

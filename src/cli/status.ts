@@ -6,7 +6,7 @@ import { type Down, downOf, downText, lastExitText } from './down.ts'
 import { silentOf, which } from './find-service.ts'
 import { bytesText, exitCodes, note, paint, print, printJson, table, timeText } from './output.ts'
 import { ownArguments } from './program.ts'
-import { drainingOf, listText, type Seen, sumOf } from './rows.ts'
+import { drainingOf, listText, type Seen, stateText, sumOf, warningText } from './rows.ts'
 import { allServices, jsonOf } from './seen.ts'
 import { pathTexts } from './what-runs.ts'
 
@@ -67,12 +67,7 @@ function keeperRows({ keeper, workers = [], release }: Status): string[][] {
   const [worker] = workers
   const row = ['keeper', `pid ${keeper.pid}, ${bytesText(keeper.memory)}, node ${keeper.node}`]
   if (workers.length > 1) return [row, ...workers.flatMap(workerRows), ...releaseRows(release)]
-  return [
-    row,
-    ...(worker === undefined || worker.state === 'serving' ? [] : [['state', paint('red', worker.state)]]),
-    ...(worker === undefined ? [] : restartRows(worker.restarts, worker.lastExit)),
-    ...releaseRows(release),
-  ]
+  return [row, ...(worker === undefined ? [] : restartRows(worker.restarts, worker.lastExit)), ...releaseRows(release)]
 }
 
 function releaseRows(release: Status['release']): string[][] {
@@ -96,17 +91,18 @@ function workerRows({
   return [[`slot ${slot}`, `${shown}${who}, ${counts}`], ...last]
 }
 
+function serveAll({ workers = [] }: Status): boolean {
+  return workers.every(({ state }) => state === 'serving')
+}
+
 function statusText(told: Status): string {
-  const { name, pid, generation, phase, uptime, memory, connections, upgrades, logFile, pidFile } = told
+  const { name, pid, generation, uptime, memory, connections, upgrades, logFile, pidFile } = told
   const { script, cwd } = pathTexts(told)
   const rows = [
+    ['state', serveAll(told) ? stateText(told) : paint('red', stateText(told))],
     ['pid', String(pid)],
     ['generation', String(generation)],
-    ['phase', phase],
-    ...(told.warnings ?? []).map(({ text, at }) => [
-      'warning',
-      `${text.split('\n')[0]} (${new Date(at).toISOString()})`,
-    ]),
+    ...(told.warnings ?? []).map(({ text, at }) => ['warning', `${warningText(text)} (${new Date(at).toISOString()})`]),
     ['uptime', timeText(uptime)],
     ['memory', bytesText(memory.resident)],
     ['connections', String(connections)],

@@ -319,7 +319,7 @@ test('a disk that fills up while a daemon runs keeps it from nothing: it is upgr
   assert.notEqual(now.pid, pid)
   assert.deepEqual([now.generation, now.phase], [2, 'ready'])
   await operator.does(['stop'], { env })
-  assert.match(await operator.does(['list'], { env }), /^app +- +[12] +stopped/m)
+  assert.match(await operator.does(['list'], { env }), /^app +stopped +- +[12] .* stopped \d+ s ago$/m)
 })
 
 test('a new version that cannot write its log fails, and the old one serves on', async () => {

@@ -34,8 +34,8 @@ test('top shows services and their workers at 80 × 24, and an upgrade that was 
   await start(lab, operator, 'app', '--workers', '2')
   await using terminal = await Terminal.open(lab)
   await terminal.types('$COOK top --interval 100')
-  const first = await terminal.until('the workers', /slot 0 +ready +1 [\s\S]*slot 1 +ready +1 /)
-  assert.match(first, /^▸ app +ready 2\/2 +1 +\d+ +[\d.-]+%? +[\d.]+ MB +\d+ +0 /m)
+  const first = await terminal.until('the workers', /slot 0 +running +1 [\s\S]*slot 1 +running +1 /)
+  assert.match(first, /^▸ app +running 2\/2 +1 +\d+ +[\d.-]+%? +[\d.]+ MB +\d+ +0 /m)
   assert.ok(first.split('\n').length <= 25 && first.split('\n').every((line) => line.length <= 80), first)
   writeFileSync(lab.path('wait'), '')
   const upgraded = operator.does(['upgrade', 'app'])
@@ -43,7 +43,7 @@ test('top shows services and their workers at 80 × 24, and an upgrade that was 
   writeFileSync(lab.path('go'), '')
   await upgraded
   const last = await terminal.until('its end', /^ {4}1 → 2 {2}upgraded in \d+\.\d s, 2 workers/m)
-  assert.match(last, /slot 0 +ready +2 [\s\S]*slot 1 +ready +2 /)
+  assert.match(last, /slot 0 +running +2 [\s\S]*slot 1 +running +2 /)
 })
 
 test('the keys of top upgrade, scale and follow the log, and stop asks first: any key but y changes nothing', {
@@ -54,7 +54,7 @@ test('the keys of top upgrade, scale and follow the log, and stop asks first: an
   await start(lab, operator)
   await using terminal = await Terminal.open(lab)
   await terminal.types('$COOK top --interval 100')
-  await terminal.until('the service', /^▸ app +ready +1 /m)
+  await terminal.until('the service', /^▸ app +running +1 /m)
   await terminal.presses('?')
   await terminal.until('the help', /follow its log/)
   await terminal.presses('?')
@@ -64,7 +64,7 @@ test('the keys of top upgrade, scale and follow the log, and stop asks first: an
   await terminal.until('what the command prints', /✓ app serves generation 2[\s\S]*/)
   await terminal.until('its end', /── cook-daemon upgrade app {2}exit code 0/)
   await terminal.presses('+')
-  await terminal.until('a second worker', /^ {4}slot 1 +ready/m)
+  await terminal.until('a second worker', /^ {4}slot 1 +running/m)
   await terminal.until('its end', /cook-daemon scale app 2 {2}exit code 0/)
   await terminal.presses('j', 'Down')
   await terminal.until('the choice', /^▸ {3}slot 1/m)
@@ -95,7 +95,7 @@ test('top fits after the terminal became smaller, and gives it back as it was, h
   await using operator = new Operator(lab)
   await start(lab, operator, 'app', '--workers', '2')
   await using terminal = await Terminal.open(lab)
-  const table = /^▸ app +ready 2\/2/m
+  const table = /^▸ app +running 2\/2/m
   const untilBack = async (how: string) => {
     const screen = await terminal.until(`the shell after ${how}`, /^end of top$/m)
     assert.match(screen, /before top/, how)
@@ -112,7 +112,7 @@ test('top fits after the terminal became smaller, and gives it back as it was, h
   }
   await begin()
   await terminal.resize([40, 10])
-  const small = await terminal.until('the table in 40 × 10', /^▸ app +ready 2\/2 .*\n(.*\n){1,7}.*$/m)
+  const small = await terminal.until('the table in 40 × 10', /^▸ app +running 2\/2 .*\n(.*\n){1,7}.*$/m)
   assert.ok(small.split('\n').length <= 11 && small.split('\n').every((line) => line.length <= 40), small)
   await terminal.presses('?')
   await terminal.until('the help', /follow its log/)
@@ -136,7 +136,7 @@ test('top fits after the terminal became smaller, and gives it back as it was, h
   await terminal.until('its words', /^Error: a fault of top$/m)
   await untilBack('an exception')
   await terminal.types('clear; TERM=dumb $COOK top --interval 100')
-  await terminal.until('plain lines', /^app +ready 2\/2[\s\S]*^app +ready 2\/2/m)
+  await terminal.until('plain lines', /^app +running 2\/2[\s\S]*^app +running 2\/2/m)
   assert.equal(await terminal.modes(), 'alternate 0, cursor 1')
 })
 
@@ -186,8 +186,8 @@ test('without a terminal top prints plain lines: once, as JSON, or a table for e
   await start(lab, operator, 'down')
   await operator.does(['stop', 'down'])
   const text = await operator.does(['top', '--once', '--interval', '100'])
-  assert.match(text, /^name +phase +gen +pid +cpu +memory +conns +restarts +uptime +listens on\napp +ready 2\/2 +1 /)
-  assert.match(text, /^ {2}slot 0 +ready .*\n {2}slot 1 +ready .*\ndown +stopped +1 .*stopped \d+ s ago$/m)
+  assert.match(text, /^NAME +STATE +GEN +PID +CPU +MEMORY +CONNS +RESTARTS +UPTIME +LISTENS ON\napp +running 2\/2 +1 /)
+  assert.match(text, /^ {2}slot 0 +running .*\n {2}slot 1 +running .*\ndown +stopped +1 .*stopped \d+ s ago$/m)
   assert.ok(!text.includes('\u001b'), text)
   const [app, down] = JSON.parse(await operator.does(['top', '--once', '--json', '--interval', '100'])) as [
     Status & { readonly cpu: Readonly<Record<string, number>> },
@@ -203,7 +203,7 @@ test('without a terminal top prints plain lines: once, as JSON, or a table for e
   assert.equal((await operator.types(['top', '--json'])).code, 2)
   const again = operator.begins(['top', '--interval', '100'])
   let tables = 0
-  again.stdout?.on('data', (text) => (tables += String(text).split('name ').length - 1))
+  again.stdout?.on('data', (text) => (tables += String(text).split('NAME ').length - 1))
   await eventually('three tables', () => tables >= 3 || undefined)
   again.stdout?.destroy()
   await within('the end of top', once(again, 'close'))
@@ -218,7 +218,7 @@ test('a service that does not answer is shown as silent, and delays no other', a
   process.kill(pid, 'SIGSTOP')
   try {
     const text = await operator.does(['top', '--once', '--interval', '100'])
-    assert.match(text, /^alone +silent +1 +\d+ .*does not respond\napp +ready +1 /m)
+    assert.match(text, /^alone +silent +1 +\d+ .*does not respond\napp +running +1 /m)
   } finally {
     process.kill(pid, 'SIGCONT')
   }

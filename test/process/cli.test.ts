@@ -262,7 +262,7 @@ test('status and list tell people and scripts of every daemon', async () => {
   assert.equal((await operator.types(['status'])).code, 3)
   writeProgram(lab, 'app.mjs', 'one')
   await operator.does(['start', 'app.mjs', '--name', 'one'])
-  assert.match(await operator.does(['status']), /^one\n {2}pid +\d+\n {2}generation +1\n/)
+  assert.match(await operator.does(['status']), /^one\n {2}state +running\n {2}pid +\d+\n {2}generation +1\n/)
   await operator.does(['start', 'app.mjs', '--name', 'two'])
   const which = await operator.types(['status'])
   assert.equal(which.code, 2)
@@ -272,7 +272,10 @@ test('status and list tell people and scripts of every daemon', async () => {
     all.map(({ name }) => name),
     ['one', 'two'],
   )
-  assert.match(await operator.does(['list']), /^name +pid .*\none +\d+ .*\ntwo +\d+ /)
+  assert.match(
+    await operator.does(['list']),
+    /^NAME +STATE +WORKERS +GENERATION +UPTIME +RESTARTS +MEMORY +LISTENS ON\none +running +1\/1 +1 .*\ntwo +running +1\/1 +1 /,
+  )
   const told = JSON.parse(await operator.does(['status', 'two', '--json']))
   assert.equal(told.pid, (await operator.status('two')).pid)
 })

@@ -78,7 +78,7 @@ for (const [way, write] of Object.entries(ways).slice(0, takesAll ? undefined : 
         assert.equal(status.generation, generation)
         assert.equal(await operator.asks('app'), `${status.pid} ${nobody}`)
         assert.equal(lab.read('pid').trim(), String(status.keeper?.pid))
-        assert.match(await operator.does(['list']), new RegExp(`^app +${status.pid} `, 'm'))
+        assert.match(await operator.does(['list']), new RegExp(`^app +running +1/1 +${generation} `, 'm'))
       }
       // Nobody else may steer it: folder, socket and record are root's.
       for (const path of ['run', 'run/app.sock', 'run/app@0.sock', 'run/app.service']) {

@@ -155,15 +155,19 @@ test(
     const { pid } = await machine.starts(folder, 'web')
     const { stdout } = await machine.types(['list'])
     const [head = '', row = ''] = stdout.split('\n')
-    assert.match(head, /^name +user +folder +pid /)
-    assert.match(row, new RegExp(`^web +nobody +/run/cook-daemon-web +${pid} +1 +ready +1/1 `))
+    assert.match(head, /^NAME +USER +FOLDER +STATE /)
+    assert.match(row, /^web +nobody +\/run\/cook-daemon-web +running +1\/1 +1 /)
     const listed = JSON.parse((await machine.types(['list', '--json'])).stdout)
     assert.equal(listed.length, 1)
     assert.deepEqual([listed[0].pid, listed[0].user, listed[0].folder], [pid, 'nobody', '/run/cook-daemon-web'])
     // Its name, or none: it is the only one.
     for (const args of [['status', 'web'], ['status']]) {
       const { code, stdout: shown } = await machine.types(args)
-      assert.deepEqual([code, shown.startsWith(`web\n  pid          ${pid}\n`)], [0, true], shown)
+      assert.deepEqual(
+        [code, shown.startsWith(`web\n  state        running\n  pid          ${pid}\n`)],
+        [0, true],
+        shown,
+      )
     }
     const upgraded = await machine.types(['upgrade', '--json', 'web'])
     assert.equal(upgraded.code, 0, upgraded.stderr)
@@ -375,7 +379,7 @@ test(
       assert.match(stderr, /systemctl reload/)
     }
     const { code, stdout, stderr } = await machine.types(['list'])
-    assert.match(stdout, /web +nobody +\/run\/cook-daemon-web +- +- +unknown +cannot be reached/)
+    assert.match(stdout, /web +nobody +\/run\/cook-daemon-web +unknown .* cannot be reached/)
     assert.match(stderr, /cannot access/)
     assert.equal(code, 0)
     assert.equal((await machine.status(folder, 'web')).pid, status.pid)

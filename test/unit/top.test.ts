@@ -43,13 +43,13 @@ test('what another user answers cannot steer the terminal of top, widen its line
   }
 })
 
-test('in few columns top shows name, phase and CPU before all else, and cuts a text where it must', () => {
+test('in few columns top shows name, state and CPU before all else, and cuts a text where it must', () => {
   const rows = rowsOf(statusWith({}), new Map([[4711, 12.34]]))
   assert.match(
     linesOf(rows, 120).lines[0] ?? '',
-    /^web +(?:nobody|65534) +ready +3 +4711 +12% +47\.7 MB +12 +- +1 min +\[::\]:8080 *$/,
+    /^web +(?:nobody|65534) +running +3 +4711 +12% +47\.7 MB +12 +- +1 min +\[::\]:8080 *$/,
   )
-  assert.match(linesOf(rows, 24).lines[0] ?? '', /^web +ready +12% +12 *$/)
+  assert.match(linesOf(rows, 26).lines[0] ?? '', /^web +running +12% +12 *$/)
   assert.deepEqual([fit('字字字', 4), fit('字', 4), fit('abc', 0)], ['字… ', '字  ', ''])
 })
 

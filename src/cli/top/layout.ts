@@ -2,7 +2,7 @@
 import stringWidth from 'string-width'
 import { type Column, columns, headOf, type Row } from './rows.ts'
 
-/** What goes first where there is no room; name and phase stay. */
+/** What goes first where there is no room; name and state stay. */
 const dispensable: readonly Column[] = ['note', 'user', 'uptime', 'pid', 'restarts', 'memory', 'gen', 'conns', 'cpu']
 /** A note is cut; with less room than this it says nothing. */
 const shortestNote = 8

@@ -18,6 +18,7 @@ import {
   stateText,
   sumOf,
   userOf,
+  warningText,
   workersText,
 } from '../rows.ts'
 import { keyOf, type Look } from './looks.ts'
@@ -26,7 +27,7 @@ import { Progress, type Tone } from './progress.ts'
 export const columns = [
   'name',
   'user',
-  'phase',
+  'state',
   'gen',
   'pid',
   'cpu',
@@ -39,7 +40,7 @@ export const columns = [
 export type Column = (typeof columns)[number]
 
 export function headOf(column: Column): string {
-  return column === 'note' ? 'listens on' : column
+  return (column === 'note' ? 'listens on' : column).toUpperCase()
 }
 
 type Cells = Readonly<Partial<Record<Column, string>>>
@@ -90,20 +91,20 @@ export class Rows {
     const line = this.#progressOf(key).lineOf(status)
     const lines = [
       ...(line === undefined ? [] : [line]),
-      ...(status.warnings ?? []).map(({ text }) => ({ line: `warning: ${text.split('\n')[0]}`, tone: 'bad' as const })),
+      ...(status.warnings ?? []).map(({ text }) => ({ line: `warning: ${warningText(text)}`, tone: 'bad' as const })),
     ]
     return [
       {
         ...common,
         workers: workers.length,
-        tone: phaseTone(stateText(status)),
+        tone: toneOf(stateText(status)),
         cells: { ...head, ...serviceCells(status, cpu) },
       },
       ...lines.map((one, at) => ({ ...common, ...one, key: `${key} line ${at}`, isChoosable: false, cells: {} })),
       ...several.map((worker) => ({
         ...common,
         ...{ key: `${key} slot ${worker.slot}`, slot: worker.slot, workers: workers.length },
-        ...{ tone: phaseTone(workerState(worker)), cells: workerCells(worker, cpu) },
+        ...{ tone: toneOf(workerState(worker)), cells: workerCells(worker, cpu) },
       })),
       ...older.map((one) => ({
         ...common,
@@ -120,10 +121,10 @@ export class Rows {
 }
 
 function restCells(state: Exclude<State, Status>, cpu: Look['cpu']): Cells {
-  if (isUnknown(state)) return { phase: state.phase, note: state.why ?? state.unit ?? 'was never started' }
+  if (isUnknown(state)) return { state: state.phase, note: state.why ?? state.unit ?? 'was never started' }
   const gen = String(state.generation)
-  if (isDown(state)) return { phase: state.phase, gen, note: downText(state) }
-  return { phase: state.phase, gen, pid: String(state.pid), cpu: cpuText(cpu.get(state.pid)), note: 'does not respond' }
+  if (isDown(state)) return { state: state.phase, gen, note: downText(state) }
+  return { state: state.phase, gen, pid: String(state.pid), cpu: cpuText(cpu.get(state.pid)), note: 'does not respond' }
 }
 
 function serviceCells(status: Status, cpu: Look['cpu']): Cells {
@@ -132,7 +133,7 @@ function serviceCells(status: Status, cpu: Look['cpu']): Cells {
   const used = pids.flatMap((one) => cpu.get(one) ?? [])
   const notes = workers.length > 1 ? [] : workers.flatMap(noteOf)
   return {
-    phase: workers.length > 1 ? `${stateText(status)} ${workersText(workers)}` : stateText(status),
+    state: workers.length > 1 ? `${stateText(status)} ${workersText(workers)}` : stateText(status),
     ...{ gen: String(generation), pid: String(pid) },
     cpu: cpuText(used.length === 0 ? undefined : used.reduce((sum, one) => sum + one, 0)),
     ...{ memory: bytesText(memory.resident), conns: String(connections), restarts: restartsText(status) },
@@ -141,13 +142,14 @@ function serviceCells(status: Status, cpu: Look['cpu']): Cells {
 }
 
 function workerState({ state, phase }: WorkerStatus): string {
-  return state === 'serving' ? phase : state
+  if (state !== 'serving') return state
+  return phase === 'ready' ? 'running' : phase
 }
 
 function workerCells(worker: WorkerStatus, cpu: Look['cpu']): Cells {
   const { slot, generation, pid, memory, connections, restarts } = worker
   return {
-    ...{ name: `  slot ${slot}`, phase: workerState(worker), gen: String(generation) },
+    ...{ name: `  slot ${slot}`, state: workerState(worker), gen: String(generation) },
     ...(pid !== undefined && { pid: String(pid), cpu: cpuText(cpu.get(pid)) }),
     ...{ memory: bytesText(memory), conns: String(connections), restarts: String(sumOf(restarts)) },
     note: noteOf(worker).join(''),
@@ -158,7 +160,7 @@ function olderCells({ generation, pid, connections, memory, stage, slot }: Gener
   return {
     ...{
       name: slot === undefined ? '  old' : `  slot ${slot} old`,
-      phase: stage ?? 'draining',
+      state: stage ?? 'draining',
       gen: String(generation),
     },
     ...{ pid: String(pid), cpu: cpuText(cpu.get(pid)), memory: bytesText(memory), conns: String(connections) },
@@ -169,13 +171,13 @@ function cpuText(percent: number | undefined): string {
   return percent === undefined ? '-' : `${percent.toFixed(percent < 10 ? 1 : 0)}%`
 }
 
-function phaseTone(phase: string): Tone | undefined {
-  if (phase === 'ready') return undefined
-  return ['starting', 'upgrading', 'overlapping', 'lame', 'draining'].includes(phase) ? 'moving' : 'bad'
+function toneOf(state: string): Tone | undefined {
+  if (state === 'running') return undefined
+  return ['starting', 'upgrading', 'overlapping', 'lame', 'draining'].includes(state) ? 'moving' : 'bad'
 }
 
 function unreadable({ name, place }: Seen, user: string | undefined): Row {
-  const cells = { name, ...(user !== undefined && { user }), phase: 'unknown', note: 'its response is not a status' }
+  const cells = { name, ...(user !== undefined && { user }), state: 'unknown', note: 'its response is not a status' }
   const key = keyOf(place, name)
   return { key, service: key, name, place, workers: 0, isChoosable: true, tone: 'bad', cells }
 }
