@@ -609,7 +609,7 @@ await serve(server, { path: ${JSON.stringify(path)}, prepare })
       switchTo(lab, 'r2')
       await operator.types(['upgrade', 'app', '--no-wait'])
       await clients.untilAnswered(/^two /)
-      // A slot that was waiting to start the newer one again does so, and is brought back as it serves.
+      // A slot that was waiting to start the newer one again does so, and is brought back then.
       const isBack = (status: Status) =>
         status.release?.script === lab.path('r1/app.mjs') &&
         pidsOf(status).every((pid) => attempt(() => readFileSync(`/proc/${pid}/cmdline`, 'utf8'))?.includes('/r1/'))
