@@ -73,7 +73,7 @@ export class Spawns {
       const release = releaseOf(command, typed, environment)
       try {
         const own = { ...link, predecessor: by.identity, typed }
-        // A worker that has crashed meanwhile is restarted, and its successor would be a second one.
+        // A worker that crashes meanwhile is restarted: this one would be a second one.
         const isWanted = () => by.exited === undefined
         const worker = await this.#place.birth({ link: own, command, release, linkFd: other.fd, log, isWanted })
         this.#askedBy.set(worker, { by: by.identity, id, before: this.#place.home.past.before })
