@@ -125,7 +125,7 @@ export class Keeper implements Home {
   }
 
   add(number: number): Place {
-    const generation = (this.plan.generation ?? 1) - 1
+    const generation = Math.max(this.plan.generation ?? 1, this.generation) - 1
     const place = new Place(number, this, this.#release, generation)
     place.restarts = this.past.restartsOf(number)
     this.places.set(number, place)

@@ -10,8 +10,8 @@ export class Past {
   #told = { parts: 0, succeeded: 0 }
   /** Counts when the upgrade of all began that is under way. */
   #begun: UpgradeCounts | undefined
-  /** Why the last one of all failed, and when it began: most workers know only that others did. */
-  #failure: { readonly since: number; readonly code?: string } = { since: 0 }
+  /** The last one of all: when it began and ended, and why it failed. Each worker knows its own. */
+  #whole: { readonly since: number; readonly until: number; readonly code?: string } = { since: 0, until: 0 }
   /** Of slots that are gone: one that comes again goes on. */
   readonly #restarts = new Map<number, Restarts>()
 
@@ -22,15 +22,16 @@ export class Past {
   /** An upgrade of all workers counts once, although each of them tells of it. */
   begin(): void {
     this.#begun = this.#news.upgrades
-    this.#failure = { since: Date.now() }
+    this.#whole = { since: Date.now(), until: Number.POSITIVE_INFINITY }
   }
 
   fail(code: string): void {
-    this.#failure = { ...this.#failure, code }
+    this.#whole = { ...this.#whole, code }
   }
 
   end(): void {
     this.#begun = undefined
+    this.#whole = { ...this.#whole, until: Date.now() }
   }
 
   /** What there was before the upgrade that begins now. */
@@ -47,19 +48,26 @@ export class Past {
   hear(found: readonly Status[]): void {
     for (const { upgrades } of found) this.#raise(upgrades)
     const { succeeded } = this.#news.upgrades
-    const parts = partsOf(found, succeeded)
+    const parts = partsOf(found, succeeded, (one) => this.#isOfWhole(one))
     const [newest] = parts
     const { last } = this.#news
     if (newest === undefined || newest.at < (last?.at ?? 0)) return
     // One of those that took part is gone, and what it has moved is known from it alone.
     if (newest.outcome === 'succeeded' && succeeded === this.#told.succeeded && parts.length < this.#told.parts) return
     if (newest.outcome === 'succeeded') this.#told = { parts: parts.length, succeeded }
-    this.#news = { ...this.#news, last: this.#withCause(sumOf(newest, parts)) }
+    this.#news = { ...this.#news, last: this.#asWhole(sumOf(newest, parts)) }
   }
 
-  #withCause(last: LastUpgrade): LastUpgrade {
-    const { since, code } = this.#failure
-    return code === undefined || last.outcome !== 'failed' || last.at < since ? last : { ...last, code }
+  #isOfWhole({ at }: LastUpgrade): boolean {
+    return at >= this.#whole.since && at <= this.#whole.until
+  }
+
+  #asWhole(last: LastUpgrade): LastUpgrade {
+    if (!this.#isOfWhole(last)) return last
+    const { since, code } = this.#whole
+    // Of workers that are replaced one by one, each took less.
+    const seconds = Math.max(last.seconds, (last.at - since) / 1000)
+    return { ...last, seconds, ...(code !== undefined && last.outcome === 'failed' && { code }) }
   }
 
   #raise({ succeeded, failed }: UpgradeCounts): void {
@@ -84,11 +92,17 @@ export class Past {
  * The last upgrade as each worker knows it that came of it, the newest first. Generations are
  * counted by slot: one that was started again after a crash is ahead of the others.
  */
-function partsOf(found: readonly Status[], succeeded: number): readonly LastUpgrade[] {
+function partsOf(
+  found: readonly Status[],
+  succeeded: number,
+  isOfWhole: (one: LastUpgrade) => boolean,
+): readonly LastUpgrade[] {
   const byTime = (one: LastUpgrade, other: LastUpgrade) => other.at - one.at
   const told = found.flatMap(({ lastUpgrade }) => lastUpgrade ?? []).sort(byTime)
   const [newest] = told
   if (newest?.outcome !== 'succeeded') return told.slice(0, 1)
+  // Of workers that did not all take part in the one before, one knows of fewer than another.
+  if (isOfWhole(newest)) return told.filter((one) => one.outcome === 'succeeded' && isOfWhole(one))
   const own = found.flatMap(({ generation, upgrades, lastUpgrade: one }) =>
     one?.generation === generation && upgrades.succeeded === succeeded ? [one] : [],
   )

@@ -97,7 +97,8 @@ export class Together implements Hearing {
     const served = [...this.#places.keys()].filter((one) => !missing.includes(one))
     if (served.length > 0) {
       this.#keeper.isUnited = false
-      error.message += `. Slots ${served.join(', ')} run the new version, slots ${missing.join(', ')} the old one, until the next upgrade`
+      const runs = `${slotsText(served)} ${served.length === 1 ? 'runs' : 'run'}`
+      error.message += `. Until the next upgrade, ${runs} the new version, and ${slotsText(missing)} the old one`
     }
     return error
   }
@@ -210,4 +211,8 @@ export class Together implements Hearing {
   get #ms(): number {
     return Math.round(performance.now() - this.#begin)
   }
+}
+
+function slotsText(slots: readonly number[]): string {
+  return `slot${slots.length === 1 ? '' : 's'} ${slots.join(', ')}`
 }
