@@ -170,7 +170,7 @@ export const errorTexts = {
     help: 'Upgrade again. If the service was stopped, start it.',
   },
   ERR_COOK_REFUSED: {
-    text: 'the old process (pid {predecessor}) refused this one: {reason}. The old process still serves; this one must exit',
+    text: '{who} refused this process: {reason}. {serves} must exit',
     help: 'Exit. The error that upgrade() threw in the old process has the details.',
   },
   ERR_COOK_NOTIFIED_TWICE: {

@@ -10,7 +10,7 @@ import { allRunning } from './find-service.ts'
 import type { Named } from './in-place.ts'
 import { exitCodes, type Heard, hear, paint, print, printJson, table, tell, UsageError } from './output.ts'
 import { type Place, placeOf } from './places.ts'
-import { runs } from './rows.ts'
+import { runs, warningText } from './rows.ts'
 import { allServices, stateAt } from './seen.ts'
 import { servesText } from './start.ts'
 
@@ -108,7 +108,7 @@ export async function inTurn(
     list.push({ name, ...(steps as object | undefined), exitCode: code, ...(failure && { error: failure }) })
   }
   if (json === true) printJson(list)
-  else if (ends.length > 1) print(`\n${table([['name', 'result'], ...ends.map(({ name, text }) => [name, text])])}`)
+  else if (ends.length > 1) print(`\n${table([['NAME', 'RESULT'], ...ends.map(({ name, text }) => [name, text])])}`)
   const codes = ends.map(({ code }) => code)
   const [first = exitCodes.done] = codes
   if (codes.every((code) => code === first)) return first
@@ -116,7 +116,7 @@ export async function inTurn(
 }
 
 function failureText(code: number, message: string): string {
-  const [line = ''] = message.split('\n')
+  const line = warningText(message)
   return code === exitCodes.notRunning ? line : `failed: ${line}`
 }
 

@@ -49,6 +49,7 @@ export async function untilServes(worker: Worker, given: Given): Promise<void> {
     // There is no state to give.
     save: (name, to) => void sendValue(to, name, { value: undefined, version: 0 }),
     overlap() {},
+    printed: () => worker.words,
     opened() {},
   })
   if (conversation.end.at !== 'committed') throw failed(worker, conversation, isShown)
@@ -58,10 +59,10 @@ export async function untilServes(worker: Worker, given: Given): Promise<void> {
 }
 
 /** As a start without a keeper tells it (process/launcher.ts). */
-function failed(worker: Worker, { end, seen }: Conversation, isShown: boolean): CookError {
+function failed(worker: Worker, { end, seen, printed }: Conversation, isShown: boolean): CookError {
   const { failure, dying, exit } = end
   const [pid] = worker.identity
-  const words = seen + (isShown ? '' : worker.words || lastWords(dying, ''))
+  const words = seen + (isShown ? '' : printed || lastWords(dying, ''))
   switch (failure?.why) {
     case 'said-no':
       return new CookError('ERR_COOK_DAEMON_FAILED', { pid, reason: failure.reason })

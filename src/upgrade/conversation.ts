@@ -36,6 +36,8 @@ export type Speaker = {
   overlap(): void
   /** Resolves when the other workers are as far: to false if one of them is not to be replaced. */
   hold?(overlaps: boolean): Promise<boolean>
+  /** What it has printed until now. */
+  printed(): string
   /** The link is there. */
   opened(link: Link): void
 }
@@ -48,6 +50,8 @@ export type Conversation = {
   readonly times: Times
   /** What was seen of a new version that failed, before its end. */
   readonly seen: string
+  /** What it has printed; of one that was killed, until then: that it was refused is no news. */
+  readonly printed: string
   /** Still open at the commit: whoever has it says `bye` and closes it. */
   readonly link: Link
   /** Takes what comes over the link from now on. */
@@ -61,6 +65,7 @@ export function converse(partner: Partner, begin: OldSide, speaker: Speaker): Pr
     let side = begin
     const times: Times = {}
     let seen: string | undefined
+    let printed: string | undefined
     let stopTimer = () => {}
     let later: ((event: LinkEvent) => void) | undefined
     /** What came right behind the commit, before anybody listened. */
@@ -79,6 +84,8 @@ export function converse(partner: Partner, begin: OldSide, speaker: Speaker): Pr
       side = next
       if (next.at !== before.at) note(next.at)
       if (next.waits !== before.waits) onStep('waits', next.waits)
+      // Before it hears that it is refused.
+      if (effects.some((effect) => effect.do === 'kill')) printed ??= speaker.printed()
       for (const effect of effects) carryOut(effect)
     }
 
@@ -140,6 +147,7 @@ export function converse(partner: Partner, begin: OldSide, speaker: Speaker): Pr
         end: side,
         times,
         seen: seen ?? '',
+        printed: printed ?? speaker.printed(),
         link,
         hear(listener) {
           later = listener

@@ -72,19 +72,20 @@ export async function startSuccessor(service: Service, version: NewVersion, onSt
     ...{ stage, nonce, living, tickets, readyTimeout, overlap, isHeld },
     ...(drainTimeout !== undefined && { drainTimeout }),
   })
-  const { end, times, seen, ...line } = await converse(partner, begin, {
+  const { end, times, seen, printed, ...line } = await converse(partner, begin, {
     signal: version.signal,
     handed: version.handles.map(({ record }) => record.inode),
     onStep,
     save: (name, link) => void answer(service, link, name),
     overlap: () => service.takeStep('overlap'),
+    printed: () => linesSince(mark),
     hold: (overlaps) => service.keeper?.among.hold(overlaps) ?? Promise.resolve(false),
     opened(link) {
       if (service.upgrading !== undefined) service.upgrading.tellClosed = (name) => link.send({ type: 'closed', name })
     },
   })
   if (end.at !== 'committed' || end.successor === undefined) {
-    throw failed(service, end, pid, { seen, lines: linesSince(mark) })
+    throw failed(service, end, pid, { seen, lines: printed })
   }
   partner.unref()
   const { greeted = started, ready = greeted, committed = ready } = times

@@ -2,10 +2,11 @@
 import { envLink, firstHandleFd, type Identity, type LinkRecord, linkFd } from '../contract/environment.ts'
 import { type Message, type MessageOf, takeoverName } from '../contract/messages.ts'
 import { type NewEffect, type NewEvent, newSide, stepNew } from '../contract/new-side.ts'
-import { CookError, throwLater } from '../errors.ts'
+import { CookError } from '../errors.ts'
 import { adoptChannel, channelDescriptor } from '../node/channel.ts'
 import { livesOn } from '../node/processes.ts'
 import { identify, isAlive } from '../node/system.ts'
+import { writeToLog } from '../process/log.ts'
 import type { Service } from '../service.ts'
 import type { Predecessor, Value } from '../service-parts.ts'
 import { type Deferred, deferred } from '../waiting.ts'
@@ -86,9 +87,7 @@ export function succeed(service: Service, record: LinkRecord): Succession {
         accepting.resolve(false)
         decided.resolve(refused(effect))
         endQuestions(refused(effect))
-        // A process that nobody accepted and that does not even ask must not live on beside the
-        // predecessor.
-        if (!wasAsked) throwLater(refused(effect))
+        if (!wasAsked) leave(refused(effect))
         return
       case 'look':
         void livesOn(predecessor).then((predecessorLives) => step({ type: 'looked', predecessorLives }))
@@ -107,7 +106,18 @@ export function succeed(service: Service, record: LinkRecord): Succession {
   function refused({ reason, isTooOld }: Extract<NewEffect, { do: 'refuse' }>): CookError {
     const [pid] = predecessor
     if (isTooOld === true) return new CookError('ERR_COOK_PROTOCOL', { why: reason, pid })
-    return new CookError('ERR_COOK_REFUSED', { predecessor: pid, reason })
+    const isKeeper = keeper?.pid === pid
+    const who = `the ${isKeeper ? 'keeper' : 'old process'} (pid ${pid})`
+    const serves = isKeeper ? 'This process' : 'The old process still serves; this one'
+    return new CookError('ERR_COOK_REFUSED', { who, reason, serves })
+  }
+
+  /** Nobody has accepted it, and it does not even ask: it must not live on beside the other one. */
+  function leave({ message, code }: CookError): void {
+    setImmediate(() => {
+      writeToLog(`${message} (${code})`)
+      process.exit(1)
+    })
   }
 
   function overlapIfReady(): void {

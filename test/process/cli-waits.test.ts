@@ -41,6 +41,9 @@ describe('what a new version waits for', { concurrency: 4 }, () => {
     assert.match(stderr, /The old version \(pid \d+\) still serves/)
     assert.match(stderr, /--release .* PORT/)
     assert.doesNotMatch(stderr, /notifyUpgradeDone/)
+    // Its own last words, and not ours when it hears of its refusal.
+    assert.match(stderr, /It printed:\n {2}boots\n/)
+    assert.doesNotMatch(stderr, /refused this process|CookError/)
     const { lastUpgrade } = await operator.status('app')
     assert.equal(lastUpgrade?.code, 'ERR_COOK_LISTENERS_MISSING')
     assert.ok(Number(lastUpgrade?.seconds) < 30, `${lastUpgrade?.seconds} s`)

@@ -40,7 +40,7 @@ const two = {
 
 /** The lines of the table at the end of what a command has printed. */
 function tableIn(stdout: string): string[] {
-  return stdout.slice(stdout.lastIndexOf('\nname ')).trim().split('\n').slice(1)
+  return stdout.slice(stdout.lastIndexOf('\nNAME ')).trim().split('\n').slice(1)
 }
 
 function refused({ code, stdout, stderr }: Ended, why: RegExp, exitCode = 2): void {
@@ -90,7 +90,7 @@ test('start, upgrade, restart, status and stop without a name mean the services 
   assert.match(await operator.does(['stop']), /web +is not running\njobs +is not running\n$/)
   const down = await operator.types(['status'])
   assert.equal(down.code, 3)
-  assert.match(down.stdout, /^name .*\nweb .* stopped .*\njobs .* stopped /)
+  assert.match(down.stdout, /^NAME .*\nweb .* stopped .*\njobs .* stopped /)
 })
 
 test('upgrade --or-start starts those of a file that do not run, upgrades the others, and gives a list as JSON', async () => {

@@ -33,7 +33,8 @@ test('every failed upgrade says who serves now', () => {
   const failures = codes.filter((code) => /_(SUCCESSOR_\w+|LINK_BROKEN|STOPPED)$/.test(code))
   assert.ok(failures.length >= 6)
   for (const code of failures) assert.match(make(code).message, /\(pid <self>\) (still serves|serves again)/, code)
-  assert.match(make('ERR_COOK_REFUSED').message, /The old process still serves/)
+  // Where its keeper refuses it, nobody serves.
+  assert.match(make('ERR_COOK_REFUSED').message, /<serves> must exit/)
   assert.match(make('ERR_COOK_UPGRADED').message, /the new process serves now/)
 })
 
