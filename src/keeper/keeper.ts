@@ -276,7 +276,7 @@ export class Keeper implements Home {
         this.held.hear(place.number, message.record, handle, isTrusted(worker))
         return
       case 'handles':
-        this.held.keepOnly(place.number, message.inodes)
+        if (!place.isRestarting) this.held.keepOnly(place.number, message.inodes)
         return
       case 'serves':
         // Its last word is read when it is gone.

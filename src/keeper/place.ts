@@ -83,7 +83,7 @@ export class Place {
     return this.#slot.isFirst
   }
 
-  /** It ends, for another one to be started in its place. */
+  /** It ends, for another one to be started in its place: what it closes meanwhile stays held. */
   get isRestarting(): boolean {
     return this.#slot.next !== undefined
   }

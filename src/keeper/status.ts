@@ -12,6 +12,9 @@ import type { Rotation } from './rotation.ts'
 
 /** How long a worker may take to answer, in milliseconds: less than whoever asks us waits. */
 const patience = 2_000
+/** How often one that cannot be reached is asked again, and the time between, in milliseconds. */
+const mostTries = 10
+const pause = 30
 
 type Kept = Pick<Status, 'ready' | 'keeper' | 'workers' | 'pidFile' | 'release' | 'command' | 'program'>
 
@@ -52,14 +55,21 @@ export class KeeperStatus {
     for (const { fault } of asked) if (fault !== undefined) throw fault
   }
 
-  /** One that has just been started, or is ending, has no socket of its own for a moment. */
-  async #ask(place: Place): Promise<Asked> {
+  /**
+   * One that has just been started, or is ending, has no socket of its own for a moment. Without
+   * its word, that of the one before it would be told.
+   */
+  async #ask(place: Place, tries = mostTries): Promise<Asked> {
     const { name, folder = '' } = this.#keeper.plan
     if (place.serving === undefined) return { place }
     try {
       return { place, found: await clientOf(folder, workerName(name, place.number), patience).status() }
     } catch (error) {
-      if (!(error instanceof CookError) || error.code !== 'ERR_COOK_UNRESPONSIVE') return { place }
+      if (!(error instanceof CookError) || error.code !== 'ERR_COOK_UNRESPONSIVE') {
+        if (tries === 0) return { place }
+        await new Promise((done) => setTimeout(done, pause))
+        return this.#ask(place, tries - 1)
+      }
       // It is told by the name of the service.
       const { who } = (error as CookError<'ERR_COOK_UNRESPONSIVE'>).values
       return { place, fault: new CookError('ERR_COOK_UNRESPONSIVE', { name, who: this.#at(place, String(who)) }) }

@@ -12,6 +12,7 @@ import { Operator, portOf, writeProgram } from '../support/command.ts'
 import { askAll, HttpConnection } from '../support/http-connection.ts'
 import { Lab } from '../support/lab.ts'
 import { eventually, within } from '../support/waiting.ts'
+import { Witnesses } from '../support/witnesses.ts'
 
 test('cook-daemon start returns when the program serves, and stop when nothing of it is left', async () => {
   await using lab = await Lab.open()
@@ -295,7 +296,7 @@ test('restart stops and starts the same program with the same options', async ()
   await eventually('two starts in the log', () => lab.read('web.log') === 'one serves\none serves\n' || undefined)
 })
 
-test('restart starts the program again each time, also one whose end takes its threads a moment', async () => {
+test('restart starts the program again each time, also one whose end takes its threads a moment, and a program that closes its server keeps its port', async () => {
   await using lab = await Lab.open()
   await using operator = new Operator(lab)
   // Its main thread is a zombie while others live on for some milliseconds, with the control socket
@@ -307,12 +308,18 @@ server.listen(0, '127.0.0.1')
 process.on('SIGTERM', () => server.close(() => setTimeout(() => process.exit(0), 500)))`,
   )
   await operator.does(['start', 'app.cjs'])
+  const port = portOf(await operator.status('app'))
   const pids = [await operator.asks('app')]
-  for (let time = 0; time < 10; time++) {
+  // The program closes its server, as many do, and the keeper holds the listener all the same.
+  await using clients = new Witnesses(port, 4)
+  for (let time = 0; time < 4; time++) {
     await operator.does(['restart', 'app'])
+    assert.equal(portOf(await operator.status('app')), port, `restart ${time + 1}`)
     pids.push(await operator.asks('app'))
   }
-  assert.equal(new Set(pids).size, 11, pids.join(' '))
+  assert.equal(new Set(pids).size, 5, pids.join(' '))
+  await clients.stop()
+  assert.deepEqual([...clients.of('refused'), ...clients.of('hung')], [])
 })
 
 test('an upgrade has the environment of the first start, and with --update-env that of the command', async () => {

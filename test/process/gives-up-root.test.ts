@@ -76,6 +76,7 @@ for (const [way, write] of Object.entries(ways).slice(0, takesAll ? undefined : 
         await operator.does(['upgrade', 'app'])
         const status = await operator.status('app')
         assert.equal(status.generation, generation)
+        await eventually('another user again', () => isOther(generation))
         assert.equal(await operator.asks('app'), `${status.pid} ${nobody}`)
         assert.equal(lab.read('pid').trim(), String(status.keeper?.pid))
         assert.match(await operator.does(['list']), new RegExp(`^app +running +1/1 +${generation} `, 'm'))

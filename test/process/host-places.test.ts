@@ -66,7 +66,7 @@ test(
     const table = await lab.runs(`${bin} status app nope`)
     assert.match(
       table.stdout,
-      /^app .* unknown +the unit app\.service is (failed|activating) [\s\S]*^nope .*was never started$/m,
+      /^app .* unknown .* the unit app\.service is (failed|activating) [\s\S]*^nope .*was never started$/m,
     )
   },
 )

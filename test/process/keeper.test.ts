@@ -50,7 +50,8 @@ describe('a service with a keeper', { concurrency: 3 }, () => {
     writeProgram(lab, 'app.mjs', 'one')
     await operator.does(['start', 'app.mjs'])
     await using clients = new Witnesses(portOf(await operator.status('app')), 20)
-    const kills = takesAll ? 10 : 3
+    // The pause before each next start is twice as long.
+    const kills = takesAll ? 6 : 3
     for (let killed = 0; killed < kills; killed++) {
       const before = await operator.status('app')
       await clients.untilAnswered(new RegExp(`^one ${before.pid}$`))
