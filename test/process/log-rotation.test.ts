@@ -109,7 +109,10 @@ describe('a log that is rotated while it is written', { concurrency: 3 }, () => 
       assert.match(await operator.does(['logs', '-n', '1']), /^[01]\| \{.*\}?\n[01]\| \{/m)
       await operator.does(['stop'])
       for (const log of logs) {
-        const files = filesOf(lab, log).map(entriesIn)
+        const all = filesOf(lab, log).map(entriesIn)
+        // At its exit pino writes what it has in its buffer before what is on its way.
+        const last = Math.max(...all.flat().map(({ number }) => number)) - (kind === 'async' ? 50 : 0)
+        const files = all.map((entries) => entries.filter(({ number }) => number <= last))
         context.diagnostic(`${lossesIn(files)} of ${files.flat().length} lines lost in ${files.length - 1} rotations`)
       }
     })
