@@ -310,8 +310,11 @@ export type ProtocolDrain = {
   finish(): void
   /** After that, when it is late: what still waits for its turn to move is told to end too. */
   end?(): void
-  /** Closes what is idle, now and from now on; returns those that it closed at once. */
-  closeIdle(): readonly Socket[]
+  /**
+   * Closes what is idle, now and from now on, but for those over which something went in the last
+   * `quiet` milliseconds; returns those that it closed at once.
+   */
+  closeIdle(quiet: number): readonly Socket[]
   /** Releases what the drain listened to. */
   dispose(): void
 }

@@ -7,6 +7,11 @@ import type { Latch } from '../waiting.ts'
 import { drainHttp } from './http.ts'
 import { drainHttp2 } from './http2.ts'
 
+/** A connection that was quiet for as long is not in use, in milliseconds. */
+const longQuiet = 1_000
+/** What the next request of one that is in use is waited for at a stop, in milliseconds. */
+const patience = 250
+
 export type Drain = {
   readonly servers: readonly Draining[]
   readonly others: readonly OwnDrain[]
@@ -94,7 +99,7 @@ async function finish(parts: readonly Part[], plan: Drain): Promise<'closed' | '
   for (const other of plan.others) other.finish?.()
   const hurryUp = () => {
     clock.note('toldToEnd')
-    closeIdle(parts)
+    void closeSoon(parts)
   }
   const tellToEnd = () => {
     clock.note('toldToEnd')
@@ -102,7 +107,7 @@ async function finish(parts: readonly Part[], plan: Drain): Promise<'closed' | '
     for (const other of plan.others) other.end?.()
   }
   // At a stop there is no other way, so that it is not worth a word.
-  if (plan.hurry.isSet) closeIdle(parts)
+  if (plan.hurry.isSet) void closeSoon(parts)
   plan.hurry.onSet(hurryUp)
   if (clock.late.isSet) tellToEnd()
   clock.late.onSet(tellToEnd)
@@ -145,9 +150,21 @@ function stopMoving(parts: readonly Part[]): void {
   for (const { mover } of parts) mover?.stop()
 }
 
-function closeIdle(parts: readonly Part[]): void {
+/**
+ * The request of a busy client may be here, unread, or on its way: it is read, and its answer is
+ * the last one of its connection.
+ */
+async function closeSoon(parts: readonly Part[]): Promise<void> {
+  closeIdle(parts, Number.POSITIVE_INFINITY)
+  setTimeout(() => closeIdle(parts), patience).unref()
+  for (let turn = 0; turn < 2; turn++) await new Promise((over) => setImmediate(over))
+  closeIdle(parts, longQuiet)
+}
+
+/** Those that are `quiet` for as many milliseconds. */
+function closeIdle(parts: readonly Part[], quiet = 0): void {
   for (const { protocol } of parts) {
-    for (const socket of protocol.closeIdle()) {
+    for (const socket of protocol.closeIdle(quiet)) {
       // A server may have given it to another one.
       const part = parts.find(({ server }) => server === serverOf(socket))
       if (part !== undefined) part.counts.closed++

@@ -5,6 +5,7 @@ import type { Server, Socket } from 'node:net'
 import {
   httpConnections,
   isServedBy,
+  quietTime,
   receivingHttpConnections,
   responseInProgress,
   serverOf,
@@ -153,10 +154,10 @@ export function drainHttp(draining: Draining): ProtocolDrain {
       isLate = true
       if (waiting.size > 0) closeBusy()
     },
-    closeIdle() {
+    closeIdle(quiet) {
       isHurried = true
       closeBusy()
-      const sockets = idleOf(server)
+      const sockets = idleOf(server).filter((socket) => quiet === 0 || quietTime(socket) >= quiet)
       for (const socket of sockets) socket.destroy()
       return sockets
     },

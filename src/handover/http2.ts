@@ -121,9 +121,9 @@ export function drainHttp2(draining: Draining): ProtocolDrain {
       later(closeAll, clock.grace(grace))
       http1?.finish()
     },
-    closeIdle() {
+    closeIdle(quiet) {
       closeAll()
-      return http1?.closeIdle() ?? []
+      return http1?.closeIdle(quiet) ?? []
     },
     dispose() {
       for (const timer of timers) clearTimeout(timer)

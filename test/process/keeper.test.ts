@@ -130,6 +130,20 @@ describe('a service with a keeper', { concurrency: 3 }, () => {
     }
   })
 
+  test('restarts under load, also two at once, lose no request of clients that keep their connection or have one for each', async () => {
+    await using lab = await Lab.open()
+    await using operator = new Operator(lab)
+    writeProgram(lab, 'app.mjs', 'one')
+    await operator.does(['start', 'app.mjs'])
+    await using clients = new Witnesses(portOf(await operator.status('app')), 20)
+    for (let time = 0; time < 4; time++) {
+      await clients.untilMore()
+      await Promise.all([operator.does(['restart', 'app']), time % 2 === 1 && operator.does(['restart', 'app'])])
+    }
+    await clients.untilMore()
+    assert.deepEqual(await clients.stop(), [])
+  })
+
   test('what a worker that crashes has started ends too, and what the next one starts stays', async () => {
     await using lab = await Lab.open()
     await using operator = new Operator(lab)
