@@ -11,6 +11,7 @@ const grace = 5_000
 export type EndBy = NodeJS.Signals | 'request'
 
 export function endWorker(worker: Worker, by: EndBy, ms: number): void {
+  worker.wasTold = true
   if (by === 'request') worker.station.send({ type: 'stop' })
   else system.kill(worker.identity, by)
   // One whose event loop is blocked hears nothing.

@@ -295,7 +295,7 @@ export class Keeper implements Home {
         return
       case 'stopping':
         // A new version that was not accepted ends alone, and so does an old one that drains.
-        if (place.isOwner(worker) && !place.isRestarting && !place.isRetiring && !this.isStopping) this.stop('request')
+        if (place.isOwner(worker) && !worker.wasTold && !place.isRetiring && !this.isStopping) this.stop('request')
         return
       case 'given':
         for (const one of this.hearing) one.given?.(place, message.moved)

@@ -50,6 +50,8 @@ export class Worker {
   readonly isChild: boolean
   /** What became of it, if it has ended. */
   exited: Exit | undefined
+  /** Its keeper has told it to end: that it does so is no news, even behind its exit. */
+  wasTold = false
   /** Where its output begins, in which log. */
   #log: { readonly path: string | undefined; readonly offset: number | undefined }
   readonly #hearing: ((exit: Exit) => void)[] = []
