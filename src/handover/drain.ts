@@ -9,8 +9,8 @@ import { drainHttp2 } from './http2.ts'
 
 /** A connection that was quiet for as long is not in use, in milliseconds. */
 const longQuiet = 1_000
-/** What the next request of one that is in use is waited for at a stop, in milliseconds. */
-const patience = 250
+/** The next request of one that is in use is waited for as long at a stop, in milliseconds. */
+export const patience = 250
 
 export type Drain = {
   readonly servers: readonly Draining[]

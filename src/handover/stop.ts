@@ -1,6 +1,7 @@
 /** A stop that did not come as a signal: the program ends as it does at one. */
 import { isHandled, raise } from '../node/signals.ts'
 import type { Service } from '../service.ts'
+import { patience } from './drain.ts'
 import { beLameDuck } from './lame-duck.ts'
 import { giveUpUpgrade, stopService } from './leave.ts'
 
@@ -36,7 +37,14 @@ export function stopAsBySignal(service: Service): void {
   if (service.stops.isRepeated) return
   service.stops.isAsked = true
   setImmediate(() => {
-    if (isHandled('SIGTERM')) raise('SIGTERM')
+    if (isHandled('SIGTERM')) void leaveToProgram(service)
     else void stopService(service)
   })
+}
+
+/** It closes what is idle at once: clients in use read in their next answer that it is the last. */
+async function leaveToProgram(service: Service): Promise<void> {
+  await giveUpUpgrade(service)
+  await beLameDuck(service, patience)
+  raise('SIGTERM')
 }

@@ -1,6 +1,8 @@
 /** Signals of an unmodified program: SIGUSR2 upgrades; what it does at SIGTERM stays its own. */
+import { sendElsewhere } from '../handover/lame-duck.ts'
 import { stopService, tellFailedUpgrade } from '../handover/leave.ts'
 import { upgradeService } from '../handover/one-of-several.ts'
+import { Clock } from '../handover/plan.ts'
 import { untilDue } from '../handover/stop.ts'
 import { restoreFromSpare } from '../listen/restore-path.ts'
 import { type Emitter, wrapEmit } from '../node/emitters.ts'
@@ -103,5 +105,10 @@ function leaveToProgram(service: Service): void {
   const { receiving } = service
   service.leaveToProgram()
   service.stopUpgrade('stopping')
+  // Its server.close() waits for all connections: busy clients would keep theirs for ever.
+  const clock = new Clock(service.drainTimeout)
+  sendElsewhere(service, clock)
+  // Nothing of ours keeps the process from its end.
+  clock.stop()
   receiving?.tellStop()
 }
