@@ -5,6 +5,7 @@ import { CookError } from '../errors.ts'
 import type { ServiceRecord } from '../keeper/plan.ts'
 import { recordedNames, recordOf, writeRecord } from '../keeper/records.ts'
 import { placeOfPids } from '../node/processes.ts'
+import { attempt } from '../node/sessions.ts'
 import { isAlive } from '../node/system.ts'
 import { exitWords } from '../process/launcher.ts'
 import { runDirectory } from '../process/run-dir.ts'
@@ -48,12 +49,13 @@ function toDown({ plan, state, generation, restarts, lastExit, at }: ServiceReco
   return { name: plan.name, phase, generation, restarts, at, ...(isSeen && { lastExit }) }
 }
 
-/** A keeper that had to be killed could not write it down. */
+/** A keeper that had to be killed could not write it down, nor one whose disk is full. */
 export function noteStopped(name: string): void {
   const folder = runDirectory(process.env)
   const record = recordOf(folder, name)
   if (record === undefined || record.state === 'stopped' || isKept(record)) return
-  writeRecord(folder, { ...record, state: 'stopped', at: Date.now() })
+  // It has stopped, whether that can be written down or not.
+  attempt(() => writeRecord(folder, { ...record, state: 'stopped', at: Date.now() }))
 }
 
 export function downText({ phase, at, lastExit }: Down): string {

@@ -376,10 +376,10 @@ export class Keeper implements Home {
   }
 
   get lastExit(): LastExit | undefined {
-    return this.all
-      .flatMap(({ lastExit }) => lastExit ?? [])
-      .sort((one, other) => one.at - other.at)
-      .at(-1)
+    // One that was stopped before it has ever served says nothing of those that have.
+    const served = this.all.filter(({ isFirst }) => !isFirst)
+    const exits = (served.length > 0 ? served : this.all).flatMap(({ lastExit }) => lastExit ?? [])
+    return exits.sort((one, other) => one.at - other.at).at(-1)
   }
 
   get restarts(): Restarts {

@@ -222,7 +222,11 @@ test(
     assert.deepEqual((await asks()).slice(0, 1), ['v2'])
     assert.equal(await lab.does('systemctl is-active web.socket web.service'), 'active\nactive\n')
     await lab.does('systemctl disable --now web.socket web.service')
-    assert.equal(await lab.shows('web', 'Result'), 'success')
+    assert.equal(
+      await lab.shows('web', 'Result'),
+      'success',
+      await lab.does('journalctl -u web -n 40 --no-pager || true'),
+    )
     assert.equal(await lab.does('ls -d /run/cook-daemon-web 2>/dev/null || true'), '')
   },
 )
@@ -314,7 +318,15 @@ test(
     assert.deepEqual([(await asks(8080))[0], (await asks(8080))[3]], ['v2', 'new-one'])
     assert.deepEqual([(await asks(8081))[0], (await asks(8081))[3]], ['v2', 'new-two'])
     await lab.does('systemctl stop one two')
-    assert.equal(await lab.shows('one', 'Result'), 'success')
-    assert.equal(await lab.shows('two', 'Result'), 'success')
+    assert.equal(
+      await lab.shows('one', 'Result'),
+      'success',
+      await lab.does('journalctl -u one -n 40 --no-pager || true'),
+    )
+    assert.equal(
+      await lab.shows('two', 'Result'),
+      'success',
+      await lab.does('journalctl -u two -n 40 --no-pager || true'),
+    )
   },
 )

@@ -11,6 +11,7 @@ import { Operator, portOf } from '../support/command.ts'
 import { control } from '../support/control.ts'
 import { readExposition } from '../support/exposition.ts'
 import { onlyInMatrix, takesAll } from '../support/extent.ts'
+import { processesOf } from '../support/faults/left.ts'
 import { Lab } from '../support/lab.ts'
 import { keepAliveClients } from '../support/load/keep-alive-clients.ts'
 import { webSocketClients } from '../support/load/web-socket-clients.ts'
@@ -560,6 +561,22 @@ await serve(server, { path: ${JSON.stringify(path)}, prepare })
       assert.deepEqual([...clients.of('refused'), ...clients.of('hung')], [])
     },
   )
+
+  test('run --workers that is stopped while its second worker starts exits with 0, as the one that served', async () => {
+    await using lab = await Lab.open()
+    await using operator = new Operator(lab)
+    const before = "if (slot === '1') await new Promise((done) => setTimeout(done, 60_000))"
+    writeWorker(lab, operator, 'one', { before })
+    const child = operator.begins(['run', 'app.mjs', '--workers', '2'])
+    const ended = once(child, 'exit')
+    await eventually('the start of the second', async () => {
+      const { workers = [] } = await operator.status('app').catch(() => ({ workers: [] }))
+      return (workers[0]?.state === 'serving' && processesOf(lab.folder).length === 3) || undefined
+    })
+    child.kill('SIGTERM')
+    assert.deepEqual(await within('its end', ended), [0, null])
+    await untilNobody(lab)
+  })
 
   test(
     'run --workers stays in the foreground: a worker that crashes is started again, SIGTERM ends all, and its exit code is theirs',
