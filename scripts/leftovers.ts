@@ -42,7 +42,9 @@ export async function removeLeftovers(
     left.push(...zombies())
   }
   const files = attempt(() => readdirSync(folder, { recursive: true, encoding: 'utf8' }), [])
-  left.push(...files.map((name) => join(folder, name)))
+  // Node 22 and later keep compiled code there for programs that ask for it, as tsc does.
+  const ours = files.filter((name) => !name.startsWith('node-compile-cache'))
+  left.push(...ours.map((name) => join(folder, name)))
   rmSync(folder, { recursive: true, force: true })
   return left
 }
