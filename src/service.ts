@@ -176,6 +176,10 @@ export class Service {
     this.keeper?.stopping()
   }
 
+  get isLeftToProgram(): boolean {
+    return this.#wasToldToEnd
+  }
+
   /** It serves, and nobody has asked it to end: if it does, it has crashed. */
   get isServing(): boolean {
     const isUp = this.#phase !== 'starting' && this.#phase !== 'lame' && !this.hasSuccessor

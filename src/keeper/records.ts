@@ -1,5 +1,5 @@
 /** The record of a service, a file beside its control socket: it outlives the service. */
-import { readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, renameSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { messageOf } from '../errors.ts'
 import { attempt } from '../node/sessions.ts'
@@ -18,12 +18,17 @@ function recordPath(folder: string, name: string): string {
 export function writeRecord(folder: string, record: ServiceRecord): void {
   const file = recordPath(folder, record.plan.name)
   const temporary = `${file}.${process.pid}.tmp`
+  const text = `${JSON.stringify(record)}\n`
   try {
-    writeFileSync(temporary, `${JSON.stringify(record)}\n`, { mode: 0o600, flag: 'w' })
+    writeFileSync(temporary, text, { mode: 0o600, flag: 'w' })
     renameSync(temporary, file)
   } catch (error) {
     removeFile(temporary)
-    throw error
+    // On a full disk there is room in the file itself. It is not whole meanwhile, which costs a
+    // service that has stopped nothing.
+    if (record.state !== 'stopped') throw error
+    writeFileSync(file, text, { flag: 'r+' })
+    truncateSync(file, Buffer.byteLength(text))
   }
 }
 

@@ -3,6 +3,8 @@
 import { errorMonitor } from 'node:events'
 import type { Server } from 'node:net'
 import { resolve } from 'node:path'
+import { patience } from '../handover/drain.ts'
+import { idleOf } from '../handover/http.ts'
 import { acceptFromCommit, holdWhileRoot, isOwnListen, takeTicketKeys } from '../listen/listening.ts'
 import { restoreFromSpare } from '../listen/restore-path.ts'
 import { bindBeside, ownUnixPath } from '../listen/unix-path.ts'
@@ -152,7 +154,7 @@ export function watchListens(service: Service, readiness: Readiness) {
   function watch(server: Server): void {
     trackWebSockets(server)
     watchGiven(server, trackWebSockets)
-    guardClose(server, () => service.hasSuccessor && !staying.has(server))
+    guardClose(server, service, () => service.hasSuccessor && !staying.has(server))
     server.once('connection', () => {
       hasMetClient = true
     })
@@ -222,7 +224,7 @@ function withPath(args: readonly unknown[], path: string): readonly unknown[] {
  * its servers: connections that are about to move must not be closed by that, and it hears when
  * they are gone.
  */
-function guardClose(server: Server, isLeaving: () => boolean): void {
+function guardClose(server: Server, service: Service, isLeaving: () => boolean): void {
   let isClosed = false
   server.on('close', () => {
     isClosed = true
@@ -243,6 +245,11 @@ function guardClose(server: Server, isLeaving: () => boolean): void {
   })
   if (closeIdleConnections === undefined) return
   replace('closeIdleConnections', function (this: Server) {
-    if (!isLeaving()) closeIdleConnections.call(this)
+    if (isLeaving()) return
+    const closeAll = () => closeIdleConnections.call(this)
+    if (!service.isLeftToProgram) return closeAll()
+    // Node 26 closes those too that have just been accepted, with their first request on its way.
+    for (const socket of idleOf(this)) if (socket.bytesRead > 0) socket.destroy()
+    setTimeout(closeAll, patience).unref()
   })
 }

@@ -13,6 +13,9 @@ import { type Deferred, deferred } from '../waiting.ts'
 import { Assembly } from './cloned-values.ts'
 import { type Link, type LinkEvent, openLink, takeLink } from './link.ts'
 
+/** Of a timer, in milliseconds. */
+const longestWait = 2 ** 31 - 1
+
 /** The link to the predecessor, for what follows the commit; undefined: the predecessor is gone. */
 export type Succession = { readonly link: Link | undefined; hear(listener: (event: LinkEvent) => void): void }
 
@@ -129,13 +132,18 @@ export function succeed(service: Service, record: LinkRecord): Succession {
     questions.end(refusal)
   }
 
-  /** A wait for the predecessor keeps this process alive, which the link alone does not. */
+  /**
+   * A wait for the predecessor keeps this process alive, which the link alone does not; where that
+   * has died, so does a wait for the keeper.
+   */
   async function held<Answer>(answer: Promise<Answer>): Promise<Answer> {
+    const alone = link?.isOpen === true ? undefined : setInterval(() => {}, longestWait)
     link?.hold(true)
     try {
       return await answer
     } finally {
       link?.hold(false)
+      clearInterval(alone)
     }
   }
 

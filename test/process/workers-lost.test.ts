@@ -245,7 +245,7 @@ test(
       const isNew = upgrade !== undefined && random(0, 2) === 0
       const started = isNew
         ? await eventually(
-            'a start',
+            () => `a start of ${version} in slot ${slot}: ${upgrade.output()}\n${logsOf(lab)}`,
             () => pidAt(lab, `started-${version}-${slot}`) ?? (upgrade.output().includes('✓') || undefined),
           )
         : undefined
