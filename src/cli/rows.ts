@@ -96,10 +96,18 @@ function cellsOfStatus(status: Status): string[] {
   return [stateText(status), ...counts, bytesText(memory.resident), addressesText(status), ...notes]
 }
 
-export function stateText({ phase, workers = [] }: Status): string {
-  const states = workers.map((one) => one.state)
-  if (states.every((one) => one === 'serving')) return phase === 'ready' ? 'running' : phase
-  return states.length > 1 ? 'degraded' : (states[0] ?? phase)
+export function stateText(status: Status): string {
+  const { phase, workers = [] } = status
+  if (serveAll(status)) return phaseText(phase)
+  return workers.length > 1 ? 'degraded' : (workers[0]?.state ?? phase)
+}
+
+export function serveAll({ workers = [] }: Status): boolean {
+  return workers.every(({ state }) => state === 'serving')
+}
+
+export function phaseText(phase: string): string {
+  return phase === 'ready' ? 'running' : phase
 }
 
 export function restartsText({ workers }: Status): string {

@@ -6,7 +6,7 @@ import { type Down, downOf, downText, lastExitText } from './down.ts'
 import { silentOf, which } from './find-service.ts'
 import { bytesText, exitCodes, note, paint, print, printJson, table, timeText } from './output.ts'
 import { ownArguments } from './program.ts'
-import { drainingOf, listText, type Seen, stateText, sumOf, warningText } from './rows.ts'
+import { drainingOf, listText, type Seen, serveAll, stateText, sumOf, warningText } from './rows.ts'
 import { allServices, jsonOf } from './seen.ts'
 import { pathTexts } from './what-runs.ts'
 
@@ -89,10 +89,6 @@ function workerRows({
   const counts = `${connections} open, ${bytesText(memory)}, ${sumOf(restarts)} restarts`
   const last = lastExit === undefined ? [] : [['', `last exit: ${lastExitText(lastExit)}`]]
   return [[`slot ${slot}`, `${shown}${who}, ${counts}`], ...last]
-}
-
-function serveAll({ workers = [] }: Status): boolean {
-  return workers.every(({ state }) => state === 'serving')
 }
 
 function statusText(told: Status): string {

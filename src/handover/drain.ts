@@ -6,11 +6,7 @@ import type { DrainClock, Draining, OwnDrain, ProtocolDrain } from '../service-p
 import type { Latch } from '../waiting.ts'
 import { drainHttp } from './http.ts'
 import { drainHttp2 } from './http2.ts'
-
-/** A connection that was quiet for as long is not in use, in milliseconds. */
-const longQuiet = 1_000
-/** The next request of one that is in use is waited for as long at a stop, in milliseconds. */
-export const patience = 250
+import { longQuiet, patience } from './plan.ts'
 
 export type Drain = {
   readonly servers: readonly Draining[]

@@ -26,6 +26,11 @@ export const drainPlan = {
   cut: (time: number) => time,
 } as const
 
+/** A connection that was quiet for as long is not in use, in milliseconds. */
+export const longQuiet = 1_000
+/** The next request of one that is in use is waited for as long at a stop, in milliseconds. */
+export const patience = 250
+
 /** The times of one drain, from the moment in which it is made. */
 export class Clock implements DrainClock {
   readonly time: number

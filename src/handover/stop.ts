@@ -1,9 +1,9 @@
 /** A stop that did not come as a signal: the program ends as it does at one. */
 import { isHandled, raise } from '../node/signals.ts'
 import type { Service } from '../service.ts'
-import { patience } from './drain.ts'
 import { beLameDuck } from './lame-duck.ts'
 import { giveUpUpgrade, stopService } from './leave.ts'
+import { patience } from './plan.ts'
 
 /**
  * A signal that ends the service. SIGTERM comes from whoever has others take its place, and clients

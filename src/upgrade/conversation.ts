@@ -147,7 +147,7 @@ export function converse(partner: Partner, begin: OldSide, speaker: Speaker): Pr
         end: side,
         times,
         seen: seen ?? '',
-        printed: printed ?? speaker.printed(),
+        printed: side.at === 'committed' ? '' : (printed ?? speaker.printed()),
         link,
         hear(listener) {
           later = listener

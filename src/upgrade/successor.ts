@@ -1,4 +1,5 @@
 /** The new process's end of an upgrade, until the commit. Then: handover/receive.ts. */
+import { longestDuration } from '../check.ts'
 import { envLink, firstHandleFd, type Identity, type LinkRecord, linkFd } from '../contract/environment.ts'
 import { type Message, type MessageOf, takeoverName } from '../contract/messages.ts'
 import { type NewEffect, type NewEvent, newSide, stepNew } from '../contract/new-side.ts'
@@ -12,9 +13,6 @@ import type { Predecessor, Value } from '../service-parts.ts'
 import { type Deferred, deferred } from '../waiting.ts'
 import { Assembly } from './cloned-values.ts'
 import { type Link, type LinkEvent, openLink, takeLink } from './link.ts'
-
-/** Of a timer, in milliseconds. */
-const longestWait = 2 ** 31 - 1
 
 /** The link to the predecessor, for what follows the commit; undefined: the predecessor is gone. */
 export type Succession = { readonly link: Link | undefined; hear(listener: (event: LinkEvent) => void): void }
@@ -137,7 +135,7 @@ export function succeed(service: Service, record: LinkRecord): Succession {
    * has died, so does a wait for the keeper.
    */
   async function held<Answer>(answer: Promise<Answer>): Promise<Answer> {
-    const alone = link?.isOpen === true ? undefined : setInterval(() => {}, longestWait)
+    const alone = link?.isOpen === true ? undefined : setInterval(() => {}, longestDuration)
     link?.hold(true)
     try {
       return await answer

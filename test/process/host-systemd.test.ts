@@ -13,6 +13,11 @@ const program = (version: string) => `require('node:http')
 `
 
 /** Two releases, and a link to the first, as deploys make them. */
+async function assertEndedWell(lab: SystemdLab, unit: string): Promise<void> {
+  const result = await lab.shows(unit, 'Result')
+  assert.equal(result, 'success', await lab.does(`journalctl -u ${unit} -n 40 --no-pager || true`))
+}
+
 async function deploy(lab: SystemdLab): Promise<void> {
   for (const release of [1, 2]) {
     const folder = `/srv/web/releases/${release}`
@@ -222,11 +227,7 @@ test(
     assert.deepEqual((await asks()).slice(0, 1), ['v2'])
     assert.equal(await lab.does('systemctl is-active web.socket web.service'), 'active\nactive\n')
     await lab.does('systemctl disable --now web.socket web.service')
-    assert.equal(
-      await lab.shows('web', 'Result'),
-      'success',
-      await lab.does('journalctl -u web -n 40 --no-pager || true'),
-    )
+    await assertEndedWell(lab, 'web')
     assert.equal(await lab.does('ls -d /run/cook-daemon-web 2>/dev/null || true'), '')
   },
 )
@@ -318,15 +319,7 @@ test(
     assert.deepEqual([(await asks(8080))[0], (await asks(8080))[3]], ['v2', 'new-one'])
     assert.deepEqual([(await asks(8081))[0], (await asks(8081))[3]], ['v2', 'new-two'])
     await lab.does('systemctl stop one two')
-    assert.equal(
-      await lab.shows('one', 'Result'),
-      'success',
-      await lab.does('journalctl -u one -n 40 --no-pager || true'),
-    )
-    assert.equal(
-      await lab.shows('two', 'Result'),
-      'success',
-      await lab.does('journalctl -u two -n 40 --no-pager || true'),
-    )
+    await assertEndedWell(lab, 'one')
+    await assertEndedWell(lab, 'two')
   },
 )

@@ -200,6 +200,7 @@ describe('several workers', { concurrency: 3 }, () => {
       await loads.untilMore()
       writeWorker(lab, operator, 'three')
       const told = await operator.does(['upgrade', 'app', '--rolling'])
+      assert.match(told, /slot 2/)
       const second = Number(/([\d.]+) s {2}slot 1 switched/.exec(told)?.[1])
       const whole = (await operator.status('app')).lastUpgrade?.seconds ?? 0
       assert.ok(whole >= second, `all took ${whole} s, and the second was done after ${second} s`)

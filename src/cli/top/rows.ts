@@ -12,6 +12,7 @@ import {
   isDown,
   isUnknown,
   noteOf,
+  phaseText,
   restartsText,
   type Seen,
   type State,
@@ -142,8 +143,7 @@ function serviceCells(status: Status, cpu: Look['cpu']): Cells {
 }
 
 function workerState({ state, phase }: WorkerStatus): string {
-  if (state !== 'serving') return state
-  return phase === 'ready' ? 'running' : phase
+  return state === 'serving' ? phaseText(phase) : state
 }
 
 function workerCells(worker: WorkerStatus, cpu: Look['cpu']): Cells {
