@@ -342,15 +342,11 @@ export class Place {
       if (message.type === 'spawn' || message.type === 'pair' || message.type === 'born' || message.type === 'kill')
         this.#spawns.hear(worker, message)
       else if (message.type === 'pong') this.health.heard(worker)
-      else if (message.type === 'open') this.#count(worker, message.count)
+      // An old one that drains has what does not move.
+      else if (message.type === 'open') this.open = worker === this.serving ? message.count : this.open
       else this.home.hear(this, worker, message, handle)
     },
     exit: (worker, exit) => this.#onExit(worker, exit),
-  }
-
-  /** An old one that drains has what does not move. */
-  #count(worker: Worker, count: number): void {
-    if (worker === this.serving) this.open = count
   }
 
   #onExit(worker: Worker, { code, signal }: Exit): void {
@@ -363,10 +359,12 @@ export class Place {
     for (const other of this.workers.values()) other.passOver()
     this.home.onExit(this, worker)
     this.#spawns.count(worker, 'failed')
-    const wasServing = this.#slot.serving?.generation === generation
+    const isLast = this.workers.size === 0
+    // The regular end of an old one may be heard before the new one's word that it serves.
+    const isLoss = this.#slot.serving?.generation === generation && (code !== 0 || isLast)
     const lastExit = { generation, pid: identity[0], code, signal, at: Date.now(), words: words.replace(/^\. /, '') }
-    if (wasServing || this.workers.size === 0) this.lastExit = lastExit
-    if (wasServing && !this.isStopping) this.#crashed = identity
+    if (isLoss || isLast) this.lastExit = lastExit
+    if (isLoss && !this.isStopping) this.#crashed = identity
     this.step({ type: 'exit', generation, now: performance.now() })
   }
 

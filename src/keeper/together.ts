@@ -3,7 +3,7 @@ import { workerName } from '../contract/environment.ts'
 import { clientOf, RemoteError } from '../control/client.ts'
 import type { Progress } from '../control/status.ts'
 import { CookError, messageOf } from '../errors.ts'
-import { deferred } from '../waiting.ts'
+import { deferred, Latch } from '../waiting.ts'
 import { type GroupEffect, type GroupEvent, type GroupUpgrade, newGroup, stepGroup } from './group-upgrade.ts'
 import type { Hearing, Keeper } from './keeper.ts'
 import type { Place } from './place.ts'
@@ -43,6 +43,9 @@ export class Together implements Hearing {
   readonly #begin = performance.now()
   readonly #ended = deferred<Extract<GroupEffect, { do: 'end' }>>()
   readonly #streams: Promise<void>[] = []
+  /** Where a new one serves, of which the keeper is to hear from itself. */
+  #served: readonly Place[] | undefined
+  readonly #heard = new Latch()
   #group: GroupUpgrade
   /** What all ran before it was decided that they go on. */
   #before: Release | undefined
@@ -81,6 +84,7 @@ export class Together implements Hearing {
       }
       this.#bringUpOthers()
       await Promise.all(this.#streams)
+      await this.#untilHeard(missing)
       const { size, generation } = this.#keeper
       if (size !== undefined) this.#onProgress({ type: 'upgraded', ms: this.#ms, generation })
     } finally {
@@ -88,6 +92,21 @@ export class Together implements Hearing {
       this.#keeper.stopping.removeEventListener('abort', stop)
       this.#keeper.hearing.delete(this)
     }
+  }
+
+  /** That the new one serves, the old one has told: its own word may still be on its way. */
+  async #untilHeard(missing: readonly number[]): Promise<void> {
+    this.#served = [...this.#places.values()].filter(({ number }) => !missing.includes(number))
+    const patient = setTimeout(() => this.#heard.set(), patience)
+    this.#lookAtHeard()
+    await this.#heard.wait()
+    clearTimeout(patient)
+  }
+
+  #lookAtHeard(): void {
+    const isHeard = ({ number, serving, workers }: Place) =>
+      workers.size === 0 || (serving?.generation ?? 0) > (this.#old.get(number)?.generation ?? 0)
+    if (this.#served?.every(isHeard)) this.#heard.set()
   }
 
   /** Which slots run what, where that is not one and the same. */
@@ -118,6 +137,7 @@ export class Together implements Hearing {
 
   /** What became of a successor whose predecessor has died: there is nobody who would tell. */
   changed({ number, serving, workers }: Place): void {
+    this.#lookAtHeard()
     if (!this.#alone.has(number)) return
     const old = this.#old.get(number)?.generation ?? 0
     // What the keeper has started there meanwhile, since all had died, is the version of before.
