@@ -27,6 +27,7 @@ import {
 import { keepPidFile } from './process/pid-file.ts'
 import type { ProcessState } from './process/state.ts'
 import type { Service } from './service.ts'
+import { prepareToClone } from './upgrade/cloned-values.ts'
 import { ready } from './upgrade/ready.ts'
 import { becomeDaemon } from './upgrade/stages.ts'
 
@@ -69,6 +70,7 @@ export async function createDaemon(options: DaemonOptions = {}): Promise<Daemon>
 export function beginDaemon(service: Service, options: DaemonOptions): void {
   const { state } = service
   service.options = { ...options, ...wordsOf(state) }
+  if (options.saveState !== undefined || options.onRelease !== undefined) prepareToClone()
   service.context = currentContext()
   service.isDaemon = true
   moveTls(service)
@@ -249,6 +251,7 @@ class Daemon {
    * and no data is lost. Before `ready()`.
    */
   onHandedOver(name: string, listener: (socket: Socket, state: unknown) => void): void {
+    prepareToClone()
     this.#service.receivers.set(`own:${name}`, { take: listener, context: currentContext() })
   }
 

@@ -1,6 +1,4 @@
 /** HTTP/1.1: idle connections move, busy ones after their answer; others close with it. */
-import { subscribe, unsubscribe } from 'node:diagnostics_channel'
-import type { ServerResponse } from 'node:http'
 import type { Server, Socket } from 'node:net'
 import {
   httpConnections,
@@ -10,6 +8,7 @@ import {
   responseInProgress,
   serverOf,
 } from '../node/connections.ts'
+import { type Exchange, finishHearers, requestHearers } from '../node/exchanges.ts'
 import { guestsOf, isGuestAsking } from '../node/guests.ts'
 import type { MoveRule } from '../options.ts'
 import type { Draining, ProtocolDrain } from '../service-parts.ts'
@@ -17,15 +16,6 @@ import { countMove } from './counts.ts'
 import { idleTime } from './keep-alive.ts'
 import { LastAnswers } from './last-answers.ts'
 import { isAway } from './unproven.ts'
-
-/**
- * What Node publishes of a request: `http.server.request.start` and `http.server.response.finish`.
- */
-type Exchange = {
-  readonly response: ServerResponse
-  readonly socket: Socket
-  readonly server: Server
-}
 
 /** No answer is being given. What Node calls idle may still have one to write. */
 function isQuiet(socket: Socket): boolean {
@@ -81,31 +71,36 @@ export function drainHttp(draining: Draining): ProtocolDrain {
     // Idle now: it still is as long as nothing was read and nothing is to be written.
     const { bytesRead } = socket
     const isTurn = () => !mover.isTooLate && (isUrgent || !clock.isLastTurnOver)
-    const isFree = () => isTurn() && socket.bytesRead === bytesRead && socket.writableLength === 0
+    const isFree = () => {
+      if (!isTurn() || socket.bytesRead !== bytesRead || socket.writableLength > 0) return false
+      // The list is looked through once for each that moves, not for each answer.
+      return !isUrgent || !receivingHttpConnections(server).has(socket)
+    }
     const onProof = (isHere: boolean) => {
       if (isHere) counts.handedOver--
     }
-    const destination = { to: draining.name, idle: idleTime(socket) }
+    const destination = { to: draining.name, idle: isUrgent ? 0 : idleTime(socket) }
     const moved = await mover.move(socket, destination, { isFree, isUrgent, onProof })
     waiting.delete(socket)
     countMove(counts, moved)
   }
 
-  function onFinish(message: unknown): void {
-    const { socket } = message as Exchange
-    if (!isHere(message as Exchange) || !(canMove(socket) || isHurried)) return
+  function onFinish(exchange: Exchange): void {
+    const { socket } = exchange
+    if (!isHere(exchange) || !(canMove(socket) || isHurried)) return
     // In this very turn, behind Node's own end of the response and before anything else is read:
     // the one moment at which a busy connection is idle.
     process.nextTick(() => {
-      if (!isQuiet(socket) || receivingHttpConnections(server).has(socket)) return
-      if (!canMove(socket)) socket.destroySoon()
-      else if (socket.writableLength === 0) void move(socket, true)
+      if (!isQuiet(socket)) return
+      if (!canMove(socket)) {
+        if (!receivingHttpConnections(server).has(socket)) socket.destroySoon()
+      } else if (socket.writableLength === 0) void move(socket, true)
     })
   }
 
-  function onStart(message: unknown): void {
-    const { response, socket } = message as Exchange
-    if (isHere(message as Exchange) && isFinishing && (isLate || !canMove(socket))) last.closeWith(response, socket)
+  function onStart(exchange: Exchange): void {
+    const { response, socket } = exchange
+    if (isHere(exchange) && isFinishing && (isLate || !canMove(socket))) last.closeWith(response, socket)
   }
 
   function closeBusy(): void {
@@ -120,8 +115,8 @@ export function drainHttp(draining: Draining): ProtocolDrain {
     for (const socket of idleOf(server)) if (canMove(socket)) void move(socket, false)
   }
 
-  subscribe('http.server.response.finish', onFinish)
-  subscribe('http.server.request.start', onStart)
+  finishHearers.add(onFinish)
+  requestHearers.add(onStart)
   return {
     async moveIdle() {
       // A few at a time: an order for each of ten thousand would be memory for nothing. What was
@@ -163,8 +158,8 @@ export function drainHttp(draining: Draining): ProtocolDrain {
     },
     dispose() {
       clearInterval(sweep)
-      unsubscribe('http.server.response.finish', onFinish)
-      unsubscribe('http.server.request.start', onStart)
+      finishHearers.delete(onFinish)
+      requestHearers.delete(onStart)
     },
   }
 }

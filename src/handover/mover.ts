@@ -36,15 +36,19 @@ type Order = {
 /**
  * How many connections are between the processes at most. On a busy machine both wait long for
  * their turn on a core, and one turn takes many: one at a time 200 a second moved (measured).
- * Fewest until the first of a destination is taken: the successor may not want them. Few that are
- * busy, and few of the first hundred: a busy successor reads one in each turn of its loop (libuv),
- * and the last waits for as many turns.
+ * Fewest until the first of a destination is taken: the successor may not want them.
  */
 const onTheWay = { first: 2, few: 6, most: 32 }
 /** The window grows by one with so many that were taken. */
 const growth = 4
-/** How many connections may stand still for their turn: together they wait a few milliseconds. */
-const mostHeld = 8
+/**
+ * Of busy ones there are few, and one more for so many that wait: the successor reads one in each
+ * turn of its loop (libuv), in which it answers those that it has, and the last one's client waits
+ * for as many turns. With more clients each of them waits longer anyway.
+ */
+const busy = { few: 4, share: 25 }
+/** How many connections may stand still for their turn: their clients wait for it. */
+const mostHeld = 2
 /**
  * What would be on its way still at the deadline stays here: the next one may take twice as long as
  * the last.
@@ -218,7 +222,9 @@ export class Mover implements ConnectionMover {
   #hasRoom({ destination, isUrgent }: Order, message?: Message): boolean {
     const taken = this.#taken.get(destination.to) ?? 0
     if (taken === 0) return this.#sentOrders.size < onTheWay.first && this.#link.hasRoom(onTheWay.first, message)
-    const window = isUrgent ? onTheWay.few : Math.max(onTheWay.few, Math.floor(taken / growth))
+    const window = isUrgent
+      ? Math.max(busy.few, Math.floor(this.#urgent.size / busy.share))
+      : Math.max(onTheWay.few, Math.floor(taken / growth))
     return this.#link.hasRoom(Math.min(window, onTheWay.most), message)
   }
 

@@ -5,6 +5,7 @@ import { resolve } from 'node:path'
 import { checkListenOptions } from '../check.ts'
 import { CookError, messageOf } from '../errors.ts'
 import { currentContext } from '../node/context.ts'
+import { watchExchanges } from '../node/exchanges.ts'
 import { trackGuests } from '../node/guests.ts'
 import { trackSessions } from '../node/http2-sessions.ts'
 import { isTls } from '../node/listeners.ts'
@@ -32,6 +33,7 @@ export async function listen(service: Service, server: Server, options: ListenOp
   const inherited = claim(service, name, options)
   service.listeners.push({ name, server, oldName: inherited?.name, context: currentContext() })
   trackSessions(server)
+  watchExchanges()
   trackGuests(server)
   if (isTls(server)) service.tls?.watch(server)
   try {

@@ -2,13 +2,10 @@
  * HTTP/1.1 connections that an HTTP server did not accept itself: another server, or one of another
  * protocol, gave them to it by `httpServer.emit('connection', socket)`.
  */
-import { subscribe } from 'node:diagnostics_channel'
 import type { Server, Socket } from 'node:net'
 import { connectionsOf, isServedBy, serverOf } from './connections.ts'
+import { finishHearers, requestHearers } from './exchanges.ts'
 import { isHttp } from './listeners.ts'
-
-/** What Node publishes of a request. */
-type Exchange = { readonly socket: Socket; readonly server: Server }
 
 /**
  * Those that have asked something, with what had been read of each at the end of its last answer: a
@@ -24,14 +21,12 @@ let isWatching = false
 export function trackGuests(server: Server): void {
   if (isWatching || isHttp(server)) return
   isWatching = true
-  subscribe('http.server.request.start', (message) => {
-    const { socket, server: from } = message as Exchange
+  requestHearers.add(({ socket, server: from }) => {
     if (guests.has(socket) || isServedBy(socket, from)) return
     guests.set(socket, -1)
     socket.once('close', () => guests.delete(socket))
   })
-  subscribe('http.server.response.finish', (message) => {
-    const { socket } = message as Exchange
+  finishHearers.add(({ socket }) => {
     if (guests.has(socket)) guests.set(socket, socket.bytesRead)
   })
 }

@@ -9,6 +9,7 @@ import { acceptFromCommit, holdWhileRoot, isOwnListen, takeTicketKeys } from '..
 import { restoreFromSpare } from '../listen/restore-path.ts'
 import { bindBeside, ownUnixPath } from '../listen/unix-path.ts'
 import { type Context, currentContext } from '../node/context.ts'
+import { watchExchanges } from '../node/exchanges.ts'
 import { trackGuests, watchGiven } from '../node/guests.ts'
 import { trackSessions } from '../node/http2-sessions.ts'
 import { afterListenerClose, isTls, type KeptListener, keepListener } from '../node/listeners.ts'
@@ -103,6 +104,7 @@ export function watchListens(service: Service, readiness: Readiness) {
     openings.set(server, { ask, name, inherited, context: currentContext() })
     readiness.opens(server)
     trackSessions(server)
+    watchExchanges()
     trackGuests(server)
     if (isTls(server)) service.tls?.watch(server)
     const backlog = backlogOf(listen.args) ?? inherited?.backlog

@@ -1,12 +1,13 @@
 /** The answers of a program that is proved say in a header which version they come from. */
-import { subscribe } from 'node:diagnostics_channel'
 import type { ServerResponse } from 'node:http'
 import { proveHeader } from '../contract/environment.ts'
+import { requestHearers, watchExchanges } from '../node/exchanges.ts'
 
 export function markAnswers(version: string): void {
-  subscribe('http.server.request.start', (message) => {
+  watchExchanges()
+  requestHearers.add(({ response }) => {
     try {
-      mark((message as { readonly response: ServerResponse }).response, version)
+      mark(response, version)
     } catch {
       // An answer without the header is shown by its time.
     }
