@@ -231,6 +231,8 @@ class Answers {
   readonly #send: (id: number, isKept: boolean) => void
   #kept: number | undefined
   #count = 0
+  /** The first is answered at once: until it is, no more than two are on their way. */
+  #most = 1
   #hasMore = false
   #look: NodeJS.Immediate | undefined
 
@@ -246,7 +248,7 @@ class Answers {
     }
     this.#kept = id
     this.#hasMore = true
-    if (++this.#count === mostAnswered) this.#flush()
+    if (++this.#count === this.#most) this.#flush()
     else this.#look ??= setImmediate(() => this.#onTurn())
   }
 
@@ -265,6 +267,7 @@ class Answers {
     clearImmediate(this.#look)
     this.#look = undefined
     this.#count = 0
+    this.#most = mostAnswered
     if (this.#kept !== undefined) this.#send(this.#kept, true)
     this.#kept = undefined
   }
