@@ -8,7 +8,7 @@ import {
   responseInProgress,
   serverOf,
 } from '../node/connections.ts'
-import { type Exchange, finishHearers, requestHearers } from '../node/exchanges.ts'
+import { type Exchange, finishHearers, requestHearers, watchExchanges } from '../node/exchanges.ts'
 import { guestsOf, isGuestAsking } from '../node/guests.ts'
 import type { MoveRule } from '../options.ts'
 import type { Draining, ProtocolDrain } from '../service-parts.ts'
@@ -115,6 +115,8 @@ export function drainHttp(draining: Draining): ProtocolDrain {
     for (const socket of idleOf(server)) if (canMove(socket)) void move(socket, false)
   }
 
+  // A listener that stays with its process was not listened on by us.
+  watchExchanges()
   finishHearers.add(onFinish)
   requestHearers.add(onStart)
   return {

@@ -11,7 +11,8 @@ import { Mover } from '../../src/handover/mover.ts'
 import { Clock } from '../../src/handover/plan.ts'
 import { adoptConnection } from '../../src/node/connections.ts'
 import type { Link } from '../../src/upgrade/link.ts'
-import { Latch } from '../../src/waiting.ts'
+import { deferred, Latch } from '../../src/waiting.ts'
+import { eventually } from '../support/waiting.ts'
 
 test('what was on its way to a new version that is killed for its silence is told as cut, however soon its end comes', async (context) => {
   const server = createServer().listen(0, '127.0.0.1')
@@ -48,6 +49,38 @@ test('what was on its way to a new version that is killed for its silence is tol
   })
   assert.equal(hasDrained, false)
   assert.deepEqual(counts, { handedOver: 0, served: 0, closed: 0, cut: 2 })
+})
+
+test('an HTTP server that the library has not listened on itself says in the answers of its drain that they are the last', async (context) => {
+  const server = createServer((_, response) => response.end('x')).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const client = connect((server.address() as AddressInfo).port, '127.0.0.1')
+  const clock = new Clock(600_000)
+  const told = deferred()
+  context.after(() => {
+    client.destroy()
+    server.close()
+    clock.stop()
+  })
+  await once(server, 'connection')
+  const drained = drain({
+    servers: [{ name: 'web', server, mover: undefined, rule: true, counts: noCounts(), clock }],
+    others: [],
+    clock,
+    hurry: new Latch(),
+    lost: new Latch(),
+    isLost: async () => false,
+    canReturn: () => true,
+    spares: told.promise,
+    untilHeard: () => new Promise(() => {}),
+    sayBye: async () => true,
+  })
+  told.resolve()
+  await eventually('that it accepts no more', () => !server.listening || undefined)
+  client.write('GET / HTTP/1.1\r\nhost: a\r\n\r\n')
+  const [bytes] = (await once(client, 'data')) as [Buffer]
+  assert.match(String(bytes), /^connection: close/im)
+  assert.equal(await drained, true)
 })
 
 test('a request that comes while its connection waits for its turn to move is answered, also beyond the keep-alive time', async (context) => {
