@@ -104,8 +104,11 @@ export class Together implements Hearing {
   }
 
   #lookAtHeard(): void {
-    const isHeard = ({ number, serving, workers }: Place) =>
-      workers.size === 0 || (serving?.generation ?? 0) > (this.#old.get(number)?.generation ?? 0)
+    const isHeard = ({ number, serving, workers }: Place) => {
+      const old = this.#old.get(number)?.generation ?? 0
+      // Of one that was lost again nobody will hear.
+      return (serving?.generation ?? 0) > old || [...workers.keys()].every((generation) => generation <= old)
+    }
     if (this.#served?.every(isHeard)) this.#heard.set()
   }
 
