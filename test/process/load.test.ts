@@ -43,7 +43,7 @@ test('a server that accepts nobody is late for each client, also for those for w
   try {
     const [port] = await within('its port', once(server.stdout, 'data'))
     const where = { host: '127.0.0.1', port: Number(port) }
-    await using fresh = connectionClients(where, { count: 6, deadline: 500 })
+    await using fresh = connectionClients(where, { count: 6, deadline: 1_500 })
     await within('each client to give up', fresh.ready)
     const { failures, failedRequests } = await within('the end of the load', fresh.stop())
     assert.deepEqual([failures, failedRequests], [{ late: 6 }, 6])
@@ -221,13 +221,13 @@ const httpCases: readonly HttpCase[] = [
     server: 'never answers',
     script: third(() => {}),
     failures: { late: 1 },
-    options: { deadline: 100 },
+    options: { deadline: 1_500 },
   },
   {
     server: 'never ends an answer',
     script: third(({ socket, answer }) => void socket.write(answer.subarray(0, -1))),
     failures: { late: 1 },
-    options: { deadline: 100 },
+    options: { deadline: 1_500 },
   },
   {
     server: 'answers a request and then one that was not sent',
@@ -345,7 +345,7 @@ test('clients that open a connection for each request see what happens to it', a
   ]
   for (const [script, expected, answered, lost] of cases) {
     await using bad = await scriptedServer(script)
-    await using load = connectionClients(bad.where, { count: clients, deadline: 100 })
+    await using load = connectionClients(bad.where, { count: clients, deadline: 1_500 })
     const { failures, answers, failedRequests } = await allFailed(load)
     assert.deepEqual(
       { failures, answers, failedRequests },
@@ -501,7 +501,7 @@ test('a WebSocket that the server closes is told with its code, and what it had 
 
 test('a WebSocket message without an answer is late, and a handshake that is turned down has the wrong status', async () => {
   await using silent = await scriptedWebSocketServer(fifth(() => {}))
-  await using load = webSocketClients(silent.where, { count: clients, deadline: 100, inFlight: 1, pause: [0, 0] })
+  await using load = webSocketClients(silent.where, { count: clients, deadline: 1_500, inFlight: 1, pause: [0, 0] })
   const late = await allFailed(load)
   assert.deepEqual([late.failures, late.answers, late.failedRequests], [{ late: clients }, 4 * clients, clients])
 
