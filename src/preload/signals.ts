@@ -71,10 +71,11 @@ export function watchSignals(service: Service): { end(): void } {
   /** The drain is over. */
   function leave(): void {
     if (isAside) return
+    // Still listening: one more signal of the same stop, on its way, would kill it in its exit.
+    if (!service.hasSuccessor || !isHandled('SIGTERM', 1)) process.exit(0)
     // A program that sends itself the signal when it has finished, as Nest does, ends by it only
     // where nobody listens.
     for (const signal of stopSignals) process.removeListener(signal, onStop)
-    if (!service.hasSuccessor || !isHandled('SIGTERM')) process.exit(0)
     // Some remove the file of their Unix listener as well, which is the successor's.
     process.on('exit', () => service.handles.handedPaths.forEach(restoreFromSpare))
     // Its handlers do what they do at a stop; what they leave undone, or their end, is waited for
