@@ -6,7 +6,7 @@ import type { Server, Socket } from 'node:net'
 /** What Node publishes of both. */
 export type Exchange = { readonly response: ServerResponse; readonly socket: Socket; readonly server: Server }
 
-export type ExchangeHearer = (exchange: Exchange) => void
+type ExchangeHearer = (exchange: Exchange) => void
 
 /** `http.server.request.start`, before the program gets the request. */
 export const requestHearers = new Set<ExchangeHearer>()

@@ -10,22 +10,16 @@ import { keepAliveAsBefore } from '../../src/handover/keep-alive.ts'
 import { Mover } from '../../src/handover/mover.ts'
 import { Clock } from '../../src/handover/plan.ts'
 import { adoptConnection } from '../../src/node/connections.ts'
+import type { Draining } from '../../src/service-parts.ts'
 import type { Link } from '../../src/upgrade/link.ts'
-import { deferred, Latch } from '../../src/waiting.ts'
+import { Latch } from '../../src/waiting.ts'
 import { eventually } from '../support/waiting.ts'
 
 test('what was on its way to a new version that is killed for its silence is told as cut, however soon its end comes', async (context) => {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const clients = Array.from({ length: 5 }, () => connect((server.address() as AddressInfo).port, '127.0.0.1'))
-  for (const _ of clients) await once(server, 'connection')
+  const server = createServer()
+  await connected(context, server, 5)
   // The deadline passes as soon as two are on their way: the first of a destination.
-  const clock = new Clock(600_000)
-  context.after(() => {
-    for (const client of clients) client.destroy()
-    server.close()
-    clock.stop()
-  })
+  const clock = endless(context)
   let sent = 0
   const link = {
     hasRoom: (most: number) => sent < most,
@@ -34,54 +28,61 @@ test('what was on its way to a new version that is killed for its silence is tol
     },
   } as unknown as Link
   const counts = noCounts()
-  const hasDrained = await drain({
-    servers: [{ name: 'web', server, mover: new Mover(link, clock.endsAt), rule: true, counts, clock }],
+  const mover = new Mover(link, clock.endsAt)
+  // Dead before the link has told its end.
+  const hasDrained = await drainOne({ name: 'web', server, mover, rule: true, counts, clock }, false)
+  assert.equal(hasDrained, false)
+  assert.deepEqual(counts, { handedOver: 0, served: 0, closed: 0, cut: 2 })
+})
+
+test('an HTTP server that the library has not listened on itself says in the answers of its drain that they are the last', async (context) => {
+  const server = createServer((_, response) => response.end('x'))
+  const [client] = await connected(context, server, 1)
+  const clock = endless(context)
+  const draining = { name: 'web', server, mover: undefined, rule: true, counts: noCounts(), clock }
+  const drained = drainOne(draining, true)
+  await eventually('that it accepts no more', () => !server.listening || undefined)
+  client?.write(request)
+  const [bytes] = (await once(client as Socket, 'data')) as [Buffer]
+  assert.match(String(bytes), /^connection: close/im)
+  assert.equal(await drained, true)
+})
+
+/** Clients that the server has accepted. */
+async function connected(context: TestContext, server: Server, count: number): Promise<Socket[]> {
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  const clients = Array.from({ length: count }, () => connect(port, '127.0.0.1'))
+  context.after(() => {
+    for (const client of clients) client.destroy()
+    server.close()
+  })
+  for (const _ of clients) await once(server, 'connection')
+  return clients
+}
+
+function endless(context: TestContext): Clock {
+  const clock = new Clock(600_000)
+  context.after(() => clock.stop())
+  return clock
+}
+
+/** `isHeard`: the successor answers the last word, if there is one. */
+function drainOne(draining: Draining, isHeard: boolean): Promise<boolean> {
+  return drain({
+    servers: [draining],
     others: [],
-    clock,
+    clock: draining.clock,
     hurry: new Latch(),
     lost: new Latch(),
     isLost: async () => false,
     canReturn: () => true,
     spares: undefined,
     untilHeard: () => new Promise(() => {}),
-    // Dead before the link has told its end.
-    sayBye: async () => false,
+    sayBye: async () => isHeard,
   })
-  assert.equal(hasDrained, false)
-  assert.deepEqual(counts, { handedOver: 0, served: 0, closed: 0, cut: 2 })
-})
-
-test('an HTTP server that the library has not listened on itself says in the answers of its drain that they are the last', async (context) => {
-  const server = createServer((_, response) => response.end('x')).listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const client = connect((server.address() as AddressInfo).port, '127.0.0.1')
-  const clock = new Clock(600_000)
-  const told = deferred()
-  context.after(() => {
-    client.destroy()
-    server.close()
-    clock.stop()
-  })
-  await once(server, 'connection')
-  const drained = drain({
-    servers: [{ name: 'web', server, mover: undefined, rule: true, counts: noCounts(), clock }],
-    others: [],
-    clock,
-    hurry: new Latch(),
-    lost: new Latch(),
-    isLost: async () => false,
-    canReturn: () => true,
-    spares: told.promise,
-    untilHeard: () => new Promise(() => {}),
-    sayBye: async () => true,
-  })
-  told.resolve()
-  await eventually('that it accepts no more', () => !server.listening || undefined)
-  client.write('GET / HTTP/1.1\r\nhost: a\r\n\r\n')
-  const [bytes] = (await once(client, 'data')) as [Buffer]
-  assert.match(String(bytes), /^connection: close/im)
-  assert.equal(await drained, true)
-})
+}
 
 test('a request that comes while its connection waits for its turn to move is answered, also beyond the keep-alive time', async (context) => {
   const server = await shortLived(context)
